@@ -1,0 +1,1 @@
+//! Shards: one writer per socket.

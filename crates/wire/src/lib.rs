@@ -1,0 +1,1 @@
+//! Bytes of the danmaku protocol.

@@ -1,1 +1,43 @@
-//! Bytes of the danmaku protocol.
+//! Bytes of the danmaku protocol: what viewers may send, what a room's batch looks like, and how it is packed.
+//!
+//! Nothing here knows sockets, tasks, clocks or the rules of a room: bytes and values go in, bytes and values come out.
+//!
+//! - In: [`ClientDecoder`] turns raw bytes into WebSocket messages, [`parse_client_message`] and [`parse_posted`] turn
+//!   those into values that cannot be invalid.
+//! - Out: a [`Comment`] is escaped once into a [`Fragment`]; a [`Batch`] of fragments is sealed by a [`Sealer`] into a
+//!   [`FrameSet`], whose forms are ready to be written; everything else a viewer is told is in [`outbound`].
+
+mod batch;
+mod close;
+mod comment;
+mod compress;
+mod decoder;
+mod encoding;
+mod escape;
+mod frame;
+mod head;
+mod ids;
+mod inbound;
+pub mod limits;
+pub mod outbound;
+mod problem;
+mod sealer;
+mod tape;
+mod text;
+
+pub use batch::Batch;
+pub use close::{CloseReason, Reconnect};
+pub use comment::{Color, Comment, FontSize, Fragment, Mode, Priority, Role};
+pub use compress::{CompressionLevel, CompressionPolicy};
+pub use decoder::{ClientDecoder, ClientEvent, DecodeError};
+pub use encoding::{Encoding, EncodingError};
+pub use escape::escape_into;
+pub use frame::{DeflateCursor, FrameSet, GroupId, frame_for};
+pub use ids::{Epoch, Position, PositionError, RoomId, RoomIdError, Seq};
+pub use inbound::{
+    ClientMessage, InboundError, Posted, PostedError, Reference, parse_client_message, parse_posted,
+};
+pub use limits::CommentLimits;
+pub use problem::{Fault, Field, Problem};
+pub use sealer::{DeflateViewers, Sealer, seal_replay};
+pub use text::{CommentText, DisplayName, UserId};

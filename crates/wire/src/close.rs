@@ -1,0 +1,152 @@
+//! The one table of close codes.
+
+/// Why a connection is closed: number, name, the reason sent, and whether the viewer should come back.
+///
+/// 1000-1011 are those of RFC 6455, section 7.4.1; 4000-4999 are private use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The viewer closed, and this answers it.
+    Normal,
+    /// The server stops.
+    GoingAway,
+    /// The viewer broke RFC 6455.
+    ProtocolError,
+    /// The viewer sent a binary message; there is none in this protocol.
+    Unsupported,
+    /// A text message or close reason was not UTF-8.
+    InvalidData,
+    /// The viewer flooded the server.
+    PolicyViolation,
+    /// A message was over the size limit.
+    TooBig,
+    /// The server failed.
+    InternalError,
+    /// The viewer read too slowly for too long.
+    SlowConsumer,
+    /// Nothing was heard of the viewer for too long.
+    IdleTimeout,
+}
+
+/// What a viewer that was closed should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconnect {
+    /// Connect again, with a delay of its own choosing.
+    Yes,
+    /// Stay away: the same would happen again.
+    No,
+}
+
+struct Row {
+    code: u16,
+    name: &'static str,
+    reason: &'static str,
+    reconnect: Reconnect,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::Normal,
+        Self::GoingAway,
+        Self::ProtocolError,
+        Self::Unsupported,
+        Self::InvalidData,
+        Self::PolicyViolation,
+        Self::TooBig,
+        Self::InternalError,
+        Self::SlowConsumer,
+        Self::IdleTimeout,
+    ];
+
+    /// The number on the wire.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.row().code
+    }
+
+    /// The word for counters and documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The text on the wire, for people.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        self.row().reason
+    }
+
+    /// Whether the viewer should come back.
+    #[must_use]
+    pub const fn reconnect(self) -> Reconnect {
+        self.row().reconnect
+    }
+
+    const fn row(self) -> Row {
+        const fn row(
+            code: u16,
+            name: &'static str,
+            reason: &'static str,
+            reconnect: Reconnect,
+        ) -> Row {
+            Row {
+                code,
+                name,
+                reason,
+                reconnect,
+            }
+        }
+        use Reconnect::{No, Yes};
+        match self {
+            Self::Normal => row(1000, "normal", "", No),
+            Self::GoingAway => row(1001, "going_away", "the server stops", Yes),
+            Self::ProtocolError => row(1002, "protocol_error", "not RFC 6455", No),
+            Self::Unsupported => row(1003, "unsupported", "send text messages only", No),
+            Self::InvalidData => row(1007, "invalid_data", "not UTF-8", No),
+            Self::PolicyViolation => row(1008, "policy_violation", "too many messages", No),
+            Self::TooBig => row(1009, "too_big", "message too big", No),
+            Self::InternalError => row(1011, "internal_error", "the server failed", Yes),
+            Self::SlowConsumer => row(4001, "slow_consumer", "reading too slowly", Yes),
+            Self::IdleTimeout => row(4002, "idle_timeout", "no sign of life", Yes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
+
+    #[test]
+    fn rows_are_distinct_and_fit_a_close_frame() {
+        let codes: HashSet<_> = CloseReason::ALL
+            .iter()
+            .map(|reason| reason.code())
+            .collect();
+        let names: HashSet<_> = CloseReason::ALL
+            .iter()
+            .map(|reason| reason.name())
+            .collect();
+        assert_eq!(
+            (codes.len(), names.len()),
+            (CloseReason::ALL.len(), CloseReason::ALL.len())
+        );
+        for reason in CloseReason::ALL {
+            assert!(reason.reason().len() + 2 <= CONTROL_PAYLOAD_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_asks_to_come_back() {
+        let back: Vec<_> = CloseReason::ALL
+            .iter()
+            .filter(|it| it.reconnect() == Reconnect::Yes)
+            .collect();
+        assert_eq!(
+            back.iter().map(|reason| reason.code()).collect::<Vec<_>>(),
+            [1001, 1011, 4001, 4002]
+        );
+    }
+}

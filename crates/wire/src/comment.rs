@@ -1,0 +1,349 @@
+//! One comment, and the JSON fragment it becomes exactly once.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::escape::{escape_into, integer_into};
+use crate::ids::Seq;
+use crate::limits::{COLOR_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN};
+use crate::text::{CommentText, DisplayName, UserId};
+
+/// A comment that was checked: no value of this type is invalid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Comment {
+    /// Who posted it, as far as the poster says.
+    pub user: Option<UserId>,
+    /// The name to show for the poster.
+    pub name: Option<DisplayName>,
+    /// What it says.
+    pub text: CommentText,
+    /// How it crosses the picture.
+    pub mode: Mode,
+    /// The colour of its text.
+    pub color: Color,
+    /// The size of its text.
+    pub size: FontSize,
+    /// What the poster is in this room. Only the server gives roles.
+    pub role: Role,
+}
+
+impl Comment {
+    /// A comment with everything but its text at the default.
+    #[must_use]
+    pub fn new(text: CommentText) -> Self {
+        Self {
+            user: None,
+            name: None,
+            text,
+            mode: Mode::default(),
+            color: Color::default(),
+            size: FontSize::default(),
+            role: Role::default(),
+        }
+    }
+
+    /// Escapes the comment into the JSON members that every batch with it will hold.
+    #[must_use]
+    pub fn fragment(&self) -> Fragment {
+        // The keys and numbers take less than 96 bytes; a text seldom has more to escape than that.
+        let strings = self.text.as_str().len()
+            + self.user.as_ref().map_or(0, |user| user.as_str().len())
+            + self.name.as_ref().map_or(0, |name| name.as_str().len());
+        let mut out = Vec::with_capacity(strings + 96);
+        if let Some(user) = &self.user {
+            out.extend_from_slice(b"\"user\":");
+            escape_into(&mut out, user.as_str());
+            out.push(b',');
+        }
+        if let Some(name) = &self.name {
+            out.extend_from_slice(b"\"name\":");
+            escape_into(&mut out, name.as_str());
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"text\":");
+        escape_into(&mut out, self.text.as_str());
+        if self.mode != Mode::default() {
+            out.extend_from_slice(b",\"mode\":\"");
+            out.extend_from_slice(self.mode.as_str().as_bytes());
+            out.push(b'"');
+        }
+        if self.color != Color::default() {
+            out.extend_from_slice(b",\"color\":");
+            integer_into(&mut out, u64::from(self.color.value()));
+        }
+        if self.size != FontSize::default() {
+            out.extend_from_slice(b",\"size\":");
+            integer_into(&mut out, u64::from(self.size.value()));
+        }
+        if self.role != Role::default() {
+            out.extend_from_slice(b",\"role\":\"");
+            out.extend_from_slice(self.role.as_str().as_bytes());
+            out.push(b'"');
+        }
+        // Copied to its exact size, because logs and windows keep it.
+        Fragment(Bytes::copy_from_slice(&out))
+    }
+
+    /// How dear the comment is when a batch must shed.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.role.into()
+    }
+}
+
+/// The JSON members of a comment without braces and id: `"user":"…","text":"…","color":255`.
+///
+/// Members at their default are left out. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fragment(Bytes);
+
+impl Fragment {
+    /// The members as JSON text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Appends the comment as a JSON object that carries its own id: `{"id":N,…}`.
+    pub fn object_into(&self, id: Seq, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"id\":");
+        integer_into(out, id.value());
+        out.push(b',');
+        out.extend_from_slice(&self.0);
+        out.push(b'}');
+    }
+}
+
+impl fmt::Debug for Fragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fragment({})", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// How a comment crosses the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// From right to left.
+    #[default]
+    Scroll,
+    /// Fixed at the top.
+    Top,
+    /// Fixed at the bottom.
+    Bottom,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Scroll, Self::Top, Self::Bottom];
+
+    /// The word in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scroll => "scroll",
+            Self::Top => "top",
+            Self::Bottom => "bottom",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+/// The colour of a comment's text, `0xRRGGBB`. White when nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Color(u32);
+
+impl Color {
+    /// The colour `0xRRGGBB`; none for a larger number.
+    #[must_use]
+    pub const fn new(rgb: u32) -> Option<Self> {
+        if rgb <= COLOR_MAX {
+            Some(Self(rgb))
+        } else {
+            None
+        }
+    }
+
+    /// The colour as `0xRRGGBB`.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Color {
+    fn default() -> Self {
+        Self(COLOR_MAX)
+    }
+}
+
+/// The size of a comment's text, in CSS pixels of a 1080p-high player. 25 when nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FontSize(u8);
+
+impl FontSize {
+    /// A size of [`FONT_SIZE_MIN`] to [`FONT_SIZE_MAX`]; none for any other.
+    #[must_use]
+    pub const fn new(size: u8) -> Option<Self> {
+        if size >= FONT_SIZE_MIN && size <= FONT_SIZE_MAX {
+            Some(Self(size))
+        } else {
+            None
+        }
+    }
+
+    /// The size as a number.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for FontSize {
+    fn default() -> Self {
+        Self(25)
+    }
+}
+
+/// What a poster is in the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Anybody.
+    #[default]
+    Viewer,
+    /// Somebody who supports the streamer.
+    Member,
+    /// Somebody who keeps order.
+    Moderator,
+    /// The one whose stream it is.
+    Streamer,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Member, Self::Moderator, Self::Streamer];
+
+    /// The word in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Member => "member",
+            Self::Moderator => "moderator",
+            Self::Streamer => "streamer",
+        }
+    }
+}
+
+/// What is kept when not everything fits into a batch: the lowest is shed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Likes.
+    Like,
+    /// Comments of anybody.
+    Viewer,
+    /// Comments of members.
+    Member,
+    /// Gifts.
+    Gift,
+    /// Comments of moderators and the streamer.
+    Staff,
+    /// What players must obey.
+    Control,
+}
+
+impl Priority {
+    /// Every priority, lowest first.
+    pub const ALL: [Self; 6] = [
+        Self::Like,
+        Self::Viewer,
+        Self::Member,
+        Self::Gift,
+        Self::Staff,
+        Self::Control,
+    ];
+
+    /// The word for counters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Like => "like",
+            Self::Viewer => "viewer",
+            Self::Member => "member",
+            Self::Gift => "gift",
+            Self::Staff => "staff",
+            Self::Control => "control",
+        }
+    }
+}
+
+impl From<Role> for Priority {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Member => Self::Member,
+            Role::Moderator | Role::Streamer => Self::Staff,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::CommentLimits;
+
+    fn comment(text: &str) -> Comment {
+        Comment::new(CommentText::new(text, &CommentLimits::default()).unwrap())
+    }
+
+    #[test]
+    fn fragments() {
+        fn check(input: &Comment, expected: &str) {
+            let fragment = input.fragment();
+            assert_eq!(std::str::from_utf8(fragment.as_bytes()).unwrap(), expected);
+            let mut object = Vec::new();
+            fragment.object_into(Seq::new(7), &mut object);
+            let value: serde_json::Value = serde_json::from_slice(&object).unwrap();
+            assert_eq!(value["id"], 7);
+            assert_eq!(value["text"], input.text.as_str());
+        }
+        check(&comment("hi"), r#""text":"hi""#);
+        check(&comment(r#"say "弾\幕""#), r#""text":"say \"弾\\幕\"""#);
+        let limits = CommentLimits::default();
+        let full = Comment {
+            user: Some(UserId::new("u\"1", &limits).unwrap()),
+            name: Some(DisplayName::new("Ann", &limits).unwrap()),
+            mode: Mode::Top,
+            color: Color::new(255).unwrap(),
+            size: FontSize::new(64).unwrap(),
+            role: Role::Streamer,
+            ..comment("x")
+        };
+        check(
+            &full,
+            r#""user":"u\"1","name":"Ann","text":"x","mode":"top","color":255,"size":64,"role":"streamer""#,
+        );
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_no_values() {
+        assert_eq!(Color::new(0xFF_FFFF), Some(Color::default()));
+        assert_eq!(Color::new(0x100_0000), None);
+        assert_eq!(FontSize::new(9), None);
+        assert_eq!(FontSize::new(10).map(FontSize::value), Some(10));
+        assert_eq!(FontSize::new(65), None);
+    }
+
+    #[test]
+    fn priorities_ascend_and_follow_roles() {
+        assert!(Priority::ALL.is_sorted());
+        assert_eq!(
+            Role::ALL.map(Priority::from).map(Priority::as_str),
+            ["viewer", "member", "staff", "staff"]
+        );
+        assert_eq!(comment("x").priority(), Priority::Viewer);
+    }
+}

@@ -1,0 +1,356 @@
+//! What viewers send: messages on their connection, and bodies they post.
+
+use std::num::NonZeroU32;
+
+use crate::comment::{Color, Comment, FontSize, Mode, Role};
+use crate::escape::{escape_into, integer_into};
+use crate::limits::{COLOR_MAX, CommentLimits, FONT_SIZE_MAX, FONT_SIZE_MIN};
+use crate::problem::{Fault, Field, Problem};
+use crate::tape::{Elements, Value, with_document};
+use crate::text::{CommentText, DisplayName, UserId, check_bytes};
+
+/// A message from a viewer that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// `{"type":"comment",…}`
+    Comment {
+        /// What the answer must carry.
+        reference: Option<Reference>,
+        /// The comment.
+        comment: Comment,
+    },
+    /// `{"type":"like","count":n}`
+    Like {
+        /// How many likes it adds; one when nothing is said.
+        count: NonZeroU32,
+    },
+}
+
+/// The `ref` of a message, which its answer echoes as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// A string.
+    Text(Box<str>),
+    /// A negative integer.
+    Signed(i64),
+    /// Any other integer.
+    Unsigned(u64),
+}
+
+impl Reference {
+    pub(crate) fn json_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => escape_into(out, text),
+            Self::Signed(value) => {
+                if *value < 0 {
+                    out.push(b'-');
+                }
+                integer_into(out, value.unsigned_abs());
+            }
+            Self::Unsigned(value) => integer_into(out, *value),
+        }
+    }
+}
+
+/// Why a message is refused, and the `ref` its sender gave it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct InboundError {
+    /// The `ref`, when that much could be read.
+    pub reference: Option<Reference>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl InboundError {
+    /// The stable word for programs, such as `text_too_long`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.problem.code()
+    }
+
+    /// The name of the JSON member that is wrong.
+    #[must_use]
+    pub fn field(&self) -> Option<&'static str> {
+        self.problem.field.name()
+    }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.problem.to_string()
+    }
+}
+
+/// The comments of an HTTP request that were checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Posted {
+    /// The body was one object.
+    One(Comment),
+    /// The body was an array with at least one object.
+    Many(Vec<Comment>),
+}
+
+/// Why a posted body is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostedError {
+    /// Which element of the array is wrong, counted from 0; none when the body is no array, or wrong as a whole.
+    pub index: Option<usize>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl PostedError {
+    /// The stable word for programs, such as `text_too_long`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.problem.code()
+    }
+
+    /// The sentence for people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl std::error::Error for PostedError {}
+
+impl std::fmt::Display for PostedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(index) = self.index {
+            write!(f, "comment {index}: ")?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+/// Reads one text message of a viewer. `bytes` is overwritten: strings are unescaped in place.
+///
+/// # Errors
+/// The first thing that is wrong with it, in the order type, then the fields of the type.
+pub fn parse_client_message(
+    bytes: &mut [u8],
+    limits: &CommentLimits,
+) -> Result<ClientMessage, InboundError> {
+    let json = |fault| InboundError {
+        reference: None,
+        problem: Problem::new(Field::Json, fault),
+    };
+    with_document(bytes, |document| match document {
+        Value::Object(members) => client_message(&Members::new(members), limits),
+        _ => Err(json(Fault::WrongType)),
+    })
+    .unwrap_or_else(|| Err(json(Fault::Invalid)))
+}
+
+/// Reads the body of an HTTP request: one comment object, or an array of them. `bytes` is overwritten.
+///
+/// # Errors
+/// The first thing that is wrong with it. Nothing of a body with an error is to be taken.
+pub fn parse_posted(bytes: &mut [u8], limits: &CommentLimits) -> Result<Posted, PostedError> {
+    let whole = |field, fault| PostedError {
+        index: None,
+        problem: Problem::new(field, fault),
+    };
+    with_document(bytes, |document| match document {
+        Value::Array(elements) if elements.len() == 0 => Err(whole(Field::Comments, Fault::Empty)),
+        Value::Array(elements) if elements.len() > limits.posted_comments_max => Err(whole(
+            Field::Comments,
+            Fault::TooMany {
+                max: limits.posted_comments_max,
+            },
+        )),
+        Value::Array(elements) => {
+            let comment = |(index, value)| {
+                posted_comment(value, limits).map_err(|problem| PostedError {
+                    index: Some(index),
+                    problem,
+                })
+            };
+            elements
+                .values()
+                .enumerate()
+                .map(comment)
+                .collect::<Result<_, _>>()
+                .map(Posted::Many)
+        }
+        value => posted_comment(value, limits)
+            .map(Posted::One)
+            .map_err(|problem| PostedError {
+                index: None,
+                problem,
+            }),
+    })
+    .unwrap_or_else(|| Err(whole(Field::Json, Fault::Invalid)))
+}
+
+/// The members of an object that we know. Of one that stands there twice the last counts, as in `JSON.parse`; `null`
+/// says the same as leaving it out.
+#[derive(Default)]
+struct Members<'t, 'b> {
+    kind: Option<Value<'t, 'b>>,
+    reference: Option<Value<'t, 'b>>,
+    text: Option<Value<'t, 'b>>,
+    mode: Option<Value<'t, 'b>>,
+    color: Option<Value<'t, 'b>>,
+    size: Option<Value<'t, 'b>>,
+    user: Option<Value<'t, 'b>>,
+    name: Option<Value<'t, 'b>>,
+    role: Option<Value<'t, 'b>>,
+    count: Option<Value<'t, 'b>>,
+}
+
+impl<'t, 'b> Members<'t, 'b> {
+    fn new(elements: Elements<'t, 'b>) -> Self {
+        let mut members = Self::default();
+        for (key, value) in elements.members() {
+            let member = match key {
+                "type" => &mut members.kind,
+                "ref" => &mut members.reference,
+                "text" => &mut members.text,
+                "mode" => &mut members.mode,
+                "color" => &mut members.color,
+                "size" => &mut members.size,
+                "user" => &mut members.user,
+                "name" => &mut members.name,
+                "role" => &mut members.role,
+                "count" => &mut members.count,
+                _ => continue,
+            };
+            *member = Some(value).filter(|&value| value != Value::Null);
+        }
+        members
+    }
+}
+
+fn client_message(
+    members: &Members<'_, '_>,
+    limits: &CommentLimits,
+) -> Result<ClientMessage, InboundError> {
+    let reference = reference(members.reference, limits).map_err(|fault| InboundError {
+        reference: None,
+        problem: Problem::new(Field::Ref, fault),
+    })?;
+    match typed_message(members, limits) {
+        Ok(Typed::Comment(comment)) => Ok(ClientMessage::Comment { reference, comment }),
+        Ok(Typed::Like(count)) => Ok(ClientMessage::Like { count }),
+        Err(problem) => Err(InboundError { reference, problem }),
+    }
+}
+
+enum Typed {
+    Comment(Comment),
+    Like(NonZeroU32),
+}
+
+fn typed_message(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Typed, Problem> {
+    let kind = string(members.kind)
+        .and_then(|kind| kind.ok_or(Fault::Missing))
+        .map_err(in_field(Field::Type))?;
+    match kind {
+        "comment" => comment(members, limits).map(Typed::Comment),
+        "like" => {
+            let max = limits.like_count_max;
+            integer(members.count, 1, max)
+                .map(|count| {
+                    Typed::Like(count.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN))
+                })
+                .map_err(in_field(Field::Count))
+        }
+        _ => Err(Problem::new(Field::Type, Fault::Unknown)),
+    }
+}
+
+fn posted_comment(value: Value<'_, '_>, limits: &CommentLimits) -> Result<Comment, Problem> {
+    let Value::Object(elements) = value else {
+        return Err(Problem::new(Field::Json, Fault::WrongType));
+    };
+    let members = Members::new(elements);
+    match string(members.kind).map_err(in_field(Field::Type))? {
+        None | Some("comment") => comment(&members, limits),
+        Some(_) => Err(Problem::new(Field::Type, Fault::Unknown)),
+    }
+}
+
+fn comment(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Comment, Problem> {
+    if members.role.is_some() {
+        return Err(Problem::new(Field::Role, Fault::NotAllowed));
+    }
+    let text = string(members.text)
+        .and_then(|text| text.ok_or(Fault::Missing))
+        .and_then(|text| CommentText::new(text, limits))
+        .map_err(in_field(Field::Text))?;
+    let user = string(members.user)
+        .and_then(|user| user.map(|user| UserId::new(user, limits)).transpose())
+        .map_err(in_field(Field::User))?;
+    let name = string(members.name)
+        .and_then(|name| name.map(|name| DisplayName::new(name, limits)).transpose())
+        .map_err(in_field(Field::Name))?;
+    let mode = string(members.mode)
+        .and_then(|mode| {
+            mode.map(|word| Mode::from_word(word).ok_or(Fault::Unknown))
+                .transpose()
+        })
+        .map_err(in_field(Field::Mode))?;
+    let color = integer(members.color, 0, COLOR_MAX).map_err(in_field(Field::Color))?;
+    let size = integer(
+        members.size,
+        u32::from(FONT_SIZE_MIN),
+        u32::from(FONT_SIZE_MAX),
+    )
+    .map_err(in_field(Field::Size))?;
+    Ok(Comment {
+        user,
+        name,
+        text,
+        mode: mode.unwrap_or_default(),
+        color: color.and_then(Color::new).unwrap_or_default(),
+        size: size
+            .and_then(|size| u8::try_from(size).ok())
+            .and_then(FontSize::new)
+            .unwrap_or_default(),
+        role: Role::default(),
+    })
+}
+
+fn reference(
+    value: Option<Value<'_, '_>>,
+    limits: &CommentLimits,
+) -> Result<Option<Reference>, Fault> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => {
+            check_bytes(text, limits.ref_bytes_max)?;
+            Ok(Some(Reference::Text(text.into())))
+        }
+        Some(Value::Signed(value)) => Ok(Some(Reference::Signed(value))),
+        Some(Value::Unsigned(value)) => Ok(Some(Reference::Unsigned(value))),
+        Some(_) => Err(Fault::WrongType),
+    }
+}
+
+fn string<'b>(value: Option<Value<'_, 'b>>) -> Result<Option<&'b str>, Fault> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Fault::WrongType),
+    }
+}
+
+fn integer(value: Option<Value<'_, '_>>, min: u32, max: u32) -> Result<Option<u32>, Fault> {
+    let number = match value {
+        None => return Ok(None),
+        Some(Value::Unsigned(number)) => u32::try_from(number).ok(),
+        Some(Value::Signed(number)) => u32::try_from(number).ok(),
+        Some(_) => return Err(Fault::WrongType),
+    };
+    number
+        .filter(|number| (min..=max).contains(number))
+        .map(Some)
+        .ok_or(Fault::OutOfRange { min, max })
+}
+
+fn in_field(field: Field) -> impl Fn(Fault) -> Problem {
+    move |fault| Problem::new(field, fault)
+}

@@ -1,0 +1,279 @@
+//! What a viewer is told besides batches: JSON texts, and frames that are ready to be written.
+
+use bytes::Bytes;
+
+use crate::close::CloseReason;
+use crate::escape::{escape_into, integer_into};
+use crate::frame::frame;
+use crate::head::Opcode;
+use crate::ids::{Epoch, RoomId, Seq};
+use crate::inbound::Reference;
+use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
+
+/// The first message to a viewer.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a> {
+    /// The room.
+    pub room: &'a RoomId,
+    /// The numbering of the room's comments.
+    pub epoch: Epoch,
+    /// The last position sealed: live batches begin right after it, replayed ones end here.
+    pub seq: Seq,
+    /// The room's window, in milliseconds.
+    pub window_ms: u64,
+    /// Viewers of the room on this node.
+    pub viewers: u32,
+    /// Whether the viewer's `since` was found, so that it misses nothing but what a gap tells.
+    pub resumed: Resumed,
+}
+
+/// Whether a viewer goes on where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// Its position was found.
+    Yes,
+    /// It gave none, or one that is not known any more.
+    No,
+}
+
+impl Joined<'_> {
+    /// `{"type":"joined",…}`
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = Object::new("joined");
+        json.string("room", self.room.as_str());
+        json.integer("epoch", self.epoch.value());
+        json.integer("seq", self.seq.value());
+        json.integer("window_ms", self.window_ms);
+        json.integer("viewers", u64::from(self.viewers));
+        json.key("resumed");
+        json.out.extend_from_slice(if self.resumed == Resumed::Yes {
+            b"true"
+        } else {
+            b"false"
+        });
+        json.finish()
+    }
+}
+
+/// `{"type":"ack","ref":…,"id":N}`: the log has the comment, at position `id`.
+#[must_use]
+pub fn ack_json(reference: Option<&Reference>, id: Seq) -> String {
+    let mut json = Object::new("ack");
+    json.reference(reference);
+    json.integer("id", id.value());
+    json.finish()
+}
+
+/// A message of the viewer was refused. The connection stays.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorReply<'a> {
+    /// The `ref` of the refused message.
+    pub reference: Option<&'a Reference>,
+    /// The stable word for programs.
+    pub code: &'a str,
+    /// The member that was wrong.
+    pub field: Option<&'a str>,
+    /// The sentence for people.
+    pub message: &'a str,
+    /// When the same message may be sent again.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl ErrorReply<'_> {
+    /// `{"type":"error",…}`; members that say nothing are left out.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = Object::new("error");
+        json.reference(self.reference);
+        json.string("code", self.code);
+        if let Some(field) = self.field {
+            json.string("field", field);
+        }
+        json.string("message", self.message);
+        if let Some(retry_after_ms) = self.retry_after_ms {
+            json.integer("retry_after_ms", retry_after_ms);
+        }
+        json.finish()
+    }
+}
+
+/// `{"type":"gap","from":a,"to":b}`: the viewer misses these positions, both ends included.
+#[must_use]
+pub fn gap_json(from: Seq, to: Seq) -> String {
+    let mut json = Object::new("gap");
+    json.integer("from", from.value());
+    json.integer("to", to.value());
+    json.finish()
+}
+
+/// `{"type":"closing","reconnect_after_ms":N}`: the server will close this connection soon.
+#[must_use]
+pub fn closing_json(reconnect_after_ms: u64) -> String {
+    let mut json = Object::new("closing");
+    json.integer("reconnect_after_ms", reconnect_after_ms);
+    json.finish()
+}
+
+/// A text message.
+#[must_use]
+pub fn text_frame(json: &str) -> Bytes {
+    frame(Opcode::Text, json.as_bytes())
+}
+
+/// A ping without payload.
+#[must_use]
+pub fn ping_frame() -> Bytes {
+    const PING: [u8; 2] = [0x80 | Opcode::Ping.bits(), 0];
+    Bytes::from_static(&PING)
+}
+
+/// The answer to a ping with this payload. What is over the limit of a control frame is cut off; no decoded ping is.
+#[must_use]
+pub fn pong_frame(payload: &[u8]) -> Bytes {
+    frame(
+        Opcode::Pong,
+        &payload[..payload.len().min(CONTROL_PAYLOAD_BYTES_MAX)],
+    )
+}
+
+/// A close frame with the code and the text of `reason`.
+#[must_use]
+pub fn close_frame(reason: CloseReason) -> Bytes {
+    let mut payload = Vec::with_capacity(2 + reason.reason().len());
+    payload.extend_from_slice(&reason.code().to_be_bytes());
+    payload.extend_from_slice(reason.reason().as_bytes());
+    frame(Opcode::Close, &payload)
+}
+
+/// A JSON object in the making.
+struct Object {
+    out: Vec<u8>,
+}
+
+impl Object {
+    fn new(kind: &str) -> Self {
+        let mut out = Vec::with_capacity(160);
+        out.extend_from_slice(b"{\"type\":");
+        escape_into(&mut out, kind);
+        Self { out }
+    }
+
+    /// Keys are our own words and need no escaping.
+    fn key(&mut self, key: &str) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.key(key);
+        escape_into(&mut self.out, value);
+    }
+
+    fn integer(&mut self, key: &str, value: u64) {
+        self.key(key);
+        integer_into(&mut self.out, value);
+    }
+
+    fn reference(&mut self, reference: Option<&Reference>) {
+        if let Some(reference) = reference {
+            self.key("ref");
+            reference.json_into(&mut self.out);
+        }
+    }
+
+    fn finish(mut self) -> String {
+        self.out.push(b'}');
+        String::from_utf8(self.out).expect("invariant: JSON made of texts is UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        fn check(input: String, expected: &str) {
+            serde_json::from_str::<serde_json::Value>(&input).unwrap();
+            assert_eq!(input, expected);
+        }
+        let room = RoomId::parse("r").unwrap();
+        let joined = Joined {
+            room: &room,
+            epoch: Epoch::new(1_700_000_000_000),
+            seq: Seq::new(41),
+            window_ms: 1000,
+            viewers: 2,
+            resumed: Resumed::No,
+        };
+        check(
+            joined.to_json(),
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"seq":41,"window_ms":1000,"viewers":2,"resumed":false}"#,
+        );
+        check(
+            Joined {
+                resumed: Resumed::Yes,
+                ..joined
+            }
+            .to_json(),
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"seq":41,"window_ms":1000,"viewers":2,"resumed":true}"#,
+        );
+        let text = Reference::Text("a\"1".into());
+        check(
+            ack_json(Some(&text), Seq::new(7)),
+            r#"{"type":"ack","ref":"a\"1","id":7}"#,
+        );
+        check(
+            ack_json(Some(&Reference::Signed(-3)), Seq::new(7)),
+            r#"{"type":"ack","ref":-3,"id":7}"#,
+        );
+        check(ack_json(None, Seq::new(7)), r#"{"type":"ack","id":7}"#);
+        let bare = ErrorReply {
+            reference: None,
+            code: "json_invalid",
+            field: None,
+            message: "no",
+            retry_after_ms: None,
+        };
+        check(
+            bare.to_json(),
+            r#"{"type":"error","code":"json_invalid","message":"no"}"#,
+        );
+        let full = ErrorReply {
+            reference: Some(&text),
+            field: Some("text"),
+            retry_after_ms: Some(250),
+            ..bare
+        };
+        check(
+            full.to_json(),
+            r#"{"type":"error","ref":"a\"1","code":"json_invalid","field":"text","message":"no","retry_after_ms":250}"#,
+        );
+        check(
+            gap_json(Seq::new(3), Seq::new(9)),
+            r#"{"type":"gap","from":3,"to":9}"#,
+        );
+        check(
+            closing_json(1500),
+            r#"{"type":"closing","reconnect_after_ms":1500}"#,
+        );
+    }
+
+    #[test]
+    fn frames() {
+        fn check(input: &Bytes, expected: &[u8]) {
+            assert_eq!(&input[..], expected);
+        }
+        check(&text_frame("{}"), b"\x81\x02{}");
+        check(&ping_frame(), b"\x89\x00");
+        check(&pong_frame(b"abc"), b"\x8a\x03abc");
+        assert_eq!(pong_frame(&[0; 200]).len(), 2 + 125);
+        check(&close_frame(CloseReason::Normal), b"\x88\x02\x03\xe8");
+        check(
+            &close_frame(CloseReason::TooBig),
+            b"\x88\x11\x03\xf1message too big",
+        );
+    }
+}

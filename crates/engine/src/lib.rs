@@ -16,5 +16,6 @@ mod window;
 
 pub use counters::RoomCounters;
 pub use now::Now;
+pub use random::SplitMix64;
 pub use room::{Audience, Resume, Room, RoomConfig};
 pub use window::{Flush, phase};

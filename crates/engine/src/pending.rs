@@ -80,14 +80,14 @@ impl Pending {
         let lowest = self.lowest_class();
         if lowest == priority as usize {
             let class = &mut self.classes[lowest];
-            let place = random.below(class.seen);
+            let place = index_below(class.seen, random);
             if let Some(held) = class.comments.get_mut(place) {
                 *held = (seq, fragment);
             }
             Offered::Shed(priority)
         } else if lowest < priority as usize {
             let class = &mut self.classes[lowest];
-            let place = random.below(class.comments.len());
+            let place = index_below(class.comments.len(), random);
             class.comments.swap_remove(place);
             self.classes[priority as usize]
                 .comments
@@ -137,6 +137,10 @@ struct Class {
     comments: Vec<(Seq, Fragment)>,
     /// Offered in this window, shed ones included.
     seen: usize,
+}
+
+fn index_below(len: usize, random: &mut SplitMix64) -> usize {
+    usize::try_from(random.below(len as u64)).expect("invariant: below a usize")
 }
 
 /// The likes of one window that a batch can tell: JSON numbers are exact up to here in every client.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use danmaku_wire::RoomId;
 
 use crate::now::nanos;
-use crate::random::mix;
+use crate::random::{mix, scale};
 
 /// When the window of a room ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn phase(room: &RoomId, window: Duration) -> Duration {
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
         });
-    Duration::from_nanos(mix(hash) % nanos(window).max(1))
+    Duration::from_nanos(scale(mix(hash), nanos(window)))
 }
 
 /// The windows of one room: answers when what is pending is due.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Rate, Refusal, TokenBucket};
+use crate::random::{mix, scale};
 
 /// The limits of an [`AddressBook`].
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +182,11 @@ impl AddressKey {
             }
         }
     }
+
+    /// One of `slots` places, the same one every time and evenly spread: where books stand side by side.
+    pub fn spread(self, slots: usize) -> usize {
+        usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
+    }
 }
 
 #[derive(Debug)]
@@ -324,6 +330,15 @@ mod tests {
         for (at, entry) in book.entries.iter().enumerate() {
             assert_eq!(book.index[&entry.address], at);
         }
+    }
+
+    #[test]
+    fn addresses_spread_over_slots() {
+        let mut slots = [0u32; 16];
+        for n in 0..16_000 {
+            slots[v4(0x0A00_0000 + n).spread(16)] += 1;
+        }
+        assert!(slots.iter().all(|n| (850..1_150).contains(n)), "{slots:?}");
     }
 
     #[test]

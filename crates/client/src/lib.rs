@@ -1,1 +1,26 @@
-//! A small client of the danmaku server.
+//! A small client of the danmaku server: it owns how a program *uses* the protocol.
+//!
+//! [`Connection`] watches one room over WebSocket and posts to it; [`HttpClient`] speaks the HTTP API over one kept-alive
+//! connection. Both return typed values and errors that carry the server's own `{"error":{"code","message"}}`.
+//!
+//! The crate serves the command line of the server, the load test and the integration tests. It knows the bytes of
+//! `danmaku-wire` and nothing of the engine, the fan-out or the server.
+
+mod address;
+mod comment;
+mod connection;
+mod error;
+mod event;
+mod handshake;
+mod http;
+mod unpack;
+
+pub use address::{AddressError, ServerAddress};
+pub use comment::{NewComment, Reference};
+pub use connection::{Connect, Connection};
+pub use error::{ClientError, Refusal};
+pub use event::{
+    Ack, Batch, Closed, Closing, Comment, Event, EventError, Gap, Joined, ServerError,
+};
+pub use http::{Answer, HttpClient, Posted};
+pub use unpack::{UnpackError, Unpacker};

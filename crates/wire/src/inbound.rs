@@ -354,3 +354,313 @@ fn integer(value: Option<Value<'_, '_>>, min: u32, max: u32) -> Result<Option<u3
 fn in_field(field: Field) -> impl Fn(Fault) -> Problem {
     move |fault| Problem::new(field, fault)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(text: &str) -> Comment {
+        Comment::new(CommentText::new(text, &CommentLimits::default()).unwrap())
+    }
+
+    fn parse(json: &str) -> Result<ClientMessage, InboundError> {
+        parse_client_message(&mut json.to_owned().into_bytes(), &CommentLimits::default())
+    }
+
+    fn comment_message(comment: Comment) -> ClientMessage {
+        ClientMessage::Comment {
+            reference: None,
+            comment,
+        }
+    }
+
+    #[test]
+    fn messages_that_are_taken() {
+        fn check(input: &str, expected: &ClientMessage) {
+            assert_eq!(&parse(input).unwrap(), expected, "{input}");
+        }
+        check(
+            r#"{"type":"comment","text":"hi"}"#,
+            &comment_message(text("hi")),
+        );
+        check(
+            r#" {"text":"h\u0069 \ud83c\udf89","type":"comment"} "#,
+            &comment_message(text("hi 🎉")),
+        );
+        check(
+            r#"{"type":"comment","text":"a","text":"b"}"#,
+            &comment_message(text("b")),
+        );
+        check(
+            r#"{"type":"comment","text":"a","x":[{"text":[1]}],"mode":null}"#,
+            &comment_message(text("a")),
+        );
+        let limits = CommentLimits::default();
+        let full = Comment {
+            user: Some(UserId::new("u1", &limits).unwrap()),
+            name: Some(DisplayName::new("Ann", &limits).unwrap()),
+            mode: Mode::Bottom,
+            color: Color::new(0).unwrap(),
+            size: FontSize::new(10).unwrap(),
+            ..text("弾幕")
+        };
+        check(
+            r#"{"type":"comment","text":"弾幕","mode":"bottom","color":0,"size":10,"user":"u1","name":"Ann"}"#,
+            &comment_message(full),
+        );
+        check(
+            r#"{"type":"like"}"#,
+            &ClientMessage::Like {
+                count: NonZeroU32::MIN,
+            },
+        );
+        check(
+            r#"{"type":"like","count":100}"#,
+            &ClientMessage::Like {
+                count: NonZeroU32::new(100).unwrap(),
+            },
+        );
+    }
+
+    #[test]
+    fn references_are_echoed_as_they_came() {
+        fn check(input: &str) {
+            let parsed =
+                parse(&format!(r#"{{"type":"comment","text":"a","ref":{input}}}"#)).unwrap();
+            let ClientMessage::Comment {
+                reference: Some(reference),
+                ..
+            } = parsed
+            else {
+                panic!("{input}")
+            };
+            let mut echoed = Vec::new();
+            reference.json_into(&mut echoed);
+            assert_eq!(String::from_utf8(echoed).unwrap(), input);
+        }
+        for reference in [
+            r#""""#,
+            r#""r-1""#,
+            r#""\"\u0000\\""#,
+            "0",
+            "-1",
+            "7",
+            "-9223372036854775808",
+        ] {
+            check(reference);
+        }
+        check("18446744073709551615");
+        check(&format!("\"{}\"", "r".repeat(64)));
+    }
+
+    #[test]
+    fn messages_that_are_refused() {
+        fn check(input: &str, code: &str, field: Option<&str>) {
+            let error = parse(input).unwrap_err();
+            assert_eq!((error.code(), error.field()), (code, field), "{input}");
+            assert!(!error.message().is_empty());
+        }
+        for input in [
+            "",
+            " ",
+            "{",
+            "nonsense",
+            "{\"type\":}",
+            "{\"type\":\"comment\",\"text\":\"a\"} x",
+            "\u{feff}{}",
+        ] {
+            check(input, "json_invalid", None);
+        }
+        check(
+            "{\"type\":\"comment\",\"text\":\"a\nb\"}",
+            "json_invalid",
+            None,
+        );
+        check(
+            r#"{"type":"comment","text":"\ud800"}"#,
+            "json_invalid",
+            None,
+        );
+        check(r#"{"type":"comment","text":"\x41"}"#, "json_invalid", None);
+        check(&"[".repeat(4096), "json_invalid", None);
+        check(&r#"{"a":"#.repeat(800), "json_invalid", None);
+        for input in ["[]", "null", "1", r#""comment""#] {
+            check(input, "json_wrong_type", None);
+        }
+        check("{}", "type_missing", Some("type"));
+        check(r#"{"type":7}"#, "type_wrong_type", Some("type"));
+        check(
+            r#"{"type":"Comment","text":"a"}"#,
+            "type_unknown",
+            Some("type"),
+        );
+        for (member, code, field) in [
+            (r#""a":1"#, "text_missing", "text"),
+            (r#""text":null"#, "text_missing", "text"),
+            (r#""text":"""#, "text_empty", "text"),
+            (r#""text":" ""#, "text_empty", "text"),
+            (r#""text":7"#, "text_wrong_type", "text"),
+            (r#""text":["a"]"#, "text_wrong_type", "text"),
+            (r#""text":"a\nb""#, "text_control_character", "text"),
+            (r#""text":"a\u0000""#, "text_control_character", "text"),
+            (r#""text":"\u007f""#, "text_control_character", "text"),
+            (r#""text":"\u0085""#, "text_control_character", "text"),
+            (r#""text":"a","mode":"fly""#, "mode_unknown", "mode"),
+            (r#""text":"a","mode":1"#, "mode_wrong_type", "mode"),
+            (
+                r#""text":"a","color":16777216"#,
+                "color_out_of_range",
+                "color",
+            ),
+            (r#""text":"a","color":-1"#, "color_out_of_range", "color"),
+            (
+                r#""text":"a","color":4294967296"#,
+                "color_out_of_range",
+                "color",
+            ),
+            (
+                r##""text":"a","color":"#fff""##,
+                "color_wrong_type",
+                "color",
+            ),
+            (r#""text":"a","color":1.5"#, "color_wrong_type", "color"),
+            (r#""text":"a","size":9"#, "size_out_of_range", "size"),
+            (r#""text":"a","size":65"#, "size_out_of_range", "size"),
+            (r#""text":"a","size":281"#, "size_out_of_range", "size"),
+            (r#""text":"a","size":true"#, "size_wrong_type", "size"),
+            (r#""text":"a","user":"""#, "user_empty", "user"),
+            (r#""text":"a","user":{}"#, "user_wrong_type", "user"),
+            (
+                r#""text":"a","name":"\t""#,
+                "name_control_character",
+                "name",
+            ),
+            (
+                r#""text":"a","role":"moderator""#,
+                "role_not_allowed",
+                "role",
+            ),
+            (r#""text":"a","ref":1.5"#, "ref_wrong_type", "ref"),
+            (r#""text":"a","ref":{}"#, "ref_wrong_type", "ref"),
+        ] {
+            check(
+                &format!(r#"{{"type":"comment",{member}}}"#),
+                code,
+                Some(field),
+            );
+        }
+        let long = |field: &str, bytes: usize| {
+            format!(r#"{{"type":"comment","{field}":"{}"}}"#, "x".repeat(bytes))
+        };
+        check(&long("text", 201), "text_too_long", Some("text"));
+        check(
+            &long("text\":\"a\",\"user", 65),
+            "user_too_long",
+            Some("user"),
+        );
+        check(
+            &long("text\":\"a\",\"name", 33),
+            "name_too_long",
+            Some("name"),
+        );
+        check(&long("ref", 65), "ref_too_long", Some("ref"));
+        check(
+            r#"{"type":"like","count":0}"#,
+            "count_out_of_range",
+            Some("count"),
+        );
+        check(
+            r#"{"type":"like","count":101}"#,
+            "count_out_of_range",
+            Some("count"),
+        );
+        check(
+            r#"{"type":"like","count":"1"}"#,
+            "count_wrong_type",
+            Some("count"),
+        );
+    }
+
+    #[test]
+    fn an_error_carries_the_reference() {
+        fn check(input: &str, expected: Option<&Reference>) {
+            assert_eq!(
+                parse(input).unwrap_err().reference.as_ref(),
+                expected,
+                "{input}"
+            );
+        }
+        check(
+            r#"{"type":"comment","text":"","ref":"a"}"#,
+            Some(&Reference::Text("a".into())),
+        );
+        check(r#"{"ref":7,"type":"nope"}"#, Some(&Reference::Unsigned(7)));
+        check(r#"{"type":"comment","text":""}"#, None);
+        check(r#"{"type":"comment","text":"","ref":[]}"#, None);
+    }
+
+    #[test]
+    fn posted_bodies() {
+        fn check(input: &str, expected: Result<Posted, (Option<usize>, &str)>) {
+            let limits = CommentLimits {
+                posted_comments_max: 3,
+                ..CommentLimits::default()
+            };
+            let parsed = parse_posted(&mut input.to_owned().into_bytes(), &limits);
+            assert_eq!(
+                parsed.map_err(|error| (error.index, error.code())),
+                expected,
+                "{input}"
+            );
+        }
+        check(r#"{"text":"a"}"#, Ok(Posted::One(text("a"))));
+        check(
+            r#"{"type":"comment","text":"a","ref":[],"count":-1}"#,
+            Ok(Posted::One(text("a"))),
+        );
+        check(r#"[{"text":"a"}]"#, Ok(Posted::Many(vec![text("a")])));
+        check(
+            r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#,
+            Ok(Posted::Many(vec![text("a"), text("b"), text("c")])),
+        );
+        check("[]", Err((None, "comments_empty")));
+        check("[{},{},{},{}]", Err((None, "comments_too_many")));
+        check(
+            "[{\"text\":\"a\"},{\"text\":\"\"}]",
+            Err((Some(1), "text_empty")),
+        );
+        check("[{\"text\":\"a\"},7]", Err((Some(1), "json_wrong_type")));
+        check("[[{\"text\":\"a\"}]]", Err((Some(0), "json_wrong_type")));
+        check(r#"{"type":"like"}"#, Err((None, "type_unknown")));
+        check("7", Err((None, "json_wrong_type")));
+        check("[{\"text\":\"a\"}", Err((None, "json_invalid")));
+        check(&"[".repeat(256 * 1024), Err((None, "json_invalid")));
+        let error = parse_posted(&mut b"[{}]".to_vec(), &CommentLimits::default()).unwrap_err();
+        assert_eq!(error.message(), "comment 0: text is missing");
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_taken_as_it_is_or_refused_for_a_reason(sent in any::<String>()) {
+            let json = serde_json::json!({ "type": "comment", "text": sent, "ref": 1 }).to_string();
+            let control = sent.chars().any(char::is_control);
+            let blank = sent.chars().all(char::is_whitespace);
+            let long = sent.chars().count() > 200;
+            match parse(&json) {
+                Ok(ClientMessage::Comment { comment, .. }) => {
+                    prop_assert_eq!(comment.text.as_str(), sent);
+                    prop_assert!(!control && !blank && !long);
+                }
+                Ok(other) => prop_assert!(false, "{:?}", other),
+                Err(error) => match error.code() {
+                    "text_control_character" => prop_assert!(control),
+                    "text_empty" => prop_assert!(blank),
+                    "text_too_long" => prop_assert!(long),
+                    code => prop_assert!(false, "{}", code),
+                },
+            }
+        }
+    }
+}

@@ -152,6 +152,7 @@ impl Room {
 
     /// Seals what is pending, due or not: the last frame before a stop.
     pub fn flush(&mut self, now: Now, audience: Audience) -> Option<Arc<FrameSet>> {
+        self.deadline()?;
         self.windows.end(now.monotonic, now.monotonic);
         self.seal(now, audience)
     }

@@ -195,8 +195,9 @@ mod tests {
 
     #[test]
     fn texts() {
-        fn check(input: String, expected: &str) {
-            serde_json::from_str::<serde_json::Value>(&input).unwrap();
+        fn check(input: impl AsRef<str>, expected: &str) {
+            let input = input.as_ref();
+            serde_json::from_str::<serde_json::Value>(input).unwrap();
             assert_eq!(input, expected);
         }
         let room = RoomId::parse("r").unwrap();

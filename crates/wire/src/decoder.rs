@@ -1,5 +1,7 @@
 //! A strict decoder of frames from clients, without I/O (RFC 6455, section 5).
 
+use std::mem;
+
 use fastwebsockets::unmask;
 
 use crate::close::CloseReason;
@@ -365,9 +367,7 @@ impl Partial {
         }
         self.frame = None;
         if head.opcode.is_control() {
-            let delivered = deliver(head.opcode, &mut self.control, on_event);
-            self.control.clear();
-            return delivered;
+            return deliver(head.opcode, &mut mem::take(&mut self.control), on_event);
         }
         let opcode = self.fragmented.unwrap_or(head.opcode);
         if !head.is_final {
@@ -375,9 +375,7 @@ impl Partial {
             return Ok(Delivered::Other);
         }
         self.fragmented = None;
-        let delivered = deliver(opcode, &mut self.message, on_event);
-        self.message.clear();
-        delivered
+        deliver(opcode, &mut mem::take(&mut self.message), on_event)
     }
 
     /// Whether there is nothing left to keep.

@@ -1,2 +1,2 @@
-//! Placeholder until the first module lands.
+//! The binary of the load-test harness.
 fn main() {}

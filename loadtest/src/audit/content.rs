@@ -1,0 +1,331 @@
+//! What one distinct frame carries, decoded once, and when viewers got it.
+
+use std::collections::HashSet;
+
+use danmaku_client::Batch;
+
+use crate::audit::Judge;
+use crate::audit::history::Mark;
+use crate::audit::tally::Tally;
+use crate::clock::Moment;
+use crate::fingerprint::CommentShape;
+use crate::latency::Latencies;
+use crate::ledger::RoomLedger;
+
+/// One decoded frame and its arrivals.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) room: u32,
+    pub(super) first: u64,
+    pub(super) covered: u64,
+    pub(super) mark: Mark,
+    /// Fingerprint of the plain text.
+    pub(super) plain: u64,
+    pub(super) created: Moment,
+    /// The fingerprints under which the frame is known, one per form.
+    pub(super) forms: Vec<u64>,
+    sealed: Moment,
+    shed: u32,
+    comments: Vec<Delivered>,
+    faults: IdFaults,
+    arrivals: Vec<Arrivals>,
+}
+
+/// A comment as it arrived.
+#[derive(Clone, Copy, Debug)]
+struct Delivered {
+    position: u64,
+    shape: u64,
+}
+
+/// Viewers that got the frame at about the same moment.
+#[derive(Clone, Copy, Debug)]
+struct Arrivals {
+    at: Moment,
+    viewers: u32,
+}
+
+/// Arrivals this close together are one.
+const ARRIVALS_MERGED_MICROS: u64 = 20;
+/// Above this many, arrivals are merged to the millisecond before the comments are multiplied by them.
+const ARRIVALS_EXACT_MAX: usize = 512;
+const ARRIVALS_COARSE_MICROS: u64 = 1000;
+/// How far around a position a comment with the wrong shape is looked for, to tell a swap from a corruption.
+const SWAP_DISTANCE_MAX: u64 = 64;
+
+impl Content {
+    pub(super) fn new(
+        room: u32,
+        batch: &Batch,
+        plain: u64,
+        mark: Mark,
+        created: Moment,
+        sealed: Moment,
+    ) -> Self {
+        let comments = batch.comments.iter().map(|comment| Delivered {
+            position: comment.id.value(),
+            shape: CommentShape {
+                user: comment.user.as_deref(),
+                text: &comment.text,
+                mode: comment.mode.as_str(),
+                color: comment.color,
+                size: comment.size,
+            }
+            .fingerprint(),
+        });
+        let comments: Vec<Delivered> = comments.collect();
+        Self {
+            room,
+            first: batch.seq.value(),
+            covered: batch.covered(),
+            mark,
+            plain,
+            created,
+            forms: Vec::with_capacity(4),
+            sealed,
+            shed: batch.shed,
+            faults: IdFaults::of(batch.seq.value(), batch.covered(), &comments),
+            comments,
+            arrivals: Vec::new(),
+        }
+    }
+
+    pub(super) fn comments(&self) -> u64 {
+        self.comments.len() as u64
+    }
+
+    /// One more viewer has it. `now` never goes back within one thread.
+    #[inline]
+    pub(super) fn arrived(&mut self, now: Moment) {
+        match self.arrivals.last_mut() {
+            Some(last) if now.micros_since(last.at) < ARRIVALS_MERGED_MICROS => last.viewers += 1,
+            _ => self.arrivals.push(Arrivals {
+                at: now,
+                viewers: 1,
+            }),
+        }
+    }
+
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
+    pub(super) fn last_arrival(&self) -> Moment {
+        self.arrivals
+            .last()
+            .map_or(self.created, |arrivals| arrivals.at)
+    }
+
+    /// Judges the arrivals since the last call against what was acknowledged, and forgets them.
+    pub(super) fn fold(
+        &mut self,
+        ledger: &mut RoomLedger,
+        judge: &Judge,
+        tally: &mut Tally,
+        stages: &mut [Latencies; 2],
+    ) {
+        let arrivals = coarse(std::mem::take(&mut self.arrivals));
+        let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
+            return;
+        };
+        let viewers: u64 = arrivals
+            .iter()
+            .map(|arrivals| u64::from(arrivals.viewers))
+            .sum();
+        tally.shed += u64::from(self.shed) * viewers;
+        tally.duplicate += self.faults.duplicate * viewers;
+        tally.reordered += self.faults.reordered * viewers;
+        tally.lost += self.faults.uncovered * viewers;
+        for arrivals in &arrivals {
+            let stage = judge.stage(self.sealed);
+            stages[stage as usize].seal.record(
+                arrivals.at.micros_since(self.sealed),
+                u64::from(arrivals.viewers),
+            );
+        }
+        for comment in &self.comments {
+            let Some(entry) = ledger.at(comment.position).copied() else {
+                tally.foreign += viewers;
+                continue;
+            };
+            ledger.arrived(comment.position, first.at, last.at);
+            if entry.shape != comment.shape {
+                self.misplaced(*comment, ledger).count(tally, viewers);
+                continue;
+            }
+            tally.delivered += viewers;
+            let latencies = &mut stages[judge.stage(entry.scheduled) as usize];
+            for arrivals in &arrivals {
+                let micros = arrivals.at.micros_since(entry.scheduled);
+                let beyond = micros.saturating_sub(judge.window_micros());
+                latencies.each.record(micros, u64::from(arrivals.viewers));
+                latencies
+                    .beyond_window
+                    .record(beyond, u64::from(arrivals.viewers));
+                if beyond > judge.late_micros() {
+                    tally.late += u64::from(arrivals.viewers);
+                }
+            }
+        }
+    }
+
+    /// A comment at a position where another one was acknowledged: what happened?
+    fn misplaced(&self, comment: Delivered, ledger: &RoomLedger) -> Misplaced {
+        let from = comment.position.saturating_sub(SWAP_DISTANCE_MAX);
+        let home = (from..=comment.position + SWAP_DISTANCE_MAX)
+            .filter(|position| {
+                ledger
+                    .at(*position)
+                    .is_some_and(|entry| entry.shape == comment.shape)
+            })
+            .min_by_key(|position| position.abs_diff(comment.position));
+        let Some(home) = home else {
+            return Misplaced::Corrupt;
+        };
+        let home_is_right = self
+            .comments
+            .iter()
+            .any(|other| other.position == home && other.shape == comment.shape);
+        if home_is_right {
+            Misplaced::Repeated
+        } else {
+            Misplaced::Swapped
+        }
+    }
+}
+
+/// What a comment in another's place means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misplaced {
+    /// It stands in the place of one that was put elsewhere.
+    Swapped,
+    /// It is also where it belongs; the one whose place it took is lost.
+    Repeated,
+    /// Nobody posted it like this.
+    Corrupt,
+}
+
+impl Misplaced {
+    fn count(self, tally: &mut Tally, viewers: u64) {
+        match self {
+            Self::Swapped => tally.reordered += viewers,
+            Self::Repeated => {
+                tally.duplicate += viewers;
+                tally.lost += viewers;
+            }
+            Self::Corrupt => tally.corrupt += viewers,
+        }
+    }
+}
+
+/// What is wrong with the positions inside one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct IdFaults {
+    duplicate: u64,
+    reordered: u64,
+    /// Positions the frame covers without carrying them or counting them as shed.
+    uncovered: u64,
+}
+
+impl IdFaults {
+    fn of(first: u64, covered: u64, comments: &[Delivered]) -> Self {
+        let end = first + covered;
+        let ascending = comments
+            .windows(2)
+            .all(|pair| pair[0].position < pair[1].position);
+        let inside = |comment: &&Delivered| (first..end).contains(&comment.position);
+        if ascending && comments.iter().filter(inside).count() == comments.len() {
+            return Self::default();
+        }
+        let mut faults = Self::default();
+        let mut seen = HashSet::new();
+        let mut highest = 0;
+        for comment in comments {
+            let position = comment.position;
+            if position < first || !seen.insert(position) {
+                faults.duplicate += 1;
+            } else if position >= end || position < highest {
+                faults.reordered += 1;
+            }
+            highest = highest.max(position);
+        }
+        let carried = seen
+            .iter()
+            .filter(|position| (first..end).contains(*position))
+            .count();
+        faults.uncovered = (comments.len() - carried) as u64;
+        faults
+    }
+}
+
+fn coarse(arrivals: Vec<Arrivals>) -> Vec<Arrivals> {
+    if arrivals.len() <= ARRIVALS_EXACT_MAX {
+        return arrivals;
+    }
+    let mut merged: Vec<Arrivals> = Vec::new();
+    for arrivals in arrivals {
+        match merged.last_mut() {
+            Some(last) if arrivals.at.micros_since(last.at) < ARRIVALS_COARSE_MICROS => {
+                last.viewers += arrivals.viewers
+            }
+            _ => merged.push(arrivals),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(first: u64, covered: u64, positions: &[u64]) -> (u64, u64, u64) {
+        let comments: Vec<Delivered> = positions
+            .iter()
+            .map(|position| Delivered {
+                position: *position,
+                shape: 0,
+            })
+            .collect();
+        let faults = IdFaults::of(first, covered, &comments);
+        (faults.duplicate, faults.reordered, faults.uncovered)
+    }
+
+    #[test]
+    fn positions_inside_a_frame_are_checked() {
+        assert_eq!(faults(10, 3, &[10, 11, 12]), (0, 0, 0));
+        assert_eq!(
+            faults(10, 5, &[10, 13, 14]),
+            (0, 0, 0),
+            "two in the middle were shed"
+        );
+        assert_eq!(faults(10, 0, &[]), (0, 0, 0));
+        assert_eq!(
+            faults(10, 3, &[10, 10, 12]),
+            (1, 0, 1),
+            "11 is claimed and absent"
+        );
+        assert_eq!(faults(10, 3, &[10, 12, 11]), (0, 1, 0));
+        assert_eq!(
+            faults(10, 3, &[9, 10, 11]),
+            (1, 0, 1),
+            "9 was delivered before"
+        );
+        assert_eq!(faults(10, 3, &[10, 11, 13]), (0, 1, 1), "13 is early");
+    }
+
+    #[test]
+    fn many_arrivals_are_merged_without_losing_any() {
+        let arrivals = (0..2000)
+            .map(|index| Arrivals {
+                at: Moment::from_micros(index * 100),
+                viewers: 2,
+            })
+            .collect();
+        let merged = coarse(arrivals);
+        assert_eq!(merged.len(), 200);
+        assert_eq!(
+            merged.iter().map(|arrivals| arrivals.viewers).sum::<u32>(),
+            4000
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! The audit: every viewer got every acknowledged comment exactly once and in order, or was told why not.
+//!
+//! Each thread of the swarm has one [`Auditor`] and shares nothing with the others but the ledger. A frame is known by the
+//! fingerprint of its payload: the first time it is decoded and its comments are compared with what was posted; every other
+//! viewer that gets the same bytes costs a look-up and a comparison of positions. Sampled viewers also decode every byte
+//! through an unpacker of their own, as a real client would.
+
+mod content;
+mod cursor;
+mod history;
+mod tally;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use danmaku_client::{Event, Unpacker};
+use danmaku_wire::Encoding;
+
+use crate::clock::{Clock, Moment};
+use crate::fingerprint::fingerprint;
+use crate::latency::{Latencies, Stage};
+use crate::ledger::Ledger;
+
+use content::Content;
+use cursor::Cursor;
+use history::{FormInflater, History, Mark};
+pub use tally::Tally;
+
+/// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged.
+const FOLD_AFTER: Duration = Duration::from_secs(3);
+/// How long a frame is remembered, so that a slow viewer's copy is still known.
+const KEEP_FOR: Duration = Duration::from_secs(60);
+/// Viewers that get an unpacker of their own because they skipped a frame, so that it is checked that their stream goes on.
+const WITNESSES_MAX: usize = 256;
+
+/// What all auditors judge by.
+#[derive(Debug)]
+pub struct Judge {
+    clock: Clock,
+    late_micros: u64,
+    window_micros: AtomicU64,
+    stall_micros: AtomicU64,
+}
+
+impl Judge {
+    /// Deliveries later than `late` beyond the window count as late.
+    #[must_use]
+    pub fn new(clock: Clock, late: Duration) -> Self {
+        let late_micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            clock,
+            late_micros,
+            window_micros: AtomicU64::new(0),
+            stall_micros: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// The rooms' window, as the server told it.
+    pub fn set_window_ms(&self, window_ms: u64) {
+        self.window_micros
+            .store(window_ms.saturating_mul(1000), Ordering::Relaxed);
+    }
+
+    /// Comments scheduled from this moment on belong to the stage in which viewers stall.
+    pub fn set_stall(&self, from: Moment) {
+        self.stall_micros.store(from.micros(), Ordering::Relaxed);
+    }
+
+    /// The rooms' window in microseconds.
+    #[must_use]
+    pub fn window_micros(&self) -> u64 {
+        self.window_micros.load(Ordering::Relaxed)
+    }
+
+    /// The stage of a moment.
+    #[must_use]
+    pub fn stage(&self, moment: Moment) -> Stage {
+        if moment.micros() < self.stall_micros.load(Ordering::Relaxed) {
+            Stage::Calm
+        } else {
+            Stage::Stalled
+        }
+    }
+
+    fn late_micros(&self) -> u64 {
+        self.late_micros
+    }
+}
+
+/// The audit's memory of one viewer.
+#[derive(Default)]
+pub struct Watch {
+    cursor: Cursor,
+    mark: Mark,
+    witness: Option<Box<Unpacker>>,
+}
+
+/// How a viewer came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was still connected.
+    Open,
+    /// The server said that it closes, with a close frame.
+    Told,
+    /// The connection broke without a word.
+    Silent,
+}
+
+/// A message that carries a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Carrier<'a> {
+    /// The room, by its index.
+    pub room: u32,
+    /// How the payload is packed: `Identity` for every text message.
+    pub encoding: Encoding,
+    /// The WebSocket payload.
+    pub payload: &'a [u8],
+}
+
+/// What an auditor hands over at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The counts.
+    pub tally: Tally,
+    /// Latencies by stage: [`Stage::Calm`], [`Stage::Stalled`].
+    pub stages: [Latencies; 2],
+}
+
+/// Audits the viewers of one thread.
+pub struct Auditor {
+    ledger: Arc<Ledger>,
+    judge: Arc<Judge>,
+    /// Which content a payload is, by its room and its fingerprint.
+    forms: HashMap<(u32, u64), u64, BuildHasherDefault<Prehashed>>,
+    contents: VecDeque<Content>,
+    /// The number of the front content: contents are numbered in the order they were learned.
+    front: u64,
+    histories: Vec<History>,
+    inflater: FormInflater,
+    plain: Vec<u8>,
+    witnesses: usize,
+    findings: Findings,
+}
+
+impl Auditor {
+    /// An auditor for rooms of `ledger`.
+    #[must_use]
+    pub fn new(ledger: Arc<Ledger>, judge: Arc<Judge>) -> Self {
+        let histories = (0..ledger.rooms()).map(|_| History::default()).collect();
+        Self {
+            ledger,
+            judge,
+            forms: HashMap::default(),
+            contents: VecDeque::new(),
+            front: 0,
+            histories,
+            inflater: FormInflater::default(),
+            plain: Vec::new(),
+            witnesses: 0,
+            findings: Findings::default(),
+        }
+    }
+
+    /// A viewer that joined after position `seq`. With an encoding it is sampled: it decodes every byte it gets.
+    #[must_use]
+    pub fn joined(seq: u64, sampled: Option<Encoding>) -> Watch {
+        let witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
+        Watch {
+            cursor: Cursor::joined_after(seq),
+            mark: Mark::START,
+            witness,
+        }
+    }
+
+    /// A batch has arrived at a viewer. Returns how many comments it carries.
+    pub fn batch(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> u64 {
+        let print = match carrier.encoding {
+            Encoding::Identity | Encoding::Gzip => fingerprint(carrier.payload),
+            Encoding::Deflate => watch.mark.in_context(fingerprint(carrier.payload)),
+        };
+        let known = self.forms.get(&(carrier.room, print)).copied();
+        let Some(number) = known.or_else(|| self.learn(watch.mark, carrier, print, now)) else {
+            self.findings.tally.undecodable += 1;
+            return 0;
+        };
+        let index = usize::try_from(number - self.front)
+            .expect("invariant: a form goes when its content goes");
+        let content = &mut self.contents[index];
+        content.arrived(now);
+        watch.mark = content.mark;
+        let step = watch.cursor.advance(content.first, content.covered);
+        let comments = content.comments();
+        self.findings.tally.duplicate += step.duplicate;
+        self.findings.tally.reordered += step.reordered;
+        if let Some(witness) = &mut watch.witness {
+            let expected = content.plain;
+            self.plain.clear();
+            // A text message is plain whatever the encoding, so it is not part of the witness's stream.
+            let faithful = match carrier.encoding {
+                Encoding::Identity => true,
+                Encoding::Gzip | Encoding::Deflate => {
+                    witness.unpack(carrier.payload, &mut self.plain).is_ok()
+                        && fingerprint(&self.plain) == expected
+                }
+            };
+            self.findings.tally.undecodable += u64::from(!faithful);
+        }
+        comments
+    }
+
+    /// A `gap` message has arrived at a viewer.
+    pub fn gap(&mut self, watch: &mut Watch, encoding: Encoding, from: u64, to: u64) {
+        let step = watch.cursor.gap(from, to);
+        let tally = &mut self.findings.tally;
+        tally.gaps += 1;
+        tally.skipped += step.skipped;
+        tally.contradicted += step.contradicted;
+        if encoding == Encoding::Deflate
+            && watch.witness.is_none()
+            && self.witnesses < WITNESSES_MAX
+        {
+            // After a skip the server must not refer back to what this viewer lacks. A fresh stream notices if it does.
+            self.witnesses += 1;
+            watch.witness = Some(Box::new(Unpacker::new(encoding)));
+        }
+    }
+
+    /// Whether a viewer has everything of its room that is acknowledged so far.
+    #[must_use]
+    pub fn is_caught_up(&self, watch: &Watch, room: u32) -> bool {
+        watch.cursor.next() > self.ledger.room(room).last()
+    }
+
+    /// A viewer is done: what it did not get is lost, or was announced.
+    pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
+        let outstanding = self.ledger.room(room).count_from(watch.cursor.next());
+        let tally = &mut self.findings.tally;
+        tally.lost += watch.cursor.missing();
+        match end {
+            End::Open | End::Silent => tally.lost += outstanding,
+            End::Told => tally.after_close += outstanding,
+        }
+    }
+
+    /// Takes the latencies of frames that are no longer arriving, and forgets old ones. To be called about once a second.
+    pub fn sweep(&mut self, now: Moment) {
+        let fold_micros = micros(FOLD_AFTER);
+        for index in 0..self.contents.len() {
+            let content = &self.contents[index];
+            if content.has_arrivals() && now.micros_since(content.last_arrival()) >= fold_micros {
+                self.fold(index);
+            }
+        }
+        while let Some(content) = self.contents.front()
+            && now.micros_since(content.created) >= micros(KEEP_FOR)
+        {
+            self.fold(0);
+            if let Some(content) = self.contents.pop_front() {
+                self.front += 1;
+                for form in &content.forms {
+                    self.forms.remove(&(content.room, *form));
+                }
+            }
+        }
+    }
+
+    /// Everything that was found.
+    #[must_use]
+    pub fn into_findings(mut self) -> Findings {
+        for index in 0..self.contents.len() {
+            self.fold(index);
+        }
+        self.findings
+    }
+
+    fn fold(&mut self, index: usize) {
+        let content = &mut self.contents[index];
+        let mut ledger = self.ledger.room(content.room);
+        content.fold(
+            &mut ledger,
+            &self.judge,
+            &mut self.findings.tally,
+            &mut self.findings.stages,
+        );
+    }
+
+    /// Decodes bytes that no viewer of this thread had before; returns the number of their content.
+    #[cold]
+    fn learn(&mut self, mark: Mark, carrier: Carrier<'_>, print: u64, now: Moment) -> Option<u64> {
+        let Carrier {
+            room,
+            encoding,
+            payload,
+        } = carrier;
+        self.plain.clear();
+        match encoding {
+            Encoding::Identity | Encoding::Gzip => Unpacker::new(encoding)
+                .unpack(payload, &mut self.plain)
+                .ok()?,
+            Encoding::Deflate => {
+                self.inflater.decode(
+                    &self.histories[room as usize],
+                    mark,
+                    payload,
+                    &mut self.plain,
+                )?;
+            }
+        }
+        let plain = fingerprint(&self.plain);
+        let number = match self.forms.get(&(room, plain)) {
+            Some(known) => *known,
+            None => self.learn_content(room, plain, now)?,
+        };
+        self.enter_form(room, print, number);
+        Some(number)
+    }
+
+    fn learn_content(&mut self, room: u32, plain: u64, now: Moment) -> Option<u64> {
+        let Ok(Event::Batch(batch)) = Event::parse(&self.plain) else {
+            return None;
+        };
+        let mark = self.histories[room as usize].add(
+            batch.seq.value(),
+            batch.ts_ms,
+            self.plain.as_slice().into(),
+        );
+        let sealed = self.judge.clock.from_unix_ms(batch.ts_ms);
+        let number = self.front + self.contents.len() as u64;
+        self.contents
+            .push_back(Content::new(room, &batch, plain, mark, now, sealed));
+        // The plain text is the identity form as well.
+        self.enter_form(room, plain, number);
+        Some(number)
+    }
+
+    fn enter_form(&mut self, room: u32, print: u64, number: u64) {
+        if self.forms.insert((room, print), number).is_none()
+            && let Ok(index) = usize::try_from(number - self.front)
+        {
+            self.contents[index].forms.push(print);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Keys that are fingerprints already need no hashing, only the room mixed in.
+#[derive(Default)]
+struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 ^= fingerprint(bytes);
+    }
+
+    fn write_u32(&mut self, room: u32) {
+        self.0 ^= u64::from(room).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_u64(&mut self, print: u64) {
+        self.0 ^= print;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! Recorded chat as JSON Lines: `{"t":ms,"text":…,"mode":1|4|5,"size":25,"color":16777215,"u":"…"}`, one comment a line,
+//! sorted by `t`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use danmaku_client::NewComment;
+use danmaku_wire::Mode;
+
+use crate::error::HarnessError;
+
+/// One comment of a stretch of chat, with its time from the start of the stretch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When it was posted, from the start of the stretch.
+    pub at: Duration,
+    /// What was posted.
+    pub comment: NewComment,
+}
+
+/// Which part of a recording is replayed.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// Recorded time that is left out at the start.
+    pub skip: Duration,
+    /// Recorded time that is taken.
+    pub take: Duration,
+}
+
+/// Longest text the protocol takes, in Unicode scalar values. Recorded texts over it are cut: the server would refuse them,
+/// and a refused post measures nothing.
+const TEXT_SCALARS_MAX: usize = 200;
+
+/// Reads a stretch of a recording. Its times count from the recording's first comment.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is not a comment or goes back in time, by its number.
+pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
+    let unreadable = |source| HarnessError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut lines = Vec::new();
+    let mut start_ms = None;
+    let mut last_ms = i64::MIN;
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(unreadable)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let fault = |what: String| HarnessError::CorpusLine {
+            path: path.to_owned(),
+            line: index + 1,
+            what,
+        };
+        let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(error.to_string()))?;
+        if raw.t < last_ms {
+            return Err(fault(format!(
+                "its time {} is before the line above it",
+                raw.t
+            )));
+        }
+        last_ms = raw.t;
+        let elapsed_ms = raw.t.abs_diff(*start_ms.get_or_insert(raw.t));
+        let Some(at) = Duration::from_millis(elapsed_ms).checked_sub(stretch.skip) else {
+            continue;
+        };
+        if at >= stretch.take {
+            break;
+        }
+        lines.push(Line {
+            at,
+            comment: raw.comment().map_err(fault)?,
+        });
+    }
+    if lines.is_empty() {
+        return Err(HarnessError::CorpusEmpty {
+            path: path.to_owned(),
+            skip_s: stretch.skip.as_secs(),
+        });
+    }
+    Ok(lines)
+}
+
+#[derive(Deserialize)]
+struct RawLine {
+    t: i64,
+    text: String,
+    #[serde(default = "RawLine::scroll")]
+    mode: u8,
+    size: Option<u32>,
+    color: Option<u32>,
+    u: Option<String>,
+}
+
+impl RawLine {
+    fn scroll() -> u8 {
+        1
+    }
+
+    fn comment(self) -> Result<NewComment, String> {
+        let mode = match self.mode {
+            1 => Mode::Scroll,
+            4 => Mode::Bottom,
+            5 => Mode::Top,
+            other => {
+                return Err(format!(
+                    "mode {other} is none of 1 (scroll), 4 (bottom), 5 (top)"
+                ));
+            }
+        };
+        let text = sendable(&self.text);
+        if text.is_empty() {
+            return Err("its text is empty".to_owned());
+        }
+        Ok(NewComment {
+            text,
+            user: self.u,
+            name: None,
+            mode: Some(mode),
+            color: self.color,
+            size: self.size,
+        })
+    }
+}
+
+/// A recorded text as the protocol takes it: no control characters, no more than 200 scalar values.
+fn sendable(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(TEXT_SCALARS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    struct Recording(std::path::PathBuf);
+
+    impl Recording {
+        fn new(name: &str, text: &str) -> Self {
+            let path = std::env::temp_dir().join(format!(
+                "danmaku-corpus-{}-{name}.jsonl",
+                std::process::id()
+            ));
+            File::create(&path)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            Self(path)
+        }
+
+        fn read(&self, skip_s: u64, take_s: u64) -> Result<Vec<Line>, HarnessError> {
+            let stretch = Stretch {
+                skip: Duration::from_secs(skip_s),
+                take: Duration::from_secs(take_s),
+            };
+            read(&self.0, stretch)
+        }
+    }
+
+    impl Drop for Recording {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_stretch_starts_and_ends_where_it_says() {
+        let recording = Recording::new(
+            "stretch",
+            "{\"t\":-2000,\"text\":\"a\"}\n{\"t\":-500,\"text\":\"b\",\"mode\":5,\"u\":\"00ff\",\"color\":255,\"size\":18}\n\n{\"t\":1500,\"text\":\"c\",\"mode\":4}\n{\"t\":9000,\"text\":\"d\"}\n",
+        );
+        let lines = recording.read(1, 5).unwrap();
+        let at_ms: Vec<u128> = lines.iter().map(|line| line.at.as_millis()).collect();
+        assert_eq!(at_ms, [500, 2500]);
+        assert_eq!(
+            lines[0].comment,
+            NewComment {
+                text: "b".to_owned(),
+                user: Some("00ff".to_owned()),
+                name: None,
+                mode: Some(Mode::Top),
+                color: Some(255),
+                size: Some(18),
+            }
+        );
+        assert_eq!(lines[1].comment.mode, Some(Mode::Bottom));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        let cases = [
+            ("json", "{\"t\":1,\"text\":\"a\"}\n{\"t\":2,\n", 2),
+            (
+                "back",
+                "{\"t\":5,\"text\":\"a\"}\n{\"t\":4,\"text\":\"b\"}\n",
+                2,
+            ),
+            ("mode", "{\"t\":5,\"text\":\"a\",\"mode\":7}\n", 1),
+            ("empty", "{\"t\":5,\"text\":\"\\u0007\"}\n", 1),
+        ];
+        for (name, text, expected) in cases {
+            let result = Recording::new(name, text).read(0, 100);
+            assert!(
+                matches!(result, Err(HarnessError::CorpusLine { line, .. }) if line == expected),
+                "{name}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_left_after_the_skip_is_an_error() {
+        let recording = Recording::new("skip", "{\"t\":1,\"text\":\"a\"}\n");
+        assert!(matches!(
+            recording.read(10, 10),
+            Err(HarnessError::CorpusEmpty { skip_s: 10, .. })
+        ));
+    }
+
+    #[test]
+    fn texts_are_cut_to_what_the_protocol_takes() {
+        assert_eq!(sendable("a\u{7}b\n"), "ab");
+        assert_eq!(sendable(&"字".repeat(300)).chars().count(), 200);
+    }
+}

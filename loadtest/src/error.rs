@@ -1,0 +1,100 @@
+//! Why a command cannot run: each is one clear line on stderr and exit code 2.
+
+use std::io;
+use std::path::PathBuf;
+
+use danmaku_client::ClientError;
+
+/// Why a command cannot run, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A recorded line that is not a comment.
+    #[error("{} line {line}: {what}", path.display())]
+    CorpusLine {
+        /// The recording.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A recording with nothing in the asked stretch.
+    #[error("{}: no comment after the first {skip_s} s", path.display())]
+    CorpusEmpty {
+        /// The recording.
+        path: PathBuf,
+        /// Seconds that were skipped.
+        skip_s: u64,
+    },
+    /// Flags that contradict each other or leave nothing to do.
+    #[error("{0}")]
+    Flags(String),
+    /// More sockets than the process may open.
+    #[error(
+        "{wanted} descriptors are needed and {allowed} are allowed: lower --viewers to {viewers_max} or raise `ulimit -n`"
+    )]
+    Descriptors {
+        /// Descriptors the run needs.
+        wanted: u64,
+        /// Descriptors the operating system allows.
+        allowed: u64,
+        /// Viewers that would fit.
+        viewers_max: u64,
+    },
+    /// The server does not answer, or answers with an error.
+    #[error("{address}: {source}")]
+    Server {
+        /// The server.
+        address: String,
+        /// What happened.
+        source: ClientError,
+    },
+    /// The server's name does not resolve.
+    #[error("{address}: the name does not resolve")]
+    Unresolved {
+        /// The server.
+        address: String,
+    },
+    /// A process that is not there, or cannot be read.
+    #[error("--server-pid {pid}: no such process, or its figures cannot be read")]
+    Process {
+        /// The process.
+        pid: u32,
+    },
+    /// Viewers that could not connect.
+    #[error("{failed} of {viewers} viewers could not connect: {first}")]
+    Connects {
+        /// How many.
+        failed: u64,
+        /// Of how many.
+        viewers: u64,
+        /// The most frequent cause.
+        first: String,
+    },
+    /// The operating system refused something the run needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The bare sender of the floor did not do its part.
+    #[error("floor sender: {0}")]
+    FloorSender(String),
+}
+
+impl HarnessError {
+    /// Names what was tried when the operating system refused.
+    pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}

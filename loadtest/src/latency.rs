@@ -1,0 +1,124 @@
+//! Latency distributions: HDR histograms in microseconds.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// A distribution of durations from 1 µs to 10 minutes, three digits exact.
+#[derive(Clone, Debug)]
+pub struct Distribution(Histogram<u64>);
+
+const MICROS_MAX: u64 = 600_000_000;
+const DIGITS: u8 = 3;
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self(
+            Histogram::new_with_bounds(1, MICROS_MAX, DIGITS)
+                .expect("invariant: the bounds and digits are in range"),
+        )
+    }
+}
+
+/// The figures of a distribution that are printed, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many values.
+    pub count: u64,
+    /// The median.
+    pub p50_ms: f64,
+    /// Nine in ten are at or below.
+    pub p90_ms: f64,
+    /// 99 in 100 are at or below.
+    pub p99_ms: f64,
+    /// The largest.
+    pub max_ms: f64,
+}
+
+impl Distribution {
+    /// Adds `count` values of `micros`; what is over ten minutes counts as ten minutes.
+    #[inline]
+    pub fn record(&mut self, micros: u64, count: u64) {
+        self.0.saturating_record_n(micros, count);
+    }
+
+    /// Adds everything of another distribution.
+    pub fn merge(&mut self, other: &Self) {
+        self.0
+            .add(&other.0)
+            .expect("invariant: all distributions have the same bounds");
+    }
+
+    /// The figures that are printed.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let quantile_ms = |quantile| to_ms(self.0.value_at_quantile(quantile));
+        Summary {
+            count: self.0.len(),
+            p50_ms: quantile_ms(0.5),
+            p90_ms: quantile_ms(0.9),
+            p99_ms: quantile_ms(0.99),
+            max_ms: to_ms(self.0.max()),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most 600 million")]
+fn to_ms(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+/// Which part of the measured stretch a comment belongs to, by its scheduled time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before viewers were made to stall, or all of a run without stalling.
+    Calm,
+    /// While some viewers stall.
+    Stalled,
+}
+
+/// The distributions of one stage, over every comment and every viewer that is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies {
+    /// Scheduled post to each viewer.
+    pub each: Distribution,
+    /// The same, less the room's window.
+    pub beyond_window: Distribution,
+    /// The batch's own time stamp to each viewer.
+    pub seal: Distribution,
+}
+
+impl Latencies {
+    /// Adds everything of another set.
+    pub fn merge(&mut self, other: &Self) {
+        self.each.merge(&other.each);
+        self.beyond_window.merge(&other.beyond_window);
+        self.seal.merge(&other.seal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_in_milliseconds_and_weighted() {
+        let mut distribution = Distribution::default();
+        distribution.record(1_000, 90);
+        distribution.record(50_000, 9);
+        distribution.record(u64::MAX, 1);
+        let summary = distribution.summary();
+        assert_eq!(summary.count, 100);
+        assert!((summary.p50_ms - 1.0).abs() < 0.01, "{summary:?}");
+        assert!((summary.p99_ms - 50.0).abs() < 0.1, "{summary:?}");
+        assert!(summary.max_ms >= 600_000.0, "{summary:?}");
+    }
+
+    #[test]
+    fn merged_distributions_count_together() {
+        let (mut left, mut right) = (Distribution::default(), Distribution::default());
+        left.record(10, 1);
+        right.record(20, 2);
+        left.merge(&right);
+        assert_eq!(left.summary().count, 3);
+    }
+}

@@ -1,0 +1,178 @@
+//! What was posted and acknowledged: the truth the audit compares every delivery with.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::clock::Moment;
+
+/// One acknowledged comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged {
+    /// When it was due to be posted, whenever it really was.
+    pub scheduled: Moment,
+    /// Fingerprint of what was posted.
+    pub shape: u64,
+    /// When the first viewer had it.
+    pub first_arrival: Option<Moment>,
+    /// When the last viewer so far had it.
+    pub last_arrival: Option<Moment>,
+}
+
+/// Why an acknowledgement cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum AckFault {
+    /// The same position was given to two comments.
+    PositionTwice,
+    /// The room changed its numbering during the run.
+    OtherEpoch,
+}
+
+/// The acknowledged comments of one room, by position.
+#[derive(Debug, Default)]
+pub struct RoomLedger {
+    epoch: Option<u64>,
+    acknowledged: HashMap<u64, Acknowledged>,
+    last: u64,
+}
+
+impl RoomLedger {
+    /// Enters an acknowledged comment.
+    ///
+    /// # Errors
+    /// An acknowledgement that contradicts an earlier one; it is not entered.
+    pub fn acknowledge(
+        &mut self,
+        epoch: Option<u64>,
+        position: u64,
+        scheduled: Moment,
+        shape: u64,
+    ) -> Result<(), AckFault> {
+        if let Some(epoch) = epoch
+            && *self.epoch.get_or_insert(epoch) != epoch
+        {
+            return Err(AckFault::OtherEpoch);
+        }
+        if self.acknowledged.contains_key(&position) {
+            return Err(AckFault::PositionTwice);
+        }
+        let entry = Acknowledged {
+            scheduled,
+            shape,
+            first_arrival: None,
+            last_arrival: None,
+        };
+        self.acknowledged.insert(position, entry);
+        self.last = self.last.max(position);
+        Ok(())
+    }
+
+    /// The comment at a position.
+    #[must_use]
+    pub fn at(&self, position: u64) -> Option<&Acknowledged> {
+        self.acknowledged.get(&position)
+    }
+
+    /// Notes that viewers had the comment at a position between two moments.
+    pub fn arrived(&mut self, position: u64, first: Moment, last: Moment) {
+        if let Some(entry) = self.acknowledged.get_mut(&position) {
+            entry.first_arrival = Some(entry.first_arrival.map_or(first, |known| known.min(first)));
+            entry.last_arrival = Some(entry.last_arrival.map_or(last, |known| known.max(last)));
+        }
+    }
+
+    /// The last acknowledged position; 0 when there is none.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// How many acknowledged comments lie at or after a position.
+    #[must_use]
+    pub fn count_from(&self, position: u64) -> u64 {
+        if position > self.last {
+            return 0;
+        }
+        self.acknowledged
+            .keys()
+            .filter(|known| **known >= position)
+            .count() as u64
+    }
+
+    /// All acknowledged comments, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Acknowledged> {
+        self.acknowledged.values()
+    }
+}
+
+/// The ledgers of all rooms. Locked by the publisher once per acknowledgement and by the audit once per distinct frame.
+#[derive(Debug)]
+pub struct Ledger {
+    rooms: Vec<Mutex<RoomLedger>>,
+}
+
+impl Ledger {
+    /// Empty ledgers for `rooms` rooms.
+    #[must_use]
+    pub fn new(rooms: u32) -> Self {
+        Self {
+            rooms: (0..rooms).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The ledger of a room.
+    ///
+    /// # Panics
+    /// When a thread that held the same ledger panicked.
+    pub fn room(&self, room: u32) -> MutexGuard<'_, RoomLedger> {
+        self.rooms[room as usize]
+            .lock()
+            .expect("invariant: no thread panics while it holds a ledger")
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn rooms(&self) -> u32 {
+        u32::try_from(self.rooms.len()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradicting_acknowledgements_are_refused() {
+        let mut room = RoomLedger::default();
+        let moment = Moment::from_micros(1);
+        assert_eq!(room.acknowledge(Some(5), 1, moment, 10), Ok(()));
+        assert_eq!(
+            room.acknowledge(Some(5), 1, moment, 11),
+            Err(AckFault::PositionTwice)
+        );
+        assert_eq!(
+            room.acknowledge(Some(6), 2, moment, 12),
+            Err(AckFault::OtherEpoch)
+        );
+        assert_eq!(room.acknowledge(None, 3, moment, 13), Ok(()));
+        assert_eq!(
+            (room.last(), room.count_from(2), room.count_from(4)),
+            (3, 1, 0)
+        );
+    }
+
+    #[test]
+    fn arrivals_only_widen() {
+        let mut room = RoomLedger::default();
+        let at = Moment::from_micros;
+        assert_eq!(room.acknowledge(None, 1, at(0), 0), Ok(()));
+        room.arrived(1, at(50), at(60));
+        room.arrived(1, at(55), at(58));
+        room.arrived(2, at(1), at(99));
+        let entry = room.at(1).copied().unwrap();
+        assert_eq!(
+            (entry.first_arrival, entry.last_arrival),
+            (Some(at(50)), Some(at(60)))
+        );
+    }
+}

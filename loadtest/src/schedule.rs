@@ -1,0 +1,142 @@
+//! The posts of a run, fixed before it begins (open loop): a slow server cannot slow the load down.
+
+use std::time::Duration;
+
+use crate::corpus::Line;
+
+/// One post: when, where, what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// When it is due, from the start of the measured stretch.
+    pub at: Duration,
+    /// The room, by its index.
+    pub room: u32,
+    /// The comment, by its index among the lines.
+    pub line: u32,
+}
+
+/// How lines are spread over rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Each line goes to one room, in turn: the rooms together carry the load of the recording.
+    RoundRobin,
+    /// Each line goes to every room: each room carries the load of the recording, and the posts are multiplied by the rooms.
+    Replicate,
+}
+
+/// All posts of a run in the order they are due.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    posts: Vec<Post>,
+}
+
+impl Schedule {
+    /// Plays `lines` `speed` times as fast as recorded.
+    ///
+    /// A recorded second has many comments with the same time stamp; they are kept as the burst they were.
+    #[must_use]
+    pub fn replay(lines: &[Line], speed: f64, rooms: u32, spread: Spread) -> Self {
+        let mut posts = Vec::with_capacity(lines.len());
+        for (line, index) in lines.iter().zip(0_u32..) {
+            let at = line.at.div_f64(speed);
+            match spread {
+                Spread::RoundRobin => posts.push(Post {
+                    at,
+                    room: index % rooms,
+                    line: index,
+                }),
+                Spread::Replicate => posts.extend((0..rooms).map(|room| Post {
+                    at,
+                    room,
+                    line: index,
+                })),
+            }
+        }
+        Self { posts }
+    }
+
+    /// One post every `interval`, in turn over the rooms and the lines, for `duration`.
+    #[must_use]
+    pub fn steady(interval: Duration, duration: Duration, rooms: u32, lines: u32) -> Self {
+        let posts = (0_u32..)
+            .map(|index| Post {
+                at: interval * index,
+                room: index % rooms,
+                line: index % lines,
+            })
+            .take_while(|post| post.at < duration)
+            .collect();
+        Self { posts }
+    }
+
+    /// The posts.
+    #[must_use]
+    pub fn posts(&self) -> &[Post] {
+        &self.posts
+    }
+
+    /// Posts due before `end`; the rest is dropped.
+    #[must_use]
+    pub fn until(mut self, end: Duration) -> Self {
+        self.posts.retain(|post| post.at < end);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use danmaku_client::NewComment;
+
+    use super::*;
+
+    fn lines(at_ms: &[u64]) -> Vec<Line> {
+        at_ms
+            .iter()
+            .map(|ms| Line {
+                at: Duration::from_millis(*ms),
+                comment: NewComment::new("x"),
+            })
+            .collect()
+    }
+
+    fn ms(schedule: &Schedule) -> Vec<(u128, u32, u32)> {
+        schedule
+            .posts()
+            .iter()
+            .map(|post| (post.at.as_millis(), post.room, post.line))
+            .collect()
+    }
+
+    #[test]
+    fn speed_divides_the_recorded_times_and_rooms_take_turns() {
+        let schedule =
+            Schedule::replay(&lines(&[0, 1000, 1000, 4000]), 10.0, 2, Spread::RoundRobin);
+        assert_eq!(
+            ms(&schedule),
+            [(0, 0, 0), (100, 1, 1), (100, 0, 2), (400, 1, 3)]
+        );
+    }
+
+    #[test]
+    fn replicated_lines_go_to_every_room_at_once() {
+        let schedule = Schedule::replay(&lines(&[0, 500]), 1.0, 3, Spread::Replicate);
+        assert_eq!(
+            ms(&schedule),
+            [
+                (0, 0, 0),
+                (0, 1, 0),
+                (0, 2, 0),
+                (500, 0, 1),
+                (500, 1, 1),
+                (500, 2, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_steady_schedule_keeps_its_interval_and_ends() {
+        let schedule = Schedule::steady(Duration::from_millis(400), Duration::from_secs(1), 2, 2);
+        assert_eq!(ms(&schedule), [(0, 0, 0), (400, 1, 1), (800, 0, 0)]);
+        assert_eq!(ms(&schedule.until(Duration::from_millis(400))), [(0, 0, 0)]);
+    }
+}

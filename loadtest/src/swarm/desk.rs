@@ -1,0 +1,126 @@
+//! What the viewers of one thread share: the audit, the counters and the scratch buffers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use danmaku_wire::Encoding;
+
+use crate::audit::{Auditor, Judge};
+use crate::clock::{Clock, Moment};
+use crate::latency::Distribution;
+use crate::swarm::progress::Delivered;
+
+/// Shared by the viewers of one thread, and by nobody else.
+pub(super) struct Desk {
+    pub(super) clock: Clock,
+    pub(super) auditor: Auditor,
+    pub(super) judge: Arc<Judge>,
+    pub(super) authority: Arc<str>,
+    pub(super) rooms: Arc<[String]>,
+    pub(super) delivered: [Delivered; 3],
+    pub(super) tolls: Tolls,
+    /// Viewers whose handshake is under way, with the moment it began.
+    pub(super) connecting: HashMap<usize, Moment>,
+    pub(super) request: Vec<u8>,
+}
+
+/// What happened to the viewers of a thread, other than deliveries.
+#[derive(Clone, Debug, Default)]
+pub struct Tolls {
+    /// Viewers that joined.
+    pub joined: u64,
+    /// Viewers that could not, by cause.
+    pub failures: BTreeMap<String, u64>,
+    /// Close frames of the server to viewers that were reading, by code.
+    pub closes: BTreeMap<u16, u64>,
+    /// Connections of reading viewers that broke without a close frame.
+    pub silent_ends: u64,
+    /// Frames a server must not send.
+    pub faults: BTreeMap<String, u64>,
+    /// Pings that were answered.
+    pub pings: u64,
+    /// How the stalled viewers were found.
+    pub stalled: StalledEnds,
+    /// From dialling to `joined`.
+    pub connects: Distribution,
+}
+
+/// How viewers that had stopped reading were found when they read again.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct StalledEnds {
+    /// Still connected, without a close frame.
+    pub open: u64,
+    /// Close frames by code.
+    pub closes: BTreeMap<u16, u64>,
+    /// The connection was broken.
+    pub silent: u64,
+    /// `gap` messages found.
+    pub gaps: u64,
+    /// Positions those messages named.
+    pub skipped: u64,
+    /// Frames found.
+    pub frames: u64,
+}
+
+/// Causes of failure that are told apart; a hostile server could invent any number.
+const CAUSES_MAX: usize = 32;
+
+impl Desk {
+    pub(super) fn fail(&mut self, index: usize, cause: String) {
+        self.connecting.remove(&index);
+        count(&mut self.tolls.failures, cause);
+    }
+
+    pub(super) fn fault(&mut self, what: String) {
+        count(&mut self.tolls.faults, what);
+    }
+
+    pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
+        if let Some(began) = self.connecting.remove(&index) {
+            self.tolls.connects.record(now.micros_since(began), 1);
+        }
+        self.tolls.joined += 1;
+        self.judge.set_window_ms(window_ms);
+    }
+
+    #[inline]
+    pub(super) fn delivered(&mut self, encoding: Encoding, bytes: usize, comments: u64) {
+        let delivered = &mut self.delivered[encoding as usize];
+        delivered.frames += 1;
+        delivered.bytes += bytes as u64;
+        delivered.comments += comments;
+    }
+}
+
+impl Tolls {
+    /// Adds those of another thread.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.joined += other.joined;
+        self.silent_ends += other.silent_ends;
+        self.pings += other.pings;
+        add_all(&mut self.failures, &other.failures);
+        add_all(&mut self.faults, &other.faults);
+        add_all(&mut self.closes, &other.closes);
+        add_all(&mut self.stalled.closes, &other.stalled.closes);
+        self.stalled.open += other.stalled.open;
+        self.stalled.silent += other.stalled.silent;
+        self.stalled.gaps += other.stalled.gaps;
+        self.stalled.skipped += other.stalled.skipped;
+        self.stalled.frames += other.stalled.frames;
+        self.connects.merge(&other.connects);
+    }
+}
+
+fn count(causes: &mut BTreeMap<String, u64>, cause: String) {
+    if causes.len() < CAUSES_MAX || causes.contains_key(&cause) {
+        *causes.entry(cause).or_default() += 1;
+    } else {
+        *causes.entry("other causes".to_owned()).or_default() += 1;
+    }
+}
+
+fn add_all<K: Clone + Ord>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (key, count) in from {
+        *into.entry(key.clone()).or_default() += count;
+    }
+}

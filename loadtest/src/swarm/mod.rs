@@ -1,0 +1,208 @@
+//! The swarm: many viewers from few threads. Each thread has one poll, one receive buffer and its own audit; viewers are
+//! about a hundred bytes each and share nothing between threads but the ledger of what was posted.
+
+mod desk;
+mod dial;
+mod pace;
+mod plan;
+mod progress;
+mod server_frame;
+pub(crate) mod upgrade;
+mod viewer;
+mod worker;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::Waker;
+
+use crate::audit::{Auditor, Findings, Judge};
+use crate::clock::Clock;
+use crate::error::HarnessError;
+use crate::ledger::Ledger;
+
+use desk::Desk;
+pub use desk::{StalledEnds, Tolls};
+use dial::Dialer;
+pub use plan::{Audience, Part, Seat};
+use progress::Progress;
+pub use progress::{Delivered, Snapshot};
+pub use server_frame::{FrameFault, FrameKind, ServerFrame};
+pub use worker::Order;
+use worker::{Harvest, Terms, Worker};
+
+/// Where and how a swarm connects.
+#[derive(Clone, Debug)]
+pub struct SwarmConfig {
+    /// The server.
+    pub server: SocketAddr,
+    /// What the `Host` header says.
+    pub authority: String,
+    /// The rooms' names; seats name them by index.
+    pub rooms: Vec<String>,
+    /// Dials a second, over all threads.
+    pub connects_per_second: f64,
+    /// Handshakes under way at once, over all threads.
+    pub connecting_max: usize,
+    /// How long one handshake may take.
+    pub connect_deadline: Duration,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What everything that judges deliveries shares.
+#[derive(Clone)]
+pub struct Bench {
+    /// The clock of the run.
+    pub clock: Clock,
+    /// What was posted.
+    pub ledger: Arc<Ledger>,
+    /// What counts as late, and when stages change.
+    pub judge: Arc<Judge>,
+}
+
+/// A running swarm.
+pub struct Swarm {
+    threads: Vec<SwarmThread>,
+}
+
+struct SwarmThread {
+    orders: SyncSender<Order>,
+    waker: Waker,
+    progress: Arc<Progress>,
+    handle: JoinHandle<io::Result<Harvest>>,
+}
+
+/// What a swarm found.
+#[derive(Clone, Debug, Default)]
+pub struct SwarmResult {
+    /// The audit.
+    pub findings: Findings,
+    /// Everything that happened besides deliveries.
+    pub tolls: Tolls,
+    /// The last counters.
+    pub last: Snapshot,
+}
+
+/// Orders are given once each, so this many never wait.
+const ORDERS_MAX: usize = 8;
+
+impl Swarm {
+    /// Starts the threads; they begin to dial at once.
+    ///
+    /// # Errors
+    /// The operating system has no poll or thread to give.
+    pub fn start(
+        config: &SwarmConfig,
+        audience: &Audience,
+        bench: &Bench,
+    ) -> Result<Self, HarnessError> {
+        let threads = config.threads.max(1);
+        let share = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
+        let rooms: Arc<[String]> = config.rooms.clone().into();
+        let mut first = 0;
+        let mut started = Vec::with_capacity(threads);
+        for (number, seats) in audience.seats(threads).into_iter().enumerate() {
+            let terms = Terms {
+                dialer: Dialer::new(config.server, audience.viewers),
+                first,
+                per_second: config.connects_per_second / share,
+                connecting_max: config.connecting_max.div_ceil(threads),
+                deadline: config.connect_deadline,
+            };
+            first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
+            let desk = Desk {
+                clock: bench.clock,
+                auditor: Auditor::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge)),
+                judge: Arc::clone(&bench.judge),
+                authority: config.authority.as_str().into(),
+                rooms: Arc::clone(&rooms),
+                delivered: Default::default(),
+                tolls: Tolls::default(),
+                connecting: HashMap::new(),
+                request: Vec::new(),
+            };
+            started.push(SwarmThread::spawn(number, seats, desk, terms)?);
+        }
+        Ok(Self { threads: started })
+    }
+
+    /// The present counters.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut total = Snapshot {
+            caught_up: true,
+            ..Snapshot::default()
+        };
+        for thread in &self.threads {
+            total.add(&thread.progress.snapshot());
+        }
+        total
+    }
+
+    /// Gives an order to every thread. A thread that has died is noticed at [`Swarm::finish`].
+    pub fn order(&self, order: Order) {
+        for thread in &self.threads {
+            let _ = thread.orders.try_send(order);
+            let _ = thread.waker.wake();
+        }
+    }
+
+    /// Ends the swarm and collects what it found.
+    ///
+    /// # Errors
+    /// A thread that ended by itself.
+    pub fn finish(self) -> Result<SwarmResult, HarnessError> {
+        self.order(Order::Leave);
+        let mut result = SwarmResult::default();
+        for thread in self.threads {
+            let harvest = thread
+                .handle
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a thread of the swarm panicked")))
+                .map_err(HarnessError::system("swarm"))?;
+            result.findings.tally.add(&harvest.findings.tally);
+            for (mine, theirs) in result
+                .findings
+                .stages
+                .iter_mut()
+                .zip(&harvest.findings.stages)
+            {
+                mine.merge(theirs);
+            }
+            result.tolls.add(&harvest.tolls);
+            result.last.add(&harvest.last);
+        }
+        Ok(result)
+    }
+}
+
+impl SwarmThread {
+    fn spawn(
+        number: usize,
+        seats: Vec<Seat>,
+        desk: Desk,
+        terms: Terms,
+    ) -> Result<Self, HarnessError> {
+        let (worker, waker) =
+            Worker::new(seats, desk, terms).map_err(HarnessError::system("poll of the swarm"))?;
+        let (orders, inbox) = sync_channel(ORDERS_MAX);
+        let progress = Arc::new(Progress::default());
+        let shared = Arc::clone(&progress);
+        let handle = std::thread::Builder::new()
+            .name(format!("swarm-{number}"))
+            .spawn(move || worker.run(&inbox, &shared))
+            .map_err(HarnessError::system("thread of the swarm"))?;
+        Ok(Self {
+            orders,
+            waker,
+            progress,
+            handle,
+        })
+    }
+}

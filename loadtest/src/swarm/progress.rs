@@ -1,0 +1,107 @@
+//! What a thread of the swarm shows of itself while it runs: written once per turn of its loop, read by anybody.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What viewers of one encoding got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Delivered {
+    /// Frames that carry a batch.
+    pub frames: u64,
+    /// Their bytes, WebSocket heads included.
+    pub bytes: u64,
+    /// The comments in them.
+    pub comments: u64,
+}
+
+impl Delivered {
+    /// What was delivered since an earlier look.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            frames: self.frames - earlier.frames,
+            bytes: self.bytes - earlier.bytes,
+            comments: self.comments - earlier.comments,
+        }
+    }
+
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.comments += other.comments;
+    }
+}
+
+/// A look at the swarm.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Snapshot {
+    /// Viewers that have joined so far.
+    pub joined: u64,
+    /// Viewers that could not connect.
+    pub failed: u64,
+    /// Viewers that joined and have ended since.
+    pub ended: u64,
+    /// Deliveries by encoding, in the order of `Encoding::ALL`.
+    pub delivered: [Delivered; 3],
+    /// Whether every reading viewer has all that is acknowledged. Only tended to once the swarm was told to settle.
+    pub caught_up: bool,
+}
+
+impl Snapshot {
+    /// Frames of all encodings.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.delivered
+            .iter()
+            .map(|delivered| delivered.frames)
+            .sum()
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.joined += other.joined;
+        self.failed += other.failed;
+        self.ended += other.ended;
+        self.caught_up &= other.caught_up;
+        for (mine, theirs) in self.delivered.iter_mut().zip(&other.delivered) {
+            mine.add(theirs);
+        }
+    }
+}
+
+/// The shared side of one thread's [`Snapshot`]. The numbers are independent of each other, so relaxed stores will do.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    joined: AtomicU64,
+    failed: AtomicU64,
+    ended: AtomicU64,
+    delivered: [[AtomicU64; 3]; 3],
+    caught_up: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn publish(&self, snapshot: &Snapshot) {
+        self.joined.store(snapshot.joined, Ordering::Relaxed);
+        self.failed.store(snapshot.failed, Ordering::Relaxed);
+        self.ended.store(snapshot.ended, Ordering::Relaxed);
+        for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
+            shared[0].store(delivered.frames, Ordering::Relaxed);
+            shared[1].store(delivered.bytes, Ordering::Relaxed);
+            shared[2].store(delivered.comments, Ordering::Relaxed);
+        }
+        self.caught_up.store(snapshot.caught_up, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            joined: self.joined.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            ended: self.ended.load(Ordering::Relaxed),
+            delivered: self.delivered.each_ref().map(|shared| Delivered {
+                frames: shared[0].load(Ordering::Relaxed),
+                bytes: shared[1].load(Ordering::Relaxed),
+                comments: shared[2].load(Ordering::Relaxed),
+            }),
+            caught_up: self.caught_up.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! One viewer: a socket, where it is in its handshake, and the audit's memory of it. About 80 bytes while idle.
+
+use std::io::{self, Read, Write};
+
+use danmaku_client::Event;
+use danmaku_wire::{CloseReason, Encoding};
+use mio::net::TcpStream;
+
+use crate::audit::{Auditor, Carrier, End, Watch};
+use crate::clock::Moment;
+use crate::swarm::desk::Desk;
+use crate::swarm::plan::{Part, Seat};
+use crate::swarm::server_frame::{FrameKind, ServerFrame};
+use crate::swarm::upgrade::{self, Answer};
+
+/// One viewer of a run.
+pub(super) struct Viewer {
+    pub(super) socket: Option<TcpStream>,
+    pub(super) watch: Watch,
+    pub(super) seat: Seat,
+    pub(super) state: State,
+    /// The start of a frame or response head whose rest has not come yet.
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes per viewer instead of 24, for something few viewers have"
+    )]
+    partial: Option<Box<Vec<u8>>>,
+}
+
+/// Where a viewer is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not dialled yet.
+    Waiting,
+    /// Dialled, not connected.
+    Connecting,
+    /// The request is sent.
+    Asked,
+    /// Upgraded; `joined` has not come yet.
+    Joining,
+    /// Reads.
+    Live,
+    /// Has stopped reading.
+    Stalled,
+    /// Stopped reading once and reads again, only to see what became of it.
+    Resumed,
+    /// Has sent its close frame at the end of the run.
+    Leaving,
+    /// Has no socket any more.
+    Ended(End),
+}
+
+/// What makes a text message a batch: the server writes the type first.
+const BATCH_START: &[u8] = br#"{"type":"batch""#;
+/// The mask of our few frames. RFC 6455 section 5.3 wants it unpredictable against proxies; there is none here.
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+impl Viewer {
+    pub(super) fn new(seat: Seat) -> Self {
+        Self {
+            socket: None,
+            watch: Watch::default(),
+            seat,
+            state: State::Waiting,
+            partial: None,
+        }
+    }
+
+    /// The socket can be written: it is connected, or never will be.
+    pub(super) fn connected(&mut self, index: usize, desk: &mut Desk) {
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        let failure = match (socket.take_error(), socket.peer_addr()) {
+            (Ok(Some(error)) | Err(error), _) => Some(error.to_string()),
+            (Ok(None), Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
+            (Ok(None), Err(error)) => Some(error.to_string()),
+            (Ok(None), Ok(_)) => None,
+        };
+        if let Some(cause) = failure {
+            return self.fail(index, cause, desk);
+        }
+        let room = &desk.rooms[self.seat.room as usize];
+        upgrade::write_request(&desk.authority, room, self.seat.encoding, &mut desk.request);
+        // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
+        match socket.write(&desk.request) {
+            Ok(written) if written == desk.request.len() => self.state = State::Asked,
+            Ok(_) => self.fail(index, "the request was not taken whole".to_owned(), desk),
+            Err(error) => self.fail(index, error.to_string(), desk),
+        }
+    }
+
+    /// Reads what there is. `closed` says that the peer has sent its last byte: then a short read is not the end.
+    pub(super) fn read(&mut self, index: usize, closed: bool, buffer: &mut [u8], desk: &mut Desk) {
+        loop {
+            let Some(socket) = &mut self.socket else {
+                return;
+            };
+            match socket.read(buffer) {
+                Ok(0) => return self.end(index, End::Silent, desk),
+                Ok(read) => {
+                    let now = desk.clock.now();
+                    self.take(index, &buffer[..read], now, desk);
+                    // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
+                    // so is spared.
+                    if read < buffer.len() && !closed {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.end(index, End::Silent, desk),
+            }
+        }
+    }
+
+    /// Stops reading.
+    pub(super) fn stall(&mut self) {
+        if self.state == State::Live {
+            self.state = State::Stalled;
+        }
+    }
+
+    /// The viewer could not connect.
+    pub(super) fn fail(&mut self, index: usize, cause: String, desk: &mut Desk) {
+        desk.fail(index, cause);
+        self.socket = None;
+        self.partial = None;
+        self.state = State::Ended(End::Silent);
+    }
+
+    /// The run is over: says goodbye as RFC 6455 section 7.1.2 asks, so that the server closes first.
+    pub(super) fn leave(&mut self) {
+        match self.state {
+            State::Live | State::Resumed | State::Stalled => {
+                self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
+                self.state = State::Leaving;
+            }
+            State::Leaving | State::Ended(_) => {}
+            State::Waiting | State::Connecting | State::Asked | State::Joining => {
+                self.socket = None;
+                self.state = State::Ended(End::Open);
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) {
+        match self.partial.take() {
+            None => {
+                let consumed = self.consume(index, input, now, desk);
+                if consumed < input.len() {
+                    self.partial = Some(Box::new(input[consumed..].to_vec()));
+                }
+            }
+            Some(mut partial) => {
+                partial.extend_from_slice(input);
+                let consumed = self.consume(index, &partial, now, desk);
+                if consumed < partial.len() {
+                    partial.drain(..consumed);
+                    self.partial = Some(partial);
+                }
+            }
+        }
+    }
+
+    /// Takes whole heads and frames from the start of `input`; returns how many bytes those were.
+    fn consume(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> usize {
+        let mut consumed = 0;
+        loop {
+            let rest = &input[consumed..];
+            match self.state {
+                State::Waiting | State::Connecting | State::Ended(_) => return input.len(),
+                State::Asked => match upgrade::read_answer(rest) {
+                    Answer::Partial => return consumed,
+                    Answer::Upgraded(head) => {
+                        consumed += head;
+                        self.state = State::Joining;
+                    }
+                    Answer::Refused(cause) => {
+                        self.fail(index, cause, desk);
+                        return input.len();
+                    }
+                },
+                State::Joining | State::Live | State::Stalled | State::Resumed | State::Leaving => {
+                    match ServerFrame::parse(rest) {
+                        Ok(None) => return consumed,
+                        Ok(Some(frame)) => {
+                            consumed += frame.bytes;
+                            self.frame(index, frame, now, desk);
+                        }
+                        Err(fault) => {
+                            desk.fault(fault.to_string());
+                            self.end(index, End::Silent, desk);
+                            return input.len();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+        match frame.kind {
+            FrameKind::Binary => self.batch(index, self.seat.encoding, frame, now, desk),
+            FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
+                self.batch(index, Encoding::Identity, frame, now, desk);
+            }
+            FrameKind::Text => self.message(index, frame, now, desk),
+            FrameKind::Ping => {
+                self.send(0x8A, frame.payload);
+                desk.tolls.pings += 1;
+            }
+            FrameKind::Pong => {}
+            FrameKind::Close => self.closed(index, frame, desk),
+        }
+    }
+
+    #[inline]
+    fn batch(
+        &mut self,
+        index: usize,
+        encoding: Encoding,
+        frame: ServerFrame<'_>,
+        now: Moment,
+        desk: &mut Desk,
+    ) {
+        match self.state {
+            State::Live => {
+                let carrier = Carrier {
+                    room: self.seat.room,
+                    encoding,
+                    payload: frame.payload,
+                };
+                let comments = desk.auditor.batch(&mut self.watch, carrier, now);
+                desk.delivered(self.seat.encoding, frame.bytes, comments);
+            }
+            State::Joining => {
+                desk.fault("a batch before `joined`".to_owned());
+                self.end(index, End::Silent, desk);
+            }
+            State::Resumed => desk.tolls.stalled.frames += 1,
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+        let event = match Event::parse(frame.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                return desk.fault(format!("a text message that is not the protocol: {error}"));
+            }
+        };
+        match (event, self.state) {
+            (Event::Joined(joined), State::Joining) => {
+                let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
+                self.watch = Auditor::joined(joined.seq.value(), sampled);
+                self.state = State::Live;
+                desk.joined(index, joined.window_ms, now);
+            }
+            (_, State::Joining) => {
+                desk.fault("a message before `joined`".to_owned());
+                self.end(index, End::Silent, desk);
+            }
+            (Event::Batch(_), _) => self.batch(index, Encoding::Identity, frame, now, desk),
+            (Event::Gap(gap), State::Live) => {
+                desk.auditor.gap(
+                    &mut self.watch,
+                    self.seat.encoding,
+                    gap.from.value(),
+                    gap.to.value(),
+                );
+            }
+            (Event::Gap(gap), State::Resumed) => {
+                let stalled = &mut desk.tolls.stalled;
+                stalled.gaps += 1;
+                stalled.skipped += (gap.to.value() + 1).saturating_sub(gap.from.value());
+            }
+            (Event::Error(error), State::Live) => {
+                desk.fault(format!("an error message: {}", error.code))
+            }
+            (Event::Joined(_), State::Live) => desk.fault("a second `joined`".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
+        let code = frame.close_code();
+        if self.state != State::Leaving {
+            // The answer to a close frame is a close frame (RFC 6455 section 5.5.1); then the server closes the socket.
+            self.send(0x88, frame.payload.get(..2).unwrap_or_default());
+        }
+        match self.state {
+            State::Live | State::Joining => *desk.tolls.closes.entry(code).or_default() += 1,
+            State::Resumed => *desk.tolls.stalled.closes.entry(code).or_default() += 1,
+            _ => {}
+        }
+        if self.state == State::Joining {
+            desk.fail(index, format!("closed with {code} before `joined`"));
+        }
+        self.socket = None;
+        self.partial = None;
+        self.state = State::Ended(End::Told);
+    }
+
+    fn end(&mut self, index: usize, end: End, desk: &mut Desk) {
+        match self.state {
+            State::Connecting | State::Asked | State::Joining => {
+                desk.fail(
+                    index,
+                    "the connection broke during the handshake".to_owned(),
+                );
+            }
+            State::Live => desk.tolls.silent_ends += 1,
+            State::Resumed => desk.tolls.stalled.silent += 1,
+            _ => {}
+        }
+        self.socket = None;
+        self.partial = None;
+        self.state = State::Ended(end);
+    }
+
+    /// Sends a small masked frame. If the socket does not take it at once it is left out: a viewer that cannot send a pong
+    /// is one the server should find out about.
+    fn send(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = [0_u8; 6 + 125];
+        let payload = &payload[..payload.len().min(125)];
+        frame[0] = first;
+        frame[1] = 0x80 | u8::try_from(payload.len()).unwrap_or(125);
+        frame[2..6].copy_from_slice(&MASK);
+        for (index, byte) in payload.iter().enumerate() {
+            frame[6 + index] = byte ^ MASK[index % 4];
+        }
+        if let Some(socket) = &mut self.socket {
+            let _ = socket.write(&frame[..6 + payload.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_viewer_stays_small() {
+        assert!(
+            size_of::<Viewer>() <= 96,
+            "a viewer has {} bytes",
+            size_of::<Viewer>()
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! One thread of the swarm: a poll and the viewers it serves.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::audit::{End, Findings};
+use crate::clock::Moment;
+use crate::swarm::desk::{Desk, Tolls};
+use crate::swarm::dial::{Dialer, Receive};
+use crate::swarm::pace::Pace;
+use crate::swarm::plan::{Part, Seat};
+use crate::swarm::progress::{Progress, Snapshot};
+use crate::swarm::viewer::{State, Viewer};
+
+/// What the swarm is told to do, in this order, each at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The viewers that are there to stall stop reading.
+    Stall,
+    /// The stalled viewers read again.
+    Resume,
+    /// Everything is posted: show when all viewers have it.
+    Settle,
+    /// Close the audit, say goodbye, and end.
+    Leave,
+}
+
+/// How a thread connects.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) dialer: Dialer,
+    /// The number of the thread's first viewer among all, so that source addresses rotate over the whole swarm.
+    pub(super) first: u32,
+    pub(super) per_second: f64,
+    pub(super) connecting_max: usize,
+    pub(super) deadline: Duration,
+}
+
+/// What a thread hands over when it ends.
+pub(super) struct Harvest {
+    pub(super) findings: Findings,
+    pub(super) tolls: Tolls,
+    pub(super) last: Snapshot,
+}
+
+/// The receive buffer all viewers of a thread share: one frame of a busy room fits.
+const BUFFER_BYTES: usize = 256 << 10;
+const EVENTS_MAX: usize = 1024;
+/// How long the server may take to close its side at the end.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Stands for the waker among the tokens; the others are viewers' indexes.
+const WAKE: Token = Token(usize::MAX);
+
+pub(super) struct Worker {
+    poll: Poll,
+    viewers: Vec<Viewer>,
+    desk: Desk,
+    terms: Terms,
+    pace: Pace,
+    buffer: Vec<u8>,
+    dialled: usize,
+    ended: u64,
+    /// The first viewer that may not have everything yet, once told to settle.
+    settling: Option<usize>,
+    leaving: Option<Moment>,
+    next_sweep: Moment,
+    next_deadline_check: Moment,
+}
+
+impl Worker {
+    pub(super) fn new(seats: Vec<Seat>, desk: Desk, terms: Terms) -> io::Result<(Self, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let now = desk.clock.now();
+        let worker = Self {
+            poll,
+            viewers: seats.into_iter().map(Viewer::new).collect(),
+            pace: Pace::new(terms.per_second, now),
+            desk,
+            terms,
+            buffer: vec![0; BUFFER_BYTES],
+            dialled: 0,
+            ended: 0,
+            settling: None,
+            leaving: None,
+            next_sweep: now.after(SWEEP_EVERY),
+            next_deadline_check: now,
+        };
+        Ok((worker, waker))
+    }
+
+    /// Runs until told to leave. Losing the channel means the same: nobody is interested any more.
+    pub(super) fn run(
+        mut self,
+        orders: &Receiver<Order>,
+        progress: &Arc<Progress>,
+    ) -> io::Result<Harvest> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            match self.poll.poll(&mut events, Some(self.patience())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            for event in &events {
+                if event.token() != WAKE {
+                    self.ready(
+                        event.token().0,
+                        event.is_writable(),
+                        event.is_read_closed() || event.is_error(),
+                    );
+                }
+            }
+            loop {
+                match orders.try_recv() {
+                    Ok(order) => self.obey(order),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        self.obey(Order::Leave);
+                        break;
+                    }
+                }
+            }
+            let now = self.desk.clock.now();
+            self.dial(now);
+            self.tend(now);
+            let snapshot = self.snapshot();
+            progress.publish(&snapshot);
+            if self.has_left(now) {
+                return Ok(Harvest {
+                    findings: self.desk.auditor.into_findings(),
+                    tolls: self.desk.tolls,
+                    last: snapshot,
+                });
+            }
+        }
+    }
+
+    fn ready(&mut self, index: usize, writable: bool, closed: bool) {
+        let Some(viewer) = self.viewers.get_mut(index) else {
+            return;
+        };
+        let was_live = viewer.state == State::Live;
+        if viewer.state == State::Connecting && (writable || closed) {
+            viewer.connected(index, &mut self.desk);
+        }
+        if !matches!(viewer.state, State::Connecting | State::Stalled) {
+            viewer.read(index, closed, &mut self.buffer, &mut self.desk);
+        }
+        if was_live && matches!(viewer.state, State::Ended(_)) {
+            self.ended += 1;
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Stall => {
+                for viewer in self
+                    .viewers
+                    .iter_mut()
+                    .filter(|viewer| viewer.seat.part == Part::Stalling)
+                {
+                    viewer.stall();
+                    if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+                        // Without it the thread would be woken for every frame it means to ignore.
+                        let _ = self.poll.registry().deregister(socket);
+                    }
+                }
+            }
+            Order::Resume => {
+                for (index, viewer) in self.viewers.iter_mut().enumerate() {
+                    if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+                        let _ =
+                            self.poll
+                                .registry()
+                                .register(socket, Token(index), Interest::READABLE);
+                        viewer.state = State::Resumed;
+                    }
+                }
+            }
+            Order::Settle => self.settling = Some(0),
+            Order::Leave if self.leaving.is_none() => self.leave(),
+            Order::Leave => {}
+        }
+    }
+
+    /// Closes the audit before anything is closed, so that our own goodbye is not mistaken for a loss.
+    fn leave(&mut self) {
+        for viewer in &mut self.viewers {
+            match viewer.state {
+                State::Live => self
+                    .desk
+                    .auditor
+                    .finish(&viewer.watch, viewer.seat.room, End::Open),
+                State::Ended(end) if viewer.seat.part != Part::Stalling => {
+                    self.desk
+                        .auditor
+                        .finish(&viewer.watch, viewer.seat.room, end);
+                }
+                State::Stalled | State::Resumed => self.desk.tolls.stalled.open += 1,
+                _ => {}
+            }
+            if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+                let _ = self.poll.registry().register(
+                    socket,
+                    Token(usize::MAX - 1),
+                    Interest::READABLE,
+                );
+            }
+            viewer.leave();
+        }
+        self.leaving = Some(self.desk.clock.now().after(LEAVE_DEADLINE));
+    }
+
+    fn dial(&mut self, now: Moment) {
+        if self.leaving.is_some() {
+            return;
+        }
+        while self.dialled < self.viewers.len()
+            && self.desk.connecting.len() < self.terms.connecting_max
+            && self.pace.take(now)
+        {
+            let index = self.dialled;
+            self.dialled += 1;
+            let viewer = &mut self.viewers[index];
+            let receive = if viewer.seat.part == Part::Stalling {
+                Receive::Tiny
+            } else {
+                Receive::Normal
+            };
+            let number = self.terms.first + u32::try_from(index).unwrap_or(u32::MAX);
+            let dialled = self
+                .terms
+                .dialer
+                .dial(number, receive)
+                .and_then(|mut socket| {
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    self.poll
+                        .registry()
+                        .register(&mut socket, Token(index), interest)?;
+                    Ok(socket)
+                });
+            match dialled {
+                Ok(socket) => {
+                    viewer.socket = Some(socket);
+                    viewer.state = State::Connecting;
+                    self.desk.connecting.insert(index, now);
+                }
+                Err(error) => viewer.fail(index, error.to_string(), &mut self.desk),
+            }
+        }
+    }
+
+    /// What is due by the clock: handshakes that take too long, frames whose latencies can be taken, viewers to catch up.
+    fn tend(&mut self, now: Moment) {
+        if now >= self.next_deadline_check {
+            self.next_deadline_check = now.after(self.terms.deadline / 20);
+            let late = |began: &Moment| began.after(self.terms.deadline) < now;
+            let late: Vec<usize> = self
+                .desk
+                .connecting
+                .iter()
+                .filter(|(_, began)| late(began))
+                .map(|(index, _)| *index)
+                .collect();
+            for index in late {
+                let cause = format!("no `joined` within {} s", self.terms.deadline.as_secs());
+                self.viewers[index].fail(index, cause, &mut self.desk);
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now.after(SWEEP_EVERY);
+            self.desk.auditor.sweep(now);
+        }
+        if let Some(first) = self.settling {
+            let lags = |viewer: &Viewer| {
+                viewer.state == State::Live
+                    && !self
+                        .desk
+                        .auditor
+                        .is_caught_up(&viewer.watch, viewer.seat.room)
+            };
+            let behind = self.viewers[first..].iter().position(lags);
+            self.settling = Some(behind.map_or(self.viewers.len(), |offset| first + offset));
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.dialled < self.viewers.len() && self.leaving.is_none() {
+            Duration::from_millis(1)
+        } else if self
+            .settling
+            .is_some_and(|first| first < self.viewers.len())
+            || self.leaving.is_some()
+        {
+            Duration::from_millis(10)
+        } else {
+            Duration::from_millis(250)
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let tolls = &self.desk.tolls;
+        Snapshot {
+            joined: tolls.joined,
+            failed: tolls.failures.values().sum(),
+            ended: self.ended,
+            delivered: self.desk.delivered,
+            caught_up: self.settling == Some(self.viewers.len()),
+        }
+    }
+
+    fn has_left(&self, now: Moment) -> bool {
+        self.leaving.is_some_and(|deadline| {
+            now >= deadline
+                || self
+                    .viewers
+                    .iter()
+                    .all(|viewer| matches!(viewer.state, State::Ended(_)))
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! The shard threads, and the handles through which others reach them.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use danmaku_wire::CloseReason;
+
+use crate::config::FanoutConfig;
+use crate::message::{ConnId, ShardMsg};
+use crate::shard::{Shard, Stopped};
+use crate::stats::{ShardStats, StatsSnapshot};
+
+/// The shards. Their threads are made in [`Fanout::start`] and end in [`Fanout::stop`].
+///
+/// When the fan-out and all handles are dropped without a stop, the threads reset their viewers and end.
+#[derive(Debug)]
+pub struct Fanout {
+    shards: Vec<ShardHandle>,
+    stats: Vec<Arc<ShardStats>>,
+    threads: Mutex<Vec<JoinHandle<Stopped>>>,
+}
+
+/// Sends to one shard. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ShardHandle {
+    index: usize,
+    inbox: Sender<ShardMsg>,
+}
+
+/// The inbox was full: here is the message back.
+#[derive(Debug)]
+pub struct Full(pub ShardMsg);
+
+impl Fanout {
+    /// Starts the shard threads. `origin` is the zero of all times given to a [`Link`](crate::Link).
+    ///
+    /// # Errors
+    /// When the configuration does not fit together ([`io::ErrorKind::InvalidInput`], around a
+    /// [`ConfigError`](crate::ConfigError)), or a thread cannot be made.
+    pub fn start(config: &FanoutConfig, origin: Instant) -> io::Result<Self> {
+        config
+            .check()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut fanout = Self {
+            shards: Vec::new(),
+            stats: Vec::new(),
+            threads: Mutex::default(),
+        };
+        for index in 0..config.shards.get() {
+            let (inbox, messages) = bounded(config.inbox_len);
+            let stats = Arc::new(ShardStats::default());
+            let shard = Shard::new(index, config);
+            let thread = ShardThread {
+                shard,
+                messages,
+                stats: Arc::clone(&stats),
+                origin,
+            };
+            // Should this fail, the threads made so far end with the handles that are dropped.
+            let thread = thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(|| thread.run())?;
+            fanout.shards.push(ShardHandle { index, inbox });
+            fanout.stats.push(stats);
+            fanout.threads().push(thread);
+        }
+        Ok(fanout)
+    }
+
+    /// All shards, in order of [`ShardHandle::index`].
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.shards
+    }
+
+    /// The shard that owns this connection.
+    #[must_use]
+    pub fn shard_for(&self, conn: ConnId) -> &ShardHandle {
+        let shards = self.shards.len() as u64;
+        // Ids are given in sequence, so the remainder spreads them evenly. It is below the number of shards.
+        #[expect(clippy::cast_possible_truncation)]
+        let index = (conn.0 % shards) as usize;
+        &self.shards[index]
+    }
+
+    /// What all shards have counted.
+    #[must_use]
+    pub fn snapshot(&self) -> StatsSnapshot {
+        let mut sum = StatsSnapshot::default();
+        for stats in &self.stats {
+            sum += stats.snapshot();
+        }
+        sum
+    }
+
+    /// Closes every viewer with `reason` after what waits for it, and returns when all are gone or reset at the
+    /// `deadline`. What was sent to the shards before is done first.
+    ///
+    /// It blocks, so it must not be called from an asynchronous task. Viewers go when their readers see the peer's
+    /// end and detach them, so the readers must be able to run meanwhile.
+    pub fn stop(&self, reason: CloseReason, deadline: Duration) -> Stopped {
+        for shard in &self.shards {
+            // A shard that has ended has no viewers to close.
+            let _ = shard.inbox.send(ShardMsg::Stop { reason, deadline });
+        }
+        let threads = std::mem::take(&mut *self.threads());
+        let mut stopped = Stopped::Flushed;
+        for thread in threads {
+            if !matches!(thread.join(), Ok(Stopped::Flushed)) {
+                stopped = Stopped::Deadline;
+            }
+        }
+        stopped
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<Stopped>>> {
+        // A list of handles is whole whatever happened to its last holder.
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ShardHandle {
+    /// Which shard this is: its index in an [`Audience`](crate::Audience).
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Puts a message into the shard's inbox.
+    ///
+    /// A shard that has ended takes every message and does nothing, except that it counts an attached viewer out.
+    ///
+    /// # Errors
+    /// [`Full`] holds the message: try again later, or use [`ShardHandle::send`].
+    pub fn try_send(&self, msg: ShardMsg) -> Result<(), Full> {
+        match self.inbox.try_send(msg) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(msg)) => Err(Full(msg)),
+            Err(TrySendError::Disconnected(msg)) => {
+                discard(msg, self.index);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a message into the shard's inbox, when there is room.
+    ///
+    /// It must run in a Tokio runtime with time enabled.
+    pub async fn send(&self, msg: ShardMsg) {
+        let mut waiting = msg;
+        let mut pause = SEND_PAUSE_MIN;
+        while let Err(Full(msg)) = self.try_send(waiting) {
+            waiting = msg;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SEND_PAUSE_MAX);
+        }
+    }
+}
+
+/// Pauses between two tries at a full inbox. A shard empties thousands of messages in the longer one.
+const SEND_PAUSE_MIN: Duration = Duration::from_millis(1);
+const SEND_PAUSE_MAX: Duration = Duration::from_millis(16);
+
+/// What one shard's thread owns.
+struct ShardThread {
+    shard: Shard,
+    messages: Receiver<ShardMsg>,
+    stats: Arc<ShardStats>,
+    origin: Instant,
+}
+
+impl ShardThread {
+    fn run(mut self) -> Stopped {
+        loop {
+            let wake_at = self.shard.turn(self.now());
+            self.stats.publish(self.shard.counts());
+            if let Some(stopped) = self.shard.stopped() {
+                for msg in self.messages.try_iter() {
+                    discard(msg, self.shard.index());
+                }
+                return stopped;
+            }
+            if let Some(msg) = self.wait(wake_at) {
+                let now = self.now();
+                self.shard.handle(msg, now);
+                // More of what is there, but deadlines must not wait for an inbox that never gets empty.
+                for _ in 1..MESSAGES_PER_TURN {
+                    let Ok(msg) = self.messages.try_recv() else {
+                        break;
+                    };
+                    let now = self.now();
+                    self.shard.handle(msg, now);
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is a message, or something is due.
+    fn wait(&self, wake_at: Option<Duration>) -> Option<ShardMsg> {
+        let received = match wake_at.and_then(|at| self.origin.checked_add(at)) {
+            Some(at) => self.messages.recv_deadline(at),
+            None => self
+                .messages
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match received {
+            Ok(msg) => Some(msg),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(ShardMsg::Stop {
+                reason: CloseReason::GoingAway,
+                deadline: Duration::ZERO,
+            }),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
+
+/// Messages handled between two looks at what is due.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// A message that nobody will handle: the sender's count of viewers must still come out right.
+fn discard(msg: ShardMsg, shard: usize) {
+    if let ShardMsg::Attach(attach) = msg {
+        attach.audience.leave(shard, attach.encoding);
+        attach.link.end();
+    }
+}

@@ -1,0 +1,156 @@
+//! A viewer's socket, shared by the task that reads it and the shard that writes it.
+
+use std::io;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::pipe::Pipe;
+
+/// Where a viewer's bytes go. What a new kind of connection must be able to do is in this file.
+#[derive(Debug)]
+pub enum Sink {
+    /// A socket.
+    Tcp(TcpStream),
+    /// Memory, for simulations and tests.
+    Pipe(Pipe),
+}
+
+impl From<TcpStream> for Sink {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<Pipe> for Sink {
+    fn from(pipe: Pipe) -> Self {
+        Self::Pipe(pipe)
+    }
+}
+
+/// A viewer's connection: one task reads it, one shard writes it.
+///
+/// It is closed when both have dropped it. When the shard is done with a viewer it shuts the connection down, so that
+/// the reader sees its end.
+#[derive(Debug)]
+pub struct Link {
+    sink: Sink,
+    /// Milliseconds since the origin of the shards' clock.
+    heard_ms: AtomicU64,
+}
+
+impl Link {
+    /// A link that was heard from at `now`, on the clock of [`Fanout::start`](crate::Fanout::start)'s origin.
+    #[must_use]
+    pub fn new(sink: Sink, now: Duration) -> Self {
+        Self {
+            sink,
+            heard_ms: AtomicU64::new(millis(now)),
+        }
+    }
+
+    /// Waits until there may be something to read.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.sink {
+            Sink::Tcp(stream) => stream.readable().await,
+            Sink::Pipe(pipe) => pipe.readable().await,
+        }
+    }
+
+    /// Reads what is there; 0 bytes is the end.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing yet, else what the socket says.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.sink {
+            Sink::Tcp(stream) => stream.try_read(buffer),
+            Sink::Pipe(pipe) => pipe.try_read(buffer),
+        }
+    }
+
+    /// Writes what fits. From the moment the link is attached only its shard may call this.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing fits, else what the socket says.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.sink {
+            // Tokio remembers that a socket was full until it hears otherwise, so trying again is not a system call.
+            Sink::Tcp(stream) => stream.try_write(bytes),
+            Sink::Pipe(pipe) => pipe.try_write(bytes),
+        }
+    }
+
+    /// Notes a sign of life. A store that only the reader makes: the shard looks at it once per ping interval.
+    pub fn heard(&self, now: Duration) {
+        self.heard_ms.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// When the last sign of life was.
+    #[must_use]
+    pub fn last_heard(&self) -> Duration {
+        Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
+    }
+
+    /// One write, sorted by what is left to do.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Written {
+        match self.try_write(bytes) {
+            Ok(written) if written == bytes.len() => Written::Whole,
+            Ok(written) => Written::Part(written),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Written::Part(0),
+                _ => Written::Broken(error),
+            },
+        }
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) fn end_writing(&self) {
+        self.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection; what the kernel still holds is sent.
+    pub(crate) fn end(&self) {
+        self.shutdown(Shutdown::Both);
+    }
+
+    /// Ends the connection and throws away what the kernel still holds for a peer that does not read.
+    pub(crate) fn reset(&self) {
+        if let Sink::Tcp(stream) = &self.sink {
+            // The reset itself goes out when the reader, which sees the end now, drops the link. Should the option
+            // fail, the kernel gives up on its own later.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+        self.end();
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        match &self.sink {
+            // It fails when the peer was faster, which comes to the same.
+            Sink::Tcp(stream) => {
+                let _ = SockRef::from(stream).shutdown(how);
+            }
+            Sink::Pipe(pipe) => pipe.shutdown(how),
+        }
+    }
+}
+
+/// What one write did.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// All of it.
+    Whole,
+    /// That many bytes, which may be none: the viewer is not ready for more.
+    Part(usize),
+    /// The connection is gone.
+    Broken(io::Error),
+}
+
+fn millis(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! What a shard is told: the one closed list of messages into its inbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use danmaku_wire::{CloseReason, Encoding, FrameSet};
+
+use crate::audience::Audience;
+use crate::link::Link;
+
+/// Names a viewer's connection. Never given twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// Names a room toward the shards. Never given twice in a process, also not to a room of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoomKey(pub u64);
+
+/// A message into a shard's inbox.
+///
+/// What names a connection that is unknown, or closing, is ignored: the viewer left in the meantime.
+#[derive(Debug)]
+pub enum ShardMsg {
+    /// A viewer joins. Boxed, so that the rarest message does not set the size of all.
+    Attach(Box<Attach>),
+    /// A frame for every viewer of the room.
+    Deliver {
+        /// The room.
+        room: RoomKey,
+        /// The frame.
+        frame: Arc<FrameSet>,
+    },
+    /// A message for one viewer: a whole WebSocket frame. It is never skipped.
+    Unicast {
+        /// The viewer.
+        conn: ConnId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// The answer to a viewer's ping. Of several that wait, only the newest is sent (RFC 6455, section 5.5.3).
+    Pong {
+        /// The viewer.
+        conn: ConnId,
+        /// The pong frame.
+        bytes: Bytes,
+    },
+    /// Close the connection, after what waits for it.
+    Close {
+        /// The viewer.
+        conn: ConnId,
+        /// What it is told.
+        reason: CloseReason,
+    },
+    /// The connection's reader has ended: forget the viewer.
+    Detach {
+        /// The viewer.
+        conn: ConnId,
+    },
+    /// Close every viewer and end.
+    Stop {
+        /// What the viewers are told.
+        reason: CloseReason,
+        /// How long to wait for those that have not read all.
+        deadline: Duration,
+    },
+}
+
+/// A viewer that joins a room.
+#[derive(Debug)]
+pub struct Attach {
+    /// The viewer's connection.
+    pub conn: ConnId,
+    /// Its socket.
+    pub link: Arc<Link>,
+    /// The room.
+    pub room: RoomKey,
+    /// The room's audience. The sender has counted the viewer with [`Audience::join`]; the shard counts it out.
+    pub audience: Arc<Audience>,
+    /// How the viewer wants batches packed.
+    pub encoding: Encoding,
+    /// What it is sent before any frame delivered to the room, in order.
+    pub first: Vec<Outgoing>,
+}
+
+/// One message to one viewer.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// A whole WebSocket frame that must not be skipped.
+    Control(Bytes),
+    /// A sealed frame, skipped like any other when the viewer is too slow.
+    Frame(Arc<FrameSet>),
+}

@@ -1,0 +1,223 @@
+//! A connection in memory, for simulations and tests: bounded, non-blocking, deterministic.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+/// The server's end.
+#[derive(Debug)]
+pub struct Pipe {
+    state: Arc<Mutex<State>>,
+}
+
+/// The viewer's end.
+#[derive(Debug)]
+pub struct PipePeer {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Written by the server, not yet read by the viewer.
+    out: VecDeque<u8>,
+    out_bytes_max: usize,
+    /// Written by the viewer, not yet read by the server.
+    inbound: VecDeque<u8>,
+    server_writing: Half,
+    server_reading: Half,
+    peer: Half,
+    reader: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Open,
+    Ended,
+}
+
+impl Pipe {
+    /// A pipe that holds at most `bytes_max` bytes toward the viewer, like a socket's send buffer.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> (Self, PipePeer) {
+        let state = Arc::new(Mutex::new(State {
+            out: VecDeque::new(),
+            out_bytes_max: bytes_max,
+            inbound: VecDeque::new(),
+            server_writing: Half::Open,
+            server_reading: Half::Open,
+            peer: Half::Open,
+            reader: None,
+        }));
+        let peer = PipePeer {
+            state: Arc::clone(&state),
+        };
+        (Self { state }, peer)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = lock(&self.state);
+        if state.peer == Half::Ended || state.server_writing == Half::Ended {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let fits = state.out_bytes_max.saturating_sub(state.out.len());
+        let taken = bytes.len().min(fits);
+        if taken == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.out.extend(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = lock(&self.state);
+        if state.server_reading == Half::Ended {
+            return Ok(0);
+        }
+        if state.inbound.is_empty() {
+            return match state.peer {
+                Half::Open => Err(io::ErrorKind::WouldBlock.into()),
+                Half::Ended => Ok(0),
+            };
+        }
+        io::Read::read(&mut state.inbound, buffer)
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            let ended = state.peer == Half::Ended || state.server_reading == Half::Ended;
+            if ended || !state.inbound.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            state.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        let mut state = lock(&self.state);
+        if how != Shutdown::Read {
+            state.server_writing = Half::Ended;
+        }
+        if how != Shutdown::Write {
+            state.server_reading = Half::Ended;
+            state.wake_reader();
+        }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.shutdown(Shutdown::Both);
+    }
+}
+
+impl PipePeer {
+    /// Takes up to `bytes_max` bytes of what the server wrote.
+    #[must_use]
+    pub fn read(&self, bytes_max: usize) -> Vec<u8> {
+        let mut state = lock(&self.state);
+        let taken = state.out.len().min(bytes_max);
+        state.out.drain(..taken).collect()
+    }
+
+    /// Sends to the server.
+    pub fn write(&self, bytes: &[u8]) {
+        let mut state = lock(&self.state);
+        state.inbound.extend(bytes);
+        state.wake_reader();
+    }
+
+    /// Sets how many bytes the pipe holds toward the viewer from now on.
+    pub fn set_bytes_max(&self, bytes_max: usize) {
+        lock(&self.state).out_bytes_max = bytes_max;
+    }
+
+    /// Whether the server has said that nothing more will come. What it wrote before can still be read.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        lock(&self.state).server_writing == Half::Ended
+    }
+
+    /// Goes away: the server's next write fails, and its reads end after what was sent.
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        state.peer = Half::Ended;
+        state.wake_reader();
+    }
+}
+
+impl Drop for PipePeer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl State {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code that holds it can leave the state half changed.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_no_more_than_its_bound_and_loses_nothing() {
+        let (pipe, peer) = Pipe::new(4);
+        assert_eq!(pipe.try_write(b"abcdef").unwrap(), 4);
+        assert_eq!(
+            pipe.try_write(b"ef").unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert_eq!(peer.read(3), b"abc");
+        assert_eq!(pipe.try_write(b"ef").unwrap(), 2);
+        assert_eq!(peer.read(100), b"def");
+    }
+
+    #[tokio::test]
+    async fn the_reader_wakes_for_bytes_and_for_each_kind_of_end() {
+        let (pipe, peer) = Pipe::new(4);
+        let mut buffer = [0; 8];
+        let later = async {
+            tokio::task::yield_now().await;
+            peer.write(b"hi");
+        };
+        let (ready, ()) = tokio::join!(pipe.readable(), later);
+        ready.unwrap();
+        assert_eq!(pipe.try_read(&mut buffer).unwrap(), 2);
+        assert_eq!(
+            pipe.try_read(&mut buffer).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let later = async {
+            tokio::task::yield_now().await;
+            pipe.shutdown(Shutdown::Both);
+        };
+        let (ready, ()) = tokio::join!(pipe.readable(), later);
+        ready.unwrap();
+        assert_eq!(pipe.try_read(&mut buffer).unwrap(), 0);
+        assert!(peer.is_ended());
+
+        let (pipe, peer) = Pipe::new(4);
+        drop(peer);
+        pipe.readable().await.unwrap();
+        assert_eq!(pipe.try_read(&mut buffer).unwrap(), 0);
+        assert_eq!(
+            pipe.try_write(b"x").unwrap_err().kind(),
+            io::ErrorKind::BrokenPipe
+        );
+    }
+}

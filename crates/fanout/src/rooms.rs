@@ -1,0 +1,198 @@
+//! The sets of viewers, one per room: dense, so that a pass is a walk through one array.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use slab::Slab;
+
+use crate::message::RoomKey;
+
+/// A viewer's place in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ViewerKey(u32);
+
+impl ViewerKey {
+    /// The place at `index`; none when a shard has as many viewers as no machine has sockets.
+    pub(crate) fn new(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().map(Self)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A viewer's place in the set of its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat {
+    room: u32,
+    place: u32,
+}
+
+/// All rooms with viewers in one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    by_key: HashMap<RoomKey, u32, IdHash>,
+    sets: Slab<RoomSet>,
+}
+
+#[derive(Debug)]
+struct RoomSet {
+    key: RoomKey,
+    members: Vec<ViewerKey>,
+}
+
+impl Rooms {
+    /// Adds a viewer to a room; none when there is no number left for either.
+    pub(crate) fn join(&mut self, room: RoomKey, viewer: ViewerKey) -> Option<Seat> {
+        let index = if let Some(&index) = self.by_key.get(&room) {
+            index
+        } else {
+            let index = u32::try_from(self.sets.vacant_key()).ok()?;
+            self.sets.insert(RoomSet {
+                key: room,
+                members: Vec::new(),
+            });
+            self.by_key.insert(room, index);
+            index
+        };
+        let members = &mut self.sets.get_mut(index as usize)?.members;
+        let place = u32::try_from(members.len()).ok()?;
+        members.push(viewer);
+        Some(Seat { room: index, place })
+    }
+
+    /// Removes the viewer of this seat; the answer is the viewer that sits there now, if one had to move.
+    pub(crate) fn leave(&mut self, seat: Seat) -> Option<ViewerKey> {
+        let index = seat.room as usize;
+        let set = self.sets.get_mut(index)?;
+        let place = seat.place as usize;
+        set.members.swap_remove(place);
+        let moved = set.members.get(place).copied();
+        if set.members.is_empty() {
+            let set = self.sets.remove(index);
+            self.by_key.remove(&set.key);
+        } else if set.members.len() * 4 < set.members.capacity() {
+            // A room that was hot once does not keep the room it needed then.
+            set.members.shrink_to(set.members.len() * 2);
+        }
+        moved
+    }
+
+    /// The viewers of a room in this shard.
+    pub(crate) fn members(&self, room: RoomKey) -> &[ViewerKey] {
+        self.by_key
+            .get(&room)
+            .and_then(|&index| self.sets.get(index as usize))
+            .map_or(&[], |set| &set.members)
+    }
+
+    /// How many rooms have viewers here.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.sets.len()
+    }
+}
+
+/// Hashes ids that the process itself has given: nobody can choose them to collide.
+pub(crate) type IdHash = BuildHasherDefault<IdHasher>;
+
+/// Spreads a number over all bits of the hash, as the table uses both ends of it.
+#[derive(Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 over the golden ratio; the high half is the well mixed one, and the low bits need it too.
+        let mixed = (self.0 ^ id).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Joins and leaves as a shard does them, with the seats kept by viewer.
+    struct Fixture {
+        rooms: Rooms,
+        seats: Vec<Option<(RoomKey, Seat)>>,
+    }
+
+    impl Fixture {
+        fn join(&mut self, room: u64, viewer: usize) {
+            let key = ViewerKey::new(viewer).unwrap();
+            self.seats.resize(self.seats.len().max(viewer + 1), None);
+            let seat = self.rooms.join(RoomKey(room), key).unwrap();
+            self.seats[viewer] = Some((RoomKey(room), seat));
+        }
+
+        fn leave(&mut self, viewer: usize) {
+            let (_, seat) = self.seats[viewer].take().unwrap();
+            if let Some(moved) = self.rooms.leave(seat) {
+                self.seats[moved.index()].as_mut().unwrap().1 = seat;
+            }
+        }
+
+        fn members(&self, room: u64) -> BTreeSet<usize> {
+            let members = self.rooms.members(RoomKey(room));
+            let set: BTreeSet<_> = members.iter().map(|key| key.index()).collect();
+            assert_eq!(set.len(), members.len(), "nobody twice");
+            set
+        }
+    }
+
+    #[test]
+    fn leaving_keeps_everyone_else() {
+        let mut it = Fixture {
+            rooms: Rooms::default(),
+            seats: Vec::new(),
+        };
+        for viewer in 0..100 {
+            it.join(viewer as u64 % 3, viewer);
+        }
+        let mut left = BTreeSet::new();
+        for step in 0..100 {
+            let viewer = (step * 37) % 100;
+            it.leave(viewer);
+            left.insert(viewer);
+            for room in 0..3 {
+                let expected = (0..100)
+                    .filter(|viewer| *viewer as u64 % 3 == room && !left.contains(viewer))
+                    .collect();
+                assert_eq!(it.members(room), expected);
+            }
+        }
+        assert_eq!(it.rooms.len(), 0);
+        assert!(it.rooms.by_key.is_empty());
+    }
+
+    #[test]
+    fn ids_of_one_shard_differ_in_the_bits_a_table_uses() {
+        // A shard of 64 gets every 64th id; a table of 1,024 buckets uses the low ten bits.
+        let buckets: BTreeSet<_> = (0..1_024_u64)
+            .map(|n| {
+                let mut hasher = IdHasher::default();
+                hasher.write_u64(n * 64);
+                hasher.finish() & 1_023
+            })
+            .collect();
+        assert!(
+            buckets.len() > 500,
+            "{} of 1,024 buckets used",
+            buckets.len()
+        );
+    }
+}

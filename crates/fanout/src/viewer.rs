@@ -1,0 +1,260 @@
+//! One viewer as its shard sees it, and the one write that a frame costs.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use danmaku_wire::{DeflateCursor, Encoding, FrameSet, frame_for};
+
+use crate::audience::Audience;
+use crate::config::FanoutConfig;
+use crate::link::{Link, Written};
+use crate::message::ConnId;
+use crate::outbox::{Control, Flushed, Kind, Outbox};
+use crate::rooms::Seat;
+use crate::stats::{SkipReason, StatsSnapshot};
+
+/// One viewer. There are as many as connections, so its size is tested.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    pub(crate) conn: ConnId,
+    pub(crate) link: Arc<Link>,
+    pub(crate) audience: Arc<Audience>,
+    /// Only while something waits.
+    pub(crate) outbox: Option<Box<Outbox>>,
+    /// None once it is closing.
+    pub(crate) seat: Option<Seat>,
+    pub(crate) packing: Packing,
+    pub(crate) phase: Phase,
+}
+
+/// How far a viewer's close has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is not closing.
+    Open,
+    /// Nothing may be added to what waits; a close frame is its last.
+    Closing,
+    /// The close frame is written and the sending half shut: the peer's end is awaited.
+    Closed,
+}
+
+/// In which form a viewer gets its frames. The only place where that is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packing {
+    encoding: Encoding,
+    cursor: DeflateCursor,
+}
+
+/// What became of a message to a viewer.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Sent {
+    /// It is with the kernel.
+    Whole,
+    /// It waits behind others.
+    Waits,
+    /// It, or its rest, waits, and is the first to do so.
+    FellBehind,
+    /// More waits than may, and none of it can be skipped.
+    Overflow,
+    /// The connection is gone.
+    Broken(io::Error),
+}
+
+impl Viewer {
+    /// Writes a frame, or lets it wait.
+    ///
+    /// The hot path: a frame that goes out whole has cost one write of shared bytes and left no trace but the
+    /// viewer's place in the deflate history.
+    #[inline]
+    pub(crate) fn send_frame(
+        &mut self,
+        frame: &Arc<FrameSet>,
+        now: Duration,
+        config: &FanoutConfig,
+        counts: &mut StatsSnapshot,
+    ) -> Sent {
+        counts.frames_offered += 1;
+        if self.outbox.is_some() {
+            return self.queue_frame(frame, now, config, counts);
+        }
+        let mut packing = self.packing;
+        let bytes = packing.form(frame);
+        match self.link.write(bytes) {
+            Written::Whole => {
+                self.packing = packing;
+                counts.frames_written += 1;
+                counts.bytes_written += bytes.len() as u64;
+                Sent::Whole
+            }
+            Written::Part(0) => self.queue_frame(frame, now, config, counts),
+            Written::Part(written) => {
+                self.packing = packing;
+                self.queue_rest(bytes, written, Kind::Frame, now, counts)
+            }
+            Written::Broken(error) => {
+                counts.skip(SkipReason::Closed, 1);
+                Sent::Broken(error)
+            }
+        }
+    }
+
+    /// Writes a message that is never skipped, or lets it wait.
+    pub(crate) fn send_control(
+        &mut self,
+        bytes: &Bytes,
+        control: Control,
+        now: Duration,
+        config: &FanoutConfig,
+        counts: &mut StatsSnapshot,
+    ) -> Sent {
+        if self.outbox.is_none() {
+            match self.link.write(bytes) {
+                Written::Whole => {
+                    Kind::Control(control).count(counts);
+                    counts.bytes_written += bytes.len() as u64;
+                    return Sent::Whole;
+                }
+                Written::Part(0) => {}
+                Written::Part(written) => {
+                    return self.queue_rest(bytes, written, Kind::Control(control), now, counts);
+                }
+                Written::Broken(error) => return Sent::Broken(error),
+            }
+        }
+        if control == Control::Ping {
+            // Nobody waits for a ping, and a viewer that reads what waits for it will be heard from anyway.
+            return Sent::Waits;
+        }
+        let (outbox, sent) = self.outbox_at(now);
+        outbox.push_control(bytes.clone(), control);
+        if outbox.control_bytes() > config.control_bytes_max {
+            return Sent::Overflow;
+        }
+        sent
+    }
+
+    /// Writes what waits, as far as it goes. The outbox is gone when nothing is left.
+    pub(crate) fn flush(&mut self, counts: &mut StatsSnapshot) -> Flushed {
+        let Some(outbox) = &mut self.outbox else {
+            return Flushed::All;
+        };
+        let flushed = outbox.flush(&self.link, &mut self.packing, counts);
+        if let Flushed::All = flushed {
+            self.outbox = None;
+        }
+        flushed
+    }
+
+    /// Skips what has waited for too long.
+    pub(crate) fn skip_stale(
+        &mut self,
+        now: Duration,
+        config: &FanoutConfig,
+        counts: &mut StatsSnapshot,
+    ) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.skip_stale(now, config.outbox_age_max, &mut self.packing, counts);
+        }
+    }
+
+    #[cold]
+    fn queue_frame(
+        &mut self,
+        frame: &Arc<FrameSet>,
+        now: Duration,
+        config: &FanoutConfig,
+        counts: &mut StatsSnapshot,
+    ) -> Sent {
+        let bytes = self.packing.bytes_waiting(frame);
+        let (outbox, sent) = self.outbox_at(now);
+        outbox.push_frame(Arc::clone(frame), bytes, now);
+        if let Some(outbox) = &mut self.outbox {
+            outbox.skip_over(config.outbox_bytes_max, &mut self.packing, counts);
+        }
+        sent
+    }
+
+    #[cold]
+    fn queue_rest(
+        &mut self,
+        bytes: &Bytes,
+        written: usize,
+        kind: Kind,
+        now: Duration,
+        counts: &mut StatsSnapshot,
+    ) -> Sent {
+        counts.bytes_written += written as u64;
+        counts.partial_writes += 1;
+        let (outbox, sent) = self.outbox_at(now);
+        outbox.start(bytes.clone(), written, kind);
+        sent
+    }
+
+    /// The outbox, and what it means for the viewer that something waits in it.
+    fn outbox_at(&mut self, now: Duration) -> (&mut Outbox, Sent) {
+        let sent = match self.outbox {
+            Some(_) => Sent::Waits,
+            None => Sent::FellBehind,
+        };
+        let outbox = self
+            .outbox
+            .get_or_insert_with(|| Box::new(Outbox::new(now)));
+        (outbox, sent)
+    }
+}
+
+impl Packing {
+    /// The form for a viewer of this encoding that has had nothing yet.
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            cursor: DeflateCursor::default(),
+        }
+    }
+
+    pub(crate) fn encoding(self) -> Encoding {
+        self.encoding
+    }
+
+    /// The bytes to write now, which must then be written whole.
+    #[inline]
+    pub(crate) fn form<'a>(&mut self, frame: &'a FrameSet) -> &'a Bytes {
+        frame_for(self.encoding, &mut self.cursor, frame)
+    }
+
+    /// Notes that a frame was not written.
+    pub(crate) fn skipped(&mut self) {
+        self.cursor.skipped();
+    }
+
+    /// How many bytes a frame that waits is taken for. Which form is written is not known yet, and making the other
+    /// one just to measure it would be the dearer mistake.
+    fn bytes_waiting(self, frame: &FrameSet) -> usize {
+        match (self.encoding, frame.chained()) {
+            (Encoding::Deflate, Some(chained)) => chained.len(),
+            _ => frame_for(self.encoding, &mut DeflateCursor::default(), frame).len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_viewer_is_small() {
+        assert!(
+            size_of::<Viewer>() <= 64,
+            "{} bytes per viewer",
+            size_of::<Viewer>()
+        );
+        assert!(
+            size_of::<Link>() <= 64,
+            "{} bytes per link",
+            size_of::<Link>()
+        );
+    }
+}

@@ -1,2 +1,110 @@
-//! Placeholder until the first module lands.
-fn main() {}
+//! The one front door for what cargo alone cannot do: `cargo xtask COMMAND`.
+
+mod tools;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use tools::Tools;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = arguments
+        .split_first()
+        .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
+    let outcome = match command {
+        "test" => test(rest),
+        "tools" => Tools::install(&root()).map(|_| ()),
+        "" | "help" | "-h" | "--help" => {
+            say(HELP);
+            return ExitCode::SUCCESS;
+        }
+        other => Err(Failure(format!(
+            "there is no command `{other}`; see `cargo xtask help`"
+        ))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Installs what the tests need, then runs all of them.
+fn test(rest: &[String]) -> Result<(), Failure> {
+    let root = root();
+    let tools = Tools::install(&root)?;
+    let mut cargo = cargo(&root);
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    // What runs with `--include-ignored` needs the tools installed above.
+    cargo.args(rest).args(["--", "--include-ignored"]);
+    cargo.envs(tools.environment());
+    run(&mut cargo)
+}
+
+/// A failure in one line.
+#[derive(Debug)]
+struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The workspace's root folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("invariant: xtask is a folder of the workspace")
+        .to_owned()
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    cargo
+}
+
+/// Runs a command to its end, its output shown as it comes.
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let line = shown(command);
+    say(&format!("$ {line}\n"));
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure(format!("`{line}` ended with {status}"))),
+        Err(error) => Err(Failure(format!("cannot run `{line}`: {error}"))),
+    }
+}
+
+fn shown(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[expect(clippy::print_stdout, reason = "a command-line tool speaks here")]
+fn say(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line tool complains here")]
+fn complain(failure: &Failure) {
+    eprintln!("xtask: {failure}");
+}
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [CARGO TEST ARGUMENTS]   install what the tests need, then run every test
+  tools                         only install: Node's `ws`, Python's `websockets`
+                                (into the build folder), and where they are missing
+                                and this may install Debian packages: Node, npm,
+                                Python and pip
+";

@@ -84,10 +84,15 @@ impl MemoryRoomLog {
     pub fn read_after(&self, since: Seq, limit: usize) -> Page {
         let ring = self.shared.lock();
         let oldest = ring.oldest();
-        let missing = (since.next() < oldest)
-            .then(|| (since.next(), Seq::new(oldest.value() - 1)));
+        let missing = (since.next() < oldest).then(|| (since.next(), Seq::new(oldest.value() - 1)));
         let skip = ring.index_after(since);
-        let entries: Vec<Entry> = ring.entries.iter().skip(skip).take(limit).cloned().collect();
+        let entries: Vec<Entry> = ring
+            .entries
+            .iter()
+            .skip(skip)
+            .take(limit)
+            .cloned()
+            .collect();
         let more = skip + entries.len() < ring.entries.len();
         Page {
             entries,
@@ -176,7 +181,7 @@ struct Ring {
 impl Ring {
     fn push(&mut self, entry: NewEntry) {
         self.head = self.head.next();
-        self.bytes += entry.fragment.len();
+        self.bytes += entry.fragment.as_bytes().len();
         self.entries.push_back(Entry {
             seq: self.head,
             fragment: entry.fragment,
@@ -190,7 +195,7 @@ impl Ring {
         while self.entries.len() > config.entries_max || self.bytes > config.bytes_max {
             match self.entries.front() {
                 Some(oldest) if oldest.seq <= self.taken => {
-                    self.bytes -= oldest.fragment.len();
+                    self.bytes -= oldest.fragment.as_bytes().len();
                     self.entries.pop_front();
                 }
                 _ => break,
@@ -206,7 +211,9 @@ impl Ring {
     /// The index of the first entry after `since`.
     fn index_after(&self, since: Seq) -> usize {
         let ahead = since.next().value().saturating_sub(self.oldest().value());
-        usize::try_from(ahead).unwrap_or(usize::MAX).min(self.entries.len())
+        usize::try_from(ahead)
+            .unwrap_or(usize::MAX)
+            .min(self.entries.len())
     }
 }
 
@@ -277,7 +284,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_too() {
-        let one = comments(&["0123456789"])[0].fragment.len();
+        let one = comments(&["0123456789"])[0].fragment.as_bytes().len();
         let log = log(1_000, 2 * one, 1_000);
         let mut tail = log.tail();
         for _ in 0..10 {

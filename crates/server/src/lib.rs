@@ -1,1 +1,20 @@
-//! The danmaku server.
+//! Owns the server's I/O and wiring: listener, HTTP API, upgrade, rooms'
+//! actors, viewers' readers, limits, start and stop.
+//!
+//! It decides nothing about windows, shedding or positions (the engine does),
+//! and it does not know how a frame is packed (`danmaku-wire` does) or written
+//! (`danmaku-fanout` does).
+
+pub mod admission;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod demo;
+pub mod http;
+pub mod registry;
+pub mod replay;
+pub mod room;
+pub mod stats;
+pub mod tasks;
+pub mod viewer;

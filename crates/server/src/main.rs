@@ -1,2 +1,193 @@
-//! Placeholder until the first module lands.
-fn main() {}
+//! The `danmaku-server` binary: flags, start, stop, exit codes.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use danmaku_server::cli::{self, PostArgs, WatchArgs};
+use danmaku_server::config::{Config, ServeArgs, processors};
+use danmaku_server::tasks::{Server, Stopped};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A live-stream comment (danmaku) fan-out server
+///
+/// Without a command it serves: comments posted to a room within about a
+/// second leave as one frame, encoded once and shared by all its viewers.
+#[derive(Parser, Debug)]
+#[command(
+    name = "danmaku-server",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Watch a room in the terminal
+    Watch(WatchArgs),
+    /// Post one comment to a room
+    Post(PostArgs),
+}
+
+#[derive(Args, Debug)]
+struct LogArgs {
+    /// What is logged on stderr: a level, or a filter such as `danmaku_server=debug`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "DANMAKU_LOG",
+        help_heading = "Log"
+    )]
+    log: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "text", help_heading = "Log")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => serve(&cli.serve, &cli.log),
+        Some(Command::Watch(args)) => client(cli::watch(args)),
+        Some(Command::Post(args)) => client(cli::post(args)),
+    };
+    outcome.unwrap_or_else(|line| {
+        // One line, so that a supervisor's journal shows it whole.
+        let _ = writeln!(std::io::stderr(), "danmaku-server: {line}");
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+fn client(command: impl Future<Output = Result<(), cli::CliError>>) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    match runtime.block_on(command) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "danmaku-server: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
+    start_log(log)?;
+    let config = args
+        .check(raise_descriptor_limit())
+        .map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors().get())
+        .thread_name("danmaku-front")
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let summary = summary(&config);
+        let server = Server::start(config).map_err(|error| error.to_string())?;
+        announce(server.address(), &summary);
+        stop_signal().await?;
+        tracing::info!("stopping");
+        let stopped = server.stop().await;
+        tracing::info!(outcome = ?stopped, "stopped");
+        Ok(match stopped {
+            Stopped::Clean => ExitCode::SUCCESS,
+            Stopped::Deadline => ExitCode::FAILURE,
+        })
+    })
+}
+
+/// What the server runs on, for its first lines.
+fn summary(config: &Config) -> String {
+    format!(
+        "window {} ms, {:?} flush, memory log, {} shards, up to {} connections{}",
+        config.room.window.as_millis(),
+        config.room.flush,
+        config.fanout.shards,
+        config.admission.connections_max,
+        if config.demo.is_some() {
+            ", feeding room demo"
+        } else {
+            ""
+        },
+    )
+}
+
+/// Scripts read the first line: it names the bound port.
+fn announce(address: SocketAddr, summary: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "listening on http://{address}");
+    let _ = writeln!(out, "{summary}");
+    let _ = out.flush();
+}
+
+fn start_log(args: &LogArgs) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| format!("--log: {error}"))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match args.log_format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal() -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Takes as many descriptors as the system allows: one viewer is one. The
+/// limit that holds then.
+fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    // Where raising is refused (macOS caps it below "unlimited"), the soft
+    // limit stays.
+    let holds = match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.current,
+        Err(_) => before,
+    };
+    holds.unwrap_or(DESCRIPTORS_UNLIMITED)
+}
+
+/// What "unlimited" counts as.
+const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
+
+/// Exit code for flags that cannot be served.
+const EXIT_USAGE: u8 = 2;

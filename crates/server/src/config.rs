@@ -1,0 +1,329 @@
+//! Owns the server's flags: their names, units and defaults, and the check at
+//! start that they fit together.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use danmaku_engine::admission::{Rate, RateError};
+use danmaku_engine::{Flush, RoomConfig};
+use danmaku_fanout::FanoutConfig;
+use danmaku_log::LogConfig;
+use danmaku_wire::{CompressionPolicy, RoomId};
+
+use crate::admission::AdmissionConfig;
+use crate::demo;
+
+/// The flags of `danmaku-server serve` (which is also what runs without a
+/// subcommand).
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Feed a room called `demo` with comments, so that a first look shows something alive
+    #[arg(long)]
+    pub demo: bool,
+
+    /// How long a room merges comments into one frame, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=60_000), help_heading = "Rooms")]
+    pub window_ms: u32,
+
+    /// `leading`: the first comment after a quiet window leaves at once; `fixed`: only ticks
+    #[arg(long, value_enum, default_value = "leading", help_heading = "Rooms")]
+    pub flush: FlushArg,
+
+    /// Comments in one frame; over it the lowest priority is shed, and counted in the frame
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Rooms")]
+    pub batch_comments_max: u32,
+
+    /// Rooms at a time; rooms are made on first use
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
+    pub rooms_max: u32,
+
+    /// A room without viewers and comments is forgotten after this long, in seconds
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
+    pub room_idle_s: u32,
+
+    /// Sealed frames a room keeps for viewers that come back
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(0..=100_000), help_heading = "Rooms")]
+    pub history_frames_max: u32,
+
+    /// Bytes of sealed frames a room keeps for viewers that come back
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(0..=1 << 30), help_heading = "Rooms")]
+    pub history_bytes_max: u32,
+
+    /// Comments a room's log keeps for reading again
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
+    pub log_comments_max: u32,
+
+    /// Bytes of comments a room's log keeps for reading again
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
+    pub log_bytes_max: u32,
+
+    /// Connections in all; 0 takes what the descriptor limit allows
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
+    pub connections_max: u32,
+
+    /// Connections from one address (IPv6: one /64)
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub connections_per_address_max: u32,
+
+    /// Comments and likes a second from one connection
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_connection: u32,
+
+    /// Comments and likes at once from one connection
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_connection_burst: u32,
+
+    /// Comments and likes a second from one address
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_address: u32,
+
+    /// Comments and likes at once from one address; also the longest array one post may carry
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_address_burst: u32,
+
+    /// Comments a second into one room
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_room: u32,
+
+    /// Comments at once into one room
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_room_burst: u32,
+
+    /// A connection that has not sent a whole request head by then is closed, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
+    pub handshake_deadline_ms: u32,
+
+    /// Shard threads that write to viewers; 0 takes one per processor
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_024), help_heading = "Viewers")]
+    pub shards: u32,
+
+    /// Bytes a slow viewer may be behind before frames are skipped for it
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1_024..=1 << 30), help_heading = "Viewers")]
+    pub outbox_bytes_max: u32,
+
+    /// Age of a waiting frame at which it is skipped, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Viewers")]
+    pub outbox_age_ms_max: u32,
+
+    /// A viewer that stays behind this long is closed with 4001, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Viewers")]
+    pub evict_after_ms: u32,
+
+    /// Kernel send buffer of one viewer: what it can be behind before its outbox is used, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(4_096..=16 << 20), help_heading = "Viewers")]
+    pub send_buffer_bytes: u32,
+
+    /// A viewer is pinged when nothing was heard from it for this long, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 45_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
+    pub ping_interval_ms: u32,
+
+    /// A viewer that is silent this long is closed with 4002, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
+    pub idle_deadline_ms: u32,
+
+    /// How long a stop may take to flush to slow viewers, in milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 5_000,
+        help_heading = "Viewers"
+    )]
+    pub stop_deadline_ms: u32,
+}
+
+/// See [`Flush`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlushArg {
+    /// The first comment after a quiet window leaves at once
+    Leading,
+    /// Frames leave at the room's ticks only
+    Fixed,
+}
+
+/// What the server runs with: the flags, checked, with units made types.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The room that is fed, if any.
+    pub demo: Option<RoomId>,
+    /// What every room is made with; `phase` and `seed` are set per room.
+    pub room: RoomConfig,
+    /// Bound of the room registry.
+    pub rooms_max: usize,
+    /// Idle time after which a room is forgotten.
+    pub room_idle: Duration,
+    /// Bounds of a room's log.
+    pub log: LogConfig,
+    /// Who may connect and post, how often.
+    pub admission: AdmissionConfig,
+    /// Deadline of a request head and of a request body.
+    pub handshake_deadline: Duration,
+    /// The shards.
+    pub fanout: FanoutConfig,
+    /// `SO_SNDBUF` of accepted sockets.
+    pub send_buffer_bytes: u32,
+    /// Deadline of the flush at stop.
+    pub stop_deadline: Duration,
+}
+
+/// Why flags do not fit together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A viewer would be closed before it was ever pinged.
+    #[error("--idle-deadline-ms {idle_ms} must be longer than --ping-interval-ms {ping_ms}")]
+    IdleBeforePing {
+        /// The idle deadline.
+        idle_ms: u32,
+        /// The ping interval.
+        ping_ms: u32,
+    },
+    /// More connections than descriptors.
+    #[error(
+        "--connections-max {wanted} is over what the descriptor limit allows ({allowed}): raise `ulimit -n`"
+    )]
+    Descriptors {
+        /// The flag's value.
+        wanted: u32,
+        /// What the limit leaves for connections.
+        allowed: u32,
+    },
+    /// A rate that is none.
+    #[error("{flag} and its burst: {source}")]
+    Rate {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong.
+        source: RateError,
+    },
+    /// Every frame would be skipped before a slow viewer could be evicted.
+    #[error("--evict-after-ms {evict_ms} must not be shorter than --outbox-age-ms-max {age_ms}")]
+    EvictBeforeSkip {
+        /// The eviction deadline.
+        evict_ms: u32,
+        /// The age bound of the outbox.
+        age_ms: u32,
+    },
+}
+
+impl ServeArgs {
+    /// Checks the flags against each other and against `descriptors`, the
+    /// process's limit of open files.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the flags that do not fit.
+    pub fn check(&self, descriptors: u64) -> Result<Config, ConfigError> {
+        if self.idle_deadline_ms <= self.ping_interval_ms {
+            return Err(ConfigError::IdleBeforePing {
+                idle_ms: self.idle_deadline_ms,
+                ping_ms: self.ping_interval_ms,
+            });
+        }
+        if self.evict_after_ms < self.outbox_age_ms_max {
+            return Err(ConfigError::EvictBeforeSkip {
+                evict_ms: self.evict_after_ms,
+                age_ms: self.outbox_age_ms_max,
+            });
+        }
+        let room = RoomConfig {
+            window: millis(self.window_ms),
+            flush: match self.flush {
+                FlushArg::Leading => Flush::Leading,
+                FlushArg::Fixed => Flush::Fixed,
+            },
+            batch_comments_max: self.batch_comments_max as usize,
+            history_frames_max: self.history_frames_max as usize,
+            history_bytes_max: self.history_bytes_max as usize,
+            phase: Duration::ZERO,
+            seed: 0,
+            compression: CompressionPolicy::default(),
+        };
+        Ok(Config {
+            listen: self.listen,
+            demo: self.demo.then(demo::room),
+            room,
+            rooms_max: self.rooms_max as usize,
+            room_idle: Duration::from_secs(u64::from(self.room_idle_s)),
+            log: LogConfig {
+                entries_max: self.log_comments_max as usize,
+                bytes_max: self.log_bytes_max as usize,
+                ..LogConfig::default()
+            },
+            admission: self.admission(descriptors)?,
+            handshake_deadline: millis(self.handshake_deadline_ms),
+            fanout: self.fanout(),
+            send_buffer_bytes: self.send_buffer_bytes,
+            stop_deadline: millis(self.stop_deadline_ms),
+        })
+    }
+
+    fn admission(&self, descriptors: u64) -> Result<AdmissionConfig, ConfigError> {
+        let allowed = u32::try_from(descriptors.saturating_sub(DESCRIPTORS_RESERVED))
+            .unwrap_or(u32::MAX)
+            .max(1);
+        if self.connections_max > allowed {
+            return Err(ConfigError::Descriptors {
+                wanted: self.connections_max,
+                allowed,
+            });
+        }
+        Ok(AdmissionConfig {
+            connections_max: if self.connections_max == 0 {
+                allowed
+            } else {
+                self.connections_max
+            },
+            connections_per_address_max: self.connections_per_address_max,
+            per_connection: rate(
+                "--posts-per-second-per-connection",
+                self.posts_per_second_per_connection,
+                self.posts_per_second_per_connection_burst,
+            )?,
+            per_address: rate(
+                "--posts-per-second-per-address",
+                self.posts_per_second_per_address,
+                self.posts_per_second_per_address_burst,
+            )?,
+            per_room: rate(
+                "--posts-per-second-per-room",
+                self.posts_per_second_per_room,
+                self.posts_per_second_per_room_burst,
+            )?,
+        })
+    }
+
+    fn fanout(&self) -> FanoutConfig {
+        FanoutConfig {
+            shards: NonZeroUsize::new(self.shards as usize).unwrap_or_else(processors),
+            outbox_bytes_max: self.outbox_bytes_max as usize,
+            outbox_age_max: millis(self.outbox_age_ms_max),
+            evict_after: millis(self.evict_after_ms),
+            ping_interval: millis(self.ping_interval_ms),
+            idle_deadline: millis(self.idle_deadline_ms),
+            ..FanoutConfig::default()
+        }
+    }
+}
+
+/// Processors this process may use.
+#[must_use]
+pub fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
+}
+
+fn rate(flag: &'static str, per_second: u32, burst: u32) -> Result<Rate, ConfigError> {
+    Rate::new(f64::from(per_second), burst).map_err(|source| ConfigError::Rate { flag, source })
+}
+
+/// Descriptors kept for listeners, timers, log files and the like.
+const DESCRIPTORS_RESERVED: u64 = 64;

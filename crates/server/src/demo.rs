@@ -1,0 +1,290 @@
+//! Owns the demo feed: comments we wrote, in several languages, all modes and
+//! colours, with bursts, so that a first look shows something alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use danmaku_wire::{
+    Color, Comment, CommentLimits, CommentText, DisplayName, FontSize, Mode, Role, RoomId,
+};
+
+use crate::context::Context;
+
+/// The room that is fed.
+///
+/// # Panics
+/// Never: `demo` is a valid id.
+#[must_use]
+pub fn room() -> RoomId {
+    RoomId::parse("demo").expect("invariant: `demo` is a valid id")
+}
+
+/// Posts into the demo room until the server stops.
+pub async fn feed(context: Arc<Context>, id: RoomId) {
+    let mut feed = Feed::new(context.clock.now().unix_ms);
+    let rate = context.config.admission.per_room;
+    while !context.is_stopping() {
+        let comments = feed.comments(&context.comment_limits);
+        let pause = feed.pause();
+        let likes = feed.likes();
+        match context.open_room(&id) {
+            Ok(room) => {
+                let now = context.clock.now().monotonic;
+                match room.post(&comments, rate, now).await {
+                    Ok(appended) => context.stats.inbound.accepted(appended.count),
+                    Err(error) => tracing::debug!(%error, "demo comments refused"),
+                }
+                if likes > 0 {
+                    room.like(likes);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no place for the demo room"),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What the demo room's imagined audience does next.
+#[derive(Debug)]
+struct Feed {
+    random: u64,
+    /// Comments left of a running burst, and what set it off.
+    burst: Option<(u32, &'static [&'static str])>,
+}
+
+impl Feed {
+    fn new(seed: u64) -> Self {
+        Self {
+            // A xorshift stands still at zero.
+            random: seed | 1,
+            burst: None,
+        }
+    }
+
+    /// One comment, or a few of a burst.
+    fn comments(&mut self, limits: &CommentLimits) -> Vec<Comment> {
+        let (count, lines) = if let Some((left, lines)) = self.burst {
+            let count = 4.min(left);
+            self.burst = (left > count).then_some((left - count, lines));
+            (count, lines)
+        } else if self.below(24) == 0 {
+            let lines = BURSTS[self.below_len(BURSTS.len())];
+            let left = 20 + self.below(60);
+            self.burst = Some((left, lines));
+            (1, lines)
+        } else {
+            (1, TALK)
+        };
+        (0..count)
+            .map(|_| {
+                let text = lines[self.below_len(lines.len())];
+                self.comment(text, limits)
+            })
+            .collect()
+    }
+
+    fn comment(&mut self, text: &str, limits: &CommentLimits) -> Comment {
+        let text = CommentText::new(text, limits).expect("invariant: a test checks all demo lines");
+        let mut comment = Comment::new(text);
+        let name = NAMES[self.below_len(NAMES.len())];
+        comment.name =
+            Some(DisplayName::new(name, limits).expect("invariant: a test checks all demo names"));
+        comment.mode = match self.below(12) {
+            0 => Mode::Top,
+            1 => Mode::Bottom,
+            _ => Mode::Scroll,
+        };
+        if self.below(3) == 0 {
+            let color = COLORS[self.below_len(COLORS.len())];
+            comment.color = Color::new(color).expect("invariant: a test checks all demo colours");
+        }
+        if self.below(10) == 0 {
+            let size = SIZES[self.below_len(SIZES.len())];
+            comment.size = FontSize::new(size).expect("invariant: a test checks all demo sizes");
+        }
+        comment.role = match self.below(30) {
+            0 => Role::Streamer,
+            1 => Role::Moderator,
+            2..=5 => Role::Member,
+            _ => Role::Viewer,
+        };
+        comment
+    }
+
+    fn pause(&mut self) -> Duration {
+        let ms = if self.burst.is_some() {
+            60 + self.below(120)
+        } else {
+            150 + self.below(1_100)
+        };
+        Duration::from_millis(u64::from(ms))
+    }
+
+    fn likes(&mut self) -> u32 {
+        if self.below(5) == 0 {
+            1 + self.below(4)
+        } else {
+            0
+        }
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.random() % u64::from(bound)).unwrap_or(0)
+    }
+
+    fn below_len(&mut self, len: usize) -> usize {
+        usize::try_from(self.random() % len as u64).unwrap_or(0)
+    }
+
+    /// Marsaglia's xorshift64: enough for a show.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+const TALK: &[&str] = &[
+    "hello from the back row",
+    "first time here, what did I miss?",
+    "the sound is so clean tonight",
+    "can we get a replay of that?",
+    "this song again, yes please",
+    "greetings from Lisbon",
+    "how long have you been practising this?",
+    "my cat is watching too",
+    "that transition was smooth",
+    "who else is supposed to be asleep",
+    "大家晚上好",
+    "前方高能",
+    "这一段太好听了",
+    "主播今天状态真好",
+    "刚来,错过了什么",
+    "镜头再近一点",
+    "こんばんは",
+    "この曲だいすき",
+    "初見です、よろしく",
+    "音がきれい",
+    "안녕하세요",
+    "오늘 방송 최고예요",
+    "이 노래 제목이 뭐예요?",
+    "hola a todos",
+    "qué buena jugada",
+    "saludos desde Sevilla",
+    "bonsoir tout le monde",
+    "c'est magnifique",
+    "guten Abend zusammen",
+    "das war knapp!",
+    "olá do Porto",
+    "que som incrível",
+    "привет из зала",
+    "очень красиво",
+    "مساء الخير",
+    "शुभ संध्या",
+    "xin chào mọi người",
+    "สวัสดีครับ",
+    "🎉",
+    "🎵 🎶",
+];
+
+const BURSTS: &[&[&str]] = &[
+    &[
+        "👏👏👏",
+        "bravo!",
+        "BRAVO",
+        "encore!",
+        "好!",
+        "👏",
+        "すごい",
+        "대박",
+    ],
+    &[
+        "哈哈哈哈",
+        "haha",
+        "LOL",
+        "wwwww",
+        "ㅋㅋㅋㅋ",
+        "😂😂😂",
+        "jajaja",
+    ],
+    &["3", "2", "1", "GO!", "开始了", "はじまった", "시작!"],
+    &[
+        "goal!!!",
+        "GOOOAL",
+        "进了!",
+        "golazo",
+        "⚽⚽",
+        "what a shot",
+    ],
+];
+
+const NAMES: &[&str] = &[
+    "mira",
+    "tanuki",
+    "quiet_fox",
+    "阿岚",
+    "小满",
+    "ゆず",
+    "はる",
+    "보리",
+    "marisol",
+    "benoit",
+    "jule",
+    "nils",
+    "дима",
+    "salma",
+    "ravi",
+    "linh",
+];
+
+const COLORS: &[u32] = &[
+    0xFF_6B_6B, 0xFF_D9_3D, 0x6B_CB_77, 0x4D_96_FF, 0xC7_7D_FF, 0x00_E5_FF, 0xFF_92_2B, 0xF7_83_AC,
+];
+
+const SIZES: &[u8] = &[18, 36];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_line_name_colour_and_size_is_one_a_viewer_could_send() {
+        let limits = CommentLimits::default();
+        for text in TALK.iter().chain(BURSTS.iter().copied().flatten()) {
+            assert!(CommentText::new(text, &limits).is_ok(), "{text}");
+        }
+        for name in NAMES {
+            assert!(DisplayName::new(name, &limits).is_ok(), "{name}");
+        }
+        for color in COLORS {
+            assert!(Color::new(*color).is_some(), "{color:x}");
+        }
+        for size in SIZES {
+            assert!(FontSize::new(*size).is_some(), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_few_minutes_show_all_modes_roles_colours_and_a_burst() {
+        let limits = CommentLimits::default();
+        let mut feed = Feed::new(7);
+        let mut modes = HashSet::new();
+        let mut roles = HashSet::new();
+        let mut colors = HashSet::new();
+        let mut bursts = 0;
+        for _ in 0..1_000 {
+            bursts += u32::from(feed.burst.is_some());
+            for comment in feed.comments(&limits) {
+                modes.insert(comment.mode.as_str());
+                roles.insert(comment.role.as_str());
+                colors.insert(comment.color.value());
+            }
+        }
+        assert_eq!((modes.len(), roles.len()), (3, 4));
+        assert_eq!(colors.len(), COLORS.len() + 1);
+        assert!(bursts > 0);
+    }
+}

@@ -1,0 +1,82 @@
+//! Owns the upgrade of a request to a viewer's connection (RFC 6455, 4.2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use danmaku_wire::RoomId;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use hyper::{Request, Response, Version};
+
+use super::error::ApiError;
+use super::query::JoinQuery;
+use crate::context::Context;
+use crate::room::RoomHandle;
+
+/// What an upgraded connection asked for.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The room to join.
+    pub room: Arc<RoomHandle>,
+    /// How, and from where.
+    pub query: JoinQuery,
+}
+
+/// Checks the handshake and makes its 101 answer. The room is made here, so
+/// that a room too many is refused while there is still a status to say so.
+pub(super) fn upgrade(
+    context: &Arc<Context>,
+    room: &RoomId,
+    request: &mut Request<Incoming>,
+) -> Result<(Response<Full<Bytes>>, Upgrade), ApiError> {
+    let query = JoinQuery::parse(request.uri().query().unwrap_or(""))?;
+    if request.version() != Version::HTTP_11 {
+        return Err(ApiError::BadHttpVersion);
+    }
+    if !fastwebsockets::upgrade::is_upgrade_request(request) {
+        return Err(ApiError::UpgradeRequired);
+    }
+    let header = |name| request.headers().get(name).map(|value| value.as_bytes());
+    if header(SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(ApiError::BadWebSocketVersion);
+    }
+    if !header(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
+        return Err(ApiError::BadWebSocketKey);
+    }
+    if context.is_stopping() {
+        return Err(ApiError::Stopping);
+    }
+    let room = context.open_room(room)?;
+    // The socket comes out of hyper by `without_shutdown`, so the future that
+    // would wait for it is not needed.
+    let (response, _) =
+        fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;
+    let (parts, _) = response.into_parts();
+    let response = Response::from_parts(parts, Full::default());
+    Ok((response, Upgrade { room, query }))
+}
+
+/// 16 bytes in base64: 22 characters and two of padding.
+fn is_key(key: &[u8]) -> bool {
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_key;
+
+    #[test]
+    fn keys_are_sixteen_bytes_in_base64() {
+        assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in [
+            &b""[..],
+            b"dGhlIHNhbXBsZSBub25jZQ",
+            b"dGhlIHNhbXBsZSBub25jZ!==",
+            b"dGhlIHNhbXBsZSBub25jZQ==dGhlIHNhbXBsZSBub25jZQ==",
+        ] {
+            assert!(!is_key(bad), "{}", bad.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Owns the table of rooms: made on first use, forgotten when idle.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use danmaku_fanout::RoomKey;
+use danmaku_wire::{Epoch, RoomId};
+
+use crate::room::RoomHandle;
+
+/// Every room there is. Its locks are held for one table operation each, and
+/// only when somebody joins, posts or asks: never on the way of a frame.
+#[derive(Debug)]
+pub struct Rooms {
+    slices: Box<[Mutex<Slice>]>,
+    hasher: RandomState,
+    count: AtomicUsize,
+    rooms_max: usize,
+    next_key: AtomicU64,
+    last_epoch: AtomicU64,
+}
+
+/// The server has as many rooms as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server holds {rooms_max} rooms and makes no more for the moment")]
+pub struct TooManyRooms {
+    /// The bound, `--rooms-max`.
+    pub rooms_max: usize,
+}
+
+impl Rooms {
+    /// An empty table for at most `rooms_max` rooms.
+    #[must_use]
+    pub fn new(rooms_max: usize) -> Self {
+        Self {
+            slices: (0..SLICES).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+            rooms_max,
+            next_key: AtomicU64::new(1),
+            last_epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// The room, when it exists.
+    #[must_use]
+    pub fn find(&self, id: &RoomId) -> Option<Arc<RoomHandle>> {
+        self.slice(id).get(id).cloned()
+    }
+
+    /// The room; `make` makes it on first use and starts its actor.
+    ///
+    /// # Errors
+    /// [`TooManyRooms`] when it would be one too many.
+    pub fn open(
+        &self,
+        id: &RoomId,
+        unix_ms: u64,
+        make: impl FnOnce(RoomKey, Epoch) -> Arc<RoomHandle>,
+    ) -> Result<Arc<RoomHandle>, TooManyRooms> {
+        let mut slice = self.slice(id);
+        match slice.entry(id.clone()) {
+            Entry::Occupied(room) => Ok(Arc::clone(room.get())),
+            Entry::Vacant(vacant) => {
+                let before = self.count.fetch_add(1, Ordering::Relaxed);
+                if before >= self.rooms_max {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    return Err(TooManyRooms {
+                        rooms_max: self.rooms_max,
+                    });
+                }
+                let key = RoomKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+                Ok(Arc::clone(vacant.insert(make(key, self.epoch(unix_ms)))))
+            }
+        }
+    }
+
+    /// Forgets `room` if nobody but its actor and this table knows it.
+    ///
+    /// Handles are cloned under the table's lock or from a clone somebody
+    /// holds, so a count of two under the lock cannot grow again.
+    #[must_use]
+    pub fn retire(&self, room: &Arc<RoomHandle>) -> bool {
+        let mut slice = self.slice(room.id());
+        let alone = Arc::strong_count(room) == 2;
+        if alone && slice.remove(room.id()).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        alone
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no room.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// At most `limit` rooms in the order of their ids, after `after`.
+    #[must_use]
+    pub fn list(&self, after: Option<&RoomId>, limit: usize) -> Vec<Arc<RoomHandle>> {
+        let mut rooms = self.all();
+        rooms.retain(|room| after.is_none_or(|after| room.id() > after));
+        rooms.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        rooms.truncate(limit);
+        rooms
+    }
+
+    /// All rooms, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<RoomHandle>> {
+        let mut rooms = Vec::with_capacity(self.len());
+        for slice in &self.slices {
+            rooms.extend(lock(slice).values().cloned());
+        }
+        rooms
+    }
+
+    /// A numbering no room of this process has had: the wall clock in
+    /// milliseconds, moved on where two rooms would share one.
+    fn epoch(&self, unix_ms: u64) -> Epoch {
+        let next = |last: u64| unix_ms.max(last + 1);
+        let (Ok(last) | Err(last)) =
+            self.last_epoch
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                    Some(next(last))
+                });
+        Epoch::new(next(last))
+    }
+
+    fn slice(&self, id: &RoomId) -> MutexGuard<'_, Slice> {
+        // The slice count is a power of two far below 2^32.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "only the low bits are used"
+        )]
+        let index = self.hasher.hash_one(id) as usize % SLICES;
+        lock(&self.slices[index])
+    }
+}
+
+type Slice = HashMap<RoomId, Arc<RoomHandle>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Slices of the table, so that joins of different rooms rarely meet.
+const SLICES: usize = 64;

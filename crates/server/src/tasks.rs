@@ -1,0 +1,264 @@
+//! Owns the life of the server: every thread, task and channel it has is made
+//! in this file (but the shards' threads, which [`Fanout::start`] makes), in
+//! the order of start and stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use danmaku_fanout::{self as fanout, Fanout, Link};
+use danmaku_wire::CloseReason;
+use danmaku_wire::outbound::close_frame;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::admission::{ConnectionPermit, ConnectionRefusal};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::context::Context;
+use crate::demo;
+use crate::http::{self, Ended, Upgraded};
+use crate::room::{Join, RoomActor, RoomMsg};
+use crate::viewer::Reader;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    context: Arc<Context>,
+    accepting: JoinHandle<()>,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listen address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A shard thread could not be made.
+    #[error("cannot start the shard threads: {0}")]
+    Shards(io::Error),
+}
+
+/// What a stop left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything accepted is with its viewers or their kernels.
+    Clean,
+    /// The deadline came first.
+    Deadline,
+}
+
+impl Server {
+    /// Listens, then starts: shards, accept loop, demo feed.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let wanted = config.listen;
+        let demo = config.demo.clone();
+        let listener =
+            listen(wanted, config.send_buffer_bytes).map_err(|source| StartError::Listen {
+                address: wanted,
+                source,
+            })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: wanted,
+            source,
+        })?;
+        let clock = Clock::start();
+        let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
+        let context = Arc::new(Context::new(config, fanout, clock));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
+        if let Some(room) = demo {
+            tokio::spawn(demo::feed(Arc::clone(&context), room));
+        }
+        Ok(Self {
+            address,
+            context,
+            accepting,
+        })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the server's tasks share.
+    #[must_use]
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Stops in the order of the road: accept nothing more, answer the posts
+    /// under way, seal what was accepted, flush to the viewers, close them.
+    pub async fn stop(self) -> Stopped {
+        let deadline = self.context.config.stop_deadline;
+        self.context.begin_stop();
+        self.accepting.abort();
+        let context = Arc::clone(&self.context);
+        let sealed = tokio::time::timeout(deadline, async {
+            context.posts_done().await;
+            seal_all(&context).await;
+        })
+        .await;
+        let context = self.context;
+        let flushed = tokio::task::spawn_blocking(move || {
+            context.fanout.stop(CloseReason::GoingAway, deadline)
+        })
+        .await;
+        if sealed.is_ok() && matches!(flushed, Ok(fanout::Stopped::Flushed)) {
+            Stopped::Clean
+        } else {
+            Stopped::Deadline
+        }
+    }
+}
+
+/// Starts a room's actor.
+pub fn spawn_room(actor: RoomActor) {
+    tokio::spawn(actor.run());
+}
+
+/// Lets every room seal what it has, and waits for the last of them.
+async fn seal_all(context: &Context) {
+    let (done, mut all_done) = mpsc::channel(1);
+    for room in context.rooms.all() {
+        // An actor that has ended has nothing left to seal.
+        let _ = room.send(RoomMsg::Stop { done: done.clone() }).await;
+    }
+    drop(done);
+    let _ = all_done.recv().await;
+}
+
+fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both; see `configure` for where they do not.
+    socket.set_send_buffer_size(send_buffer_bytes as usize)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts until aborted.
+async fn accept(listener: TcpListener, context: Arc<Context>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let now = context.clock.now().monotonic;
+                match context.admission.connect(peer.ip(), now) {
+                    Ok(permit) => {
+                        context.stats.connections.accepted();
+                        tokio::spawn(connection(Arc::clone(&context), stream, permit));
+                    }
+                    Err(refusal) => {
+                        context.stats.connections.refused(refusal);
+                        tracing::debug!(%peer, %refusal, "connection refused");
+                        refuse(&stream, refusal);
+                    }
+                }
+            }
+            Err(error) => {
+                // A peer that gave up before it was accepted is its own
+                // affair; a lack of descriptors passes when others close.
+                context.stats.connections.accept_error();
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// Says why, without waiting for a request: one write, then the close.
+fn refuse(stream: &TcpStream, refusal: ConnectionRefusal) {
+    // A new socket's buffer is empty; should it not be writable, the close
+    // says enough.
+    let _ = stream.try_write(http::refusal(refusal).as_bytes());
+}
+
+/// One connection: HTTP first, then perhaps a viewer.
+async fn connection(context: Arc<Context>, stream: TcpStream, permit: ConnectionPermit) {
+    configure(&stream, &context);
+    match Box::pin(http::serve(&context, stream, &permit)).await {
+        Ended::Closed => {}
+        Ended::Upgraded(upgraded) => Box::pin(watch(context, *upgraded, permit)).await,
+    }
+}
+
+/// Lets the viewer into its room and starts its reader.
+async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPermit) {
+    let Upgraded {
+        mut stream,
+        early,
+        upgrade,
+    } = upgraded;
+    if context.is_stopping() {
+        let close = close_frame(CloseReason::GoingAway);
+        let _ = stream.write_all(&close).await;
+        return;
+    }
+    let conn = context.next_conn();
+    let link = Arc::new(Link::new(stream.into(), context.clock.now().monotonic));
+    let join = RoomMsg::Join(Join {
+        conn,
+        link: Arc::clone(&link),
+        encoding: upgrade.query.encoding,
+        start: upgrade.query.start,
+    });
+    if upgrade.room.send(join).await.is_err() {
+        // The room ended with the server, between the check above and here.
+        let _ = link.try_write(&close_frame(CloseReason::GoingAway));
+        return;
+    }
+    context.stats.connections.upgraded();
+    let reader = Reader::new(conn, link, upgrade.room, Arc::clone(&context), permit);
+    // A task of its own, sized by what an idle viewer needs.
+    spawn_reader(reader, early);
+}
+
+fn spawn_reader(reader: Reader, early: Bytes) {
+    tokio::spawn(reader.run(early));
+}
+
+/// What accepted sockets do not inherit from their listener outside Linux.
+#[cfg(not(target_os = "linux"))]
+fn configure(stream: &TcpStream, context: &Context) {
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_send_buffer_size(context.config.send_buffer_bytes as usize);
+}
+
+/// Linux: accepted sockets inherit their listener's options.
+#[cfg(target_os = "linux")]
+fn configure(_stream: &TcpStream, _context: &Context) {}
+
+/// Connections the kernel holds until they are accepted: a storm of
+/// reconnects must not be turned away.
+const BACKLOG: i32 = 4_096;
+
+/// Pause after a failed accept.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);

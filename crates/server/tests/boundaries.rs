@@ -1,0 +1,203 @@
+//! Holds the workspace to `docs/ARCHITECTURE.md`: what each crate must not
+//! know, and that versions are said in one table.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+fn manifest(folder: &str) -> Table {
+    let path = root().join(folder).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{folder}: {e}"))
+}
+
+fn dependencies(folder: &str, table: &str) -> Vec<(String, Value)> {
+    manifest(folder)
+        .get(table)
+        .and_then(Value::as_table)
+        .map(|table| table.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+        .unwrap_or_default()
+}
+
+/// What a crate's own dependencies must not hold. Development dependencies are
+/// free: a test may bring two crates together that must not know each other.
+const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
+    (
+        "crates/wire",
+        &[
+            "tokio",
+            "crossbeam-channel",
+            "socket2",
+            "mio",
+            "hyper",
+            "hyper-util",
+            "rustix",
+            "tracing",
+            "clap",
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
+        "crates/engine",
+        &[
+            "tokio",
+            "crossbeam-channel",
+            "socket2",
+            "mio",
+            "hyper",
+            "hyper-util",
+            "rustix",
+            "tracing",
+            "clap",
+            "fastwebsockets",
+            "flate2",
+            "simd-json",
+            "serde_json",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
+        "crates/fanout",
+        &[
+            "hyper",
+            "hyper-util",
+            "serde",
+            "serde_json",
+            "simd-json",
+            "flate2",
+            "clap",
+            "fastwebsockets",
+            "danmaku-engine",
+            "danmaku-log",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
+        "crates/log",
+        &[
+            "hyper",
+            "hyper-util",
+            "crossbeam-channel",
+            "socket2",
+            "flate2",
+            "simd-json",
+            "fastwebsockets",
+            "clap",
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
+        "crates/client",
+        &[
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-server",
+            "clap",
+        ],
+    ),
+    (
+        "crates/server",
+        &["flate2", "simd-json", "crossbeam-channel", "mio", "slab"],
+    ),
+    (
+        "loadtest",
+        &[
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-server",
+        ],
+    ),
+];
+
+#[test]
+fn crates_do_not_know_what_they_must_not() {
+    for (folder, forbidden) in MUST_NOT_KNOW {
+        let known = dependencies(folder, "dependencies");
+        assert!(
+            !known.is_empty(),
+            "{folder} has no dependencies: was it moved?"
+        );
+        for (name, _) in known {
+            assert!(
+                !forbidden.contains(&name.as_str()),
+                "{folder} must not know {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn versions_are_said_in_the_workspace_table_only() {
+    let members = manifest("");
+    let members = members["workspace"]["members"].as_array().unwrap();
+    for folder in members.iter().map(|member| member.as_str().unwrap()) {
+        for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for (name, value) in dependencies(folder, table) {
+                let from_workspace = value.get("workspace").and_then(Value::as_bool);
+                assert_eq!(from_workspace, Some(true), "{folder}: {table}.{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_crate_is_under_the_workspace_lints() {
+    let members = manifest("");
+    let members = members["workspace"]["members"].as_array().unwrap();
+    for folder in members.iter().map(|member| member.as_str().unwrap()) {
+        let manifest = manifest(folder);
+        let lints = manifest
+            .get("lints")
+            .and_then(|lints| lints.get("workspace"));
+        assert_eq!(lints.and_then(Value::as_bool), Some(true), "{folder}");
+    }
+}
+
+/// Threads, tasks and channels of the server are made in one file; the shards'
+/// threads and inboxes in another; the loads of the load test are its own.
+#[test]
+fn the_server_spawns_in_one_file() {
+    let sources = root().join("crates/server/src");
+    let mut folders = vec![sources.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let spawns = ["tokio::spawn(", "thread::spawn(", "spawn_blocking("]
+                .iter()
+                .any(|call| text.contains(call));
+            assert!(
+                !spawns || path.ends_with("tasks.rs"),
+                "{} spawns: only tasks.rs may",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+// A viewer on npm's `ws`: reads until a comment says "end".
+//
+// usage: node viewer.mjs URL ENCODING INFLATER PAUSE_MS
+// INFLATER: `stream` for DecompressionStream, `zlib` for node:zlib. PAUSE_MS > 0: stops reading that long, again and
+// again, so that the server has to skip frames.
+// Prints one JSON object: the position it joined at, the id and text of every comment, and the gaps it was told.
+
+import { createRequire } from 'node:module';
+import zlib from 'node:zlib';
+
+const require = createRequire(`${process.env.DANMAKU_TEST_NODE_MODULES}/`);
+const WebSocket = require('ws');
+const [url, encoding, inflater, pauseMs] = process.argv.slice(2);
+
+/** One batch's bytes in, its JSON out; it must be whole before the next batch's bytes are there. */
+function unpacker() {
+  if (encoding === 'identity') return async (data) => data.toString();
+  if (encoding === 'gzip') return async (data) => zlib.gunzipSync(data).toString();
+  let bytes;
+  let read;
+  if (inflater === 'stream') {
+    const stream = new DecompressionStream('deflate-raw');
+    const writer = stream.writable.getWriter();
+    const reader = stream.readable.getReader();
+    bytes = (data) => void writer.write(data);
+    read = async () => (await reader.read()).value;
+  } else {
+    const inflate = zlib.createInflateRaw();
+    const waiting = [];
+    const chunks = [];
+    inflate.on('data', (chunk) => (waiting.length ? waiting.shift()(chunk) : chunks.push(chunk)));
+    bytes = (data) => void inflate.write(data);
+    read = () => (chunks.length ? Promise.resolve(chunks.shift()) : new Promise((done) => waiting.push(done)));
+  }
+  return async (data) => {
+    const decoder = new TextDecoder();
+    bytes(new Uint8Array(data));
+    let text = '';
+    while (!text.endsWith('\n')) text += decoder.decode(await read(), { stream: true });
+    return text;
+  };
+}
+
+function fail(why) {
+  console.error(why);
+  process.exit(1);
+}
+
+const socket = new WebSocket(`${url}?encoding=${encoding}`, { perMessageDeflate: false });
+const unpack = unpacker();
+const state = { joined: null, comments: [], gaps: [] };
+let following = null;
+let last = Promise.resolve();
+
+async function handle(data, isBinary) {
+  const text = isBinary ? await unpack(data) : data.toString();
+  const message = JSON.parse(text);
+  if (message.type === 'joined') {
+    state.joined = message.seq;
+    following = message.seq + 1;
+  } else if (message.type === 'gap') {
+    if (message.from !== following) fail(`gap from ${message.from}, expected ${following}`);
+    following = message.to + 1;
+    state.gaps.push([message.from, message.to]);
+  } else if (message.type === 'batch') {
+    if (message.seq !== following) fail(`batch ${message.seq}, expected ${following}`);
+    let id = message.seq;
+    for (const comment of message.comments) {
+      id = comment.id ?? id;
+      state.comments.push([id, comment.text]);
+      id += 1;
+    }
+    following += message.comments.length + (message.shed ?? 0);
+    if (message.comments.some((comment) => comment.text === 'end')) {
+      console.log(JSON.stringify(state));
+      process.exit(0);
+    }
+  } else {
+    fail(`unexpected ${text}`);
+  }
+}
+
+socket.on('message', (data, isBinary) => {
+  last = last.then(() => handle(data, isBinary)).catch((error) => fail(error.stack));
+});
+socket.on('close', (code) => fail(`closed with ${code}`));
+socket.on('error', (error) => fail(error.stack));
+setTimeout(() => fail('nothing said "end"'), 60_000);
+if (Number(pauseMs) > 0) {
+  let paused = false;
+  setInterval(() => {
+    paused = !paused && following !== null;
+    if (paused) socket.pause();
+    else socket.resume();
+  }, Number(pauseMs)).unref();
+}

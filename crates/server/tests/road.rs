@@ -1,0 +1,415 @@
+//! The road of a comment over real sockets: posted, logged, merged, sealed,
+//! and read by viewers of every encoding.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use danmaku_client::{Batch, ClientError, Connection, Event, NewComment, Reference};
+use danmaku_wire::{Encoding, Position, RoomId, Seq};
+use hyper::{Method, StatusCode};
+use support::{PATIENCE, Server};
+
+fn room(id: &str) -> RoomId {
+    RoomId::parse(id).unwrap()
+}
+
+async fn next(connection: &mut Connection) -> Event {
+    tokio::time::timeout(PATIENCE, connection.next())
+        .await
+        .expect("nothing came")
+        .unwrap()
+}
+
+async fn joined(connection: &mut Connection) -> danmaku_client::Joined {
+    match next(connection).await {
+        Event::Joined(joined) => joined,
+        other => panic!("{other:?} came before joined"),
+    }
+}
+
+async fn batch(connection: &mut Connection) -> Batch {
+    match next(connection).await {
+        Event::Batch(batch) => batch,
+        other => panic!("{other:?} came instead of a batch"),
+    }
+}
+
+/// Reads batches until `count` comments came; every position must follow the
+/// one before.
+async fn comments(connection: &mut Connection, after: Seq, count: usize) -> Vec<(u64, String)> {
+    let mut all = Vec::new();
+    let mut last = after;
+    while all.len() < count {
+        let batch = batch(connection).await;
+        assert_eq!(batch.seq, last.next(), "a hole before {batch:?}");
+        last = batch.last();
+        all.extend(batch.comments.into_iter().map(|c| (c.id.value(), c.text)));
+    }
+    all
+}
+
+async fn post(server: &Server, to: &str, texts: &[&str]) -> Vec<u64> {
+    let new: Vec<_> = texts.iter().map(|text| NewComment::new(*text)).collect();
+    let posted = server.http().post_comments(&room(to), &new).await.unwrap();
+    posted.ids.iter().map(|id| id.value()).collect()
+}
+
+#[tokio::test]
+async fn a_posted_comment_reaches_every_viewer_in_every_encoding() {
+    let server = Server::start(&["--window-ms", "50"]);
+    let mut viewers = Vec::new();
+    for encoding in Encoding::ALL.into_iter().cycle().take(9) {
+        let mut viewer = server.watch("r", encoding).await;
+        assert_eq!(joined(&mut viewer).await.seq, Seq::ZERO);
+        viewers.push(viewer);
+    }
+    let texts = ["hello", "你好 \"quoted\" \\ 👏", "third"];
+    let mut ids = Vec::new();
+    for text in texts {
+        ids.extend(post(&server, "r", &[text]).await);
+    }
+    assert_eq!(ids, [1, 2, 3]);
+    for viewer in &mut viewers {
+        let got = comments(viewer, Seq::ZERO, 3).await;
+        let expected: Vec<_> = (1..).zip(texts.map(str::to_owned)).collect();
+        assert_eq!(got, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_comment_over_the_websocket_is_acked_with_its_id_and_keeps_its_style() {
+    let server = Server::start(&["--window-ms", "50"]);
+    let mut viewer = server.watch("r", Encoding::Deflate).await;
+    joined(&mut viewer).await;
+    viewer
+        .send_text(
+            r#"{"type":"comment","ref":"m1","text":"styled","mode":"top","color":255,"size":36,"name":"mira","user":"u1"}"#,
+        )
+        .await
+        .unwrap();
+    let (mut ack, mut shown) = (None, None);
+    while ack.is_none() || shown.is_none() {
+        match next(&mut viewer).await {
+            Event::Ack(it) => ack = Some(it),
+            Event::Batch(it) => shown = Some(it),
+            other => panic!("{other:?}"),
+        }
+    }
+    let ack = ack.unwrap();
+    assert_eq!(ack.id, Seq::new(1));
+    assert_eq!(ack.reference, Some(Reference::Text("m1".into())));
+    let comment = shown.unwrap().comments.remove(0);
+    assert_eq!(
+        (comment.mode.as_str(), comment.color, comment.size),
+        ("top", 255, 36)
+    );
+    assert_eq!(comment.name.as_deref(), Some("mira"));
+    assert_eq!(comment.user.as_deref(), Some("u1"));
+}
+
+#[tokio::test]
+async fn the_first_comment_after_quiet_leaves_at_once_and_the_next_wait_for_the_window() {
+    let server = Server::start(&["--window-ms", "1500"]);
+    let mut viewer = server.watch("r", Encoding::Identity).await;
+    joined(&mut viewer).await;
+    let start = Instant::now();
+    post(&server, "r", &["first"]).await;
+    assert_eq!(batch(&mut viewer).await.comments.len(), 1);
+    let leading = start.elapsed();
+    post(&server, "r", &["second"]).await;
+    post(&server, "r", &["third"]).await;
+    assert_eq!(batch(&mut viewer).await.comments.len(), 2);
+    let window = start.elapsed();
+    assert!(leading < Duration::from_millis(750), "{leading:?}");
+    assert!(window >= Duration::from_millis(1_490), "{window:?}");
+}
+
+#[tokio::test]
+async fn fixed_flush_waits_for_the_rooms_tick() {
+    let server = Server::start(&["--window-ms", "400", "--flush", "fixed"]);
+    let mut viewer = server.watch("r", Encoding::Identity).await;
+    joined(&mut viewer).await;
+    let mut seals = Vec::new();
+    for text in ["one", "two", "three"] {
+        post(&server, "r", &[text]).await;
+        seals.push(batch(&mut viewer).await.ts_ms);
+    }
+    for pair in seals.windows(2) {
+        // Ticks are whole windows apart; the machine may be late at each.
+        let apart = pair[1] - pair[0];
+        assert!(apart >= 300, "{seals:?}");
+    }
+}
+
+#[tokio::test]
+async fn likes_are_summed_in_a_batch_of_their_own_when_nobody_posts() {
+    let server = Server::start(&["--window-ms", "50"]);
+    let mut viewer = server.watch("r", Encoding::Gzip).await;
+    joined(&mut viewer).await;
+    viewer.like(3).await.unwrap();
+    viewer.like(4).await.unwrap();
+    let mut likes = 0;
+    while likes < 7 {
+        let batch = batch(&mut viewer).await;
+        assert_eq!((batch.seq, batch.covered()), (Seq::new(1), 0));
+        likes += batch.likes;
+    }
+    assert_eq!(likes, 7);
+    post(&server, "r", &["after the likes"]).await;
+    assert_eq!(batch(&mut viewer).await.seq, Seq::new(1));
+}
+
+#[tokio::test]
+async fn a_viewer_resumes_without_loss_or_repetition_from_any_position() {
+    let server = Server::start(&["--window-ms", "200"]);
+    let mut first = server.watch("r", Encoding::Identity).await;
+    let epoch = joined(&mut first).await.epoch;
+    for chunk in [&["1"][..], &["2", "3", "4"], &["5"], &["6", "7"]] {
+        post(&server, "r", chunk).await;
+        comments(
+            &mut first,
+            Seq::new(chunk[0].parse::<u64>().unwrap() - 1),
+            chunk.len(),
+        )
+        .await;
+    }
+    for encoding in Encoding::ALL {
+        for since in 0..=7 {
+            let mut join = server.join("r");
+            join.encoding = encoding;
+            join.since = Some(Position {
+                epoch,
+                seq: Seq::new(since),
+            });
+            let mut viewer = Connection::connect(&join).await.unwrap();
+            let joined = joined(&mut viewer).await;
+            assert!(joined.resumed, "{encoding:?} {since}");
+            assert_eq!(joined.seq, Seq::new(7));
+            let missed = usize::try_from(7 - since).unwrap();
+            let got = comments(&mut viewer, Seq::new(since), missed).await;
+            let expected: Vec<_> = (since + 1..=7).map(|id| (id, id.to_string())).collect();
+            assert_eq!(got, expected, "{encoding:?} since {since}");
+        }
+    }
+    // Live goes on right behind a replay.
+    let mut join = server.join("r");
+    join.encoding = Encoding::Deflate;
+    join.since = Some(Position {
+        epoch,
+        seq: Seq::new(3),
+    });
+    let mut viewer = Connection::connect(&join).await.unwrap();
+    joined(&mut viewer).await;
+    post(&server, "r", &["8"]).await;
+    let got = comments(&mut viewer, Seq::new(3), 5).await;
+    assert_eq!(got.last().unwrap(), &(8, "8".to_owned()));
+}
+
+#[tokio::test]
+async fn a_position_too_far_back_gets_a_gap_and_then_what_is_left() {
+    let server = Server::start(&[
+        "--window-ms",
+        "20",
+        "--history-frames-max",
+        "2",
+        "--log-comments-max",
+        "5",
+        "--posts-per-second-per-address",
+        "1000",
+    ]);
+    let mut live = server.watch("r", Encoding::Identity).await;
+    let epoch = joined(&mut live).await.epoch;
+    for id in 1..=12_u64 {
+        post(&server, "r", &[&id.to_string()]).await;
+        comments(&mut live, Seq::new(id - 1), 1).await;
+    }
+    let mut join = server.join("r");
+    join.since = Some(Position {
+        epoch,
+        seq: Seq::new(1),
+    });
+    let mut viewer = Connection::connect(&join).await.unwrap();
+    assert!(!joined(&mut viewer).await.resumed);
+    let Event::Gap(gap) = next(&mut viewer).await else {
+        panic!("no gap");
+    };
+    assert_eq!(gap.from, Seq::new(2));
+    let got = comments(
+        &mut viewer,
+        gap.to,
+        usize::try_from(12 - gap.to.value()).unwrap(),
+    )
+    .await;
+    assert_eq!(got.first().unwrap().0, gap.to.value() + 1);
+    assert_eq!(got.last().unwrap().0, 12);
+    assert!(gap.to.value() <= 7, "five comments are held, {gap:?}");
+}
+
+#[tokio::test]
+async fn another_epoch_is_not_resumed_and_history_shows_the_last_comments() {
+    let server = Server::start(&["--window-ms", "20"]);
+    let ids = post(&server, "r", &["a", "b", "c", "d"]).await;
+    assert_eq!(ids, [1, 2, 3, 4]);
+    server.stat_until("comments_sealed", |n| n == 4).await;
+    for since in [None, Some("5:2".parse().unwrap())] {
+        for encoding in Encoding::ALL {
+            let mut join = server.join("r");
+            join.encoding = encoding;
+            join.history = Some(3);
+            join.since = since;
+            let mut viewer = Connection::connect(&join).await.unwrap();
+            let joined = joined(&mut viewer).await;
+            assert_eq!((joined.seq, joined.resumed), (Seq::new(4), false));
+            let got = comments(&mut viewer, Seq::new(1), 3).await;
+            let texts: Vec<_> = got.iter().map(|(_, text)| text.as_str()).collect();
+            assert_eq!(texts, ["b", "c", "d"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn over_the_cap_comments_are_shed_counted_and_still_readable() {
+    let server = Server::start(&["--window-ms", "300", "--batch-comments-max", "5"]);
+    let mut viewer = server.watch("r", Encoding::Deflate).await;
+    joined(&mut viewer).await;
+    post(&server, "r", &["leading"]).await;
+    let leading = batch(&mut viewer).await;
+    assert_eq!((leading.comments.len(), leading.shed), (1, 0));
+    let many: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    post(&server, "r", &many).await;
+    let full = batch(&mut viewer).await;
+    assert_eq!(
+        (full.seq.value(), full.comments.len(), full.shed),
+        (2, 5, 15)
+    );
+    assert!(full.comments.is_sorted_by_key(|comment| comment.id));
+    for comment in &full.comments {
+        assert_eq!(comment.text, (comment.id.value() - 2).to_string());
+    }
+    let page = server
+        .http()
+        .get_json("/v1/rooms/r/comments?limit=1000")
+        .await
+        .unwrap();
+    assert_eq!(page["comments"].as_array().unwrap().len(), 21);
+    assert_eq!(server.stat("comments_shed").await, 15);
+}
+
+#[tokio::test]
+async fn comments_are_read_again_page_by_page() {
+    let server = Server::start(&["--window-ms", "20"]);
+    post(&server, "r", &["a", "b", "c"]).await;
+    let mut http = server.http();
+    let page = http.get_json("/v1/rooms/r/comments?limit=2").await.unwrap();
+    assert_eq!((&page["more"], &page["last"]), (&true.into(), &2.into()));
+    let epoch = page["epoch"].as_u64().unwrap();
+    let page = http
+        .get_json(&format!("/v1/rooms/r/comments?since={epoch}:2"))
+        .await
+        .unwrap();
+    assert_eq!(
+        page["comments"],
+        serde_json::json!([{"id": 3, "text": "c"}])
+    );
+    assert_eq!((&page["more"], &page["last"]), (&false.into(), &3.into()));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_posts_once() {
+    let server = Server::start(&[]);
+    let post = |key: &'static str, body: &'static str| {
+        let request = format!(
+            "POST /v1/rooms/r/comments HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Idempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        String::from_utf8(server.raw(request.as_bytes())).unwrap()
+    };
+    let first = post("k1", r#"{"text":"once"}"#);
+    assert!(first.starts_with("HTTP/1.1 201"), "{first}");
+    let body = |answer: &str| answer.split("\r\n\r\n").nth(1).unwrap().to_owned();
+    assert_eq!(body(&post("k1", r#"{"text":"once"}"#)), body(&first));
+    let other = post("k1", r#"{"text":"twice"}"#);
+    assert!(
+        other.contains("422") && other.contains("idempotency_key_reused"),
+        "{other}"
+    );
+    assert!(post("k2", r#"{"text":"again"}"#).contains(r#""id":2}"#));
+    // A refused post frees its key.
+    assert!(post("k3", r#"{"text":""}"#).contains("text_empty"));
+    assert!(post("k3", r#"{"text":"now"}"#).contains(r#""id":3}"#));
+}
+
+#[tokio::test]
+async fn an_array_is_taken_whole_or_not_at_all() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    let answer = http
+        .send(
+            Method::POST,
+            "/v1/rooms/r/comments",
+            r#"[{"text":"fine"},{"text":""}]"#.into(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let error: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(error["error"]["code"], "text_empty");
+    assert_eq!(error["error"]["index"], 1);
+    assert_eq!(post(&server, "r", &["first"]).await, [1]);
+}
+
+#[tokio::test]
+async fn rooms_are_listed_and_forgotten_when_idle() {
+    let server = Server::start(&["--room-idle-s", "1", "--window-ms", "20"]);
+    let mut viewer = server.watch("watched", Encoding::Identity).await;
+    joined(&mut viewer).await;
+    post(&server, "empty", &["x"]).await;
+    let mut http = server.http();
+    let list = http.get_json("/v1/rooms").await.unwrap();
+    assert_eq!(list["total"], 2);
+    assert_eq!(list["rooms"][0]["room"], "empty");
+    assert_eq!(list["rooms"][1]["viewers"], 1);
+    server.stat_until("rooms", |n| n == 1).await;
+    assert!(http.get_json("/v1/rooms/watched").await.is_ok());
+    let gone = http.get_json("/v1/rooms/empty").await.unwrap_err();
+    assert!(matches!(gone, ClientError::Refused(r) if r.code == "room_not_found"));
+    let epoch = |value: &serde_json::Value| value["epoch"].as_u64().unwrap();
+    let before = epoch(&list["rooms"][0]);
+    post(&server, "empty", &["new numbering"]).await;
+    let again = http.get_json("/v1/rooms/empty").await.unwrap();
+    assert!(epoch(&again) > before);
+    assert_eq!(again["seq"], 1);
+    drop(viewer);
+    server.stat_until("rooms", |n| n == 0).await;
+}
+
+#[tokio::test]
+async fn viewers_are_counted_as_they_come_and_go() {
+    let server = Server::start(&["--window-ms", "20"]);
+    let mut viewers = Vec::new();
+    for count in 1..=5_u32 {
+        let mut viewer = server.watch("r", Encoding::Identity).await;
+        assert_eq!(joined(&mut viewer).await.viewers, count);
+        viewers.push(viewer);
+    }
+    viewers.truncate(2);
+    server.stat_until("viewers", |n| n == 2).await;
+    post(&server, "r", &["who is here?"]).await;
+    for viewer in &mut viewers {
+        assert_eq!(batch(viewer).await.viewers, 2);
+    }
+}
+
+#[tokio::test]
+async fn the_demo_room_is_alive() {
+    let server = Server::start(&["--demo", "--window-ms", "50"]);
+    let mut viewer = server.watch("demo", Encoding::Deflate).await;
+    let after = joined(&mut viewer).await.seq;
+    let got = comments(&mut viewer, after, 3).await;
+    assert!(got.iter().all(|(_, text)| !text.is_empty()));
+}

@@ -1,0 +1,86 @@
+//! A stop loses nothing that was accepted.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::Duration;
+
+use danmaku_client::{ClientError, Event, NewComment};
+use danmaku_wire::{Encoding, RoomId, Seq};
+use support::{PATIENCE, Server};
+
+async fn stop_while_posting(signal: &'static str) {
+    let mut server = Server::start(&[
+        "--window-ms",
+        "700",
+        "--posts-per-second-per-address",
+        "100000",
+        "--posts-per-second-per-address-burst",
+        "100000",
+    ]);
+    let mut viewers = Vec::new();
+    for encoding in Encoding::ALL {
+        viewers.push(server.watch("r", encoding).await);
+    }
+    let mut http = server.http();
+    let poster = tokio::spawn(async move {
+        let room = RoomId::parse("r").unwrap();
+        let mut acked = Seq::ZERO;
+        loop {
+            match http
+                .post_comments(&room, &[NewComment::new("on the way")])
+                .await
+            {
+                Ok(posted) => acked = posted.ids[0],
+                Err(ClientError::Refused(refusal)) => {
+                    assert_eq!(refusal.code, "stopping");
+                    return acked;
+                }
+                Err(_) => return acked,
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let status = tokio::task::spawn_blocking(move || server.end(signal))
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0), "{signal}");
+    let acked = poster.await.unwrap();
+    assert!(acked > Seq::new(10), "only {acked:?} were posted");
+    for mut viewer in viewers {
+        let mut last = Seq::ZERO;
+        loop {
+            match tokio::time::timeout(PATIENCE, viewer.next())
+                .await
+                .unwrap()
+                .unwrap()
+            {
+                Event::Joined(_) => {}
+                Event::Batch(batch) => {
+                    assert_eq!(batch.seq, last.next());
+                    last = batch.last();
+                }
+                Event::Closed(closed) => {
+                    assert_eq!(closed.code, 1001);
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            last >= acked,
+            "acked up to {acked:?}, delivered up to {last:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn sigterm_delivers_what_was_acked_and_says_goodbye() {
+    stop_while_posting("TERM").await;
+}
+
+#[tokio::test]
+async fn sigint_delivers_what_was_acked_and_says_goodbye() {
+    stop_while_posting("INT").await;
+}

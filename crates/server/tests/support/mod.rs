@@ -1,0 +1,143 @@
+//! A server of our own for each test: the real binary on a free port, stopped
+//! when the test ends.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use danmaku_client::{Connect, Connection, HttpClient, ServerAddress};
+use danmaku_wire::{Encoding, RoomId};
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the binary with `flags` on a free loopback port.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_danmaku-server"))
+            .args(["--listen", "127.0.0.1:0", "--log", "warn"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().expect("the server said nothing").unwrap();
+        let address = first.strip_prefix("listening on http://").unwrap();
+        Self {
+            address: address.parse().unwrap(),
+            child,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn server_address(&self) -> ServerAddress {
+        self.address.to_string().parse().unwrap()
+    }
+
+    pub(crate) fn http(&self) -> HttpClient {
+        HttpClient::new(self.server_address())
+    }
+
+    /// How to join `room`.
+    pub(crate) fn join(&self, room: &str) -> Connect {
+        Connect::new(self.server_address(), RoomId::parse(room).unwrap())
+    }
+
+    /// A viewer of `room`.
+    pub(crate) async fn watch(&self, room: &str, encoding: Encoding) -> Connection {
+        let mut connect = self.join(room);
+        connect.encoding = encoding;
+        Connection::connect(&connect).await.unwrap()
+    }
+
+    /// One counter of `/v1/stats`.
+    pub(crate) async fn stat(&self, name: &str) -> u64 {
+        let stats = self.http().get_json("/v1/stats").await.unwrap();
+        stats[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no counter {name} in {stats}"))
+    }
+
+    /// Waits until a counter is what `wanted` says.
+    pub(crate) async fn stat_until(&self, name: &str, wanted: impl Fn(u64) -> bool) -> u64 {
+        let start = Instant::now();
+        loop {
+            let value = self.stat(name).await;
+            if wanted(value) {
+                return value;
+            }
+            assert!(start.elapsed() < PATIENCE, "{name} stays at {value}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// One raw exchange: all of `request`, then all that comes until the
+    /// server closes.
+    pub(crate) fn raw(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.raw_stream();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is the server's way to be done with us.
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    pub(crate) fn raw_stream(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name and waits for the end.
+    pub(crate) fn end(&mut self, signal: &str) -> ExitStatus {
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary to its end, which must come by itself.
+pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_danmaku-server"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status, text(output.stdout), text(output.stderr))
+}
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,1 +1,5 @@
 //! Shared fixtures of the benches.
+
+mod chat;
+
+pub use chat::Chat;

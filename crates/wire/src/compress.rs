@@ -36,7 +36,25 @@ impl Default for CompressionPolicy {
 pub struct CompressionLevel(u8);
 
 impl CompressionLevel {
-    /// The level used unless told otherwise.
+    /// The level used unless told otherwise: the last one that nobody can make slow.
+    ///
+    /// Measured with zlib-rs 0.6 on one core of a small cloud machine; the command prints both halves:
+    /// `cargo bench -p danmaku-benches --bench wire -- level`. *Chat* is the chained form of 100 made-up comments,
+    /// *hostile* that of 1,000 comments of 200 letters chosen to cost a compressor the most.
+    ///
+    /// | level | chat, bytes a comment | chat, a batch | hostile, a batch |
+    /// |---|---|---|---|
+    /// | 1 | 14.81 | 38 µs | 0.6 ms |
+    /// | 2 | 11.88 | 58 µs | 1.3 ms |
+    /// | 3 | 11.35 | 66 µs | 1.5 ms |
+    /// | 4 | 10.86 | 77 µs | 2.2 ms |
+    /// | 5 | 10.69 | 81 µs | 2.7 ms |
+    /// | **6** | 10.60 | 86-92 µs | 6.1 ms |
+    /// | 7 | 10.43 | 119 µs | 12 ms |
+    /// | 8 | 10.24 | 212 µs | 63 ms |
+    /// | 9 | 10.37 | 118 µs | 215 ms |
+    ///
+    /// Above 6 a batch is 2 to 3 % smaller, and a few rude posters can hold a thread for a fifth of a second.
     pub const DEFAULT: Self = Self(6);
 
     /// The level `level`; none when it is not 1 to 9.

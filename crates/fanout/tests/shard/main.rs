@@ -1,0 +1,8 @@
+//! A shard on pipes and a fake clock: what a viewer gets when it keeps up, falls behind, leaves or is closed.
+
+mod closing;
+mod fixture;
+mod ladder;
+mod membership;
+mod silence;
+mod stream;

@@ -1,0 +1,142 @@
+//! Pings and the idle deadline.
+
+use std::time::Duration;
+
+use danmaku_fanout::FanoutConfig;
+use danmaku_wire::Encoding;
+
+use crate::fixture::{Message, ROOMY, World, config, ms};
+use Message::{Close, Ping};
+
+fn patient() -> FanoutConfig {
+    FanoutConfig {
+        ping_interval: ms(1_000),
+        idle_deadline: ms(3_600_000),
+        ..config()
+    }
+}
+
+#[test]
+fn each_silent_viewer_is_pinged_once_per_interval() {
+    let mut world = World::new(&patient());
+    let mut peers: Vec<_> = (0..200)
+        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .collect();
+    // In its first interval a new viewer is not silent yet.
+    world.pass(ms(1_000));
+    for peer in &mut peers {
+        let _ = peer.read();
+    }
+    for _ in 0..3 {
+        world.pass(ms(1_000));
+        for peer in &mut peers {
+            assert_eq!(peer.read(), [Ping]);
+        }
+    }
+    assert!(world.counts().pings_written >= 600);
+}
+
+#[test]
+fn the_look_at_many_viewers_is_spread_over_the_interval() {
+    let mut world = World::new(&patient());
+    let _peers: Vec<_> = (0..6_400)
+        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .collect();
+    world.pass(ms(2_000));
+    let mut before = world.counts().pings_written;
+    for _ in 0..10 {
+        world.pass(ms(100));
+        let pings = world.counts().pings_written - before;
+        before += pings;
+        assert!((500..=800).contains(&pings), "{pings} in a tenth");
+    }
+}
+
+#[test]
+fn who_was_heard_from_is_not_pinged_and_who_answers_is_pinged_each_interval() {
+    let mut world = World::new(&patient());
+    let mut talks = world.join(1, Encoding::Identity, ROOMY);
+    let mut answers = world.join(2, Encoding::Identity, ROOMY);
+    let mut pings = 0;
+    for _ in 0..1_000 {
+        world.pass(ms(10));
+        world.hear(1);
+        assert_eq!(talks.read(), []);
+        let got = answers.read().len();
+        if got > 0 {
+            world.hear(2);
+        }
+        pings += got;
+    }
+    assert!((8..=10).contains(&pings), "{pings} pings in 10 intervals");
+}
+
+#[test]
+fn who_is_silent_for_too_long_is_closed_at_the_deadline_and_was_pinged_before() {
+    for idle_ms in [1_200, 2_345, 5_000] {
+        let mut world = World::new(&FanoutConfig {
+            idle_deadline: ms(idle_ms),
+            ..patient()
+        });
+        let mut peer = world.join(1, Encoding::Identity, ROOMY);
+        world.pass(ms(idle_ms - 1));
+        let before = peer.read();
+        assert!(!before.is_empty() && before.iter().all(|it| *it == Ping));
+        world.pass(ms(1));
+        assert_eq!(peer.read(), [Close(4002)], "{idle_ms}");
+        assert_eq!(world.counts().closed_idle, 1);
+        assert_eq!(world.audience(), (0, 0, 0));
+        world.pass(ms(2_000));
+        assert_eq!(world.counts().viewers, 0);
+    }
+}
+
+#[test]
+fn a_sign_of_life_puts_the_deadline_off() {
+    let mut world = World::new(&FanoutConfig {
+        idle_deadline: ms(1_500),
+        ..patient()
+    });
+    let mut peer = world.join(1, Encoding::Identity, ROOMY);
+    for _ in 0..20 {
+        world.pass(ms(1_400));
+        world.hear(1);
+    }
+    assert!(peer.read().iter().all(|it| *it == Ping));
+    world.pass(ms(1_499));
+    assert_eq!(world.counts().closed_idle, 0);
+    world.pass(ms(1));
+    assert_eq!(world.counts().closed_idle, 1);
+}
+
+#[test]
+fn a_viewer_that_is_behind_is_not_pinged() {
+    let mut world = World::new(&patient());
+    let mut peer = world.join(1, Encoding::Identity, 0);
+    world.deliver(1);
+    let waiting = world.shard.bytes_waiting();
+    world.pass(ms(10_000));
+    assert_eq!(world.shard.bytes_waiting(), waiting);
+    assert_eq!(world.counts().pings_written, 0);
+    peer.pipe.set_bytes_max(ROOMY);
+    world.pass(ms(1_100));
+    assert_eq!(
+        peer.read(),
+        [Message::Batch(1, 1), Ping],
+        "then it is again"
+    );
+}
+
+#[test]
+fn a_shard_without_viewers_sleeps_and_one_with_idle_viewers_almost() {
+    let mut world = World::new(&patient());
+    assert_eq!(world.shard.turn(world.now), None);
+    let _peer = world.join(1, Encoding::Identity, ROOMY);
+    let mut turns = 0;
+    let end = world.now + Duration::from_secs(1);
+    while let Some(at) = world.wake_at.filter(|&at| at < end) {
+        turns += 1;
+        world.pass(at - world.now);
+    }
+    assert!(turns <= 64, "{turns} turns in one interval");
+}

@@ -112,7 +112,8 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn bad_requests_get_the_fitting_status_and_code() {
-    let server = Server::start(&[]);
+    // A short deadline, so that connections kept alive end soon.
+    let server = Server::start(&["--handshake-deadline-ms", "200"]);
     let with = |from: &str, to: &str| HANDSHAKE.replace(from, to);
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let post = |body: &str| {
@@ -177,7 +178,7 @@ fn bad_requests_get_the_fitting_status_and_code() {
             "method_not_allowed",
         ),
         (post("{"), 400, "json_invalid"),
-        (post("[]"), 400, "json_empty"),
+        (post("[]"), 400, "comments_empty"),
         (post(r#"{"text":7}"#), 400, "text_wrong_type"),
         (post(r#"{"mode":"top"}"#), 400, "text_missing"),
         (post(r#"{"text":"a\nb"}"#), 400, "text_control_character"),

@@ -72,8 +72,8 @@ async function handle(data, isBinary) {
     }
     following += message.comments.length + (message.shed ?? 0);
     if (message.comments.some((comment) => comment.text === 'end')) {
-      console.log(JSON.stringify(state));
-      process.exit(0);
+      // Exit only when a pipe has taken all of it.
+      process.stdout.write(JSON.stringify(state), () => process.exit(0));
     }
   } else {
     fail(`unexpected ${text}`);

@@ -35,13 +35,12 @@ impl History {
     /// Takes in the newest frame and forgets the oldest ones over the bounds. A frame of likes only has no position and
     /// nothing that a viewer who comes later needs, so it is not kept.
     pub(crate) fn push(&mut self, frame: &Arc<FrameSet>) {
-        if frame.covered() == 0 {
-            return;
+        if frame.covered() > 0 {
+            if let Some(newest) = self.frames.back() {
+                assert_eq!(frame.first(), newest.last().next(), "the ring has no hole");
+            }
+            self.frames.push_back(Arc::clone(frame));
         }
-        if let Some(newest) = self.frames.back() {
-            assert_eq!(frame.first(), newest.last().next(), "the ring has no hole");
-        }
-        self.frames.push_back(Arc::clone(frame));
         // A frame grows when a shard asks for another encoding of it, so the sum is taken anew: once per window.
         let mut bytes = self.bytes();
         while self.frames.len() > self.frames_max || bytes > self.bytes_max {

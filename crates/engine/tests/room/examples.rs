@@ -249,6 +249,10 @@ fn the_ring_is_bounded_in_bytes_even_when_encodings_are_made_later() {
         "{}",
         room.history_frames()
     );
+    // A frame that is not kept itself is an occasion too.
+    room.likes(at(9_000_000), 1);
+    assert!(room.tick(at(9_000_000), AUDIENCE).is_some());
+    assert!(room.history_bytes() <= 4_000, "{}", room.history_bytes());
     let mut tiny = Room::new(
         RoomConfig {
             history_bytes_max: 10,

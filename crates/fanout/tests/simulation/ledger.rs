@@ -1,0 +1,127 @@
+//! The books of a world: which frames its shards were told to write, which ones arrived, and what became of the rest.
+
+use danmaku_fanout::StatsSnapshot;
+use danmaku_wire::CloseReason;
+
+use crate::viewer::{Outcome, Viewer};
+
+/// What is known of viewers that ended. A shard may have stopped writing before they noticed, so of the frames that
+/// were offered to them only the bounds are known.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    frames_received: u64,
+    frames_offered_max: u64,
+    told_slow: u64,
+    /// Ended so that they would not have heard of an eviction.
+    untold: u64,
+}
+
+impl Gone {
+    /// Enters a viewer that has ended.
+    pub(crate) fn enter(&mut self, viewer: &Viewer) {
+        self.frames_received += viewer.account.batches;
+        self.frames_offered_max += viewer.offered;
+        match viewer.outcome {
+            Outcome::Closed(code) if code == CloseReason::SlowConsumer.code() => {
+                self.told_slow += 1;
+            }
+            Outcome::Closed(_) => {}
+            Outcome::Cut => {
+                assert!(
+                    !viewer.must_be_told,
+                    "an evicted viewer that reads is told so: {viewer:#?}"
+                );
+                self.untold += 1;
+            }
+            Outcome::Left | Outcome::Online => self.untold += 1,
+        }
+    }
+
+    /// Viewers that were told they were too slow.
+    pub(crate) fn told_slow(&self) -> u64 {
+        self.told_slow
+    }
+
+    /// Every frame that was to be written arrived at one of the `alive` viewers, at one that is gone, or was counted as
+    /// skipped. Exact when nobody is gone.
+    pub(crate) fn check(&self, alive: &[Viewer], stats: &StatsSnapshot) {
+        let (mut offered, mut received) = (0, 0);
+        for viewer in alive {
+            assert!(
+                viewer.offered >= viewer.account.batches,
+                "a frame came that was not sent: {viewer:#?}"
+            );
+            if viewer.never_waits {
+                assert_eq!(
+                    viewer.offered, viewer.account.batches,
+                    "it keeps up and misses nothing: {viewer:#?}"
+                );
+            }
+            offered += viewer.offered;
+            received += viewer.account.batches;
+        }
+        let between = |count: u64, low: u64, high: u64| {
+            assert!(
+                (low..=high).contains(&count),
+                "{count} is not in {low}..={high}: {stats:#?} {self:#?}"
+            );
+        };
+        between(
+            stats.frames_offered,
+            offered + self.frames_received,
+            offered + self.frames_offered_max,
+        );
+        let skipped = offered - received;
+        between(
+            stats.frames_skipped(),
+            skipped,
+            skipped + self.frames_offered_max - self.frames_received,
+        );
+        assert_eq!(
+            stats.frames_offered,
+            stats.frames_written + stats.frames_skipped(),
+            "{stats:#?}"
+        );
+        between(
+            stats.evicted(),
+            self.told_slow,
+            self.told_slow + self.untold,
+        );
+        assert_eq!(stats.viewers, alive.len() as u64, "{stats:#?}");
+        assert_eq!(
+            (stats.viewers_behind, stats.outbox_bytes),
+            (0, 0),
+            "{stats:#?}"
+        );
+    }
+}
+
+/// What a run came across.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    pub(crate) stats: StatsSnapshot,
+    pub(crate) frames_chained: u64,
+    pub(crate) told_slow: u64,
+}
+
+impl Coverage {
+    /// Over all seeds every step of the ladder was climbed: a simulation in which nothing goes wrong shows nothing.
+    pub(crate) fn check(&self) {
+        let stats = &self.stats;
+        for (name, count) in [
+            ("partial writes", stats.partial_writes),
+            ("frames skipped for bytes", stats.frames_skipped_bytes),
+            ("frames skipped for age", stats.frames_skipped_age),
+            ("frames of evicted viewers", stats.frames_skipped_evicted),
+            ("gaps", stats.gaps_written),
+            ("evicted for staying behind", stats.evicted_behind),
+            ("evicted for control messages", stats.evicted_control),
+            ("evicted and told", self.told_slow),
+            ("silent ones closed", stats.closed_idle),
+            ("closes forced", stats.closes_forced),
+            ("chained frames", self.frames_chained),
+        ] {
+            assert!(count > 0, "no {name} in any seed: {self:#?}");
+        }
+    }
+}

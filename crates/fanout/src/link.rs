@@ -1,5 +1,6 @@
 //! A viewer's socket, shared by the task that reads it and the shard that writes it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,15 +53,18 @@ impl Link {
         }
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be something to read. For one task at a time, the link's reader.
+    ///
+    /// It is what an idle viewer's task is made of, so it holds a reference and nothing else: the waker waits in the
+    /// socket's registration.
     ///
     /// # Errors
     /// What the socket says.
-    pub async fn readable(&self) -> io::Result<()> {
-        match &self.sink {
-            Sink::Tcp(stream) => stream.readable().await,
-            Sink::Pipe(pipe) => pipe.readable().await,
-        }
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
+        poll_fn(|cx| match &self.sink {
+            Sink::Tcp(stream) => stream.poll_read_ready(cx),
+            Sink::Pipe(pipe) => pipe.poll_readable(cx),
+        })
     }
 
     /// Reads what is there; 0 bytes is the end.

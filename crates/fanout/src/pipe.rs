@@ -1,11 +1,10 @@
 //! A connection in memory, for simulations and tests: bounded, non-blocking, deterministic.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// The server's end.
 #[derive(Debug)]
@@ -85,17 +84,14 @@ impl Pipe {
         io::Read::read(&mut state.inbound, buffer)
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        poll_fn(|cx| {
-            let mut state = lock(&self.state);
-            let ended = state.peer == Half::Ended || state.server_reading == Half::Ended;
-            if ended || !state.inbound.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            state.reader = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = lock(&self.state);
+        let ended = state.peer == Half::Ended || state.server_reading == Half::Ended;
+        if ended || !state.inbound.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) {
@@ -172,6 +168,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     #[test]
@@ -195,7 +193,7 @@ mod tests {
             tokio::task::yield_now().await;
             peer.write(b"hi");
         };
-        let (ready, ()) = tokio::join!(pipe.readable(), later);
+        let (ready, ()) = tokio::join!(poll_fn(|cx| pipe.poll_readable(cx)), later);
         ready.unwrap();
         assert_eq!(pipe.try_read(&mut buffer).unwrap(), 2);
         assert_eq!(
@@ -206,14 +204,14 @@ mod tests {
             tokio::task::yield_now().await;
             pipe.shutdown(Shutdown::Both);
         };
-        let (ready, ()) = tokio::join!(pipe.readable(), later);
+        let (ready, ()) = tokio::join!(poll_fn(|cx| pipe.poll_readable(cx)), later);
         ready.unwrap();
         assert_eq!(pipe.try_read(&mut buffer).unwrap(), 0);
         assert!(peer.is_ended());
 
         let (pipe, peer) = Pipe::new(4);
         drop(peer);
-        pipe.readable().await.unwrap();
+        poll_fn(|cx| pipe.poll_readable(cx)).await.unwrap();
         assert_eq!(pipe.try_read(&mut buffer).unwrap(), 0);
         assert_eq!(
             pipe.try_write(b"x").unwrap_err().kind(),

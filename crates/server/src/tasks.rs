@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use danmaku_fanout::{self as fanout, Fanout, Link};
 use danmaku_wire::CloseReason;
 use danmaku_wire::outbound::close_frame;
@@ -235,13 +234,10 @@ async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPerm
         return;
     }
     context.stats.connections.upgraded();
-    let reader = Reader::new(conn, link, upgrade.room, Arc::clone(&context), permit);
+    let mut reader = Reader::new(conn, link, upgrade.room, context, permit);
+    reader.early(early).await;
     // A task of its own, sized by what an idle viewer needs.
-    spawn_reader(reader, early);
-}
-
-fn spawn_reader(reader: Reader, early: Bytes) {
-    tokio::spawn(reader.run(early));
+    tokio::spawn(reader.run());
 }
 
 /// What accepted sockets do not inherit from their listener outside Linux.

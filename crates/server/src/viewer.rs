@@ -33,6 +33,8 @@ pub struct Reader {
     decoder: ClientDecoder,
     posts: TokenBucket,
     permit: ConnectionPermit,
+    /// A close frame is on its way: what still comes is thrown away.
+    closing: bool,
 }
 
 /// What one read left to do.
@@ -49,13 +51,6 @@ enum ReadOutcome {
     Nothing,
     Events(Vec<Inbound>),
     End,
-}
-
-/// Whether to go on reading.
-enum Next {
-    Read,
-    /// A close frame is on its way: what still comes is thrown away.
-    Discard,
 }
 
 impl Reader {
@@ -76,28 +71,37 @@ impl Reader {
             decoder: ClientDecoder::new(MESSAGE_BYTES_MAX),
             posts: TokenBucket::new(),
             permit,
+            closing: false,
         }
     }
 
-    /// Reads until the viewer is gone; `early` came along with its upgrade
-    /// request.
-    pub async fn run(mut self, early: Bytes) {
-        let mut next = Next::Read;
-        if !early.is_empty() {
-            let events = self.decode(&mut early.to_vec());
-            next = Box::pin(self.handle(events)).await;
+    /// Handles what came along with the upgrade request.
+    pub async fn early(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let events = self.decode(&mut bytes.to_vec());
+            self.handle(events).await;
         }
-        while self.link.readable().await.is_ok() {
-            match (&next, self.read()) {
-                (_, ReadOutcome::End) => break,
-                (Next::Read, ReadOutcome::Events(events)) if !events.is_empty() => {
-                    // Boxed: an idle viewer does not pay for the widest await.
-                    next = Box::pin(self.handle(events)).await;
+    }
+
+    /// Reads until the viewer is gone.
+    ///
+    /// Not an `async fn`, which would hold the reader twice; and the rare
+    /// awaits are boxed, so that an idle viewer does not pay for them.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future is held once per idle viewer"
+    )]
+    pub fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            while self.link.readable().await.is_ok() {
+                match self.read() {
+                    ReadOutcome::Nothing => {}
+                    ReadOutcome::Events(events) => Box::pin(self.handle(events)).await,
+                    ReadOutcome::End => break,
                 }
-                _ => {}
             }
+            Box::pin(self.shard(ShardMsg::Detach { conn: self.conn })).await;
         }
-        self.shard(ShardMsg::Detach { conn: self.conn }).await;
     }
 
     /// One read of what is there, decoded in place.
@@ -106,7 +110,17 @@ impl Reader {
             Ok(0) => ReadOutcome::End,
             Ok(n) => {
                 self.link.heard(self.context.clock.now().monotonic);
-                ReadOutcome::Events(self.decode(&mut buffer[..n]))
+                let events = if self.closing {
+                    Vec::new()
+                } else {
+                    self.decode(&mut buffer[..n])
+                };
+                // A pong leaves nothing to do, and is most of what viewers send.
+                if events.is_empty() {
+                    ReadOutcome::Nothing
+                } else {
+                    ReadOutcome::Events(events)
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
             Err(_) => ReadOutcome::End,
@@ -135,7 +149,7 @@ impl Reader {
         events
     }
 
-    async fn handle(&mut self, events: Vec<Inbound>) -> Next {
+    async fn handle(&mut self, events: Vec<Inbound>) {
         for event in events {
             match event {
                 Inbound::Message(ClientMessage::Comment { reference, comment }) => {
@@ -174,11 +188,11 @@ impl Reader {
                         reason,
                     })
                     .await;
-                    return Next::Discard;
+                    self.closing = true;
+                    return;
                 }
             }
         }
-        Next::Read
     }
 
     async fn comment(&mut self, reference: Option<&Reference>, comment: Comment) -> String {
@@ -295,3 +309,22 @@ const STOPPING: &str = "the server is stopping";
 const RATE_LIMITED: &str = "too many messages from this connection or address";
 /// What a poster is told when its room takes no more.
 pub const ROOM_RATE_LIMITED: &str = "too many comments in this room";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that `start` would make.
+    fn future_bytes<F>(_start: impl FnOnce(Reader) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_viewers_task_is_small() {
+        let bytes = future_bytes(Reader::run);
+        assert!(bytes <= READER_BYTES_MAX, "{bytes} bytes");
+    }
+
+    /// Of the goal of 1 KiB per idle viewer, all in.
+    const READER_BYTES_MAX: usize = 128;
+}

@@ -124,12 +124,6 @@ impl Cursor {
             .sum()
     }
 
-    /// Whether the viewer has ever been out of step.
-    #[must_use]
-    pub(super) fn has_holes(&self) -> bool {
-        self.holes.is_some()
-    }
-
     fn jump_over(&mut self, to: u64) {
         if to > self.next {
             let hole = Span {
@@ -189,7 +183,7 @@ mod tests {
         assert_eq!(cursor.advance(8, 0), CLEAN);
         assert_eq!(cursor.advance(8, 1), CLEAN);
         assert_eq!(
-            (cursor.next(), cursor.missing(), cursor.has_holes()),
+            (cursor.next(), cursor.missing(), cursor.holes.is_some()),
             (9, 0, false)
         );
     }

@@ -1,0 +1,317 @@
+//! The flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use danmaku_client::ServerAddress;
+
+use crate::mix::EncodingMix;
+use crate::publisher::PostVia;
+
+/// Loads a danmaku server and judges what arrives.
+#[derive(Debug, Parser)]
+#[command(name = "danmaku-loadtest", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the harness can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Viewers watch, a recording is replayed, every delivery is audited
+    Run(RunArgs),
+    /// Viewers only hold their connections: memory per viewer and cost of a connect
+    Idle(IdleArgs),
+    /// A room with a comment every few seconds: how fast is the first one?
+    Quiet(QuietArgs),
+    /// What the kernel alone takes: a bare loop of `send` to the same receivers
+    Floor(FloorArgs),
+    /// Random bytes, cut handshakes, broken frames and half-open connections
+    Abuse(AbuseArgs),
+    /// Seals a recording without a server: bytes per comment and cost per batch
+    Seal(SealArgs),
+    /// The other end of `floor`, started by it
+    #[command(hide = true)]
+    FloorSender {
+        /// The plan, as JSON
+        plan: String,
+    },
+}
+
+/// The server and how viewers connect to it.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// The server
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: ServerAddress,
+    /// The server's process, for its CPU and memory; only on this machine
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Dials a second
+    #[arg(long, default_value_t = 2000.0, value_name = "N", value_parser = positive)]
+    pub connect_rate: f64,
+    /// Handshakes under way at once
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connecting_max: u32,
+    /// Threads that read
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Rooms are called PREFIX-0, PREFIX-1, …
+    #[arg(long, default_value = "load", value_name = "PREFIX")]
+    pub room_prefix: String,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Who watches.
+#[derive(Clone, Debug, Args)]
+pub struct AudienceArgs {
+    /// Viewers in all
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub viewers: u32,
+    /// Rooms they are spread over evenly
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rooms: u32,
+    /// Encodings, in equal shares or as name:weight
+    #[arg(long, default_value = "identity,gzip,deflate", value_name = "LIST")]
+    pub encodings: EncodingMix,
+}
+
+/// What is posted.
+#[derive(Clone, Debug, Args)]
+pub struct LoadArgs {
+    /// A recording in JSON Lines; made-up chat when absent
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// Recorded seconds to leave out at the start
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub skip_s: u64,
+    /// How many times as fast as recorded
+    #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = positive)]
+    pub speed: f64,
+    /// Comments a second of made-up chat, before --speed
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = positive)]
+    pub rate: f64,
+    /// Post every comment to every room, instead of to one room in turn
+    #[arg(long)]
+    pub replicate: bool,
+    /// How posts reach the server
+    #[arg(long, default_value = "http", value_enum, value_name = "VIA")]
+    pub post_via: PostVia,
+    /// Connections that post, over HTTP
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub post_connections: u16,
+    /// Seed of everything that is random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub audience: AudienceArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub load: LoadArgs,
+    /// Seconds of the measured stretch
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub duration_s: u64,
+    /// Seconds between the last connect and the first post
+    #[arg(long, default_value_t = 2, value_name = "S")]
+    pub settle_s: u64,
+    /// Seconds the last comments may take to arrive before they count as lost
+    #[arg(long, default_value_t = 10, value_name = "S")]
+    pub drain_s: u64,
+    /// Of each room, encoding and thread, viewers that decode every byte
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: u32,
+    /// Deliveries later than this beyond the window count as late
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    pub late_ms: u64,
+    /// Viewers, of all, that stop reading
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub stall_viewers: u32,
+    /// When they stop, in seconds of the measured stretch; half of it when absent
+    #[arg(long, value_name = "S")]
+    pub stall_after_s: Option<u64>,
+    /// Measure the floor before and after, with the same viewers, frame sizes and pace
+    #[arg(long)]
+    pub with_floor: bool,
+    /// Threads of the floor's sender
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub floor_threads: u16,
+    /// Seconds of each of the floor's two halves; half of --duration-s when absent
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub floor_s: Option<u64>,
+}
+
+/// Flags of `idle`.
+#[derive(Clone, Debug, Args)]
+pub struct IdleArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub audience: AudienceArgs,
+    /// Seconds between the last connect and the look at the memory
+    #[arg(long, default_value_t = 5, value_name = "S")]
+    pub settle_s: u64,
+}
+
+/// Flags of `quiet`.
+#[derive(Clone, Debug, Args)]
+pub struct QuietArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub audience: AudienceArgs,
+    /// Milliseconds from one post to the next; it should be more than two windows
+    #[arg(long, default_value_t = 2500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub every_ms: u64,
+    /// Posts
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub posts: u32,
+    /// How posts reach the server
+    #[arg(long, default_value = "http", value_enum, value_name = "VIA")]
+    pub post_via: PostVia,
+    /// Seed of everything that is random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+/// Flags of `floor`.
+#[derive(Clone, Debug, Args)]
+pub struct FloorArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub audience: AudienceArgs,
+    /// Bytes of a frame: one number, or one for each of --encodings in the order identity,gzip,deflate
+    #[arg(
+        long,
+        default_value = "500",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub frame_bytes: Vec<usize>,
+    /// Sends per viewer
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// From one round to the next
+    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval_ms: u64,
+    /// Threads that send
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub floor_threads: u16,
+    /// Threads that read
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub threads: u16,
+    /// Dials a second
+    #[arg(long, default_value_t = 2000.0, value_name = "N", value_parser = positive)]
+    pub connect_rate: f64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Flags of `abuse`.
+#[derive(Clone, Debug, Args)]
+pub struct AbuseArgs {
+    /// The server
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub url: ServerAddress,
+    /// Connections at a time
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub connections: u16,
+    /// Seconds
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub duration_s: u64,
+    /// The room that is abused
+    #[arg(long, default_value = "load-0", value_name = "ROOM")]
+    pub room: String,
+    /// Seed of everything that is random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+/// Flags of `seal`.
+#[derive(Clone, Debug, Args)]
+pub struct SealArgs {
+    /// A recording in JSON Lines; made-up chat when absent
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// Recorded seconds to leave out at the start
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub skip_s: u64,
+    /// Recorded seconds to take; all when absent
+    #[arg(long, value_name = "S")]
+    pub take_s: Option<u64>,
+    /// How many times as fast as recorded; several are compared
+    #[arg(long, default_value = "1,10", value_name = "LIST", value_delimiter = ',', value_parser = positive)]
+    pub speed: Vec<f64>,
+    /// The window
+    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub window_ms: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn odd_values_are_refused() {
+        for args in [
+            "run --speed 0",
+            "run --viewers 0",
+            "run --encodings brotli",
+            "run --url https://127.0.0.1",
+            "run --speed NaN",
+            "seal --speed 1,x",
+            "floor --rounds 0",
+            "dance",
+        ] {
+            let words = std::iter::once("danmaku-loadtest").chain(args.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{args}");
+        }
+    }
+}

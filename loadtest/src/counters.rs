@@ -1,0 +1,79 @@
+//! The server's own counters, `GET /v1/stats`, compared before and after.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// All numbers of a JSON document by their path, as `fanout.frames_written`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counters(BTreeMap<String, f64>);
+
+impl Counters {
+    /// Finds the numbers. Arrays are left out: they are lists of things, not counters.
+    #[must_use]
+    pub fn of(document: &Value) -> Self {
+        let mut numbers = BTreeMap::new();
+        collect("", document, &mut numbers);
+        Self(numbers)
+    }
+
+    /// What changed since an earlier look, counters that are new included.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> BTreeMap<String, f64> {
+        self.0
+            .iter()
+            .map(|(path, value)| {
+                (
+                    path.clone(),
+                    value - earlier.0.get(path).copied().unwrap_or_default(),
+                )
+            })
+            .filter(|(_, difference)| *difference != 0.0)
+            .collect()
+    }
+}
+
+fn collect(path: &str, value: &Value, numbers: &mut BTreeMap<String, f64>) {
+    match value {
+        Value::Number(number) => {
+            if let Some(number) = number.as_f64() {
+                numbers.insert(path.to_owned(), number);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                collect(&path, member, numbers);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_are_by_path_and_only_where_something_changed() {
+        let before = Counters::of(
+            &json!({"posts": 5, "fanout": {"frames": 10, "skipped": {"age": 1}}, "name": "x"}),
+        );
+        let after = Counters::of(
+            &json!({"posts": 5, "fanout": {"frames": 25, "skipped": {"age": 0, "bytes": 3}}}),
+        );
+        let expected: BTreeMap<String, f64> = [
+            ("fanout.frames".to_owned(), 15.0),
+            ("fanout.skipped.age".to_owned(), -1.0),
+            ("fanout.skipped.bytes".to_owned(), 3.0),
+        ]
+        .into();
+        assert_eq!(after.since(&before), expected);
+    }
+}

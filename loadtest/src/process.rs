@@ -1,0 +1,248 @@
+//! What the operating system says about a process: CPU and memory, from `/proc`. Elsewhere than on Linux every figure is
+//! absent, and the report says so.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::error::HarnessError;
+
+/// A process whose figures can be read.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pid: u32,
+    root: PathBuf,
+}
+
+/// CPU time at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct CpuMark {
+    user_ticks: u64,
+    system_ticks: u64,
+    /// Nanoseconds on a CPU by thread, from the scheduler: finer than ticks, but a thread takes its count with it.
+    threads_ns: HashMap<u32, u64>,
+}
+
+/// CPU time between two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct CpuTime {
+    /// In user space, in milliseconds.
+    pub user_ms: f64,
+    /// In the kernel, in milliseconds.
+    pub system_ms: f64,
+}
+
+/// Memory at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Resident.
+    pub resident_bytes: u64,
+    /// Of that, anonymous: what the program allocated.
+    pub anonymous_bytes: u64,
+}
+
+/// How far the scheduler's sum may be behind the ticks before we take it that threads have ended in between.
+const TICKS_AHEAD_MS_MAX: f64 = 50.0;
+
+impl Process {
+    /// The process with this number.
+    ///
+    /// # Errors
+    /// There is none, or its figures may not be read.
+    pub fn open(pid: u32) -> Result<Self, HarnessError> {
+        let process = Self {
+            pid,
+            root: PathBuf::from(format!("/proc/{pid}")),
+        };
+        process.cpu()?;
+        Ok(process)
+    }
+
+    /// This process; `None` where there is no `/proc`.
+    #[must_use]
+    pub fn this() -> Option<Self> {
+        Self::open(std::process::id()).ok()
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// CPU time so far.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn cpu(&self) -> Result<CpuMark, HarnessError> {
+        let stat = self.read("stat")?;
+        let (user_ticks, system_ticks) = parse_stat(&stat).ok_or(self.gone())?;
+        let mut threads_ns = HashMap::new();
+        let threads = fs::read_dir(self.root.join("task")).map_err(|_| self.gone())?;
+        for thread in threads.flatten() {
+            let number = thread
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let spent = fs::read_to_string(thread.path().join("schedstat")).ok();
+            let spent = spent
+                .as_deref()
+                .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
+            if let (Some(number), Some(spent)) = (number, spent) {
+                threads_ns.insert(number, spent);
+            }
+        }
+        Ok(CpuMark {
+            user_ticks,
+            system_ticks,
+            threads_ns,
+        })
+    }
+
+    /// Memory now.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn memory(&self) -> Result<Memory, HarnessError> {
+        let status = self.read("status")?;
+        let resident_bytes = kib(&status, "VmRSS:").ok_or(self.gone())?;
+        let rss_anonymous = kib(&status, "RssAnon:");
+        // The roll-up counts pages; `status` is kept per CPU and may be some pages off.
+        let rolled_up = self
+            .read("smaps_rollup")
+            .ok()
+            .and_then(|rollup| kib(&rollup, "Anonymous:"));
+        let anonymous_bytes = rolled_up.or(rss_anonymous).unwrap_or_default();
+        Ok(Memory {
+            resident_bytes,
+            anonymous_bytes,
+        })
+    }
+
+    fn read(&self, file: &str) -> Result<String, HarnessError> {
+        fs::read_to_string(self.root.join(file)).map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> HarnessError {
+        HarnessError::Process { pid: self.pid }
+    }
+}
+
+impl CpuMark {
+    /// CPU time since an earlier mark.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> CpuTime {
+        let tick_ms = 1000.0 / to_f64(rustix::param::clock_ticks_per_second());
+        let user_ms = to_f64(self.user_ticks.saturating_sub(earlier.user_ticks)) * tick_ms;
+        let system_ms = to_f64(self.system_ticks.saturating_sub(earlier.system_ticks)) * tick_ms;
+        let ticks_ms = user_ms + system_ms;
+        let spent = |(number, spent): (&u32, &u64)| {
+            spent.saturating_sub(earlier.threads_ns.get(number).copied().unwrap_or_default())
+        };
+        let exact_ms = to_f64(self.threads_ns.iter().map(spent).sum()) / 1e6;
+        if exact_ms <= 0.0 || exact_ms + TICKS_AHEAD_MS_MAX < ticks_ms {
+            return CpuTime { user_ms, system_ms };
+        }
+        // The scheduler knows the sum, the ticks know the shares.
+        let user_share = if ticks_ms > 0.0 {
+            user_ms / ticks_ms
+        } else {
+            0.5
+        };
+        CpuTime {
+            user_ms: exact_ms * user_share,
+            system_ms: exact_ms * (1.0 - user_share),
+        }
+    }
+}
+
+impl CpuTime {
+    /// User and kernel together, in milliseconds.
+    #[must_use]
+    pub fn total_ms(&self) -> f64 {
+        self.user_ms + self.system_ms
+    }
+
+    /// Microseconds for each of `count` things; zero when there were none.
+    #[must_use]
+    pub fn micros_per(&self, count: u64) -> f64 {
+        if count == 0 {
+            0.0
+        } else {
+            self.total_ms() * 1000.0 / to_f64(count)
+        }
+    }
+}
+
+/// `utime` and `stime` (proc(5)): the 14th and 15th field, counted after the name, which may hold anything.
+fn parse_stat(stat: &str) -> Option<(u64, u64)> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times and counts of a run are far below 2^53"
+)]
+fn to_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_shows_as_cpu_time_of_this_process() {
+        let process = Process::this().unwrap();
+        let before = process.cpu().unwrap();
+        let began = std::time::Instant::now();
+        let mut sum = 0_u64;
+        while began.elapsed().as_millis() < 60 {
+            sum = std::hint::black_box(sum + 1);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let spent = process.cpu().unwrap().since(&before);
+        assert!(spent.total_ms() > 20.0, "{spent:?}");
+    }
+
+    #[test]
+    fn memory_that_is_touched_shows_as_anonymous() {
+        let process = Process::this().unwrap();
+        let before = process.memory().unwrap();
+        let held = std::hint::black_box(vec![1_u8; 32 << 20]);
+        let after = process.memory().unwrap();
+        assert!(
+            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20),
+            "{before:?} {after:?}"
+        );
+        drop(held);
+    }
+
+    #[test]
+    fn a_name_with_spaces_and_brackets_does_not_confuse_the_fields() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
+        assert_eq!(parse_stat(stat), Some((11, 12)));
+    }
+
+    #[test]
+    fn nobody_is_an_error() {
+        assert!(matches!(
+            Process::open(u32::MAX),
+            Err(HarnessError::Process { .. })
+        ));
+    }
+}

@@ -1,0 +1,142 @@
+//! Figures as a person reads them: aligned columns, thousands apart, no more digits than mean something.
+
+use std::fmt::Write as _;
+
+/// A block of lines with a title, cells aligned by column.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    title: String,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty block.
+    #[must_use]
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row: a name and its cells.
+    pub fn row<const N: usize>(&mut self, cells: [&str; N]) -> &mut Self {
+        self.rows
+            .push(cells.iter().map(|cell| (*cell).to_owned()).collect());
+        self
+    }
+
+    /// The block as text. The first column is flush left, the others flush right, but a last column that is alone in its
+    /// row with the name is prose and flush left too.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let is_prose = |row: &Vec<String>| row.len() == 2 && columns > 2;
+        let mut widths = vec![0; columns];
+        for row in &self.rows {
+            let measured = if is_prose(row) { 1 } else { row.len() };
+            for (width, cell) in widths.iter_mut().zip(&row[..measured]) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut text = format!("{}\n", self.title);
+        let flush_left_all = columns == 2;
+        for row in &self.rows {
+            text.push_str("  ");
+            let prose = is_prose(row);
+            for (index, cell) in row.iter().enumerate() {
+                let pad = widths[index].saturating_sub(cell.chars().count());
+                if index == 0 {
+                    let _ = write!(text, "{cell}{}", " ".repeat(pad));
+                } else if prose || flush_left_all {
+                    let _ = write!(text, "   {cell}");
+                } else {
+                    let _ = write!(text, "   {}{cell}", " ".repeat(pad));
+                }
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// `1,234,567`.
+#[must_use]
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Three significant digits or so: `0.042`, `1.23`, `45.6`, `1,234`.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded and not negative"
+)]
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        v if v >= 999.5 && value > 0.0 => count(value.round() as u64),
+        v if v >= 99.95 => format!("{value:.0}"),
+        v if v >= 9.995 => format!("{value:.1}"),
+        v if v >= 0.0995 || v == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// Bytes in the unit that fits: `812 B`, `4.1 KiB`, `96.0 MiB`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "for reading")]
+pub fn bytes(value: u64) -> String {
+    match value {
+        0..1024 => format!("{value} B"),
+        1024..1_048_576 => format!("{:.1} KiB", value as f64 / 1024.0),
+        _ => format!("{:.1} MiB", value as f64 / 1_048_576.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_the_script() {
+        let mut table = Table::new("latency, ms");
+        table
+            .row(["", "p50", "p99"])
+            .row(["post → viewer", "1.00", "12.3"])
+            .row(["note", "nothing of note"]);
+        assert_eq!(
+            table.render(),
+            "latency, ms\n                   p50    p99\n  post → viewer   1.00   12.3\n  note            nothing of note\n"
+        );
+    }
+
+    #[test]
+    fn figures_have_no_more_digits_than_they_mean() {
+        let all: Vec<String> = [0.0, 0.0421, 0.123, 1.234, 45.678, 123.4, 12_345.6]
+            .into_iter()
+            .map(figure)
+            .collect();
+        assert_eq!(
+            all,
+            ["0.00", "0.042", "0.12", "1.23", "45.7", "123", "12,346"]
+        );
+        assert_eq!(
+            [count(0), count(999), count(1_234_567)],
+            ["0", "999", "1,234,567"]
+        );
+        assert_eq!(
+            [bytes(812), bytes(4200), bytes(100 << 20)],
+            ["812 B", "4.1 KiB", "100.0 MiB"]
+        );
+    }
+}

@@ -20,6 +20,21 @@ pub struct Replay {
     pub frames: Vec<Arc<FrameSet>>,
 }
 
+/// What a viewer asks to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Where it wants to start.
+    pub start: Start,
+    /// How it wants batches packed.
+    pub encoding: Encoding,
+    /// Bytes of frames it can be given at once.
+    pub bytes_max: usize,
+    /// Viewers of the room, itself included.
+    pub viewers: u32,
+    /// Now, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
 /// Makes replays. A storm of viewers that ask for the same past is given the
 /// same sealed bytes.
 #[derive(Debug)]
@@ -38,30 +53,30 @@ impl Replayer {
         }
     }
 
-    /// What a viewer that wants to `start` there is shown, at most
-    /// `bytes_max` bytes of it.
-    pub async fn replay(
-        &mut self,
-        room: &Room,
-        log: &RoomLog,
-        start: Start,
-        encoding: Encoding,
-        bytes_max: usize,
-    ) -> Replay {
+    /// Forgets the last replay: for a room whose last viewer left.
+    pub fn rest(&mut self) {
+        self.last = None;
+    }
+
+    /// What the viewer is shown of `room` and its `log`.
+    pub async fn replay(&mut self, room: &Room, log: &RoomLog, asked: Asked) -> Replay {
+        let start = asked.start;
         let mut replay = match start.since {
             Some(since) => match room.resume(since) {
-                Resume::Replay { from_log, frames } => self.resume(log, from_log, frames).await,
+                Resume::Replay { from_log, frames } => {
+                    self.resume(log, from_log, frames, asked).await
+                }
                 // A position the room has logged but not sealed: all that
                 // comes after it is still to come.
                 Resume::Ahead if since.seq <= log.head() => Replay {
                     resumed: true,
                     ..Replay::default()
                 },
-                Resume::Ahead | Resume::OtherEpoch => self.history(room, log, start.history).await,
+                Resume::Ahead | Resume::OtherEpoch => self.history(room, log, asked).await,
             },
-            None => self.history(room, log, start.history).await,
+            None => self.history(room, log, asked).await,
         };
-        bound(&mut replay, encoding, bytes_max);
+        bound(&mut replay, asked);
         replay
     }
 
@@ -70,6 +85,7 @@ impl Replayer {
         log: &RoomLog,
         from_log: Option<(Seq, Seq)>,
         frames: Vec<Arc<FrameSet>>,
+        asked: Asked,
     ) -> Replay {
         let Some((from, to)) = from_log else {
             return Replay {
@@ -78,7 +94,7 @@ impl Replayer {
                 frames,
             };
         };
-        let held = self.read(log, from, to, REPLAY_COMMENTS_MAX).await;
+        let held = self.read(log, (from, to), REPLAY_COMMENTS_MAX, asked).await;
         let first = held.as_ref().map_or(to.next(), |frame| frame.first());
         let gap = (first > from).then(|| (from, Seq::new(first.value() - 1)));
         Replay {
@@ -88,13 +104,14 @@ impl Replayer {
         }
     }
 
-    async fn history(&mut self, room: &Room, log: &RoomLog, comments: u32) -> Replay {
+    async fn history(&mut self, room: &Room, log: &RoomLog, asked: Asked) -> Replay {
+        let comments = asked.start.history;
         let to = room.sealed().seq;
         if comments == 0 || to == Seq::ZERO {
             return Replay::default();
         }
         let from = Seq::new(to.value().saturating_sub(u64::from(comments)) + 1);
-        let frame = self.read(log, from, to, comments as usize).await;
+        let frame = self.read(log, (from, to), comments as usize, asked).await;
         Replay {
             resumed: false,
             gap: None,
@@ -107,12 +124,12 @@ impl Replayer {
     async fn read(
         &mut self,
         log: &RoomLog,
-        from: Seq,
-        to: Seq,
+        (from, to): (Seq, Seq),
         limit: usize,
+        asked: Asked,
     ) -> Option<Arc<FrameSet>> {
-        let asked = to.value().checked_sub(from.value())? + 1;
-        let skipped = asked.saturating_sub(limit as u64);
+        let span = to.value().checked_sub(from.value())? + 1;
+        let skipped = span.saturating_sub(limit as u64);
         let from = Seq::new(from.value() + skipped);
         if let Some((range, frame)) = &self.last
             && *range == (from, to)
@@ -121,17 +138,17 @@ impl Replayer {
         }
         let mut page = log.read_after(Seq::new(from.value() - 1), limit).await;
         page.entries.retain(|entry| entry.seq <= to);
-        let frame = Arc::new(self.seal(page.entries)?);
+        let frame = Arc::new(self.seal(page.entries, asked)?);
         self.last = Some(((from, to), Arc::clone(&frame)));
         Some(frame)
     }
 
-    fn seal(&self, entries: Vec<Entry>) -> Option<FrameSet> {
+    fn seal(&self, entries: Vec<Entry>, asked: Asked) -> Option<FrameSet> {
         let first = entries.first()?.seq;
         let batch = Batch {
             first,
-            ts_ms: 0,
-            viewers: 0,
+            ts_ms: asked.unix_ms,
+            viewers: asked.viewers,
             likes: 0,
             shed: 0,
             comments: entries
@@ -143,20 +160,20 @@ impl Replayer {
     }
 }
 
-/// Drops the oldest frames over `bytes_max`; what they covered is a gap.
-fn bound(replay: &mut Replay, encoding: Encoding, bytes_max: usize) {
+/// Drops the oldest frames over what is asked for; what they covered is a gap.
+fn bound(replay: &mut Replay, asked: Asked) {
     let mut bytes = 0;
     let kept = replay
         .frames
         .iter()
         .rev()
         .take_while(|frame| {
-            bytes += match encoding {
+            bytes += match asked.encoding {
                 Encoding::Identity => frame.identity().len(),
                 Encoding::Gzip => frame.gzip().len(),
                 Encoding::Deflate => frame.independent().len(),
             };
-            bytes <= bytes_max
+            bytes <= asked.bytes_max
         })
         .count();
     let dropped: Vec<_> = replay.frames.drain(..replay.frames.len() - kept).collect();

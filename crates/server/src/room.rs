@@ -14,7 +14,7 @@ use danmaku_wire::{Comment, DeflateViewers, Encoding, Epoch, FrameSet, Position,
 use tokio::sync::{Notify, mpsc};
 
 use crate::context::Context;
-use crate::replay::{Replay, Replayer};
+use crate::replay::{Asked, Replay, Replayer};
 
 /// What others hold of a room: post into it, join it, look at it.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct RoomHandle {
 /// What the room's actor is asked.
 #[derive(Debug)]
 pub enum RoomMsg {
-    /// A viewer comes.
-    Join(Join),
+    /// A viewer comes. Boxed: every room has a block of mailbox slots.
+    Join(Box<Join>),
     /// Seal what is pending now and end; the sender learns of it by the drop
     /// of `done`.
     Stop {
@@ -234,7 +234,7 @@ impl RoomActor {
             tokio::select! {
                 biased;
                 msg = self.inbox.recv() => match msg {
-                    Some(RoomMsg::Join(join)) => self.join(join).await,
+                    Some(RoomMsg::Join(join)) => self.join(*join).await,
                     Some(RoomMsg::Stop { done }) => {
                         self.stop(&mut entries).await;
                         drop(done);
@@ -243,7 +243,7 @@ impl RoomActor {
                     None => return,
                 },
                 () = self.tail.next(&mut entries, TAIL_READ_MAX) => self.take(&mut entries),
-                () = self.handle.wake.notified() => self.take_likes(),
+                () = self.handle.wake.notified() => self.woken(),
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
             self.seal_when_due().await;
@@ -278,10 +278,14 @@ impl RoomActor {
         }
     }
 
-    fn take_likes(&mut self) {
+    fn woken(&mut self) {
         let now = self.context.clock.now();
         // The last viewer's leaving wakes the room too: its idle time starts.
         self.active = now.monotonic;
+        if self.handle.audience.viewers() == 0 {
+            self.room.rest();
+            self.replayer.rest();
+        }
         let likes = self.handle.likes.swap(0, Ordering::Relaxed);
         if likes > 0 {
             self.room.likes(now, likes);
@@ -345,16 +349,19 @@ impl RoomActor {
     }
 
     async fn join(&mut self, join: Join) {
-        self.active = self.context.clock.now().monotonic;
+        let now = self.context.clock.now();
+        self.active = now.monotonic;
+        let viewers = self.handle.audience.viewers().saturating_add(1);
+        let asked = Asked {
+            start: join.start,
+            encoding: join.encoding,
+            bytes_max: self.context.config.fanout.outbox_bytes_max,
+            viewers,
+            unix_ms: now.unix_ms,
+        };
         let replay = self
             .replayer
-            .replay(
-                &self.room,
-                &self.handle.log,
-                join.start,
-                join.encoding,
-                self.context.config.fanout.outbox_bytes_max,
-            )
+            .replay(&self.room, &self.handle.log, asked)
             .await;
         let sealed = self.room.sealed();
         let shard = self.context.fanout.shard_for(join.conn);
@@ -363,7 +370,7 @@ impl RoomActor {
             epoch: sealed.epoch,
             seq: sealed.seq,
             window_ms: self.window_ms(),
-            viewers: self.handle.audience.viewers().saturating_add(1),
+            viewers,
             resumed: if replay.resumed {
                 Resumed::Yes
             } else {
@@ -391,7 +398,7 @@ impl RoomActor {
         while self.tail.take(entries, TAIL_READ_MAX) {
             self.take(entries);
         }
-        self.take_likes();
+        self.woken();
         self.seal(self.context.clock.now(), WindowEnd::Stop).await;
     }
 

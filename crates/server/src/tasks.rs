@@ -222,12 +222,12 @@ async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPerm
     }
     let conn = context.next_conn();
     let link = Arc::new(Link::new(stream.into(), context.clock.now().monotonic));
-    let join = RoomMsg::Join(Join {
+    let join = RoomMsg::Join(Box::new(Join {
         conn,
         link: Arc::clone(&link),
         encoding: upgrade.query.encoding,
         start: upgrade.query.start,
-    });
+    }));
     if upgrade.room.send(join).await.is_err() {
         // The room ended with the server, between the check above and here.
         let _ = link.try_write(&close_frame(CloseReason::GoingAway));

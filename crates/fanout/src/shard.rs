@@ -120,6 +120,10 @@ impl Shard {
         self.look_around(now);
         self.counts.viewers = self.viewers.len() as u64;
         self.counts.viewers_behind = self.behind.len() as u64;
+        if self.behind.is_empty() {
+            // Whoever left last may have done so after the latest look at the outboxes.
+            self.counts.outbox_bytes = 0;
+        }
         self.next_at()
     }
 
@@ -403,11 +407,7 @@ impl Shard {
 
     /// Tries those that are behind again. For a socket that is still full this is no system call.
     fn retry_behind(&mut self, now: Duration) {
-        if self.behind.is_empty() {
-            self.counts.outbox_bytes = 0;
-            return;
-        }
-        if now < self.retry_at {
+        if self.behind.is_empty() || now < self.retry_at {
             return;
         }
         self.retry_at = now + RETRY_INTERVAL;

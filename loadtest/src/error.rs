@@ -50,7 +50,7 @@ pub enum HarnessError {
         viewers_max: u64,
     },
     /// The server does not answer, or answers with an error.
-    #[error("{address}: {source}")]
+    #[error("{source} (--url {address})")]
     Server {
         /// The server.
         address: String,
@@ -78,6 +78,14 @@ pub enum HarnessError {
         viewers: u64,
         /// The most frequent cause.
         first: String,
+    },
+    /// Ctrl-C before there was anything to report.
+    #[error("interrupted with {joined} of {viewers} viewers connected")]
+    Interrupted {
+        /// How many had joined.
+        joined: u64,
+        /// Of how many.
+        viewers: u64,
     },
     /// The operating system refused something the run needs.
     #[error("{what}: {source}")]

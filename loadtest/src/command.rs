@@ -1,0 +1,159 @@
+//! The commands: each reads its flags, does its work and prints what it found.
+
+mod abuse;
+mod floor;
+mod idle;
+mod quiet;
+mod run;
+mod seal;
+
+use std::io::{self, BufReader, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+
+use danmaku_wire::RoomId;
+
+use crate::cli::{AudienceArgs, Cli, Command, ServerArgs};
+use crate::error::HarnessError;
+use crate::process::Process;
+use crate::session::Party;
+use crate::swarm::Audience;
+
+/// What a command concludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// Everything was as it should be.
+    Good,
+    /// The audit found faults.
+    Bad,
+}
+
+/// Runs the command line. Exit code 0: good. 1: the audit found faults. 2: it could not be run, with one line that says why.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            return refuse(
+                text.lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: "),
+            );
+        }
+    };
+    if let Command::FloorSender { plan } = &cli.command {
+        return floor_sender(plan);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let concluded = runtime
+        .map_err(HarnessError::system("runtime"))
+        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+    match concluded {
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::from(1),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
+    match command {
+        Command::Run(args) => run::run(args, interrupt()).await,
+        Command::Idle(args) => idle::idle(args, interrupt()).await,
+        Command::Quiet(args) => quiet::quiet(args, interrupt()).await,
+        Command::Floor(args) => floor::floor(args, interrupt()).await,
+        Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
+        Command::Seal(args) => seal::seal(&args),
+        Command::FloorSender { .. } => Ok(Verdict::Good),
+    }
+}
+
+fn floor_sender(plan: &str) -> ExitCode {
+    let sent = serde_json::from_str(plan)
+        .map_err(io::Error::other)
+        .and_then(|plan| {
+            crate::floor::send(&plan, &mut BufReader::new(io::stdin()), &mut io::stdout())
+        });
+    match sent {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&format!("floor sender: {error}")),
+    }
+}
+
+fn refuse(why: &str) -> ExitCode {
+    say(&format!("danmaku-loadtest: {why}"));
+    ExitCode::from(2)
+}
+
+/// A line about what goes on, on stderr, so that stdout has nothing but the result.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The result. Nothing can be done when nobody reads it.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// A flag that Ctrl-C raises: commands then end early and print what they have.
+fn interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            raised.store(true, Ordering::Relaxed);
+        }
+    });
+    stop
+}
+
+fn process(server: &ServerArgs) -> Result<Option<Process>, HarnessError> {
+    server.server_pid.map(Process::open).transpose()
+}
+
+/// The party of a command, with an audience that may still get stalling viewers.
+fn party(
+    server: &ServerArgs,
+    audience: &AudienceArgs,
+    settle_s: u64,
+) -> Result<Party, HarnessError> {
+    if audience.viewers < audience.rooms {
+        let text = format!(
+            "--viewers {} is below --rooms {}",
+            audience.viewers, audience.rooms
+        );
+        return Err(HarnessError::Flags(text));
+    }
+    let rooms = (0..audience.rooms)
+        .map(|number| RoomId::parse(&format!("{}-{number}", server.room_prefix)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| {
+            HarnessError::Flags(format!("--room-prefix {}: {error}", server.room_prefix))
+        })?;
+    Ok(Party {
+        audience: Audience {
+            viewers: audience.viewers,
+            rooms: audience.rooms,
+            mix: audience.encodings.clone(),
+            sampled: 1,
+            stalling: 0,
+        },
+        rooms: rooms.into(),
+        connects_per_second: server.connect_rate,
+        connecting_max: server.connecting_max as usize,
+        threads: usize::from(server.threads),
+        settle: std::time::Duration::from_secs(settle_s),
+    })
+}

@@ -1,0 +1,229 @@
+//! `abuse`: what the internet does to a server, from a bounded number of connections for a bounded time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use danmaku_wire::{Encoding, RoomId};
+
+use crate::cli::AbuseArgs;
+use crate::command::{Verdict, print, say};
+use crate::error::HarnessError;
+use crate::random::Random;
+use crate::swarm::upgrade::write_request;
+use crate::table::{Table, count};
+use crate::target::Target;
+
+/// One way to be a bad peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Manner {
+    RandomBytes,
+    CutHandshake,
+    TrickledHandshake,
+    GarbageFrames,
+    BrokenFrames,
+    HalfOpen,
+}
+
+impl Manner {
+    const ALL: [Self; 6] = [
+        Self::RandomBytes,
+        Self::CutHandshake,
+        Self::TrickledHandshake,
+        Self::GarbageFrames,
+        Self::BrokenFrames,
+        Self::HalfOpen,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::RandomBytes => "random bytes",
+            Self::CutHandshake => "handshake cut short",
+            Self::TrickledHandshake => "handshake byte by byte",
+            Self::GarbageFrames => "handshake, then random bytes",
+            Self::BrokenFrames => "handshake, then one broken frame",
+            Self::HalfOpen => "connected and silent",
+        }
+    }
+}
+
+/// How a bad connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The server closed it.
+    Closed,
+    /// It was left when its time was up.
+    Left,
+    /// The server did not take it.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Fates {
+    closed: u64,
+    left: u64,
+    refused: u64,
+}
+
+/// How long a bad connection waits for the server to end it before it goes away itself.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Between one bad connection and the next of the same kind, so that the rate is bounded whatever the server does.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    let room = RoomId::parse(&args.room)
+        .map_err(|error| HarnessError::Flags(format!("--room: {error}")))?;
+    let mut target = Target::reach(&args.url).await?;
+    say(&format!(
+        "{} bad connections at a time for {} s",
+        args.connections, args.duration_s
+    ));
+    let end = Instant::now() + Duration::from_secs(args.duration_s);
+    let mut request = Vec::new();
+    write_request(
+        &args.url.authority(),
+        room.as_str(),
+        Encoding::Deflate,
+        &mut request,
+    );
+    let request: Arc<[u8]> = request.into();
+    let mut peers = JoinSet::new();
+    for number in 0..u64::from(args.connections) {
+        let (request, stop, socket) = (Arc::clone(&request), Arc::clone(&stop), target.socket);
+        peers.spawn(async move {
+            let mut random = Random::new(args.seed.wrapping_mul(1_000_003).wrapping_add(number));
+            let mut fates: BTreeMap<Manner, Fates> = BTreeMap::new();
+            while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+                let manner = *random.choose(&Manner::ALL);
+                let fate =
+                    timeout(PATIENCE, misbehave(socket, manner, &request, &mut random)).await;
+                let fates = fates.entry(manner).or_default();
+                match fate {
+                    Ok(Fate::Closed) => fates.closed += 1,
+                    Ok(Fate::Refused) => fates.refused += 1,
+                    Ok(Fate::Left) | Err(_) => fates.left += 1,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            fates
+        });
+    }
+    let mut total: BTreeMap<Manner, Fates> = BTreeMap::new();
+    while let Some(fates) = peers.join_next().await {
+        for (manner, fates) in
+            fates.map_err(|error| HarnessError::system("a bad peer")(error.into()))?
+        {
+            let sum = total.entry(manner).or_default();
+            sum.closed += fates.closed;
+            sum.left += fates.left;
+            sum.refused += fates.refused;
+        }
+    }
+    let mut table = Table::new(format!("bad peers of {}", args.url));
+    table.row(["", "closed by it", "left by us", "not accepted"]);
+    for (manner, fates) in &total {
+        table.row([
+            manner.name(),
+            &count(fates.closed),
+            &count(fates.left),
+            &count(fates.refused),
+        ]);
+    }
+    let alive = target.counters().await.is_ok();
+    table.row([
+        "afterwards",
+        if alive {
+            "the server answers"
+        } else {
+            "the server does not answer"
+        },
+    ]);
+    print(&table.render());
+    Ok(if alive { Verdict::Good } else { Verdict::Bad })
+}
+
+async fn misbehave(
+    server: std::net::SocketAddr,
+    manner: Manner,
+    request: &[u8],
+    random: &mut Random,
+) -> Fate {
+    let Ok(mut stream) = TcpStream::connect(server).await else {
+        return Fate::Refused;
+    };
+    let sent = match manner {
+        Manner::RandomBytes => send_random(&mut stream, random).await,
+        Manner::CutHandshake => {
+            stream
+                .write_all(&request[..1 + random.below(request.len() - 1)])
+                .await
+        }
+        Manner::TrickledHandshake => trickle(&mut stream, request).await,
+        Manner::GarbageFrames => match stream.write_all(request).await {
+            Ok(()) => send_random(&mut stream, random).await,
+            Err(error) => Err(error),
+        },
+        Manner::BrokenFrames => match stream.write_all(request).await {
+            Ok(()) => stream.write_all(BROKEN_FRAMES[random.below(BROKEN_FRAMES.len())]).await,
+            Err(error) => Err(error),
+        },
+        Manner::HalfOpen => Ok(()),
+    };
+    if sent.is_err() {
+        return Fate::Closed;
+    }
+    // A third goes away without a word, which is a reset when there is something unread.
+    if random.below(3) == 0 {
+        return Fate::Left;
+    }
+    let mut sink = [0; 4096];
+    loop {
+        match stream.read(&mut sink).await {
+            Ok(0) | Err(_) => return Fate::Closed,
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn send_random(stream: &mut TcpStream, random: &mut Random) -> std::io::Result<()> {
+    let mut bytes = vec![0; 1 + random.below(8192)];
+    for _ in 0..=random.below(8) {
+        random.fill(&mut bytes);
+        stream.write_all(&bytes).await?;
+    }
+    Ok(())
+}
+
+async fn trickle(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
+    for byte in request.chunks(1) {
+        stream.write_all(byte).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Each breaks one rule of RFC 6455 section 5, or a limit.
+const BROKEN_FRAMES: [&[u8]; 8] = [
+    // Not masked.
+    b"\x81\x02hi",
+    // A reserved bit.
+    b"\xC1\x82\x01\x02\x03\x04\x00\x00",
+    // An unknown opcode.
+    b"\x83\x80\x01\x02\x03\x04",
+    // A fragmented ping.
+    b"\x09\x80\x01\x02\x03\x04",
+    // A length of 2^62.
+    b"\x81\xFF\x40\x00\x00\x00\x00\x00\x00\x00\x01\x02\x03\x04",
+    // A continuation of nothing.
+    b"\x80\x80\x01\x02\x03\x04",
+    // A close frame with one byte.
+    b"\x88\x81\x00\x00\x00\x00\x03",
+    // Text that is not UTF-8.
+    b"\x81\x82\x00\x00\x00\x00\xC3\x28",
+];

@@ -1,0 +1,65 @@
+//! `idle`: viewers only hold their connections.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::IdleArgs;
+use crate::command::{Verdict, party, print, process, say};
+use crate::error::HarnessError;
+use crate::latency::Summary;
+use crate::report::text::{connect_rows, quantiles};
+use crate::report::write_json;
+use crate::session::{ConnectReport, Session};
+use crate::table::{Table, bytes, count};
+use crate::target::Target;
+
+#[derive(Serialize)]
+struct IdleReport {
+    connect: ConnectReport,
+    connect_latency: Summary,
+    /// Viewers that were no longer connected after the settling time.
+    ended: u64,
+}
+
+pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    let party = party(&args.server, &args.audience, args.settle_s)?;
+    let process = process(&args.server)?;
+    let target = Target::reach(&args.server.url).await?;
+    say(&format!(
+        "connecting {} viewers, then waiting {} s",
+        count(args.audience.viewers.into()),
+        args.settle_s
+    ));
+    let session = Session::open(&target, party, Duration::ZERO, process, stop).await?;
+    let connect = session.connect.clone();
+    let result = session.close()?;
+    let report = IdleReport {
+        connect,
+        connect_latency: result.tolls.connects.summary(),
+        ended: result.tolls.silent_ends + result.tolls.closes.values().sum::<u64>(),
+    };
+    let mut table = Table::new(format!("idle viewers at {}", args.server.url));
+    connect_rows(&report.connect, &mut table);
+    if let (Some(before), Some(idle)) = (report.connect.memory_before, report.connect.memory_idle) {
+        let text = format!(
+            "{} before, {} with all viewers",
+            bytes(before.anonymous_bytes),
+            bytes(idle.anonymous_bytes)
+        );
+        table.row(["server, anonymous", &text]);
+    }
+    table.row(["connect to joined", &quantiles(&report.connect_latency)]);
+    table.row(["ended early", &count(report.ended)]);
+    print(&table.render());
+    if let Some(path) = &args.server.json {
+        write_json(path, &report)?;
+    }
+    Ok(if report.ended == 0 {
+        Verdict::Good
+    } else {
+        Verdict::Bad
+    })
+}

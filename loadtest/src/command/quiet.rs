@@ -1,0 +1,91 @@
+//! `quiet`: a room in which somebody says something every few seconds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::audit::Tally;
+use crate::cli::QuietArgs;
+use crate::command::{Verdict, party, print, process, say};
+use crate::error::HarnessError;
+use crate::latency::{Stage, Summary};
+use crate::publisher::PublicationSummary;
+use crate::report::text::quantiles;
+use crate::report::write_json;
+use crate::schedule::Schedule;
+use crate::session::{Program, Session, of_stage};
+use crate::synthetic;
+use crate::table::{Table, count};
+use crate::target::Target;
+
+#[derive(Serialize)]
+struct QuietReport {
+    viewers: u32,
+    every_ms: u64,
+    window_ms: u64,
+    partial: bool,
+    posts: PublicationSummary,
+    audit: Tally,
+    each_viewer: Summary,
+    last_viewer: Summary,
+}
+
+pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    let party = party(&args.server, &args.audience, 1)?;
+    let process = process(&args.server)?;
+    let target = Target::reach(&args.server.url).await?;
+    let every = Duration::from_millis(args.every_ms);
+    let duration = every * args.posts;
+    let lines = synthetic::chat(args.seed, 10.0, Duration::from_secs(60));
+    let kinds = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+    let program = Program {
+        lines: lines.into(),
+        schedule: Schedule::steady(every, duration, args.audience.rooms, kinds),
+        duration,
+        drain: Duration::from_secs(10),
+        late: Duration::from_secs(1),
+        stall_after: None,
+        post_via: args.post_via,
+        post_connections: 1,
+    };
+    say(&format!(
+        "{} posts, one every {} ms",
+        args.posts, args.every_ms
+    ));
+    let session = Session::open(&target, party, program.late, process, Arc::clone(&stop)).await?;
+    let outcome = session.play(&target, &program).await?;
+    let latencies = &outcome.result.findings.stages[Stage::Calm as usize];
+    let report = QuietReport {
+        viewers: args.audience.viewers,
+        every_ms: args.every_ms,
+        window_ms: outcome.window_ms,
+        partial: stop.load(Ordering::Relaxed),
+        posts: outcome.publication.summary(),
+        audit: outcome.result.findings.tally,
+        each_viewer: latencies.each.summary(),
+        last_viewer: of_stage(&outcome.last_viewer, Stage::Calm),
+    };
+    let mut table = Table::new(format!(
+        "quiet room at {}: {} viewers, window {} ms",
+        args.server.url,
+        count(args.audience.viewers.into()),
+        report.window_ms
+    ));
+    table.row([
+        "posts",
+        &format!("{} acknowledged", count(report.posts.acknowledged)),
+    ]);
+    table.row(["post to each viewer", &quantiles(&report.each_viewer)]);
+    table.row(["post to the last viewer", &quantiles(&report.last_viewer)]);
+    table.row(["post to its answer", &quantiles(&report.posts.answer)]);
+    table.row(["posts left late by", &quantiles(&report.posts.lateness)]);
+    let clean = report.audit.is_clean();
+    table.row(["audit", if clean { "clean" } else { "faults: see --json" }]);
+    print(&table.render());
+    if let Some(path) = &args.server.json {
+        write_json(path, &report)?;
+    }
+    Ok(if clean { Verdict::Good } else { Verdict::Bad })
+}

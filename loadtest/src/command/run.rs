@@ -1,0 +1,257 @@
+//! `run`: viewers watch, a recording is replayed, every delivery is audited.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use danmaku_client::{Connect, Connection, Event};
+use danmaku_wire::{Encoding, RoomId};
+
+use crate::cli::{LoadArgs, RunArgs};
+use crate::command::{Verdict, party, print, process, say};
+use crate::corpus::{self, Line, Stretch};
+use crate::error::HarnessError;
+use crate::floor::{self, FloorPlan};
+use crate::report::{RunReport, Setup, write_json};
+use crate::schedule::{Schedule, Spread};
+use crate::sealing::Sealing;
+use crate::session::{Outcome, Party, Program, Session};
+use crate::synthetic;
+use crate::table::count;
+use crate::target::Target;
+
+pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    let (party, program) = prepare(&args)?;
+    let process = process(&args.server)?;
+    let mut target = Target::reach(&args.server.url).await?;
+    let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
+    let mut halves = Vec::new();
+    if args.with_floor {
+        let window = window_of(&target, &party.rooms[0]).await?;
+        let sealing = Sealing::of(
+            &program.schedule,
+            &program.lines,
+            args.audience.rooms,
+            window,
+        );
+        let pace = Pace::expected(&sealing, &program, args.audience.rooms, window);
+        say(&format!("floor, first half: {} s", half.as_secs()));
+        halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
+    }
+    say(&format!(
+        "connecting {} viewers",
+        count(args.audience.viewers.into())
+    ));
+    let late = Duration::from_millis(args.late_ms);
+    let session = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await?;
+    let connect = session.connect.clone();
+    let counters_before = target.counters().await?;
+    let posts = count(program.schedule.posts().len() as u64);
+    say(&format!(
+        "posting {posts} comments over {} s",
+        program.duration.as_secs()
+    ));
+    let outcome = session.play(&target, &program).await?;
+    // A server that died is in the report already: everything after its death is lost.
+    let counters_after = target.counters().await.ok().flatten();
+    if args.with_floor && !stop.load(Ordering::Relaxed) {
+        say(&format!("floor, second half: {} s", half.as_secs()));
+        let pace = Pace::measured(&outcome, args.audience.viewers);
+        halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
+    }
+    let partial = stop.load(Ordering::Relaxed);
+    let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    if let (Some(before), Some(after)) = (counters_before, counters_after) {
+        report.counters = Some(after.since(&before));
+    }
+    if let [first, second] = halves[..] {
+        report.set_floor([first, second]);
+    }
+    if !outcome.caught_up && !partial {
+        say(&format!(
+            "not every viewer had everything {} s after the last post",
+            args.drain_s
+        ));
+    }
+    print(&report.render());
+    if let Some(path) = &args.server.json {
+        write_json(path, &report)?;
+    }
+    Ok(if report.passed {
+        Verdict::Good
+    } else {
+        Verdict::Bad
+    })
+}
+
+fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
+    if args.stall_viewers >= args.audience.viewers {
+        let text = format!(
+            "--stall-viewers {} leaves nobody to measure",
+            args.stall_viewers
+        );
+        return Err(HarnessError::Flags(text));
+    }
+    let stall_after_s = args.stall_after_s.unwrap_or(args.duration_s / 2);
+    if args.stall_viewers > 0 && stall_after_s >= args.duration_s {
+        let text = format!(
+            "--stall-after-s {stall_after_s} is not below --duration-s {}",
+            args.duration_s
+        );
+        return Err(HarnessError::Flags(text));
+    }
+    let mut party = party(&args.server, &args.audience, args.settle_s)?;
+    party.audience.sampled = args.sample;
+    party.audience.stalling = args.stall_viewers;
+    let duration = Duration::from_secs(args.duration_s);
+    let lines = lines(&args.load, duration)?;
+    let spread = if args.load.replicate {
+        Spread::Replicate
+    } else {
+        Spread::RoundRobin
+    };
+    let schedule =
+        Schedule::replay(&lines, args.load.speed, args.audience.rooms, spread).until(duration);
+    let program = Program {
+        lines: lines.into(),
+        schedule,
+        duration,
+        drain: Duration::from_secs(args.drain_s),
+        late: Duration::from_millis(args.late_ms),
+        stall_after: (args.stall_viewers > 0).then(|| Duration::from_secs(stall_after_s)),
+        post_via: args.load.post_via,
+        post_connections: usize::from(args.load.post_connections),
+    };
+    Ok((party, program))
+}
+
+/// The comments for a stretch of `duration`, sped up.
+fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
+    let take = duration.mul_f64(load.speed);
+    match &load.corpus {
+        Some(path) => corpus::read(
+            path,
+            Stretch {
+                skip: Duration::from_secs(load.skip_s),
+                take,
+            },
+        ),
+        None => Ok(synthetic::chat(load.seed, load.rate, take)),
+    }
+}
+
+fn setup(args: &RunArgs) -> Setup {
+    let name = |path: &std::path::PathBuf| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    Setup {
+        command: std::env::args().collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        url: args.server.url.to_string(),
+        viewers: args.audience.viewers,
+        rooms: args.audience.rooms,
+        encodings: args
+            .audience
+            .encodings
+            .encodings()
+            .into_iter()
+            .map(Encoding::as_str)
+            .collect(),
+        corpus: args
+            .load
+            .corpus
+            .as_ref()
+            .map_or_else(|| "made up".to_owned(), name),
+        speed: args.load.speed,
+        seed: args.load.seed,
+        duration_s: args.duration_s,
+        window_ms: 0,
+        late_ms: args.late_ms,
+        cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+    }
+}
+
+/// Asks the server for its window by joining a room once.
+async fn window_of(target: &Target, room: &RoomId) -> Result<Duration, HarnessError> {
+    let failed = |source| HarnessError::Server {
+        address: target.address.to_string(),
+        source,
+    };
+    let connect = Connect::new(target.address.clone(), room.clone());
+    let mut connection = Connection::connect(&connect).await.map_err(failed)?;
+    let event = connection.next().await.map_err(failed)?;
+    let window_ms = if let Event::Joined(joined) = event {
+        joined.window_ms
+    } else {
+        1000
+    };
+    let _ = connection.close().await;
+    Ok(Duration::from_millis(window_ms.max(1)))
+}
+
+/// What the floor must imitate: frame sizes, and how often a viewer gets one.
+struct Pace {
+    frame_bytes: [usize; 3],
+    interval: Duration,
+}
+
+impl Pace {
+    /// Before the run: from sealing the schedule offline.
+    fn expected(sealing: &Sealing, program: &Program, rooms: u32, window: Duration) -> Self {
+        let batches = u32::try_from(sealing.batches / u64::from(rooms)).unwrap_or(u32::MAX);
+        let interval = program
+            .duration
+            .checked_div(batches)
+            .unwrap_or(program.duration);
+        Self {
+            frame_bytes: Encoding::ALL.map(|encoding| sealing.frame_bytes(encoding)),
+            interval: interval.max(window),
+        }
+    }
+
+    /// After the run: from what was delivered.
+    fn measured(outcome: &Outcome, viewers: u32) -> Self {
+        let frame_bytes = outcome.delivered.map(|delivered| {
+            usize::try_from(
+                delivered
+                    .bytes
+                    .checked_div(delivered.frames)
+                    .unwrap_or_default(),
+            )
+            .unwrap_or(usize::MAX)
+        });
+        let frames: u64 = outcome
+            .delivered
+            .iter()
+            .map(|delivered| delivered.frames)
+            .sum();
+        let per_viewer = u32::try_from(frames / u64::from(viewers)).unwrap_or(u32::MAX);
+        let seconds = Duration::from_secs_f64(outcome.seconds);
+        Self {
+            frame_bytes,
+            interval: seconds.checked_div(per_viewer).unwrap_or(seconds),
+        }
+    }
+
+    fn plan(&self, args: &RunArgs, party: &Party, half: Duration) -> FloorPlan {
+        let rounds = half
+            .as_nanos()
+            .checked_div(self.interval.as_nanos())
+            .unwrap_or(1)
+            .max(1);
+        let mut audience = party.audience.clone();
+        audience.stalling = 0;
+        FloorPlan {
+            audience,
+            frame_bytes: self.frame_bytes,
+            rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
+            interval: self.interval,
+            sender_threads: usize::from(args.floor_threads),
+            swarm_threads: party.threads,
+            connects_per_second: party.connects_per_second,
+        }
+    }
+}

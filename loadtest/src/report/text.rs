@@ -1,0 +1,335 @@
+//! The tables at the end of a run.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use crate::latency::Summary;
+use crate::report::{FloorReport, RunReport, StageReport};
+use crate::session::ConnectReport;
+use crate::table::{Table, bytes, count, figure};
+
+impl RunReport {
+    /// The report for a person.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut blocks = vec![
+            self.setup_table(),
+            self.posts_table(),
+            self.audit_table(),
+            self.latency_table(),
+            self.traffic_table(),
+            self.cost_table(),
+        ];
+        if let Some(counters) = &self.counters {
+            blocks.push(counters_table(counters));
+        }
+        let mut text = blocks
+            .iter()
+            .map(Table::render)
+            .collect::<Vec<_>>()
+            .join("\n");
+        text.push_str(&format!("\n{}\n", self.verdict()));
+        text
+    }
+
+    fn setup_table(&self) -> Table {
+        let setup = &self.setup;
+        let mut table = Table::new(format!(
+            "danmaku-loadtest {} · {}",
+            setup.version, setup.url
+        ));
+        let audience = format!(
+            "{} in {} {}: {}",
+            count(setup.viewers.into()),
+            count(setup.rooms.into()),
+            if setup.rooms == 1 { "room" } else { "rooms" },
+            setup.encodings.join(", ")
+        );
+        let source = format!(
+            "{}, {} x, {} s, window {} ms, seed {}",
+            setup.corpus, setup.speed, setup.duration_s, setup.window_ms, setup.seed
+        );
+        table.row(["viewers", &audience]).row(["comments", &source]);
+        table
+    }
+
+    fn posts_table(&self) -> Table {
+        let posts = &self.posts;
+        let mut table = Table::new("posts");
+        let mut outcome = format!(
+            "{} due, {} acknowledged",
+            count(posts.due),
+            count(posts.acknowledged)
+        );
+        for (word, causes) in [
+            ("refused", &posts.refused),
+            ("without answer", &posts.failed),
+        ] {
+            if !causes.is_empty() {
+                outcome.push_str(&format!(", {word}: {}", list(causes)));
+            }
+        }
+        table.row(["outcome", &outcome]);
+        table.row(["left late by", &quantiles(&posts.lateness)]);
+        table.row(["answered after", &quantiles(&posts.answer)]);
+        table
+    }
+
+    fn audit_table(&self) -> Table {
+        let audit = &self.audit;
+        let mut table = Table::new("audit, in viewer-comments");
+        table.row([
+            "delivered",
+            &format!(
+                "{}, each compared with what was acknowledged",
+                count(audit.delivered)
+            ),
+        ]);
+        let wrong = format!(
+            "{} lost, {} duplicate, {} reordered, {} corrupt, {} late (> {} ms beyond the window)",
+            count(audit.lost),
+            count(audit.duplicate),
+            count(audit.reordered),
+            count(audit.corrupt),
+            count(audit.late),
+            self.setup.late_ms
+        );
+        table.row(["wrong", &wrong]);
+        let told = format!(
+            "{} shed, {} skipped in {} gaps, {} after a close",
+            count(audit.shed),
+            count(audit.skipped),
+            count(audit.gaps),
+            count(audit.after_close)
+        );
+        table.row(["accounted for", &told]);
+        for (name, number) in [
+            ("of others", audit.foreign),
+            ("undecodable frames", audit.undecodable),
+            ("contradicting gaps", audit.contradicted),
+        ] {
+            if number > 0 {
+                table.row([name, &count(number)]);
+            }
+        }
+        let ends = &self.ends;
+        let others = ends.closes.values().sum::<u64>() - ends.evicted;
+        let closed = format!(
+            "{} evicted, {} closed otherwise, {} broken",
+            ends.evicted, others, ends.silent
+        );
+        table.row(["connections", &closed]);
+        if others > 0 {
+            table.row(["close codes", &list(&ends.closes)]);
+        }
+        if !ends.faults.is_empty() {
+            table.row(["protocol faults", &list(&ends.faults)]);
+        }
+        if let Some(stalled) = &ends.stalled {
+            let found = format!(
+                "{} open, {} broken, closed: {}; {} frames, {} gaps over {} positions",
+                stalled.open,
+                stalled.silent,
+                if stalled.closes.is_empty() {
+                    "none".to_owned()
+                } else {
+                    list(&stalled.closes)
+                },
+                count(stalled.frames),
+                count(stalled.gaps),
+                count(stalled.skipped)
+            );
+            table.row(["stalled viewers", &found]);
+        }
+        table
+    }
+
+    fn latency_table(&self) -> Table {
+        let mut table = Table::new("latency from the scheduled post, ms");
+        table.row(["", "p50", "p90", "p99", "max"]);
+        for stage in &self.latency {
+            let mut row = |name: &str, summary: &Summary| {
+                let name = if self.latency.len() > 1 {
+                    format!("{name}, {}", stage.stage)
+                } else {
+                    name.to_owned()
+                };
+                let cells = [
+                    summary.p50_ms,
+                    summary.p90_ms,
+                    summary.p99_ms,
+                    summary.max_ms,
+                ]
+                .map(figure);
+                table.row([&name, &cells[0], &cells[1], &cells[2], &cells[3]]);
+            };
+            let StageReport {
+                first_viewer,
+                each_viewer,
+                last_viewer,
+                ..
+            } = stage;
+            row("to the first viewer", first_viewer);
+            row("to each viewer", each_viewer);
+            row("to the last viewer", last_viewer);
+            row(
+                "to each viewer, beyond the window",
+                &stage.each_beyond_window,
+            );
+            row(
+                "to the last viewer, beyond the window",
+                &stage.last_beyond_window,
+            );
+            row(
+                "from the batch's time stamp to each viewer",
+                &stage.seal_to_viewer,
+            );
+        }
+        table
+    }
+
+    fn traffic_table(&self) -> Table {
+        let mut table = Table::new("payload, WebSocket heads included");
+        table.row(["", "frames", "bytes/frame", "bytes/comment"]);
+        for (encoding, traffic) in &self.traffic {
+            let frames = count(traffic.frames);
+            let (per_frame, per_comment) = (
+                figure(traffic.bytes_per_frame),
+                figure(traffic.bytes_per_comment),
+            );
+            table.row([encoding, &frames, &per_frame, &per_comment]);
+        }
+        table
+    }
+
+    fn cost_table(&self) -> Table {
+        let mut table = Table::new("cost");
+        connect_rows(&self.connect, &mut table);
+        table.row(["connect to joined", &quantiles(&self.connect_latency)]);
+        if let Some(server) = &self.server {
+            let cpu = format!(
+                "{} µs per delivered frame ({} % of one CPU: {} s user, {} s kernel)",
+                figure(server.frame_micros),
+                figure(server.cpu_percent),
+                figure(server.cpu.user_ms / 1000.0),
+                figure(server.cpu.system_ms / 1000.0)
+            );
+            table.row(["server CPU", &cpu]);
+            if let Some(memory) = server.memory {
+                let memory = format!(
+                    "{} resident, {} anonymous at the end",
+                    bytes(memory.resident_bytes),
+                    bytes(memory.anonymous_bytes)
+                );
+                table.row(["server memory", &memory]);
+            }
+        }
+        let own = format!(
+            "{} µs per received frame, {} µs of it in user space",
+            figure(self.generator.frame_micros),
+            figure(self.generator.user_frame_micros)
+        );
+        table.row(["generator CPU", &own]);
+        if let Some(floor) = &self.floor {
+            floor_rows(floor, &mut table);
+        }
+        table
+    }
+
+    fn verdict(&self) -> String {
+        let partial = if self.partial {
+            " (partial: ended early)"
+        } else {
+            ""
+        };
+        let refused: u64 = self.posts.refused.values().sum();
+        let mut text = if self.passed {
+            format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
+        } else {
+            format!("FAIL{partial}: the audit found faults")
+        };
+        if refused > 0 {
+            text.push_str(&format!(
+                "; {} posts were refused, so less was measured than asked for",
+                count(refused)
+            ));
+        }
+        let late = &self.posts.lateness;
+        if late.p99_ms > 50.0 {
+            text.push_str("; the generator itself was late, so latencies are upper bounds");
+        }
+        text
+    }
+}
+
+/// Rows about connecting, shared with `idle`.
+pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
+    let mut took = format!(
+        "{} in {} s",
+        count(connect.viewers),
+        figure(connect.seconds)
+    );
+    if let Some(micros) = connect.server_micros {
+        took.push_str(&format!(", {} µs of server CPU each", figure(micros)));
+    }
+    table.row(["connects", &took]);
+    if let Some(per_viewer) = connect.server_bytes_per_viewer {
+        table.row([
+            "server memory",
+            &format!("{per_viewer} B per idle viewer (anonymous)"),
+        ]);
+    }
+    if let Some(per_viewer) = connect.own_bytes_per_viewer {
+        table.row([
+            "generator memory",
+            &format!("{per_viewer} B per viewer (anonymous)"),
+        ]);
+    }
+}
+
+fn floor_rows(report: &FloorReport, table: &mut Table) {
+    let floor = &report.floor;
+    let [before, after] = report.halves_micros;
+    let text = format!(
+        "{} µs per send ({} before, {} after the run; {} sends, {} short)",
+        figure(floor.send_micros),
+        figure(before),
+        figure(after),
+        count(floor.sends),
+        floor.short
+    );
+    table.row(["floor", &text]);
+    table.row([
+        "floor's receiver",
+        &format!("{} µs per received frame", figure(floor.receive_micros)),
+    ]);
+    if let Some(ratio) = report.ratio {
+        table.row(["server / floor", &format!("{ratio:.3}")]);
+    }
+}
+
+fn counters_table(counters: &BTreeMap<String, f64>) -> Table {
+    let mut table = Table::new("server counters, change over the run");
+    for (path, difference) in counters {
+        table.row([path, &figure(*difference)]);
+    }
+    table
+}
+
+/// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`.
+pub(crate) fn quantiles(summary: &Summary) -> String {
+    format!(
+        "p50 {} ms, p99 {} ms, max {} ms",
+        figure(summary.p50_ms),
+        figure(summary.p99_ms),
+        figure(summary.max_ms)
+    )
+}
+
+fn list<K: Display>(causes: &BTreeMap<K, u64>) -> String {
+    causes
+        .iter()
+        .map(|(cause, number)| format!("{} x {cause}", count(*number)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,417 @@
+//! One session against a server: connect, settle, post, drain, collect. `run`, `quiet` and `idle` are made of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use danmaku_wire::RoomId;
+
+use crate::audit::Judge;
+use crate::clock::{Clock, Moment};
+use crate::corpus::Line;
+use crate::descriptors;
+use crate::error::HarnessError;
+use crate::latency::{Distribution, Stage, Summary};
+use crate::ledger::Ledger;
+use crate::process::{CpuMark, CpuTime, Memory, Process};
+use crate::publisher::{PostVia, Publication, Publisher};
+use crate::schedule::Schedule;
+use crate::swarm::{Audience, Bench, Delivered, Order, Snapshot, Swarm, SwarmConfig, SwarmResult};
+use crate::target::Target;
+
+/// Who connects, and how.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// The viewers.
+    pub audience: Audience,
+    /// The rooms' names.
+    pub rooms: Arc<[RoomId]>,
+    /// Dials a second.
+    pub connects_per_second: f64,
+    /// Handshakes under way at once.
+    pub connecting_max: usize,
+    /// Threads that read.
+    pub threads: usize,
+    /// Between the last connect and what follows.
+    pub settle: Duration,
+}
+
+/// What is posted, and how it is judged.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What is posted.
+    pub lines: Arc<[Line]>,
+    /// When and where.
+    pub schedule: Schedule,
+    /// Length of the measured stretch.
+    pub duration: Duration,
+    /// How long the last comments may take.
+    pub drain: Duration,
+    /// Deliveries later than this beyond the window are late.
+    pub late: Duration,
+    /// When the stalling viewers stop reading.
+    pub stall_after: Option<Duration>,
+    /// How posts are sent.
+    pub post_via: PostVia,
+    /// Connections that post.
+    pub post_connections: usize,
+}
+
+/// How long a handshake may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Between the decision to post and the first post, so that every thread is waiting for it.
+const LEAD: Duration = Duration::from_millis(300);
+/// How long stalled viewers read again before the end.
+const RESUME_FOR: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A swarm that is connected.
+pub struct Session {
+    party: Party,
+    bench: Bench,
+    swarm: Swarm,
+    stop: Arc<AtomicBool>,
+    process: Option<Process>,
+    /// What connecting took.
+    pub connect: ConnectReport,
+}
+
+/// What connecting took.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ConnectReport {
+    /// Viewers.
+    pub viewers: u64,
+    /// From the first dial to the last `joined`.
+    pub seconds: f64,
+    /// Server CPU per viewer: TCP, upgrade and join.
+    pub server_micros: Option<f64>,
+    /// The server's memory before the first viewer.
+    pub memory_before: Option<Memory>,
+    /// The server's memory with all viewers idle.
+    pub memory_idle: Option<Memory>,
+    /// Anonymous memory of the server per viewer.
+    pub server_bytes_per_viewer: Option<i64>,
+    /// Anonymous memory of this process per viewer.
+    pub own_bytes_per_viewer: Option<i64>,
+}
+
+/// What posting gave.
+pub struct Outcome {
+    /// The publisher's side.
+    pub publication: Publication,
+    /// The viewers' side.
+    pub result: SwarmResult,
+    /// Deliveries of the measured stretch, by encoding.
+    pub delivered: [Delivered; 3],
+    /// Length of the measured stretch with its drain, in seconds.
+    pub seconds: f64,
+    /// The room's window.
+    pub window_ms: u64,
+    /// Server CPU over the measured stretch.
+    pub server_cpu: Option<CpuTime>,
+    /// The server's memory at its end.
+    pub server_memory: Option<Memory>,
+    /// CPU of this process over the measured stretch.
+    pub own_cpu: Option<CpuTime>,
+    /// Scheduled post to first viewer, by stage.
+    pub first_viewer: [Summary; 2],
+    /// Scheduled post to last viewer, by stage.
+    pub last_viewer: [Summary; 2],
+    /// The same, less the window.
+    pub last_beyond: [Summary; 2],
+    /// Whether every reading viewer had everything before the drain ended.
+    pub caught_up: bool,
+}
+
+impl Session {
+    /// Connects everybody.
+    ///
+    /// # Errors
+    /// Not enough descriptors, or viewers that could not connect.
+    pub async fn open(
+        target: &Target,
+        party: Party,
+        late: Duration,
+        process: Option<Process>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, HarnessError> {
+        let posters = party.rooms.len().max(64) as u64;
+        descriptors::reserve(u64::from(party.audience.viewers), posters)?;
+        let clock = Clock::start();
+        let bench = Bench {
+            clock,
+            ledger: Arc::new(Ledger::new(party.audience.rooms)),
+            judge: Arc::new(Judge::new(clock, late)),
+        };
+        let config = SwarmConfig {
+            server: target.socket,
+            authority: target.address.authority(),
+            rooms: party.rooms.iter().map(ToString::to_string).collect(),
+            connects_per_second: party.connects_per_second,
+            connecting_max: party.connecting_max,
+            connect_deadline: CONNECT_DEADLINE,
+            threads: party.threads,
+        };
+        let before = (
+            mark(process.as_ref()),
+            memory(process.as_ref()),
+            own_memory(),
+        );
+        let began = clock.now();
+        let swarm = Swarm::start(&config, &party.audience, &bench)?;
+        let mut session = Self {
+            party,
+            bench,
+            swarm,
+            stop,
+            process,
+            connect: ConnectReport::default(),
+        };
+        if let Some(shortfall) = session.wait_for_viewers().await {
+            return Err(session.give_up(shortfall));
+        }
+        let seconds = seconds(session.bench.clock.now().micros_since(began));
+        let after_connect = mark(session.process.as_ref());
+        session.sleep(session.party.settle).await;
+        let memory_idle = memory(session.process.as_ref());
+        let viewers = u64::from(session.party.audience.viewers);
+        session.connect = ConnectReport {
+            viewers,
+            seconds,
+            server_micros: spent(before.0.as_ref(), after_connect.as_ref())
+                .map(|cpu| cpu.micros_per(viewers)),
+            memory_before: before.1,
+            memory_idle,
+            server_bytes_per_viewer: per_viewer(before.1, memory_idle, viewers),
+            own_bytes_per_viewer: per_viewer(before.2, own_memory(), viewers),
+        };
+        Ok(session)
+    }
+
+    /// Posts the program and judges what arrives.
+    ///
+    /// # Errors
+    /// Nothing could be posted at all, or a thread of the swarm died.
+    pub async fn play(self, target: &Target, program: &Program) -> Result<Outcome, HarnessError> {
+        let Bench {
+            clock,
+            ledger,
+            judge,
+        } = self.bench.clone();
+        let start = clock.now().after(LEAD);
+        if let Some(after) = program.stall_after {
+            judge.set_stall(start.after(after));
+        }
+        let publisher = Publisher {
+            server: target.address.clone(),
+            via: program.post_via,
+            connections: program.post_connections,
+            rooms: Arc::clone(&self.party.rooms),
+            lines: Arc::clone(&program.lines),
+            clock,
+            ledger: Arc::clone(&ledger),
+            stop: Arc::clone(&self.stop),
+        };
+        let before = (
+            mark(self.process.as_ref()),
+            own_mark(),
+            self.swarm.snapshot(),
+        );
+        let schedule = program.schedule.clone();
+        let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
+        if let Some(after) = program.stall_after {
+            self.sleep_until(start.after(after)).await;
+            self.swarm.order(Order::Stall);
+        }
+        let publication = posting
+            .await
+            .map_err(|error| HarnessError::system("publisher")(error.into()))??;
+        self.sleep_until(start.after(program.duration)).await;
+        let caught_up = self.drain(program.drain).await;
+        let after = (
+            mark(self.process.as_ref()),
+            own_mark(),
+            self.swarm.snapshot(),
+        );
+        let ended = clock.now();
+        let server_memory = memory(self.process.as_ref());
+        if program.stall_after.is_some() {
+            self.swarm.order(Order::Resume);
+            tokio::time::sleep(RESUME_FOR).await;
+        }
+        let window_micros = judge.window_micros();
+        let result = tokio::task::block_in_place(|| self.swarm.finish())?;
+        let viewers = Spans::of(&ledger, &judge);
+        Ok(Outcome {
+            publication,
+            result,
+            delivered: delivered_between(&before.2, &after.2),
+            seconds: seconds(ended.micros_since(start)),
+            window_ms: window_micros / 1000,
+            server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
+            server_memory,
+            own_cpu: spent(before.1.as_ref(), after.1.as_ref()),
+            first_viewer: viewers.first.map(|distribution| distribution.summary()),
+            last_viewer: viewers.last.map(|distribution| distribution.summary()),
+            last_beyond: viewers
+                .last_beyond
+                .map(|distribution| distribution.summary()),
+            caught_up,
+        })
+    }
+
+    /// Ends a session in which nothing was posted.
+    ///
+    /// # Errors
+    /// A thread of the swarm died.
+    pub fn close(self) -> Result<SwarmResult, HarnessError> {
+        tokio::task::block_in_place(|| self.swarm.finish())
+    }
+
+    /// Waits until everybody is in. Returns how many are missing, if any.
+    async fn wait_for_viewers(&self) -> Option<Snapshot> {
+        let viewers = u64::from(self.party.audience.viewers);
+        loop {
+            let snapshot = self.swarm.snapshot();
+            if snapshot.joined == viewers {
+                return None;
+            }
+            // A server that refuses everybody need not be asked by everybody.
+            let hopeless = snapshot.joined == 0 && snapshot.failed >= 100;
+            if snapshot.joined + snapshot.failed >= viewers
+                || hopeless
+                || self.stop.load(Ordering::Relaxed)
+            {
+                return Some(snapshot);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn give_up(self, snapshot: Snapshot) -> HarnessError {
+        let viewers = u64::from(self.party.audience.viewers);
+        let interrupted = self.stop.load(Ordering::Relaxed);
+        match tokio::task::block_in_place(|| self.swarm.finish()) {
+            Err(error) => error,
+            Ok(_) if interrupted => HarnessError::Interrupted {
+                joined: snapshot.joined,
+                viewers,
+            },
+            Ok(result) => {
+                let failures = &result.tolls.failures;
+                let first = failures
+                    .iter()
+                    .max_by_key(|(_, count)| **count)
+                    .map(|(cause, _)| cause.clone());
+                let failed = failures.values().sum();
+                HarnessError::Connects {
+                    failed,
+                    viewers,
+                    first: first.unwrap_or_default(),
+                }
+            }
+        }
+    }
+
+    /// Waits until every reading viewer has everything that is acknowledged.
+    async fn drain(&self, patience: Duration) -> bool {
+        self.swarm.order(Order::Settle);
+        let give_up = self.bench.clock.now().after(patience);
+        while !self.swarm.snapshot().caught_up {
+            if self.bench.clock.now() >= give_up {
+                return false;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        true
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.bench.clock.now().after(duration))
+            .await;
+    }
+
+    /// Sleeps, but not through an interrupt.
+    async fn sleep_until(&self, moment: Moment) {
+        while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
+            let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
+            tokio::time::sleep(left.min(Duration::from_millis(100))).await;
+        }
+    }
+}
+
+/// From scheduled post to first and last viewer, one value per comment.
+#[derive(Default)]
+struct Spans {
+    first: [Distribution; 2],
+    last: [Distribution; 2],
+    last_beyond: [Distribution; 2],
+}
+
+impl Spans {
+    fn of(ledger: &Ledger, judge: &Judge) -> Self {
+        let mut spans = Self::default();
+        for room in 0..ledger.rooms() {
+            for entry in ledger.room(room).iter() {
+                let stage = judge.stage(entry.scheduled) as usize;
+                if let (Some(first), Some(last)) = (entry.first_arrival, entry.last_arrival) {
+                    let last_micros = last.micros_since(entry.scheduled);
+                    spans.first[stage].record(first.micros_since(entry.scheduled), 1);
+                    spans.last[stage].record(last_micros, 1);
+                    spans.last_beyond[stage]
+                        .record(last_micros.saturating_sub(judge.window_micros()), 1);
+                }
+            }
+        }
+        spans
+    }
+}
+
+/// The figures of one stage out of a pair.
+#[must_use]
+pub fn of_stage<T: Copy>(pair: &[T; 2], stage: Stage) -> T {
+    pair[stage as usize]
+}
+
+fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
+    let mut delivered = after.delivered;
+    for (delivered, before) in delivered.iter_mut().zip(&before.delivered) {
+        *delivered = delivered.since(before);
+    }
+    delivered
+}
+
+fn mark(process: Option<&Process>) -> Option<CpuMark> {
+    process?.cpu().ok()
+}
+
+fn own_mark() -> Option<CpuMark> {
+    Process::this()?.cpu().ok()
+}
+
+fn memory(process: Option<&Process>) -> Option<Memory> {
+    process?.memory().ok()
+}
+
+fn own_memory() -> Option<Memory> {
+    Process::this()?.memory().ok()
+}
+
+fn spent(before: Option<&CpuMark>, after: Option<&CpuMark>) -> Option<CpuTime> {
+    Some(after?.since(before?))
+}
+
+fn per_viewer(before: Option<Memory>, after: Option<Memory>, viewers: u64) -> Option<i64> {
+    let grown = after?.anonymous_bytes.cast_signed() - before?.anonymous_bytes.cast_signed();
+    grown.checked_div(viewers.cast_signed())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "microseconds of a run are far below 2^53"
+)]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}

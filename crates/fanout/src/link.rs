@@ -53,6 +53,12 @@ impl Link {
         }
     }
 
+    /// The connection itself, to look at it or to set its options. Only the shard may write to it.
+    #[must_use]
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
     /// Waits until there may be something to read. For one task at a time, the link's reader.
     ///
     /// It is what an idle viewer's task is made of, so it holds a reference and nothing else: the waker waits in the

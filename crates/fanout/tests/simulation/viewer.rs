@@ -204,6 +204,10 @@ impl Viewer {
     }
 
     fn closed(&mut self, code: u16) {
+        assert!(
+            self.peer.is_ended(),
+            "nothing follows a close frame, so the server ends its half"
+        );
         let is_fault = [CloseReason::SlowConsumer, CloseReason::IdleTimeout]
             .iter()
             .any(|it| it.code() == code);

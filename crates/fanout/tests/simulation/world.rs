@@ -261,6 +261,13 @@ impl World {
             shard.bytes_waiting() as u64 <= stats.viewers_behind * each as u64,
             "{stats:?}"
         );
+        if stats.viewers_behind > 0 {
+            let wake_at = self.shards[index].wake_at;
+            assert!(
+                wake_at.is_some_and(|at| at <= self.now + RETRY_MAX),
+                "{wake_at:?} is long to wait"
+            );
+        }
         if stats.evicted() > self.shards[index].evicted && self.plan.stalled == Stalled::Wake {
             for viewer in &mut self.viewers {
                 if viewer.shard == index && matches!(viewer.habit, Habit::Stalls { .. }) {
@@ -316,17 +323,25 @@ impl World {
 
     /// Nobody posts; the slow ones catch up; those that read nothing are evicted.
     fn settle(&mut self) {
-        let until = self.now
-            + self.plan.fanout.evict_after.min(BUSY)
-            + self.plan.fanout.close_deadline
-            + SETTLE;
         for viewer in &mut self.viewers {
             if matches!(viewer.habit, Habit::Slow { .. } | Habit::Choppy { .. }) {
                 viewer.wake();
             }
         }
+        let patience = match self.plan.partings {
+            Partings::Some => self.plan.fanout.evict_after + self.plan.fanout.close_deadline,
+            Partings::None => Duration::ZERO,
+        };
+        let until = self.now + WINDOW_MAX + patience + LAG_MAX;
         while self.now < until {
             self.step();
+        }
+        if self.plan.partings == Partings::Some {
+            assert_eq!(
+                self.stats().viewers_behind,
+                0,
+                "those that read nothing are gone by now"
+            );
         }
         for viewer in &mut self.viewers {
             if matches!(viewer.habit, Habit::Stalls { .. }) {
@@ -369,10 +384,10 @@ impl World {
         for live in &mut self.shards {
             live.inbox.push_back(ShardMsg::Stop {
                 reason: CloseReason::GoingAway,
-                deadline: SETTLE / 2,
+                deadline: STOP_DEADLINE,
             });
         }
-        let until = self.now + SETTLE;
+        let until = self.now + STOP_DEADLINE + LAG_MAX;
         while self.now < until {
             self.step();
         }
@@ -440,5 +455,14 @@ impl LiveShard {
 /// How long comments come.
 const BUSY: Duration = Duration::from_secs(15);
 
-/// Longer than any window, age or retry.
-const SETTLE: Duration = Duration::from_secs(5);
+/// The longest time until what is posted is sealed.
+const WINDOW_MAX: Duration = Duration::from_millis(1_050);
+
+/// How long a shard may wait before it tries those that are behind again.
+const RETRY_MAX: Duration = Duration::from_millis(10);
+
+/// What steps, retries and a shard without a processor add up to.
+const LAG_MAX: Duration = Duration::from_millis(150);
+
+/// How long everybody may take to hear of the end.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);

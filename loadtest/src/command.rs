@@ -17,6 +17,7 @@ use clap::Parser;
 use danmaku_wire::RoomId;
 
 use crate::cli::{AudienceArgs, Cli, Command, ServerArgs};
+use crate::descriptors;
 use crate::error::HarnessError;
 use crate::process::Process;
 use crate::session::Party;
@@ -123,7 +124,7 @@ fn process(server: &ServerArgs) -> Result<Option<Process>, HarnessError> {
     server.server_pid.map(Process::open).transpose()
 }
 
-/// The party of a command, with an audience that may still get stalling viewers.
+/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits this process.
 fn party(
     server: &ServerArgs,
     audience: &AudienceArgs,
@@ -136,6 +137,8 @@ fn party(
         );
         return Err(HarnessError::Flags(text));
     }
+    // Over WebSocket each room has a connection that posts.
+    descriptors::reserve(audience.viewers.into(), audience.rooms.into())?;
     let rooms = (0..audience.rooms)
         .map(|number| RoomId::parse(&format!("{}-{number}", server.room_prefix)))
         .collect::<Result<Vec<_>, _>>()

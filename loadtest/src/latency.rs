@@ -42,6 +42,9 @@ impl Distribution {
     }
 
     /// Adds everything of another distribution.
+    ///
+    /// # Panics
+    /// Never: all distributions have the same bounds.
     pub fn merge(&mut self, other: &Self) {
         self.0
             .add(&other.0)

@@ -23,6 +23,9 @@ impl Random {
     }
 
     /// A number below `bound`, which must not be zero. The bias is below 2^-32 for the bounds used here.
+    ///
+    /// # Panics
+    /// When `bound` is zero, in debug builds.
     pub fn below(&mut self, bound: usize) -> usize {
         debug_assert!(bound > 0, "a number below zero is asked for");
         let product = u128::from(self.bits()) * (bound as u128);

@@ -161,6 +161,8 @@ pub struct GeneratorReport {
 pub struct FloorReport {
     /// What was measured.
     pub floor: Floor,
+    /// Threads that sent, each its share of every room.
+    pub threads: usize,
     /// Before and after the run, in microseconds per send.
     pub halves_micros: [f64; 2],
     /// Server CPU per delivered frame over floor CPU per send, when the server's process was named.
@@ -230,7 +232,7 @@ impl RunReport {
                 cpu_percent: cpu.total_ms() / 10.0 / outcome.seconds.max(f64::MIN_POSITIVE),
                 memory: outcome.server_memory,
             }),
-            counters: None,
+            counters: outcome.counters.clone(),
             generator: GeneratorReport {
                 cpu,
                 user_frame_micros: cpu.map_or(0.0, |cpu| {
@@ -247,13 +249,14 @@ impl RunReport {
     }
 
     /// Adds the floor and sets the server against it.
-    pub fn set_floor(&mut self, halves: [Floor; 2]) {
+    pub fn set_floor(&mut self, halves: [Floor; 2], threads: usize) {
         let floor = halves[0].with(&halves[1]);
         let ratio = self
             .server
             .map(|server| server.frame_micros / floor.send_micros);
         self.floor = Some(FloorReport {
             floor,
+            threads,
             halves_micros: halves.map(|half| half.send_micros),
             ratio,
         });

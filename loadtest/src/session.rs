@@ -1,5 +1,6 @@
 //! One session against a server: connect, settle, post, drain, collect. `run`, `quiet` and `idle` are made of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,6 @@ use danmaku_wire::RoomId;
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
-use crate::descriptors;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
 use crate::ledger::Ledger;
@@ -121,6 +121,8 @@ pub struct Outcome {
     pub last_viewer: [Summary; 2],
     /// The same, less the window.
     pub last_beyond: [Summary; 2],
+    /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
+    pub counters: Option<BTreeMap<String, f64>>,
     /// Whether every reading viewer had everything before the drain ended.
     pub caught_up: bool,
 }
@@ -129,7 +131,7 @@ impl Session {
     /// Connects everybody.
     ///
     /// # Errors
-    /// Not enough descriptors, or viewers that could not connect.
+    /// Viewers that could not connect.
     pub async fn open(
         target: &Target,
         party: Party,
@@ -137,8 +139,6 @@ impl Session {
         process: Option<Process>,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
-        let posters = party.rooms.len().max(64) as u64;
-        descriptors::reserve(u64::from(party.audience.viewers), posters)?;
         let clock = Clock::start();
         let bench = Bench {
             clock,
@@ -194,7 +194,12 @@ impl Session {
     ///
     /// # Errors
     /// Nothing could be posted at all, or a thread of the swarm died.
-    pub async fn play(self, target: &Target, program: &Program) -> Result<Outcome, HarnessError> {
+    pub async fn play(
+        self,
+        target: &mut Target,
+        program: &Program,
+    ) -> Result<Outcome, HarnessError> {
+        let counters_before = target.counters().await?;
         let Bench {
             clock,
             ledger,
@@ -241,6 +246,8 @@ impl Session {
             self.swarm.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
         }
+        // A server that has died is in the audit already: everything after its death is lost.
+        let counters_after = target.counters().await.ok().flatten();
         let window_micros = judge.window_micros();
         let result = tokio::task::block_in_place(|| self.swarm.finish())?;
         let viewers = Spans::of(&ledger, &judge);
@@ -258,6 +265,9 @@ impl Session {
             last_beyond: viewers
                 .last_beyond
                 .map(|distribution| distribution.summary()),
+            counters: counters_before
+                .zip(counters_after)
+                .map(|(before, after)| after.since(&before)),
             caught_up,
         })
     }

@@ -266,7 +266,7 @@ fn coarse(arrivals: Vec<Arrivals>) -> Vec<Arrivals> {
     for arrivals in arrivals {
         match merged.last_mut() {
             Some(last) if arrivals.at.micros_since(last.at) < ARRIVALS_COARSE_MICROS => {
-                last.viewers += arrivals.viewers
+                last.viewers += arrivals.viewers;
             }
             _ => merged.push(arrivals),
         }

@@ -176,6 +176,9 @@ impl Auditor {
     }
 
     /// A batch has arrived at a viewer. Returns how many comments it carries.
+    ///
+    /// # Panics
+    /// When a form outlived its content, which would be a fault of this auditor.
     pub fn batch(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> u64 {
         let print = match carrier.encoding {
             Encoding::Identity | Encoding::Gzip => fingerprint(carrier.payload),

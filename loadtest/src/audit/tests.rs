@@ -116,8 +116,11 @@ impl Stand {
     }
 }
 
+/// A batch by its first position, its shed count and its comments as `(position, number)`.
+type Crafted<'a> = (u64, u32, &'a [(u64, u64)]);
+
 /// Runs one viewer over `frames`, each `(first, shed, [(position, number)])`, with `posted` acknowledged comments.
-fn audit(posted: u64, frames: &[(u64, u32, &[(u64, u64)])]) -> Tally {
+fn audit(posted: u64, frames: &[Crafted<'_>]) -> Tally {
     let mut stand = Stand::new();
     stand.acknowledge(1..=posted);
     let mut watch = Auditor::joined(0, None);

@@ -170,7 +170,11 @@ async fn misbehave(
             Err(error) => Err(error),
         },
         Manner::BrokenFrames => match stream.write_all(request).await {
-            Ok(()) => stream.write_all(BROKEN_FRAMES[random.below(BROKEN_FRAMES.len())]).await,
+            Ok(()) => {
+                stream
+                    .write_all(BROKEN_FRAMES[random.below(BROKEN_FRAMES.len())])
+                    .await
+            }
             Err(error) => Err(error),
         },
         Manner::HalfOpen => Ok(()),

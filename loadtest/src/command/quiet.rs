@@ -35,7 +35,7 @@ struct QuietReport {
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     let party = party(&args.server, &args.audience, 1)?;
     let process = process(&args.server)?;
-    let target = Target::reach(&args.server.url).await?;
+    let mut target = Target::reach(&args.server.url).await?;
     let every = Duration::from_millis(args.every_ms);
     let duration = every * args.posts;
     let lines = synthetic::chat(args.seed, 10.0, Duration::from_secs(60));
@@ -55,7 +55,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         args.posts, args.every_ms
     ));
     let session = Session::open(&target, party, program.late, process, Arc::clone(&stop)).await?;
-    let outcome = session.play(&target, &program).await?;
+    let outcome = session.play(&mut target, &program).await?;
     let latencies = &outcome.result.findings.stages[Stage::Calm as usize];
     let report = QuietReport {
         viewers: args.audience.viewers,

@@ -45,15 +45,12 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     let late = Duration::from_millis(args.late_ms);
     let session = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await?;
     let connect = session.connect.clone();
-    let counters_before = target.counters().await?;
     let posts = count(program.schedule.posts().len() as u64);
     say(&format!(
         "posting {posts} comments over {} s",
         program.duration.as_secs()
     ));
-    let outcome = session.play(&target, &program).await?;
-    // A server that died is in the report already: everything after its death is lost.
-    let counters_after = target.counters().await.ok().flatten();
+    let outcome = session.play(&mut target, &program).await?;
     if args.with_floor && !stop.load(Ordering::Relaxed) {
         say(&format!("floor, second half: {} s", half.as_secs()));
         let pace = Pace::measured(&outcome, args.audience.viewers);
@@ -61,11 +58,8 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     }
     let partial = stop.load(Ordering::Relaxed);
     let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
-    if let (Some(before), Some(after)) = (counters_before, counters_after) {
-        report.counters = Some(after.since(&before));
-    }
     if let [first, second] = halves[..] {
-        report.set_floor([first, second]);
+        report.set_floor([first, second], usize::from(args.floor_threads));
     }
     if !outcome.caught_up && !partial {
         say(&format!(

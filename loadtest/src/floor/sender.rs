@@ -71,7 +71,8 @@ pub fn send(plan: &SenderPlan, input: &mut dyn BufRead, output: &mut dyn Write) 
     if line.trim() != "go" {
         return Ok(());
     }
-    let report = run(plan, rooms);
+    let shares = shares(plan, rooms);
+    let report = run(plan, &shares);
     writeln!(
         output,
         "done {}",
@@ -143,7 +144,8 @@ fn asked_for(head: &str) -> Option<(usize, Encoding)> {
     Some((room.parse().ok()?, rest.split_once(' ')?.0.parse().ok()?))
 }
 
-fn run(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> SenderReport {
+/// Each thread gets its part of every room.
+fn shares(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> Vec<Vec<Vec<Outlet>>> {
     let threads = plan.threads.max(1);
     let mut shares: Vec<Vec<Vec<Outlet>>> = (0..threads)
         .map(|_| Vec::with_capacity(rooms.len()))
@@ -157,17 +159,25 @@ fn run(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> SenderReport {
             share.push(part);
         }
     }
+    shares
+}
+
+/// Runs the rounds on one thread per share and takes the CPU time of all together.
+fn run(plan: &SenderPlan, shares: &[Vec<Vec<Outlet>>]) -> SenderReport {
     let process = Process::this();
     let ticks = || process.as_ref().and_then(|process| process.cpu().ok());
     let (ticks_before, cpu_before) = (ticks(), cpu_ns());
-    let barrier = Barrier::new(threads);
-    let mut report = std::thread::scope(|scope| {
-        let others: Vec<_> = shares
-            .split_off(1)
-            .into_iter()
+    let barrier = Barrier::new(shares.len());
+    let mut report = SenderReport::default();
+    std::thread::scope(|scope| {
+        let (own, others) = shares
+            .split_first()
+            .expect("invariant: there is at least one thread");
+        let others: Vec<_> = others
+            .iter()
             .map(|share| scope.spawn(|| rounds(plan, share, &barrier)))
             .collect();
-        let mut report = rounds(plan, shares.pop().unwrap_or_default(), &barrier);
+        report = rounds(plan, own, &barrier);
         for other in others
             .into_iter()
             .flat_map(std::thread::ScopedJoinHandle::join)
@@ -175,7 +185,6 @@ fn run(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> SenderReport {
             report.sends += other.sends;
             report.short += other.short;
         }
-        report
     });
     report.cpu_ns = cpu_ns() - cpu_before;
     if let (Some(before), Some(after)) = (ticks_before, ticks()) {
@@ -189,7 +198,7 @@ fn run(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> SenderReport {
 }
 
 /// The loop that is measured. Rooms take turns within a round, as their ticks are spread over the window.
-fn rounds(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>, barrier: &Barrier) -> SenderReport {
+fn rounds(plan: &SenderPlan, rooms: &[Vec<Outlet>], barrier: &Barrier) -> SenderReport {
     let mut report = SenderReport::default();
     let mut frames = plan.frame_bytes.map(frame);
     let interval = Duration::from_micros(plan.interval_micros);

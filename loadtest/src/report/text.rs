@@ -291,8 +291,13 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
     let floor = &report.floor;
     let [before, after] = report.halves_micros;
     let text = format!(
-        "{} µs per send ({} before, {} after the run; {} sends, {} short)",
+        "{} µs per send from {} ({} before, {} after the run; {} sends, {} short)",
         figure(floor.send_micros),
+        if report.threads == 1 {
+            "one thread".to_owned()
+        } else {
+            format!("{} threads", report.threads)
+        },
         figure(before),
         figure(after),
         count(floor.sends),
@@ -311,9 +316,20 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
 fn counters_table(counters: &BTreeMap<String, f64>) -> Table {
     let mut table = Table::new("server counters, change over the run");
     for (path, difference) in counters {
-        table.row([path, &figure(*difference)]);
+        table.row([path, &change(*difference)]);
     }
     table
+}
+
+/// `+1,234` or `-5`: counters are whole numbers.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded and not negative"
+)]
+fn change(difference: f64) -> String {
+    let sign = if difference < 0.0 { '-' } else { '+' };
+    format!("{sign}{}", count(difference.abs().round() as u64))
 }
 
 /// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`.

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn what_a_server_must_not_send_is_a_fault_at_its_head() {
         let check = |bytes: &[u8], fault| {
-            assert_eq!(ServerFrame::parse(bytes), Err(fault), "for {bytes:?}")
+            assert_eq!(ServerFrame::parse(bytes), Err(fault), "for {bytes:?}");
         };
         check(&[0xC1, 0], FrameFault::ReservedBits);
         check(&[0x83, 0], FrameFault::Opcode);

@@ -276,7 +276,7 @@ impl Viewer {
                 stalled.skipped += (gap.to.value() + 1).saturating_sub(gap.from.value());
             }
             (Event::Error(error), State::Live) => {
-                desk.fault(format!("an error message: {}", error.code))
+                desk.fault(format!("an error message: {}", error.code));
             }
             (Event::Joined(_), State::Live) => desk.fault("a second `joined`".to_owned()),
             _ => {}

@@ -1,0 +1,315 @@
+//! The binary against a server that is broken on purpose: what the harness says must be what is wrong.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod double;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Output;
+
+use double::{Double, Fault};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Every fault happens once in each of the two rooms, to one viewer or to all 15 of them.
+const VIEWERS_PER_ROOM: u64 = 15;
+
+async fn loadtest(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args(args)
+        .output()
+        .await
+        .unwrap()
+}
+
+struct Report(PathBuf);
+
+impl Report {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!(
+            "danmaku-loadtest-{}-{name}.json",
+            std::process::id()
+        )))
+    }
+
+    fn read(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(&self.0).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, String) {
+    let report = Report::new(name);
+    let (url, path) = (
+        format!("http://{address}"),
+        report.0.to_str().unwrap().to_owned(),
+    );
+    let mut args: Vec<&str> =
+        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 1 --rate 120 --late-ms 300 --url"
+            .split(' ')
+            .collect();
+    args.extend([url.as_str(), "--json", &path]);
+    args.extend(more);
+    let output = loadtest(&args).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap(), report.read(), text)
+}
+
+/// Runs against a double with one fault; returns the exit code and the report.
+async fn against(fault: Fault) -> (i32, Value) {
+    let double = Double::start(fault).await;
+    let (code, report, text) = run(double.address, &format!("{fault:?}"), &[]).await;
+    assert_eq!(report["audit"]["undecodable"], 0, "{text}");
+    assert_eq!(report["ends"]["faults"], serde_json::json!({}), "{text}");
+    (code, report)
+}
+
+/// The counts that must not be zero, in this order.
+fn counts(report: &Value) -> [u64; 4] {
+    ["lost", "duplicate", "reordered", "corrupt"]
+        .map(|name| report["audit"][name].as_u64().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_server_passes() {
+    let (code, report) = against(Fault::None).await;
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
+    let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+    assert!(acknowledged > 100, "{report:#}");
+    assert_eq!(
+        report["audit"]["delivered"].as_u64(),
+        Some(acknowledged * VIEWERS_PER_ROOM)
+    );
+    assert_eq!(report["posts"]["due"], report["posts"]["acknowledged"]);
+    for encoding in ["identity", "gzip", "deflate"] {
+        assert!(
+            report["traffic"][encoding]["frames"].as_u64() > Some(100),
+            "{report:#}"
+        );
+    }
+    assert!(
+        report["latency"][0]["each_viewer"]["p50_ms"].as_f64() < Some(1000.0),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_over_websocket_are_audited_the_same() {
+    let double = Double::start(Fault::None).await;
+    let (code, report, text) = run(double.address, "ws", &["--post-via", "ws"]).await;
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{text}");
+    let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+    assert!(
+        acknowledged > 100 && report["posts"]["due"] == acknowledged,
+        "{text}"
+    );
+    assert_eq!(
+        report["audit"]["delivered"].as_u64(),
+        Some(acknowledged * VIEWERS_PER_ROOM),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_comment_is_lost_to_every_viewer() {
+    // Positions tell that one is missing; which one shows only against what was posted, so later ones may look misplaced.
+    let (code, report) = against(Fault::DropComment).await;
+    assert_eq!(code, 1, "{report:#}");
+    assert!(counts(&report)[0] >= 2 * VIEWERS_PER_ROOM, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_comment_is_duplicate_and_the_one_it_hides_is_lost() {
+    let (code, report) = against(Fault::RepeatComment).await;
+    assert_eq!(
+        (code, counts(&report)),
+        (1, [2 * VIEWERS_PER_ROOM, 2 * VIEWERS_PER_ROOM, 0, 0]),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_comments_are_reordered() {
+    let (code, report) = against(Fault::SwapComments).await;
+    assert_eq!(
+        (code, counts(&report)),
+        (1, [0, 0, 4 * VIEWERS_PER_ROOM, 0]),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_comment_is_corrupt() {
+    let (code, report) = against(Fault::CorruptComment).await;
+    assert_eq!(
+        (code, counts(&report)),
+        (1, [0, 0, 0, 2 * VIEWERS_PER_ROOM]),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shed_comment_is_accounted_for() {
+    let (code, report) = against(Fault::ShedComment).await;
+    // The comment that was shed is the batch's first, so the ids that are left carry on from the second.
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
+    assert_eq!(
+        report["audit"]["shed"].as_u64(),
+        Some(2 * VIEWERS_PER_ROOM),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_of_700_ms_shows_as_late() {
+    let (code, report) = against(Fault::Stall).await;
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
+    assert!(report["audit"]["late"].as_u64() > Some(0), "{report:#}");
+    assert!(
+        report["latency"][0]["each_viewer"]["max_ms"].as_f64() > Some(500.0),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_one_viewer_does_not_get_is_lost() {
+    let (code, report) = against(Fault::DropFrame).await;
+    assert_eq!(code, 1, "{report:#}");
+    let [lost, others @ ..] = counts(&report);
+    assert!(lost >= 4 && others == [0; 3], "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_one_viewer_gets_twice_is_duplicate() {
+    let (code, report) = against(Fault::RepeatFrame).await;
+    let [lost, duplicate, reordered, corrupt] = counts(&report);
+    assert!(
+        code == 1 && duplicate >= 4 && [lost, reordered, corrupt] == [0; 3],
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_comes_after_the_next_is_reordered() {
+    let (code, report) = against(Fault::SwapFrames).await;
+    let [lost, duplicate, reordered, corrupt] = counts(&report);
+    assert!(
+        code == 1 && reordered >= 4 && [lost, duplicate, corrupt] == [0; 3],
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_is_told_is_accounted_for() {
+    let (code, report) = against(Fault::GapFrame).await;
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
+    assert_eq!(report["audit"]["gaps"], 2, "{report:#}");
+    assert!(report["audit"]["skipped"].as_u64() >= Some(4), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_viewer_is_counted_and_no_loss() {
+    let (code, report) = against(Fault::Evict).await;
+    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
+    assert_eq!(report["ends"]["evicted"], 2, "{report:#}");
+    assert!(
+        report["audit"]["after_close"].as_u64() > Some(0),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_cut_off_without_a_word_has_lost_what_follows() {
+    let (code, report) = against(Fault::Cut).await;
+    assert_eq!(code, 1, "{report:#}");
+    assert!(
+        counts(&report)[0] > 0 && report["ends"]["silent"] == 2,
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_floor_is_measured_beside_a_run() {
+    let double = Double::start(Fault::None).await;
+    let (code, report, text) =
+        run(double.address, "floor", &["--with-floor", "--floor-s", "1"]).await;
+    assert_eq!(code, 0, "{text}");
+    let floor = &report["floor"]["floor"];
+    assert!(
+        floor["sends"].as_u64() >= Some(60) && floor["short"] == 0,
+        "{text}"
+    );
+    assert!(floor["send_micros"].as_f64() > Some(0.0), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_and_idle_report_what_they_are_for() {
+    let double = Double::start(Fault::None).await;
+    let url = format!("http://{}", double.address);
+    let report = Report::new("quiet");
+    let path = report.0.to_str().unwrap();
+    let quiet = [
+        "quiet",
+        "--url",
+        &url,
+        "--viewers",
+        "5",
+        "--posts",
+        "3",
+        "--every-ms",
+        "300",
+        "--json",
+        path,
+    ];
+    let output = loadtest(&quiet).await;
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(report.read()["each_viewer"]["count"], 15);
+    let output = loadtest(&["idle", "--url", &url, "--viewers", "5", "--settle-s", "0"]).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("5 in "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_gets_one_line_and_exit_code_2() {
+    let double = Double::start(Fault::None).await;
+    let url = format!("http://{}", double.address);
+    let cases: [&[&str]; 11] = [
+        &["run", "--url", "http://127.0.0.1:1", "--viewers", "1"],
+        &["run", "--url", &url, "--viewers", "100000000"],
+        &["run", "--url", &url, "--server-pid", "4000000000"],
+        &["run", "--url", &url, "--corpus", "/nowhere/to/be/found"],
+        &["run", "--url", &url, "--viewers", "1", "--rooms", "2"],
+        &["run", "--url", &url, "--stall-viewers", "1000"],
+        &["run", "--url", &url, "--room-prefix", "no spaces"],
+        &["run", "--speed", "fast"],
+        &["run", "--encodings", "brotli"],
+        &["floor", "--frame-bytes", "1,2"],
+        &["quiet", "--url", "ftp://127.0.0.1"],
+    ];
+    for args in cases {
+        let output = loadtest(args).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("danmaku-loadtest: "))
+            .count();
+        assert_eq!(
+            (output.status.code(), lines, text.lines().count()),
+            (Some(2), 1, 1),
+            "{args:?}: {text}"
+        );
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}

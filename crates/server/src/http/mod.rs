@@ -63,6 +63,9 @@ pub async fn serve(context: &Arc<Context>, stream: TcpStream, permit: &Connectio
         .timer(TokioTimer::new())
         .header_read_timeout(context.config.handshake_deadline)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        // Without it hyper reads once more per request, to see whether the
+        // peer has gone; a peer that has only shut its half gets its answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .without_shutdown();
     let parts = match connection.await {

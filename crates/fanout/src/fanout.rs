@@ -184,16 +184,23 @@ impl ShardThread {
                 return stopped;
             }
             if let Some(msg) = self.wait(wake_at) {
-                let now = self.now();
-                self.shard.handle(msg, now);
-                // More of what is there, but deadlines must not wait for an inbox that never gets empty.
-                for _ in 1..MESSAGES_PER_TURN {
-                    let Ok(msg) = self.messages.try_recv() else {
-                        break;
-                    };
-                    let now = self.now();
-                    self.shard.handle(msg, now);
-                }
+                self.handle(msg);
+            }
+        }
+    }
+
+    /// Handles a message and others that are there. What is due must not wait for an inbox that never gets empty.
+    fn handle(&mut self, msg: ShardMsg) {
+        let begin = self.now();
+        self.shard.handle(msg, begin);
+        loop {
+            let now = self.now();
+            if now.saturating_sub(begin) >= MESSAGES_TIME_MAX {
+                break;
+            }
+            match self.messages.try_recv() {
+                Ok(msg) => self.shard.handle(msg, now),
+                Err(_) => break,
             }
         }
     }
@@ -222,8 +229,8 @@ impl ShardThread {
     }
 }
 
-/// Messages handled between two looks at what is due.
-const MESSAGES_PER_TURN: usize = 64;
+/// How long messages are handled between two looks at what is due; one pass over a large room may take longer.
+const MESSAGES_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// A message that nobody will handle: the sender's count of viewers must still come out right.
 fn discard(msg: ShardMsg, shard: usize) {

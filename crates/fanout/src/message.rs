@@ -19,7 +19,8 @@ pub struct RoomKey(pub u64);
 
 /// A message into a shard's inbox.
 ///
-/// What names a connection that is unknown, or closing, is ignored: the viewer left in the meantime.
+/// What names a connection that is unknown, or closing, is ignored: the viewer left in the meantime. So nothing about a
+/// connection may be sent before its [`ShardMsg::Attach`] is in the inbox.
 #[derive(Debug)]
 pub enum ShardMsg {
     /// A viewer joins. Boxed, so that the rarest message does not set the size of all.

@@ -245,7 +245,7 @@ impl Outbox {
                     None => return Flushed::All,
                 },
             };
-            let taken = match link.write(&bytes[written..]) {
+            let taken = match link.write_again(&bytes[written..]) {
                 Written::Whole => bytes.len() - written,
                 Written::Part(taken) => taken,
                 Written::Broken(error) => return Flushed::Broken(error),

@@ -64,6 +64,11 @@ pub(crate) enum Sent {
 }
 
 impl Viewer {
+    /// How long nothing was heard from it.
+    pub(crate) fn silent(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.link.last_heard())
+    }
+
     /// Writes a frame, or lets it wait.
     ///
     /// The hot path: a frame that goes out whole has cost one write of shared bytes and left no trace but the

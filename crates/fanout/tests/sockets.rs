@@ -1,5 +1,7 @@
 //! The shard threads with real sockets, and readers as a server has them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream as PeerStream};
 use std::num::NonZeroUsize;

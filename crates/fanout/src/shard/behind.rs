@@ -1,0 +1,107 @@
+//! Viewers with something in their outbox: trying again, and giving up.
+
+use std::time::Duration;
+
+use danmaku_wire::CloseReason;
+
+use super::{Shard, open};
+use crate::outbox::Flushed;
+use crate::rooms::ViewerKey;
+use crate::stats::EvictReason;
+use crate::viewer::{Phase, Sent};
+
+impl Shard {
+    /// Lists a viewer as behind, unless it is.
+    pub(super) fn add_behind(&mut self, key: ViewerKey, now: Duration) {
+        let Some(viewer) = self.viewers.get_mut(key.index()) else {
+            return;
+        };
+        let Some(outbox) = viewer.outbox.as_mut().filter(|it| it.listed.is_none()) else {
+            return;
+        };
+        if self.behind.is_empty() {
+            self.retry_at = now + RETRY_INTERVAL;
+        }
+        outbox.listed = Some(self.behind.len());
+        self.behind.push(key);
+    }
+
+    /// Takes the viewer at this place off the list.
+    pub(super) fn remove_behind(&mut self, listed: Option<usize>) {
+        let Some(place) = listed.filter(|&place| place < self.behind.len()) else {
+            return;
+        };
+        self.behind.swap_remove(place);
+        let moved = self.behind.get(place);
+        if let Some(moved) = moved.and_then(|key| self.viewers.get_mut(key.index()))
+            && let Some(outbox) = &mut moved.outbox
+        {
+            outbox.listed = Some(place);
+        }
+    }
+
+    /// Tries those that are behind again. For a socket that is still full this is no system call.
+    pub(super) fn retry_behind(&mut self, now: Duration) {
+        if self.behind.is_empty() || now < self.retry_at {
+            return;
+        }
+        self.retry_at = now + RETRY_INTERVAL;
+        let mut place = 0;
+        while let Some(&key) = self.behind.get(place) {
+            self.retry(key, now);
+            // One that has left the list has been replaced by its last.
+            if self.behind.get(place) == Some(&key) {
+                place += 1;
+            }
+        }
+        self.counts.outbox_bytes = self.bytes_waiting() as u64;
+    }
+
+    /// Writes what goes, skips what is too old, and gives up a viewer that is behind for too long.
+    fn retry(&mut self, key: ViewerKey, now: Duration) {
+        let Some(viewer) = self.viewers.get_mut(key.index()) else {
+            debug_assert!(false, "a viewer that is behind is in the shard");
+            return;
+        };
+        let Some(outbox) = &viewer.outbox else {
+            debug_assert!(false, "a viewer that is behind has an outbox");
+            return;
+        };
+        let (listed, behind) = (outbox.listed, now.saturating_sub(outbox.behind_since));
+        if viewer.phase == Phase::Open {
+            viewer.skip_stale(now, &self.config, &mut self.counts);
+        }
+        match viewer.flush(&mut self.counts) {
+            Flushed::All => {
+                let phase = viewer.phase;
+                self.remove_behind(listed);
+                if phase == Phase::Closing {
+                    self.close_written(key);
+                }
+            }
+            Flushed::Blocked => {
+                if behind >= self.config.evict_after {
+                    self.evict(key, EvictReason::Behind, now);
+                }
+            }
+            Flushed::Broken(error) => self.settle(key, Sent::Broken(error), now),
+        }
+    }
+
+    /// Gives a viewer up.
+    pub(super) fn evict(&mut self, key: ViewerKey, reason: EvictReason, now: Duration) {
+        let Some(viewer) = open(&mut self.viewers, key) else {
+            return;
+        };
+        tracing::debug!(conn = viewer.conn.0, ?reason, "viewer evicted");
+        if let Some(outbox) = &mut viewer.outbox {
+            outbox.evict(&mut self.counts);
+        }
+        self.counts.evict(reason);
+        let deadline = self.config.close_deadline;
+        self.close(key, CloseReason::SlowConsumer, deadline, now);
+    }
+}
+
+/// How often a viewer that is behind is tried again: short beside a window, and long beside what a try costs.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,0 +1,128 @@
+//! How viewers end: the close handshake and its deadline, the stop of the shard, the leaving.
+
+use std::time::Duration;
+
+use danmaku_wire::CloseReason;
+use danmaku_wire::outbound::close_frame;
+
+use super::{Shard, Stopped, Stopping, open};
+use crate::outbox::Control;
+use crate::rooms::ViewerKey;
+use crate::schedule::{Due, Timer};
+use crate::stats::SkipReason;
+use crate::viewer::{Phase, Sent};
+
+/// How a viewer's connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its reader is gone already.
+    Reader,
+    /// It failed.
+    Broken,
+    /// It took too long to close.
+    Deadline,
+}
+
+impl Shard {
+    /// Closes a viewer: nothing more is taken for it, what waits is written, and a close frame after it.
+    pub(super) fn close(
+        &mut self,
+        key: ViewerKey,
+        reason: CloseReason,
+        deadline: Duration,
+        now: Duration,
+    ) {
+        let Some(viewer) = open(&mut self.viewers, key) else {
+            return;
+        };
+        viewer.phase = Phase::Closing;
+        self.counts.closes_begun += 1;
+        self.timers.push(Timer {
+            at: now.saturating_add(deadline),
+            due: Due::Close,
+            key,
+            conn: viewer.conn,
+        });
+        let bytes = close_frame(reason);
+        let (config, counts) = (&self.config, &mut self.counts);
+        let sent = viewer.send_control(&bytes, Control::Close, now, config, counts);
+        self.leave_room(key);
+        match sent {
+            Sent::Whole => self.close_written(key),
+            sent => self.settle(key, sent, now),
+        }
+    }
+
+    /// The close frame is out: the peer answers it, or ends, or is reset at its deadline.
+    pub(super) fn close_written(&mut self, key: ViewerKey) {
+        if let Some(viewer) = self.viewers.get_mut(key.index()) {
+            viewer.phase = Phase::Closed;
+            viewer.link.end_writing();
+        }
+    }
+
+    pub(super) fn stop(&mut self, reason: CloseReason, deadline: Duration, now: Duration) {
+        if self.stop.is_some() {
+            return;
+        }
+        let at = now.saturating_add(deadline);
+        self.stop = Some(Stopping {
+            reason,
+            at,
+            stopped: Stopped::Flushed,
+        });
+        let viewers: Vec<_> = self
+            .by_conn
+            .iter()
+            .map(|(&conn, &key)| (conn, key))
+            .collect();
+        for (conn, key) in viewers {
+            self.close(key, reason, deadline, now);
+            // For those that were closing already: the stop does not wait for their own deadline.
+            let due = Due::Close;
+            self.timers.push(Timer { at, due, key, conn });
+        }
+    }
+
+    /// Forgets a viewer and ends its connection.
+    pub(super) fn remove(&mut self, key: ViewerKey, end: End) {
+        self.leave_room(key);
+        let Some(viewer) = self.viewers.try_remove(key.index()) else {
+            return;
+        };
+        self.by_conn.remove(&viewer.conn);
+        if let Some(outbox) = &viewer.outbox {
+            self.counts.skip(SkipReason::Closed, outbox.frames());
+            self.remove_behind(outbox.listed);
+            if let (Some(stop), End::Deadline) = (&mut self.stop, end) {
+                stop.stopped = Stopped::Deadline;
+            }
+        }
+        match end {
+            End::Reader => {}
+            End::Broken => {
+                self.counts.broken += 1;
+                viewer.link.end();
+            }
+            End::Deadline => {
+                self.counts.closes_forced += 1;
+                viewer.link.reset();
+            }
+        }
+    }
+
+    /// Takes a viewer out of its room. The only place where one is counted out.
+    fn leave_room(&mut self, key: ViewerKey) {
+        let Some(viewer) = self.viewers.get_mut(key.index()) else {
+            return;
+        };
+        let Some(seat) = viewer.seat.take() else {
+            return;
+        };
+        viewer.audience.leave(self.index, viewer.packing.encoding());
+        let moved = self.rooms.leave(seat);
+        if let Some(moved) = moved.and_then(|key| self.viewers.get_mut(key.index())) {
+            moved.seat = Some(seat);
+        }
+    }
+}

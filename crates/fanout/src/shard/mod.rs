@@ -1,0 +1,302 @@
+//! One shard: a slice of the viewers, and all that is ever written to them.
+
+mod behind;
+mod closing;
+mod silence;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use danmaku_wire::{CloseReason, FrameSet};
+use slab::Slab;
+
+use self::closing::End;
+use crate::config::FanoutConfig;
+use crate::message::{Attach, ConnId, Outgoing, RoomKey, ShardMsg};
+use crate::outbox::{Control, Outbox};
+use crate::rooms::{IdHash, Rooms, ViewerKey};
+use crate::schedule::{Sweep, Timers};
+use crate::stats::{EvictReason, StatsSnapshot};
+use crate::viewer::{Packing, Phase, Sent, Viewer};
+
+/// The state of one shard. It reads no clock and never waits: messages and the time come in, writes go out.
+///
+/// Times are durations since the origin given to [`Fanout::start`](crate::Fanout::start), and must not go back.
+#[derive(Debug)]
+pub struct Shard {
+    index: usize,
+    config: FanoutConfig,
+    viewers: Slab<Viewer>,
+    by_conn: HashMap<ConnId, ViewerKey, IdHash>,
+    rooms: Rooms,
+    /// Viewers with an outbox.
+    behind: Vec<ViewerKey>,
+    /// When they are tried again. It stands while nobody is behind.
+    retry_at: Duration,
+    timers: Timers,
+    sweep: Sweep,
+    rotation: Rotation,
+    /// What a pass leaves to be settled after it; kept for its allocation.
+    unsettled: Vec<(ViewerKey, Sent)>,
+    stop: Option<Stopping>,
+    counts: StatsSnapshot,
+}
+
+/// What a stop has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every viewer was sent all that waited for it, and its close frame.
+    Flushed,
+    /// The deadline came before some viewers had taken everything.
+    Deadline,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    reason: CloseReason,
+    at: Duration,
+    stopped: Stopped,
+}
+
+impl Shard {
+    /// An empty shard, the `index`th of its fan-out.
+    #[must_use]
+    pub fn new(index: usize, config: &FanoutConfig) -> Self {
+        Self {
+            index,
+            viewers: Slab::new(),
+            by_conn: HashMap::default(),
+            rooms: Rooms::default(),
+            behind: Vec::new(),
+            retry_at: Duration::ZERO,
+            timers: Timers::default(),
+            sweep: Sweep::new(config.ping_interval),
+            rotation: Rotation::default(),
+            unsettled: Vec::new(),
+            stop: None,
+            counts: StatsSnapshot::default(),
+            config: config.clone(),
+        }
+    }
+
+    /// Does what a message asks.
+    pub fn handle(&mut self, msg: ShardMsg, now: Duration) {
+        match msg {
+            ShardMsg::Attach(attach) => self.attach(*attach, now),
+            ShardMsg::Deliver { room, frame } => self.deliver(room, &frame, now),
+            ShardMsg::Unicast { conn, bytes } => {
+                self.unicast(conn, &bytes, Control::Message, now);
+            }
+            ShardMsg::Pong { conn, bytes } => self.unicast(conn, &bytes, Control::Pong, now),
+            ShardMsg::Close { conn, reason } => {
+                if let Some(&key) = self.by_conn.get(&conn) {
+                    self.close(key, reason, self.config.close_deadline, now);
+                }
+            }
+            ShardMsg::Detach { conn } => {
+                if let Some(&key) = self.by_conn.get(&conn) {
+                    self.remove(key, End::Reader);
+                }
+            }
+            ShardMsg::Stop { reason, deadline } => self.stop(reason, deadline, now),
+        }
+    }
+
+    /// Does what is due, and tells when something will be: not before the next message when that is none.
+    pub fn turn(&mut self, now: Duration) -> Option<Duration> {
+        self.retry_behind(now);
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.timer(timer, now);
+        }
+        self.look_around(now);
+        self.counts.viewers = self.viewers.len() as u64;
+        self.counts.viewers_behind = self.behind.len() as u64;
+        if self.behind.is_empty() {
+            // Whoever left last may have done so after the latest look at the outboxes.
+            self.counts.outbox_bytes = 0;
+        }
+        self.next_at()
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> &StatsSnapshot {
+        &self.counts
+    }
+
+    /// What a stop has come to, once all viewers are gone.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        let stop = self.stop?;
+        self.viewers.is_empty().then_some(stop.stopped)
+    }
+
+    /// Frames that wait in outboxes.
+    #[must_use]
+    pub fn frames_waiting(&self) -> u64 {
+        self.outboxes().map(|outbox| outbox.frames()).sum()
+    }
+
+    /// Bytes that wait in outboxes. Frames are shared, but counted for each viewer they wait for.
+    #[must_use]
+    pub fn bytes_waiting(&self) -> usize {
+        self.outboxes().map(|outbox| outbox.bytes()).sum()
+    }
+
+    fn outboxes(&self) -> impl Iterator<Item = &Outbox> {
+        self.behind
+            .iter()
+            .filter_map(|key| self.viewers.get(key.index())?.outbox.as_deref())
+    }
+
+    fn next_at(&self) -> Option<Duration> {
+        let retry = (!self.behind.is_empty()).then_some(self.retry_at);
+        let sweep = (!self.viewers.is_empty()).then(|| self.sweep.next_at());
+        [retry, sweep, self.timers.next_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn attach(&mut self, attach: Attach, now: Duration) {
+        let Attach {
+            conn,
+            link,
+            room,
+            audience,
+            encoding,
+            first,
+        } = attach;
+        let key =
+            ViewerKey::new(self.viewers.vacant_key()).filter(|_| !self.by_conn.contains_key(&conn));
+        let seat = key.and_then(|key| self.rooms.join(room, key));
+        let (Some(key), Some(seat)) = (key, seat) else {
+            tracing::error!(conn = conn.0, "connection attached twice, or too many");
+            audience.leave(self.index, encoding);
+            link.end();
+            return;
+        };
+        self.viewers.insert(Viewer {
+            conn,
+            link,
+            audience,
+            outbox: None,
+            seat: Some(seat),
+            packing: Packing::new(encoding),
+            phase: Phase::Open,
+        });
+        self.by_conn.insert(conn, key);
+        for outgoing in &first {
+            let Some(viewer) = open(&mut self.viewers, key) else {
+                break;
+            };
+            let (config, counts) = (&self.config, &mut self.counts);
+            let sent = match outgoing {
+                Outgoing::Control(bytes) => {
+                    viewer.send_control(bytes, Control::Message, now, config, counts)
+                }
+                Outgoing::Frame(frame) => viewer.send_frame(frame, now, config, counts),
+            };
+            self.settle(key, sent, now);
+        }
+        if let Some(stop) = self.stop {
+            self.close(key, stop.reason, stop.at.saturating_sub(now), now);
+        }
+    }
+
+    /// One pass over a room: per viewer one write, and whatever else there is only for those that cannot take it.
+    fn deliver(&mut self, room: RoomKey, frame: &Arc<FrameSet>, now: Duration) {
+        let members = self.rooms.members(room);
+        let (last, first) = members.split_at(self.rotation.start(members.len()));
+        for &key in first.iter().chain(last) {
+            let Some(viewer) = self.viewers.get_mut(key.index()) else {
+                debug_assert!(false, "a room's viewer is in the shard");
+                continue;
+            };
+            match viewer.send_frame(frame, now, &self.config, &mut self.counts) {
+                Sent::Whole | Sent::Waits => {}
+                sent => self.unsettled.push((key, sent)),
+            }
+        }
+        self.counts.passes += 1;
+        while let Some((key, sent)) = self.unsettled.pop() {
+            self.settle(key, sent, now);
+        }
+    }
+
+    fn unicast(&mut self, conn: ConnId, bytes: &Bytes, control: Control, now: Duration) {
+        let key = self.by_conn.get(&conn).copied();
+        let viewer = key.and_then(|key| Some((key, open(&mut self.viewers, key)?)));
+        let Some((key, viewer)) = viewer else {
+            self.counts.controls_unsent += 1;
+            return;
+        };
+        let sent = viewer.send_control(bytes, control, now, &self.config, &mut self.counts);
+        self.settle(key, sent, now);
+    }
+
+    /// Draws the consequences of what became of a message.
+    fn settle(&mut self, key: ViewerKey, sent: Sent, now: Duration) {
+        match sent {
+            Sent::Whole | Sent::Waits => {}
+            Sent::FellBehind => self.add_behind(key, now),
+            Sent::Overflow => {
+                self.add_behind(key, now);
+                self.evict(key, EvictReason::Control, now);
+            }
+            Sent::Broken(error) => {
+                if let Some(viewer) = self.viewers.get(key.index()) {
+                    tracing::debug!(conn = viewer.conn.0, %error, "viewer lost");
+                }
+                self.remove(key, End::Broken);
+            }
+        }
+    }
+}
+
+/// The viewer, unless it is closing.
+fn open(viewers: &mut Slab<Viewer>, key: ViewerKey) -> Option<&mut Viewer> {
+    viewers
+        .get_mut(key.index())
+        .filter(|viewer| viewer.phase == Phase::Open)
+}
+
+/// Where each pass begins, so that nobody is always the last.
+#[derive(Debug, Default)]
+struct Rotation(u32);
+
+impl Rotation {
+    /// The next start among `len` viewers.
+    fn start(&mut self, len: usize) -> usize {
+        // Steps of 2^32 over the golden ratio spread the starts evenly whatever the length.
+        self.0 = self.0.wrapping_add(0x9E37_79B9);
+        ((u64::from(self.0) * len as u64) >> 32) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn passes_begin_everywhere_alike() {
+        for len in [1, 7, 64] {
+            let mut rotation = Rotation::default();
+            let starts: Vec<_> = (0..len * 4).map(|_| rotation.start(len)).collect();
+            let different: BTreeSet<_> = starts.iter().collect();
+            assert_eq!(different.len(), len, "each is first in turn");
+            assert!(starts.iter().all(|&start| start < len));
+        }
+        assert_eq!(Rotation::default().start(0), 0);
+    }
+}

@@ -1,0 +1,83 @@
+//! Looking at viewers of whom nothing is heard, and at deadlines.
+
+use std::time::Duration;
+
+use danmaku_wire::CloseReason;
+use danmaku_wire::outbound::ping_frame;
+
+use super::closing::End;
+use super::{Shard, open};
+use crate::outbox::Control;
+use crate::rooms::ViewerKey;
+use crate::schedule::{Due, SLICES, Timer};
+use crate::viewer::Phase;
+
+impl Shard {
+    /// Does what a deadline is for, if it still is.
+    pub(super) fn timer(&mut self, timer: Timer, now: Duration) {
+        let viewer = self.viewers.get(timer.key.index());
+        let Some(viewer) = viewer.filter(|viewer| viewer.conn == timer.conn) else {
+            return;
+        };
+        match timer.due {
+            Due::Close if viewer.phase != Phase::Open => self.remove(timer.key, End::Deadline),
+            Due::Idle if viewer.silent(now) >= self.config.idle_deadline => {
+                self.close_idle(timer.key, now);
+            }
+            Due::Close | Due::Idle => {}
+        }
+    }
+
+    /// Looks at the viewers whose turn it is.
+    pub(super) fn look_around(&mut self, now: Duration) {
+        let slices = self.sweep.due(now);
+        if self.viewers.is_empty() {
+            return;
+        }
+        for slice in slices {
+            for index in (slice..self.viewers.capacity()).step_by(SLICES) {
+                self.look_at(index, now);
+            }
+        }
+    }
+
+    /// Pings a viewer that has been silent for about an interval, or would be closed before it is looked at again.
+    fn look_at(&mut self, index: usize, now: Duration) {
+        let Some(key) = ViewerKey::new(index) else {
+            return;
+        };
+        let Some(viewer) = open(&mut self.viewers, key) else {
+            return;
+        };
+        let silent = viewer.silent(now);
+        let left = self.config.idle_deadline.saturating_sub(silent);
+        let last_look = left < self.config.ping_interval;
+        if left.is_zero() {
+            self.close_idle(key, now);
+            return;
+        }
+        // One slice less than the interval: the answer to the ping before came a little after it.
+        if silent + self.sweep.slice() < self.config.ping_interval && !last_look {
+            return;
+        }
+        if last_look {
+            self.timers.push(Timer {
+                at: now + left,
+                due: Due::Idle,
+                key,
+                conn: viewer.conn,
+            });
+        }
+        let (config, counts) = (&self.config, &mut self.counts);
+        let sent = viewer.send_control(&ping_frame(), Control::Ping, now, config, counts);
+        self.settle(key, sent, now);
+    }
+
+    fn close_idle(&mut self, key: ViewerKey, now: Duration) {
+        if open(&mut self.viewers, key).is_some() {
+            self.counts.closed_idle += 1;
+            let deadline = self.config.close_deadline;
+            self.close(key, CloseReason::IdleTimeout, deadline, now);
+        }
+    }
+}

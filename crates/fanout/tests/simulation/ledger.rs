@@ -47,16 +47,6 @@ impl Gone {
     pub(crate) fn check(&self, alive: &[Viewer], stats: &StatsSnapshot) {
         let (mut offered, mut received) = (0, 0);
         for viewer in alive {
-            assert!(
-                viewer.offered >= viewer.account.batches,
-                "a frame came that was not sent: {viewer:#?}"
-            );
-            if viewer.never_waits {
-                assert_eq!(
-                    viewer.offered, viewer.account.batches,
-                    "it keeps up and misses nothing: {viewer:#?}"
-                );
-            }
             offered += viewer.offered;
             received += viewer.account.batches;
         }

@@ -25,6 +25,8 @@ pub(crate) struct Receiver {
     /// One inflater for the life of the connection, as in `DecompressionStream('deflate-raw')`.
     inflater: Decompress,
     closed: bool,
+    /// Bytes of binary messages with their heads: batches, and nothing else.
+    pub(crate) packed_bytes: u64,
 }
 
 impl Receiver {
@@ -34,6 +36,7 @@ impl Receiver {
             bytes: Vec::new(),
             inflater: Decompress::new(false),
             closed: false,
+            packed_bytes: 0,
         }
     }
 
@@ -48,6 +51,9 @@ impl Receiver {
         while let Some((opcode, start, end)) = frame_at(&self.bytes) {
             assert!(!self.closed, "a frame after the close frame");
             let payload: Vec<u8> = self.bytes.drain(..end).skip(start).collect();
+            if opcode == BINARY {
+                self.packed_bytes += end as u64;
+            }
             messages.push(self.message(opcode, &payload));
         }
         messages

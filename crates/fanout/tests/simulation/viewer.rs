@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use danmaku_engine::SplitMix64;
 use danmaku_fanout::{ConnId, Link, Pipe, PipePeer, ShardMsg};
-use danmaku_wire::{CloseReason, Encoding, Position};
+use danmaku_wire::{CloseReason, DeflateCursor, Encoding, FrameSet, Position, frame_for};
 
 use crate::account::Account;
 use crate::live::index_below;
@@ -63,6 +63,9 @@ pub(crate) struct Viewer {
     pub(crate) stage: Stage,
     /// Frames that its shard was told to write to it.
     pub(crate) offered: u64,
+    /// Where it is in the deflate history, and how many packed bytes it has got, when it misses no frame.
+    cursor: DeflateCursor,
+    packed_bytes: u64,
     /// It asked for the close that it gets.
     pub(crate) asked_to_close: bool,
     /// It has always kept up.
@@ -108,6 +111,8 @@ impl Viewer {
             acks: Acks::default(),
             stage: Stage::Coming,
             offered: 0,
+            cursor: DeflateCursor::default(),
+            packed_bytes: 0,
             asked_to_close: false,
             never_waits: habit == Habit::Prompt,
             must_be_told: false,
@@ -129,6 +134,14 @@ impl Viewer {
     /// Whether it has ended and its shard knows.
     pub(crate) fn is_gone(&self) -> bool {
         !self.is_online() && self.stage == Stage::Detached
+    }
+
+    /// Notes that its shard is to write this frame to it.
+    pub(crate) fn offer(&mut self, frame: &FrameSet) {
+        self.offered += 1;
+        if self.encoding != Encoding::Identity {
+            self.packed_bytes += frame_for(self.encoding, &mut self.cursor, frame).len() as u64;
+        }
     }
 
     /// Goes away, whatever was on its way.
@@ -196,6 +209,22 @@ impl Viewer {
     /// Everything the room sealed until `sealed` is accounted for, and everything the server said was heard.
     pub(crate) fn check_complete(&self, sealed: u64) {
         assert_eq!(self.account.last(), Some(sealed), "{self:#?}");
+        assert!(
+            self.offered >= self.account.batches,
+            "a frame came that was not sent: {self:#?}"
+        );
+        if self.never_waits {
+            assert_eq!(
+                self.offered, self.account.batches,
+                "it keeps up and misses nothing: {self:#?}"
+            );
+        }
+        if self.offered == self.account.batches {
+            assert_eq!(
+                self.receiver.packed_bytes, self.packed_bytes,
+                "each frame in its shortest form: {self:#?}"
+            );
+        }
         assert_eq!(self.acks.received, self.acks.sent, "acks are never skipped");
         assert!(
             !self.receiver.is_inside_frame(),

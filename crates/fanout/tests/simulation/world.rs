@@ -222,19 +222,18 @@ impl World {
             ShardMsg::Attach(attach) => {
                 let viewer = self.viewer(attach.conn);
                 viewer.stage = Stage::Attached;
-                viewer.offered += attach
-                    .first
-                    .iter()
-                    .filter(|it| matches!(it, Outgoing::Frame(_)))
-                    .count() as u64;
+                for outgoing in &attach.first {
+                    if let Outgoing::Frame(frame) = outgoing {
+                        viewer.offer(frame);
+                    }
+                }
             }
-            ShardMsg::Deliver { room, .. } => {
-                let here = self
-                    .viewers
-                    .iter_mut()
-                    .filter(|it| it.stage == Stage::Attached && it.shard == shard);
-                for viewer in here.filter(|it| self.rooms[it.room].key == *room) {
-                    viewer.offered += 1;
+            ShardMsg::Deliver { room, frame } => {
+                for viewer in &mut self.viewers {
+                    let is_here = viewer.shard == shard && viewer.stage == Stage::Attached;
+                    if is_here && self.rooms[viewer.room].key == *room {
+                        viewer.offer(frame);
+                    }
                 }
             }
             ShardMsg::Detach { conn } => self.viewer(*conn).stage = Stage::Detached,

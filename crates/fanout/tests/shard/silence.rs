@@ -78,13 +78,20 @@ fn who_is_silent_for_too_long_is_closed_at_the_deadline_and_was_pinged_before() 
             idle_deadline: ms(idle_ms),
             ..patient()
         });
-        let mut peer = world.join(1, Encoding::Identity, ROOMY);
+        // So many that they are looked at all over the interval.
+        let mut peers: Vec<_> = (0..64)
+            .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+            .collect();
         world.pass(ms(idle_ms - 1));
-        let before = peer.read();
-        assert!(!before.is_empty() && before.iter().all(|it| *it == Ping));
+        for peer in &mut peers {
+            let before = peer.read();
+            assert!(!before.is_empty() && before.iter().all(|it| *it == Ping));
+        }
         world.pass(ms(1));
-        assert_eq!(peer.read(), [Close(4002)], "{idle_ms}");
-        assert_eq!(world.counts().closed_idle, 1);
+        for peer in &mut peers {
+            assert_eq!(peer.read(), [Close(4002)], "{idle_ms}");
+        }
+        assert_eq!(world.counts().closed_idle, 64);
         assert_eq!(world.audience(), (0, 0, 0));
         world.pass(ms(2_000));
         assert_eq!(world.counts().viewers, 0);

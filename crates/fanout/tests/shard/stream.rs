@@ -50,6 +50,26 @@ fn a_deflate_viewer_goes_on_with_independent_forms_after_a_skip_and_then_with_th
 }
 
 #[test]
+fn a_deflate_viewer_that_is_behind_and_skips_nothing_keeps_the_shared_history() {
+    let mut world = World::new(&config());
+    // The first is cut in two on the way out, the others wait.
+    let mut peer = world.join(1, Encoding::Deflate, 10);
+    let mut chained = 0;
+    let mut expected = Vec::new();
+    for n in 1..=5 {
+        let frame = world.deliver(1);
+        chained += frame.chained().expect("in a group").len() as u64;
+        expected.push(Batch(n, n));
+    }
+    peer.pipe.set_bytes_max(ROOMY);
+    assert_eq!(peer.read_on(&mut world), expected);
+    // And it goes on when it has caught up.
+    chained += world.deliver(1).chained().expect("in a group").len() as u64;
+    assert_eq!(peer.read(), [Batch(6, 6)]);
+    assert_eq!(world.counts().bytes_written, chained);
+}
+
+#[test]
 fn a_frame_that_waits_chooses_its_form_when_it_is_started() {
     let mut world = World::new(&FanoutConfig {
         outbox_age_max: ms(1_000),

@@ -54,7 +54,11 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     if args.with_floor && !stop.load(Ordering::Relaxed) {
         say(&format!("floor, second half: {} s", half.as_secs()));
         let pace = Pace::measured(&outcome, args.audience.viewers);
-        halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
+        match floor::measure(&pace.plan(&args, &party, half), &stop).await {
+            Ok(floor) => halves.push(floor),
+            // What the run found must not be thrown away for it.
+            Err(error) => say(&format!("no second half: {error}")),
+        }
     }
     let partial = stop.load(Ordering::Relaxed);
     let mut report = RunReport::new(setup(&args), connect, &outcome, partial);

@@ -11,7 +11,7 @@ use danmaku_fanout::{Attach, Audience, ConnId, Link, Outgoing, RoomKey, ShardMsg
 use danmaku_log::{AppendError, Appended, Entry, NewEntry, RoomLog, Tail};
 use danmaku_wire::outbound::{Joined, Resumed, gap_json, text_frame};
 use danmaku_wire::{Comment, DeflateViewers, Encoding, Epoch, FrameSet, Position, RoomId, Seq};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::context::Context;
 use crate::replay::{Asked, Replay, Replayer};
@@ -55,6 +55,9 @@ pub struct Join {
     pub encoding: Encoding,
     /// Where it wants to start.
     pub start: Start,
+    /// Told when the viewer's shard has been told: nothing about a connection
+    /// may reach the shard before that.
+    pub attached: oneshot::Sender<()>,
 }
 
 /// Where a viewer wants to start.
@@ -391,6 +394,8 @@ impl RoomActor {
                 first,
             })))
             .await;
+        // Nobody waits any more when the connection's task has been dropped.
+        let _ = join.attached.send(());
     }
 
     /// Seals all that was accepted, whatever the window says.

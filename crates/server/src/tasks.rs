@@ -13,7 +13,7 @@ use danmaku_wire::outbound::close_frame;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admission::{ConnectionPermit, ConnectionRefusal};
@@ -222,13 +222,15 @@ async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPerm
     }
     let conn = context.next_conn();
     let link = Arc::new(Link::new(stream.into(), context.clock.now().monotonic));
+    let (attached, is_attached) = oneshot::channel();
     let join = RoomMsg::Join(Box::new(Join {
         conn,
         link: Arc::clone(&link),
         encoding: upgrade.query.encoding,
         start: upgrade.query.start,
+        attached,
     }));
-    if upgrade.room.send(join).await.is_err() {
+    if upgrade.room.send(join).await.is_err() || is_attached.await.is_err() {
         // The room ended with the server, between the check above and here.
         let _ = link.try_write(&close_frame(CloseReason::GoingAway));
         return;

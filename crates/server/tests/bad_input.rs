@@ -42,8 +42,15 @@ struct RawViewer(TcpStream);
 
 impl RawViewer {
     fn join(server: &Server) -> Self {
+        Self::join_with(server, &[])
+    }
+
+    /// Joins with `early` in the same packet as the handshake.
+    fn join_with(server: &Server, early: &[u8]) -> Self {
         let mut stream = server.raw_stream();
-        stream.write_all(HANDSHAKE.as_bytes()).unwrap();
+        stream
+            .write_all(&[HANDSHAKE.as_bytes(), early].concat())
+            .unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -371,6 +378,21 @@ fn bad_messages_are_answered_and_the_connection_stays() {
             break;
         }
     }
+}
+
+#[test]
+fn what_comes_along_with_the_handshake_is_answered_too() {
+    let server = Server::start(&["--posts-per-second-per-address-burst", "1000"]);
+    let comment = text(r#"{"type":"comment","ref":1,"text":"first words"}"#);
+    // Many times: a message to the shard must never overtake the viewer.
+    for id in 1..=50 {
+        let mut viewer = RawViewer::join_with(&server, &comment);
+        let ack = format!(r#"{{"type":"ack","ref":1,"id":{id}}}"#).into_bytes();
+        while viewer.read() != (1, ack.clone()) {}
+        let mut broken = RawViewer::join_with(&server, &frame(0x83, b""));
+        assert_eq!(broken.close_code(), 1002);
+    }
+    runtime().block_on(server.stat_until("viewers", |viewers| viewers == 0));
 }
 
 #[test]

@@ -149,9 +149,12 @@ pub struct RunArgs {
     /// Measure the floor before and after, with the same viewers, frame sizes and pace
     #[arg(long)]
     pub with_floor: bool,
-    /// Threads of the floor's sender
+    /// Threads of the floor's sender; as many as the server has shards compares like with like
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
+    /// First post into a room that nobody watches, to know what posting alone costs; needs --server-pid
+    #[arg(long, requires = "server_pid")]
+    pub with_post_cost: bool,
     /// Seconds of each of the floor's two halves; half of --duration-s when absent
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub floor_s: Option<u64>,

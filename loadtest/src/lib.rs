@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod error;
 pub mod fingerprint;
 pub mod floor;
+pub mod ingest;
 pub mod latency;
 pub mod ledger;
 pub mod mix;

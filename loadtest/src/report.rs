@@ -13,6 +13,7 @@ use danmaku_wire::Encoding;
 use crate::audit::Tally;
 use crate::error::HarnessError;
 use crate::floor::Floor;
+use crate::ingest::PostCost;
 use crate::latency::{Stage, Summary};
 use crate::process::{CpuTime, Memory};
 use crate::publisher::PublicationSummary;
@@ -139,6 +140,10 @@ pub struct ServerReport {
     pub cpu: CpuTime,
     /// CPU per delivered frame.
     pub frame_micros: f64,
+    /// What posting alone cost, when it was asked for.
+    pub post_cost: Option<PostCost>,
+    /// CPU per delivered frame without what the posts cost, when that is known.
+    pub fan_out_micros: Option<f64>,
     /// Share of one CPU.
     pub cpu_percent: f64,
     /// Memory at the end.
@@ -167,6 +172,8 @@ pub struct FloorReport {
     pub halves_micros: [f64; 2],
     /// Server CPU per delivered frame over floor CPU per send, when the server's process was named.
     pub ratio: Option<f64>,
+    /// The same without what the posts cost, when that is known.
+    pub fan_out_ratio: Option<f64>,
 }
 
 /// The close code of an eviction.
@@ -229,6 +236,8 @@ impl RunReport {
             server: outcome.server_cpu.map(|cpu| ServerReport {
                 cpu,
                 frame_micros: cpu.micros_per(frames),
+                post_cost: None,
+                fan_out_micros: None,
                 cpu_percent: cpu.total_ms() / 10.0 / outcome.seconds.max(f64::MIN_POSITIVE),
                 memory: outcome.server_memory,
             }),
@@ -248,17 +257,34 @@ impl RunReport {
         }
     }
 
+    /// Adds what posting alone costs, and takes it off the cost of a frame.
+    pub fn set_post_cost(&mut self, cost: PostCost) {
+        let frames: u64 = self.traffic.values().map(|traffic| traffic.frames).sum();
+        if let Some(server) = &mut self.server {
+            let posts_ms = ratio(self.posts.acknowledged, 1000) * cost.post_micros;
+            let left = CpuTime {
+                user_ms: 0.0,
+                system_ms: (server.cpu.total_ms() - posts_ms).max(0.0),
+            };
+            server.post_cost = Some(cost);
+            server.fan_out_micros = Some(left.micros_per(frames));
+        }
+    }
+
     /// Adds the floor and sets the server against it.
     pub fn set_floor(&mut self, halves: [Floor; 2], threads: usize) {
         let floor = halves[0].with(&halves[1]);
         let ratio = self
             .server
             .map(|server| server.frame_micros / floor.send_micros);
+        let fan_out = self.server.and_then(|server| server.fan_out_micros);
+        let fan_out_ratio = fan_out.map(|micros| micros / floor.send_micros);
         self.floor = Some(FloorReport {
             floor,
             threads,
             halves_micros: halves.map(|half| half.send_micros),
             ratio,
+            fan_out_ratio,
         });
     }
 }

@@ -75,6 +75,13 @@ impl Schedule {
         &self.posts
     }
 
+    /// The same posts at the same times, all to the first room.
+    #[must_use]
+    pub fn in_one_room(mut self) -> Self {
+        self.posts.iter_mut().for_each(|post| post.room = 0);
+        self
+    }
+
     /// Posts due before `end`; the rest is dropped.
     #[must_use]
     pub fn until(mut self, end: Duration) -> Self {
@@ -137,6 +144,10 @@ mod tests {
     fn a_steady_schedule_keeps_its_interval_and_ends() {
         let schedule = Schedule::steady(Duration::from_millis(400), Duration::from_secs(1), 2, 2);
         assert_eq!(ms(&schedule), [(0, 0, 0), (400, 1, 1), (800, 0, 0)]);
+        assert_eq!(
+            ms(&schedule.clone().in_one_room()),
+            [(0, 0, 0), (400, 0, 1), (800, 0, 0)]
+        );
         assert_eq!(ms(&schedule.until(Duration::from_millis(400))), [(0, 0, 0)]);
     }
 }

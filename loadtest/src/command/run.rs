@@ -12,6 +12,7 @@ use crate::command::{Verdict, party, print, process, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
 use crate::floor::{self, FloorPlan};
+use crate::ingest;
 use crate::report::{RunReport, Setup, write_json};
 use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
@@ -38,6 +39,16 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         say(&format!("floor, first half: {} s", half.as_secs()));
         halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
     }
+    let post_cost = match &process {
+        Some(process) if args.with_post_cost => {
+            say("posting into a room that nobody watches");
+            let name = format!("{}-unwatched", args.server.room_prefix);
+            let room = RoomId::parse(&name)
+                .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
+            Some(ingest::measure(&target, &program, room, process, &stop).await?)
+        }
+        _ => None,
+    };
     say(&format!(
         "connecting {} viewers",
         count(args.audience.viewers.into())
@@ -62,6 +73,9 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     }
     let partial = stop.load(Ordering::Relaxed);
     let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    if let Some(post_cost) = post_cost {
+        report.set_post_cost(post_cost);
+    }
     if let [first, second] = halves[..] {
         report.set_floor([first, second], usize::from(args.floor_threads));
     }

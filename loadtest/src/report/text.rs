@@ -215,6 +215,15 @@ impl RunReport {
                 figure(server.cpu.system_ms / 1000.0)
             );
             table.row(["server CPU", &cpu]);
+            if let (Some(cost), Some(fan_out)) = (server.post_cost, server.fan_out_micros) {
+                let text = format!(
+                    "{} µs per post with nobody watching ({} posts); the rest is {} µs per delivered frame",
+                    figure(cost.post_micros),
+                    count(cost.posts),
+                    figure(fan_out)
+                );
+                table.row(["of it for posts", &text]);
+            }
             if let Some(memory) = server.memory {
                 let memory = format!(
                     "{} resident, {} anonymous at the end",
@@ -309,7 +318,10 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
         &format!("{} µs per received frame", figure(floor.receive_micros)),
     ]);
     if let Some(ratio) = report.ratio {
-        table.row(["server / floor", &format!("{ratio:.3}")]);
+        let without = report.fan_out_ratio.map_or_else(String::new, |ratio| {
+            format!(", {ratio:.3} without the posts")
+        });
+        table.row(["server / floor", &format!("{ratio:.3}{without}")]);
     }
 }
 

@@ -1,0 +1,71 @@
+//! What posting alone costs the server: the same posts into a room that nobody watches.
+//!
+//! Server CPU per delivered frame holds the cost of taking the posts too. With ten thousand viewers that is little, with a
+//! hundred it is most of it; to compare audiences of different sizes it has to be known.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use danmaku_wire::RoomId;
+
+use crate::clock::Clock;
+use crate::error::HarnessError;
+use crate::ledger::Ledger;
+use crate::process::Process;
+use crate::publisher::Publisher;
+use crate::session::Program;
+use crate::target::Target;
+
+/// What posting alone costs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PostCost {
+    /// Posts that were acknowledged.
+    pub posts: u64,
+    /// Server CPU for each of them.
+    pub post_micros: f64,
+}
+
+/// How much of the program is posted.
+const STRETCH: Duration = Duration::from_secs(15);
+/// Between the last post and the look at the CPU, so that the last window is sealed.
+const TAIL: Duration = Duration::from_millis(1500);
+
+/// Posts the beginning of a program into `room` and takes the server's CPU time.
+///
+/// # Errors
+/// Nothing can be posted, or the server's process is gone.
+pub async fn measure(
+    target: &Target,
+    program: &Program,
+    room: RoomId,
+    process: &Process,
+    stop: &Arc<AtomicBool>,
+) -> Result<PostCost, HarnessError> {
+    let clock = Clock::start();
+    let publisher = Publisher {
+        server: target.address.clone(),
+        via: program.post_via,
+        connections: program.post_connections,
+        rooms: [room].into(),
+        lines: Arc::clone(&program.lines),
+        clock,
+        ledger: Arc::new(Ledger::new(1)),
+        stop: Arc::clone(stop),
+    };
+    let before = process.cpu()?;
+    let publication = publisher
+        .publish(
+            &program.schedule.clone().in_one_room().until(STRETCH),
+            clock.now(),
+        )
+        .await?;
+    tokio::time::sleep(TAIL).await;
+    let spent = process.cpu()?.since(&before);
+    Ok(PostCost {
+        posts: publication.acknowledged,
+        post_micros: spent.micros_per(publication.acknowledged),
+    })
+}

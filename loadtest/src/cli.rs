@@ -152,7 +152,8 @@ pub struct RunArgs {
     /// Threads of the floor's sender; as many as the server has shards compares like with like
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
-    /// First post into a room that nobody watches, to know what posting alone costs; needs --server-pid
+    /// First post everything into a room that nobody watches, to know what posting alone costs; takes
+    /// as long as the run itself and needs --server-pid
     #[arg(long, requires = "server_pid")]
     pub with_post_cost: bool,
     /// Seconds of each of the floor's two halves; half of --duration-s when absent

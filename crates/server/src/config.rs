@@ -99,6 +99,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
     pub handshake_deadline_ms: u32,
 
+    /// A peer that does not take an HTTP answer by then is closed, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
+    pub answer_deadline_ms: u32,
+
     /// Shard threads that write to viewers; 0 takes one per processor
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_024), help_heading = "Viewers")]
     pub shards: u32,
@@ -165,6 +169,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// Deadline of a request head and of a request body.
     pub handshake_deadline: Duration,
+    /// How long a peer may take to read an HTTP answer once it is held up.
+    pub answer_deadline: Duration,
     /// The shards.
     pub fanout: FanoutConfig,
     /// `SO_SNDBUF` of accepted sockets.
@@ -193,6 +199,12 @@ pub enum ConfigError {
         wanted: u32,
         /// What the limit leaves for connections.
         allowed: u32,
+    },
+    /// Too few descriptors to serve anybody.
+    #[error("the limit of {descriptors} open files is too low to serve anybody: raise `ulimit -n`")]
+    FewDescriptors {
+        /// The limit.
+        descriptors: u64,
     },
     /// A rate that is none.
     #[error("{flag} and its burst: {source}")]
@@ -257,6 +269,7 @@ impl ServeArgs {
             },
             admission: self.admission(descriptors)?,
             handshake_deadline: millis(self.handshake_deadline_ms),
+            answer_deadline: millis(self.answer_deadline_ms),
             fanout: self.fanout(),
             send_buffer_bytes: self.send_buffer_bytes,
             stop_deadline: millis(self.stop_deadline_ms),
@@ -267,6 +280,9 @@ impl ServeArgs {
         let allowed = u32::try_from(descriptors.saturating_sub(DESCRIPTORS_RESERVED))
             .unwrap_or(u32::MAX)
             .max(1);
+        if allowed < CONNECTIONS_MIN {
+            return Err(ConfigError::FewDescriptors { descriptors });
+        }
         if self.connections_max > allowed {
             return Err(ConfigError::Descriptors {
                 wanted: self.connections_max,
@@ -324,6 +340,9 @@ fn millis(ms: u32) -> Duration {
 fn rate(flag: &'static str, per_second: u32, burst: u32) -> Result<Rate, ConfigError> {
     Rate::new(f64::from(per_second), burst).map_err(|source| ConfigError::Rate { flag, source })
 }
+
+/// Below this a server is of no use.
+const CONNECTIONS_MIN: u32 = 16;
 
 /// Descriptors kept for listeners, timers, log files and the like.
 const DESCRIPTORS_RESERVED: u64 = 64;

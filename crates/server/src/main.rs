@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use danmaku_engine::Flush;
 use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::tasks::{Server, Stopped};
@@ -68,7 +69,12 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return usage(&error),
+        // `--help` and `--version`.
+        Err(error) => error.exit(),
+    };
     let outcome = match cli.command {
         None => serve(&cli.serve, &cli.log),
         Some(Command::Watch(args)) => client(cli::watch(args)),
@@ -79,6 +85,21 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "danmaku-server: {line}");
         ExitCode::from(EXIT_USAGE)
     })
+}
+
+/// Flags that cannot be parsed: clap's first paragraph, in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    let line = text
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    let _ = writeln!(std::io::stderr(), "danmaku-server: {line} (see --help)");
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn client(command: impl Future<Output = Result<(), cli::CliError>>) -> Result<ExitCode, String> {
@@ -124,9 +145,12 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
 /// What the server runs on, for its first lines.
 fn summary(config: &Config) -> String {
     format!(
-        "window {} ms, {:?} flush, memory log, {} shards, up to {} connections{}",
+        "window {} ms, {} flush, memory log, {} shards, up to {} connections{}",
         config.room.window.as_millis(),
-        config.room.flush,
+        match config.room.flush {
+            Flush::Leading => "leading",
+            Flush::Fixed => "fixed",
+        },
         config.fanout.shards,
         config.admission.connections_max,
         if config.demo.is_some() {

@@ -249,10 +249,19 @@ impl RoomActor {
                 () = self.handle.wake.notified() => self.woken(),
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
+            // Joins come first above, but a storm of them must not keep the
+            // room from its comments.
+            if self.tail.take(&mut entries, TAIL_READ_MAX) {
+                self.take(&mut entries);
+            }
             self.seal_when_due().await;
-            if self.is_idle() && self.context.rooms.retire(&self.handle) {
-                tracing::debug!(room = %self.handle.id, "room retired");
-                return;
+            if self.is_idle() {
+                if self.context.rooms.retire(&self.handle) {
+                    tracing::debug!(room = %self.handle.id, "room retired");
+                    return;
+                }
+                // Somebody still holds the room: look again a while later.
+                self.active = self.context.clock.now().monotonic;
             }
         }
     }
@@ -354,6 +363,10 @@ impl RoomActor {
     async fn join(&mut self, join: Join) {
         let now = self.context.clock.now();
         self.active = now.monotonic;
+        if join.attached.is_closed() {
+            // Whoever joined has given up waiting.
+            return;
+        }
         let viewers = self.handle.audience.viewers().saturating_add(1);
         let asked = Asked {
             start: join.start,
@@ -394,8 +407,10 @@ impl RoomActor {
                 first,
             })))
             .await;
-        // Nobody waits any more when the connection's task has been dropped.
-        let _ = join.attached.send(());
+        if join.attached.send(()).is_err() {
+            // Given up meanwhile: no reader will detach this viewer.
+            shard.send(ShardMsg::Detach { conn: join.conn }).await;
+        }
     }
 
     /// Seals all that was accepted, whatever the window says.

@@ -46,6 +46,7 @@ pub struct ConnectionStats {
     broken: Counter,
     upgraded: Counter,
     accept_errors: Counter,
+    joins_timed_out: Counter,
 }
 
 impl ConnectionStats {
@@ -70,6 +71,11 @@ impl ConnectionStats {
     /// A connection became a viewer's.
     pub fn upgraded(&self) {
         self.upgraded.add(1);
+    }
+
+    /// A viewer waited too long for its room.
+    pub fn join_timed_out(&self) {
+        self.joins_timed_out.add(1);
     }
 
     /// The system had no connection to give.
@@ -166,6 +172,7 @@ pub struct Snapshot {
     connections_broken: u64,
     connections_upgraded: u64,
     accept_errors: u64,
+    joins_timed_out: u64,
     comments_accepted: u64,
     messages_rejected: u64,
     messages_rate_limited: u64,
@@ -203,6 +210,7 @@ impl Context {
             connections_broken: connections.broken.value(),
             connections_upgraded: connections.upgraded.value(),
             accept_errors: connections.accept_errors.value(),
+            joins_timed_out: connections.joins_timed_out.value(),
             comments_accepted: inbound.accepted.value(),
             messages_rejected: inbound.rejected.value(),
             messages_rate_limited: inbound.rate_limited.value(),

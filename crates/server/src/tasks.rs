@@ -5,15 +5,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use danmaku_fanout::{self as fanout, Fanout, Link};
 use danmaku_wire::CloseReason;
 use danmaku_wire::outbound::close_frame;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admission::{ConnectionPermit, ConnectionRefusal};
@@ -105,19 +105,19 @@ impl Server {
     /// under way, seal what was accepted, flush to the viewers, close them.
     pub async fn stop(self) -> Stopped {
         let deadline = self.context.config.stop_deadline;
+        let begun = Instant::now();
         self.context.begin_stop();
         self.accepting.abort();
         let context = Arc::clone(&self.context);
-        let sealed = tokio::time::timeout(deadline, async {
-            context.posts_done().await;
-            seal_all(&context).await;
-        })
-        .await;
+        let left = || deadline.saturating_sub(begun.elapsed()).max(STOP_STEP_MIN);
+        // A post under way has its body already, so this is soon.
+        let _ = tokio::time::timeout(left(), context.posts_done()).await;
+        let sealed = tokio::time::timeout(left(), seal_all(&context)).await;
+        let left = left();
         let context = self.context;
-        let flushed = tokio::task::spawn_blocking(move || {
-            context.fanout.stop(CloseReason::GoingAway, deadline)
-        })
-        .await;
+        let flushed =
+            tokio::task::spawn_blocking(move || context.fanout.stop(CloseReason::GoingAway, left))
+                .await;
         if sealed.is_ok() && matches!(flushed, Ok(fanout::Stopped::Flushed)) {
             Stopped::Clean
         } else {
@@ -160,9 +160,14 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener
 
 /// Accepts until aborted.
 async fn accept(listener: TcpListener, context: Arc<Context>) {
+    let refusals = Arc::new(Semaphore::new(LINGERING_REFUSALS_MAX));
+    let mut failing = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("accepting connections again");
+                }
                 let now = context.clock.now().monotonic;
                 match context.admission.connect(peer.ip(), now) {
                     Ok(permit) => {
@@ -172,7 +177,7 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                     Err(refusal) => {
                         context.stats.connections.refused(refusal);
                         tracing::debug!(%peer, %refusal, "connection refused");
-                        refuse(&stream, refusal);
+                        refuse(stream, refusal, &refusals);
                     }
                 }
             }
@@ -184,7 +189,10 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                     error.kind(),
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 ) {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    // Once per episode: it may last as long as an attack does.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -192,11 +200,22 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-/// Says why, without waiting for a request: one write, then the close.
-fn refuse(stream: &TcpStream, refusal: ConnectionRefusal) {
+/// Says why, without waiting for a request.
+fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Semaphore>) {
     // A new socket's buffer is empty; should it not be writable, the close
     // says enough.
     let _ = stream.try_write(http::refusal(refusal).as_bytes());
+    // A close with the request unread is a reset, which can overtake the
+    // answer: a few refused peers at a time are read to their end.
+    if let Ok(place) = Arc::clone(refusals).try_acquire_owned() {
+        tokio::spawn(async move {
+            let _ = stream.shutdown().await;
+            let mut sink = [0; 1_024];
+            let drained = async { while matches!(stream.read(&mut sink).await, Ok(1..)) {} };
+            let _ = tokio::time::timeout(REFUSAL_LINGER, drained).await;
+            drop(place);
+        });
+    }
 }
 
 /// One connection: HTTP first, then perhaps a viewer.
@@ -230,10 +249,20 @@ async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPerm
         start: upgrade.query.start,
         attached,
     }));
-    if upgrade.room.send(join).await.is_err() || is_attached.await.is_err() {
-        // The room ended with the server, between the check above and here.
-        let _ = link.try_write(&close_frame(CloseReason::GoingAway));
-        return;
+    let joining = async { upgrade.room.send(join).await.is_ok() && is_attached.await.is_ok() };
+    match tokio::time::timeout(context.config.handshake_deadline, joining).await {
+        Ok(true) => {}
+        Ok(false) => {
+            // The room ended with the server, between the check above and here.
+            let _ = link.try_write(&close_frame(CloseReason::GoingAway));
+            return;
+        }
+        Err(_) => {
+            // Too many join this room at once. Its actor sees that nobody
+            // waits for this join any more.
+            context.stats.connections.join_timed_out();
+            return;
+        }
     }
     context.stats.connections.upgraded();
     let mut reader = Reader::new(conn, link, upgrade.room, context, permit);
@@ -254,9 +283,19 @@ fn configure(stream: &TcpStream, context: &Context) {
 #[cfg(target_os = "linux")]
 fn configure(_stream: &TcpStream, _context: &Context) {}
 
+/// What every step of a stop gets even when the deadline has passed: to seal
+/// and hand over what was accepted is a matter of milliseconds.
+const STOP_STEP_MIN: Duration = Duration::from_millis(500);
+
 /// Connections the kernel holds until they are accepted: a storm of
 /// reconnects must not be turned away.
 const BACKLOG: i32 = 4_096;
+
+/// Refused connections that are read to their end at a time.
+const LINGERING_REFUSALS_MAX: usize = 32;
+
+/// How long a refused peer may take to read why.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// Pause after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);

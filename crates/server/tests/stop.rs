@@ -84,3 +84,40 @@ async fn sigterm_delivers_what_was_acked_and_says_goodbye() {
 async fn sigint_delivers_what_was_acked_and_says_goodbye() {
     stop_while_posting("INT").await;
 }
+
+#[tokio::test]
+async fn a_body_that_never_comes_does_not_keep_a_stop_from_sealing() {
+    use std::io::Write;
+    let mut server = Server::start(&["--window-ms", "5000", "--stop-deadline-ms", "1000"]);
+    let mut viewer = server.watch("r", Encoding::Identity).await;
+    let mut stalled = server.raw_stream();
+    stalled
+        .write_all(
+            b"POST /v1/rooms/other/comments HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{",
+        )
+        .unwrap();
+    let room = RoomId::parse("r").unwrap();
+    for text in ["leads", "waits for the window"] {
+        let new = [NewComment::new(text)];
+        server.http().post_comments(&room, &new).await.unwrap();
+    }
+    let start = std::time::Instant::now();
+    let status = tokio::task::spawn_blocking(move || server.end("TERM"))
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+    let mut last = Seq::ZERO;
+    loop {
+        match viewer.next().await.unwrap() {
+            Event::Batch(batch) => last = batch.last(),
+            Event::Closed(closed) => break assert_eq!(closed.code, 1001),
+            _ => {}
+        }
+    }
+    assert_eq!(last, Seq::new(2));
+}

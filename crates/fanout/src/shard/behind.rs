@@ -76,7 +76,7 @@ impl Shard {
                 let phase = viewer.phase;
                 self.remove_behind(listed);
                 if phase == Phase::Closing {
-                    self.close_written(key);
+                    self.close_written(key, now);
                 }
             }
             Flushed::Blocked => {

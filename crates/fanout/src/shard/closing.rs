@@ -48,16 +48,27 @@ impl Shard {
         let sent = viewer.send_control(&bytes, Control::Close, now, config, counts);
         self.leave_room(key);
         match sent {
-            Sent::Whole => self.close_written(key),
+            Sent::Whole => self.close_written(key, now),
             sent => self.settle(key, sent, now),
         }
     }
 
     /// The close frame is out: the peer answers it, or ends, or is reset at its deadline.
-    pub(super) fn close_written(&mut self, key: ViewerKey) {
-        if let Some(viewer) = self.viewers.get_mut(key.index()) {
-            viewer.phase = Phase::Closed;
-            viewer.link.end_writing();
+    pub(super) fn close_written(&mut self, key: ViewerKey, now: Duration) {
+        let Some(viewer) = self.viewers.get_mut(key.index()) else {
+            return;
+        };
+        viewer.phase = Phase::Closed;
+        viewer.link.end_writing();
+        if self.stop.is_some() {
+            // A stop's deadline is for those that have something to read. Who has read all of it and does not answer
+            // gets what any close gets.
+            self.timers.push(Timer {
+                at: now.saturating_add(self.config.close_deadline),
+                due: Due::Close,
+                key,
+                conn: viewer.conn,
+            });
         }
     }
 

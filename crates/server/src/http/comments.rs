@@ -8,7 +8,7 @@ use danmaku_log::{Appended, Page};
 use danmaku_wire::limits::BODY_BYTES_MAX;
 use danmaku_wire::{Comment, Epoch, Posted, RoomId, Seq, parse_posted};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response, StatusCode};
 
 use super::Answer;
@@ -25,9 +25,10 @@ pub(super) async fn post(
     room: &RoomId,
     request: Request<Incoming>,
 ) -> Answer {
-    let _posting = context.begin_post().ok_or(ApiError::Stopping)?;
     let key = request.headers().get("idempotency-key").cloned();
     let body = read_body(context, request.into_body()).await?;
+    // Only now: a stop waits for posts under way, not for bodies.
+    let _posting = context.begin_post().ok_or(ApiError::Stopping)?;
     let Some(key) = key else {
         let body = accept(context, permit, room, &body).await?;
         return Ok(created(body));
@@ -53,8 +54,8 @@ pub(super) async fn list(context: &Arc<Context>, room: &RoomId, query: &str) -> 
     let epoch = room.log().epoch();
     // Another numbering's position says nothing here: everything is new.
     let since = match query.since {
-        Since::Seq(seq) => seq,
-        Since::Position(position) if position.epoch == epoch => position.seq,
+        Since::Seq(seq) => seq.min(room.log().head()),
+        Since::Position(position) if position.epoch == epoch => position.seq.min(room.log().head()),
         Since::Position(_) => Seq::ZERO,
     };
     let page = room.log().read_after(since, query.limit as usize).await;
@@ -65,12 +66,16 @@ pub(super) async fn list(context: &Arc<Context>, room: &RoomId, query: &str) -> 
 }
 
 async fn read_body(context: &Context, body: Incoming) -> Result<Bytes, ApiError> {
+    let too_large = ApiError::BodyTooLarge {
+        max: BODY_BYTES_MAX,
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large);
+    }
     let body = Limited::new(body, BODY_BYTES_MAX).collect();
     match tokio::time::timeout(context.config.handshake_deadline, body).await {
         Err(_) => Err(ApiError::BodyTimeout),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLarge {
-            max: BODY_BYTES_MAX,
-        }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
         Ok(Err(_)) => Err(ApiError::BodyBroken),
         Ok(Ok(body)) => Ok(body.to_bytes()),
     }

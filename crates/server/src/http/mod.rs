@@ -2,6 +2,7 @@
 //! upgrade, and the table of paths.
 
 mod comments;
+mod deadline;
 mod error;
 mod idempotency;
 mod query;
@@ -19,7 +20,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
@@ -29,6 +30,7 @@ pub use websocket::Upgrade;
 
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
+use deadline::AnswerDeadline;
 use error::json;
 
 /// What became of a connection.
@@ -66,7 +68,10 @@ pub async fn serve(context: &Arc<Context>, stream: TcpStream, permit: &Connectio
         // Without it hyper reads once more per request, to see whether the
         // peer has gone; a peer that has only shut its half gets its answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(
+            AnswerDeadline::new(stream, context.config.answer_deadline),
+            service,
+        )
         .without_shutdown();
     let parts = match connection.await {
         Ok(parts) => parts,

@@ -140,7 +140,9 @@ fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
 }
 
 fn number(value: &str, min: u32, max: u32) -> Option<u32> {
-    let number = value.parse().ok()?;
+    // `parse` would take a sign too.
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| digits)?;
     (min..=max).contains(&number).then_some(number)
 }
 

@@ -1,4 +1,4 @@
-//! Fails when the protocol changes and `docs/PROTOCOL.md` does not.
+//! Fails when the protocol changes and the files of `docs` that say what it is do not.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,8 +8,12 @@ use danmaku_wire::limits::{
 use danmaku_wire::{CloseReason, CommentLimits, Encoding, Mode, Reconnect, Role};
 
 fn document() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/PROTOCOL.md");
-    std::fs::read_to_string(path).unwrap()
+    read("PROTOCOL.md")
+}
+
+fn read(name: &str) -> String {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/");
+    std::fs::read_to_string(format!("{docs}{name}")).unwrap()
 }
 
 fn check(document: &str, said: &str) {
@@ -88,3 +92,56 @@ fn limits_and_names_are_the_ones_in_the_code() {
         check(&document, &format!("`{}`", role.as_str()));
     }
 }
+
+#[test]
+fn the_paths_of_the_http_description_are_those_of_the_protocol() {
+    let (document, description) = (document(), read("openapi.yaml"));
+    for path in PATHS {
+        check(&document, &format!("GET {path}"));
+        let entry = format!("\n  {path}:\n");
+        assert!(description.contains(&entry), "openapi.yaml lacks {path}");
+    }
+}
+
+#[test]
+fn the_http_description_has_every_http_error_code() {
+    let (document, description) = (document(), read("openapi.yaml"));
+    let (_, errors) = document.split_once("\n## HTTP errors\n").unwrap();
+    let is_code = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let codes: Vec<_> = errors
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        // Between backticks, where header names stand too.
+        .flat_map(|row| row.split('`').skip(1).step_by(2).filter(is_code))
+        .collect();
+    assert!(codes.contains(&"not_found"), "{codes:?}");
+    for code in codes {
+        let entry = format!("\n        - {code}\n");
+        assert!(description.contains(&entry), "openapi.yaml lacks {code}");
+    }
+}
+
+#[test]
+fn the_websocket_description_has_every_close_code() {
+    let description = read("asyncapi.yaml");
+    for reason in CloseReason::ALL {
+        let row = format!(
+            "- {{ code: {}, name: {}, reconnect: {}, ",
+            reason.code(),
+            reason.name(),
+            reason.reconnect() == Reconnect::Yes
+        );
+        assert!(description.contains(&row), "asyncapi.yaml lacks {row}");
+    }
+}
+
+/// The server's paths, as the protocol names them.
+const PATHS: [&str; 7] = [
+    "/v1/rooms/{room}/ws",
+    "/v1/rooms/{room}/comments",
+    "/v1/rooms",
+    "/v1/rooms/{room}",
+    "/v1/stats",
+    "/healthz",
+    "/readyz",
+];

@@ -37,8 +37,8 @@ impl Default for FanoutConfig {
             outbox_age_max: Duration::from_secs(5),
             control_bytes_max: 64 << 10,
             evict_after: Duration::from_secs(15),
-            ping_interval: Duration::from_secs(45),
-            idle_deadline: Duration::from_secs(100),
+            ping_interval: Duration::from_secs(55),
+            idle_deadline: Duration::from_secs(120),
             close_deadline: Duration::from_secs(2),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -40,6 +41,8 @@ pub(crate) struct Rooms {
 struct RoomSet {
     key: RoomKey,
     members: Vec<ViewerKey>,
+    /// When a frame was last delivered.
+    delivered: Option<Duration>,
 }
 
 impl Rooms {
@@ -52,6 +55,7 @@ impl Rooms {
             self.sets.insert(RoomSet {
                 key: room,
                 members: Vec::new(),
+                delivered: None,
             });
             self.by_key.insert(room, index);
             index
@@ -85,6 +89,20 @@ impl Rooms {
             .get(&room)
             .and_then(|&index| self.sets.get(index as usize))
             .map_or(&[], |set| &set.members)
+    }
+
+    /// Notes that a frame is delivered to the room.
+    pub(crate) fn note_delivery(&mut self, room: RoomKey, now: Duration) {
+        if let Some(&index) = self.by_key.get(&room)
+            && let Some(set) = self.sets.get_mut(index as usize)
+        {
+            set.delivered = Some(now);
+        }
+    }
+
+    /// When a frame was last delivered to the room of this seat.
+    pub(crate) fn delivered(&self, seat: Seat) -> Option<Duration> {
+        self.sets.get(seat.room as usize)?.delivered
     }
 
     /// How many rooms have viewers here.

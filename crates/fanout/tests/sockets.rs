@@ -283,12 +283,12 @@ async fn a_close_is_a_handshake_and_then_the_end_of_the_reader() {
     let mut server = Server::start(config(1)).await;
     let mut viewer = server.join(Buffers::Usual).await;
     let conn = viewer.conn;
-    let reason = CloseReason::PolicyViolation;
+    let reason = CloseReason::TooBig;
     server.send(ShardMsg::Close { conn, reason }, conn).await;
     let mut bytes = Vec::new();
     // The server shuts its half after the close frame, so this ends.
     viewer.peer.read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes[HELLO.len()..][..4], *b"\x88\x13\x03\xf0");
+    assert_eq!(bytes[HELLO.len()..][..4], *b"\x88\x11\x03\xf1");
     // Until the peer ends too, the server reads on: its answer must not meet a reset.
     viewer.peer.write_all(b"\x88\x80\0\0\0\0").unwrap();
     viewer.peer.shutdown(Shutdown::Write).unwrap();

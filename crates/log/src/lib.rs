@@ -205,6 +205,15 @@ impl Tail {
         }
     }
 
+    /// Waits until the tail is half as far behind as it may be: for a room that
+    /// takes comments up at its ticks, and must come earlier then. It may be
+    /// told once too often.
+    pub async fn crowded(&self) {
+        match self {
+            Self::Memory(tail) => tail.crowded().await,
+        }
+    }
+
     /// What is there now, without waiting; whether anything was taken.
     pub fn take(&mut self, out: &mut Vec<Entry>, max: usize) -> bool {
         match self {

@@ -36,6 +36,7 @@ impl MemoryLog {
                     taken: Seq::ZERO,
                 }),
                 appended: Notify::new(),
+                crowded: Notify::new(),
             }),
         }
     }
@@ -54,7 +55,7 @@ impl MemoryRoomLog {
     /// [`AppendError::Overloaded`] while the tail is too far behind.
     pub fn append(&self, entries: Vec<NewEntry>) -> Result<Appended, AppendError> {
         let count = entries.len();
-        let first;
+        let (first, crowded);
         {
             let mut ring = self.shared.lock();
             let behind = ring.head.value() - ring.taken.value();
@@ -68,9 +69,14 @@ impl MemoryRoomLog {
                 ring.push(entry);
             }
             ring.trim(&self.shared.config);
+            let lag_max = self.shared.config.tail_lag_max as u64;
+            crowded = (ring.head.value() - ring.taken.value()) * 2 >= lag_max;
         }
         if count > 0 {
             self.shared.appended.notify_one();
+        }
+        if crowded {
+            self.shared.crowded.notify_one();
         }
         Ok(Appended {
             epoch: self.shared.epoch,
@@ -139,6 +145,11 @@ impl MemoryTail {
         }
     }
 
+    /// See [`crate::Tail::crowded`].
+    pub async fn crowded(&self) {
+        self.shared.crowded.notified().await;
+    }
+
     /// See [`crate::Tail::take`].
     pub fn take(&mut self, out: &mut Vec<Entry>, max: usize) -> bool {
         let mut ring = self.shared.lock();
@@ -159,6 +170,8 @@ struct Shared {
     epoch: Epoch,
     ring: Mutex<Ring>,
     appended: Notify,
+    /// Told when the tail is half as far behind as it may be.
+    crowded: Notify,
 }
 
 impl Shared {
@@ -311,6 +324,20 @@ mod tests {
         assert!(tail.take(&mut taken, 100));
         assert_eq!(seqs(&taken), [1, 2, 3, 4, 5]);
         assert!(!tail.take(&mut taken, 100));
+    }
+
+    #[tokio::test]
+    async fn a_tail_that_is_half_way_to_its_bound_is_told() {
+        let log = log(10, 1 << 20, 4);
+        let tail = log.tail();
+        log.append(comments(&["1"])).unwrap();
+        tokio::select! {
+            biased;
+            () = tail.crowded() => panic!("one of four is not half"),
+            () = std::future::ready(()) => {}
+        }
+        log.append(comments(&["2"])).unwrap();
+        tail.crowded().await;
     }
 
     #[tokio::test]

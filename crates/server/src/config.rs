@@ -124,11 +124,11 @@ pub struct ServeArgs {
     pub send_buffer_bytes: u32,
 
     /// A viewer is pinged when nothing was heard from it for this long, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 45_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
+    #[arg(long, value_name = "MS", default_value_t = 55_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
     pub ping_interval_ms: u32,
 
     /// A viewer that is silent this long is closed with 4002, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
+    #[arg(long, value_name = "MS", default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
     pub idle_deadline_ms: u32,
 
     /// How long a stop may take to flush to slow viewers, in milliseconds

@@ -231,6 +231,10 @@ impl RoomActor {
     pub async fn run(mut self) {
         let mut entries = Vec::new();
         loop {
+            let window = match self.room.deadline() {
+                Some(_) => Window::Open,
+                None => Window::Closed,
+            };
             let wake_at = self
                 .wake_at()
                 .map(|at| tokio::time::Instant::from_std(self.context.clock.instant(at)));
@@ -245,15 +249,11 @@ impl RoomActor {
                     }
                     None => return,
                 },
-                () = self.tail.next(&mut entries, TAIL_READ_MAX) => self.take(&mut entries),
+                () = follow(&mut self.tail, &mut entries, window) => self.take(&mut entries),
                 () = self.handle.wake.notified() => self.woken(),
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
-            // Joins come first above, but a storm of them must not keep the
-            // room from its comments.
-            if self.tail.take(&mut entries, TAIL_READ_MAX) {
-                self.take(&mut entries);
-            }
+            self.take_all(&mut entries);
             self.seal_when_due().await;
             if self.is_idle() {
                 if self.context.rooms.retire(&self.handle) {
@@ -279,6 +279,17 @@ impl RoomActor {
         self.room.deadline().is_none()
             && self.handle.audience.viewers() == 0
             && self.context.clock.now().monotonic >= self.active + self.context.config.room_idle
+    }
+
+    /// Takes up what is in the log, whatever woke the room: a storm of joins
+    /// must not keep it from its comments.
+    fn take_all(&mut self, entries: &mut Vec<Entry>) {
+        for _ in 0..TAIL_READS_MAX {
+            if !self.tail.take(entries, TAIL_READ_MAX) {
+                return;
+            }
+            self.take(entries);
+        }
     }
 
     fn take(&mut self, entries: &mut Vec<Entry>) {
@@ -427,6 +438,22 @@ impl RoomActor {
     }
 }
 
+/// Whether something waits for the end of a window.
+#[derive(Clone, Copy, Debug)]
+enum Window {
+    Open,
+    Closed,
+}
+
+/// Waits for what a room must take up now. While its window is open, comments
+/// wait in the log for the window's end: no wake-up for each of them.
+async fn follow(tail: &mut Tail, entries: &mut Vec<Entry>, window: Window) {
+    match window {
+        Window::Open => tail.crowded().await,
+        Window::Closed => tail.next(entries, TAIL_READ_MAX).await,
+    }
+}
+
 /// Why a window ends.
 #[derive(Clone, Copy, Debug)]
 enum WindowEnd {
@@ -453,6 +480,10 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 
 /// Joins waiting for a room's actor.
 const MAILBOX_LEN: usize = 256;
+
+/// Reads of the log between two looks at the clock: together more than the log
+/// lets a room be behind.
+const TAIL_READS_MAX: usize = 16;
 
 /// Comments taken from the log at once.
 const TAIL_READ_MAX: usize = 1_024;

@@ -2,7 +2,7 @@
 
 /// Why a connection is closed: number, name, the reason sent, and whether the viewer should come back.
 ///
-/// 1000-1011 are those of RFC 6455, section 7.4.1; 4000-4999 are private use.
+/// 1000-1009 are those of RFC 6455, section 7.4.1; 4000-4999 are private use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The viewer closed, and this answers it.
@@ -15,12 +15,8 @@ pub enum CloseReason {
     Unsupported,
     /// A text message or close reason was not UTF-8.
     InvalidData,
-    /// The viewer flooded the server.
-    PolicyViolation,
     /// A message was over the size limit.
     TooBig,
-    /// The server failed.
-    InternalError,
     /// The viewer read too slowly for too long.
     SlowConsumer,
     /// Nothing was heard of the viewer for too long.
@@ -45,15 +41,13 @@ struct Row {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 8] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
         Self::Unsupported,
         Self::InvalidData,
-        Self::PolicyViolation,
         Self::TooBig,
-        Self::InternalError,
         Self::SlowConsumer,
         Self::IdleTimeout,
     ];
@@ -103,9 +97,7 @@ impl CloseReason {
             Self::ProtocolError => row(1002, "protocol_error", "not RFC 6455", No),
             Self::Unsupported => row(1003, "unsupported", "send text messages only", No),
             Self::InvalidData => row(1007, "invalid_data", "not UTF-8", No),
-            Self::PolicyViolation => row(1008, "policy_violation", "too many messages", No),
             Self::TooBig => row(1009, "too_big", "message too big", No),
-            Self::InternalError => row(1011, "internal_error", "the server failed", Yes),
             Self::SlowConsumer => row(4001, "slow_consumer", "reading too slowly", Yes),
             Self::IdleTimeout => row(4002, "idle_timeout", "no sign of life", Yes),
         }
@@ -146,7 +138,7 @@ mod tests {
             .collect();
         assert_eq!(
             back.iter().map(|reason| reason.code()).collect::<Vec<_>>(),
-            [1001, 1011, 4001, 4002]
+            [1001, 4001, 4002]
         );
     }
 }

@@ -19,7 +19,7 @@ use crate::outbox::{Control, Outbox};
 use crate::rooms::{IdHash, Rooms, ViewerKey};
 use crate::schedule::{Sweep, Timers};
 use crate::stats::{EvictReason, StatsSnapshot};
-use crate::viewer::{Packing, Phase, Sent, Viewer};
+use crate::viewer::{Packing, Phase, Ping, Sent, Viewer};
 
 /// The state of one shard. It reads no clock and never waits: messages and the time come in, writes go out.
 ///
@@ -37,6 +37,9 @@ pub struct Shard {
     retry_at: Duration,
     timers: Timers,
     sweep: Sweep,
+    /// Viewers whose ping waits for a frame to go along with, by the slice of the sweep they were looked at in: the
+    /// latest, and the one before.
+    riding: [Vec<ViewerKey>; 2],
     rotation: Rotation,
     /// What a pass leaves to be settled after it; kept for its allocation.
     unsettled: Vec<(ViewerKey, Sent)>,
@@ -73,6 +76,7 @@ impl Shard {
             retry_at: Duration::ZERO,
             timers: Timers::default(),
             sweep: Sweep::new(config.ping_interval),
+            riding: Default::default(),
             rotation: Rotation::default(),
             unsettled: Vec::new(),
             stop: None,
@@ -192,6 +196,7 @@ impl Shard {
             seat: Some(seat),
             packing: Packing::new(encoding),
             phase: Phase::Open,
+            ping: Ping::NotDue,
         });
         self.by_conn.insert(conn, key);
         for outgoing in &first {
@@ -214,6 +219,7 @@ impl Shard {
 
     /// One pass over a room: per viewer one write, and whatever else there is only for those that cannot take it.
     fn deliver(&mut self, room: RoomKey, frame: &Arc<FrameSet>, now: Duration) {
+        self.rooms.note_delivery(room, now);
         let members = self.rooms.members(room);
         let (last, first) = members.split_at(self.rotation.start(members.len()));
         for &key in first.iter().chain(last) {

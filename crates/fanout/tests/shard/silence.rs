@@ -145,3 +145,66 @@ fn a_shard_without_viewers_sleeps_and_one_with_idle_viewers_almost() {
     }
     assert!(turns <= 64, "{turns} turns in one interval");
 }
+
+#[test]
+fn in_a_busy_room_a_ping_goes_along_with_the_next_frame() {
+    let mut world = World::new(&patient());
+    let mut peers: Vec<_> = (0..100)
+        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .collect();
+    world.pass(ms(1_000));
+    for peer in &mut peers {
+        let _ = peer.read();
+    }
+    // The room is busy from here on, with a frame per tenth of the ping interval.
+    let mut pings = vec![0; peers.len()];
+    let mut alone = 0;
+    for _ in 0..30 {
+        world.deliver(1);
+        world.pass(ms(100));
+        for (peer, pings) in peers.iter_mut().zip(&mut pings) {
+            let read = peer.read();
+            *pings += read.iter().filter(|it| **it == Ping).count();
+            // Whoever was looked at in the tenth before has its ping right behind the frame.
+            alone += usize::from(!matches!(read[0], Message::Batch(..)));
+        }
+    }
+    assert_eq!(alone, 0);
+    assert!(
+        pings.iter().all(|pings| (2..=4).contains(pings)),
+        "{pings:?}"
+    );
+}
+
+#[test]
+fn a_ping_does_not_wait_for_a_frame_that_does_not_come() {
+    let mut world = World::new(&patient());
+    let mut peer = world.join(1, Encoding::Identity, ROOMY);
+    world.deliver(1);
+    world.pass(ms(2_200));
+    let read = peer.read();
+    assert!(read.contains(&Ping), "{read:?}");
+}
+
+#[test]
+fn a_frame_and_its_ping_are_cut_anywhere_without_harm() {
+    for bytes_max in 1..=40 {
+        let mut world = World::new(&patient());
+        let mut peer = world.join(1, Encoding::Identity, ROOMY);
+        world.deliver(1);
+        world.pass(ms(1_010));
+        let _ = peer.read();
+        // The ping of this interval is due with the next frame, which does not fit.
+        peer.pipe.set_bytes_max(bytes_max);
+        world.deliver(1);
+        peer.pipe.set_bytes_max(ROOMY);
+        world.pass(ms(20));
+        world.deliver(1);
+        let read: Vec<_> = peer.read().into_iter().filter(|it| *it != Ping).collect();
+        assert_eq!(
+            read,
+            [Message::Batch(2, 2), Message::Batch(3, 3)],
+            "{bytes_max}"
+        );
+    }
+}

@@ -88,9 +88,10 @@ impl CommentsQuery {
         for (key, value) in pairs(query) {
             match &*key {
                 "since" => {
+                    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
                     parsed.since = match value.parse::<u64>() {
-                        Ok(seq) => Since::Seq(Seq::new(seq)),
-                        Err(_) => Since::Position(
+                        Ok(seq) if digits => Since::Seq(Seq::new(seq)),
+                        _ => Since::Position(
                             Position::from_str(&value).map_err(|_| ApiError::BadSince)?,
                         ),
                     };

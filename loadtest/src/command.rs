@@ -22,6 +22,7 @@ use crate::error::HarnessError;
 use crate::process::Process;
 use crate::session::Party;
 use crate::swarm::Audience;
+use crate::timeline::clear_live_line;
 
 /// What a command concludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,7 @@ fn refuse(why: &str) -> ExitCode {
 
 /// A line about what goes on, on stderr, so that stdout has nothing but the result.
 fn say(line: &str) {
+    clear_live_line();
     let _ = writeln!(io::stderr(), "{line}");
 }
 

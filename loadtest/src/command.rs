@@ -1,6 +1,7 @@
 //! The commands: each reads its flags, does its work and prints what it found.
 
 mod abuse;
+mod compare;
 mod floor;
 mod idle;
 mod quiet;
@@ -78,6 +79,7 @@ async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
         Command::Floor(args) => floor::floor(args, interrupt()).await,
         Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
         Command::Seal(args) => seal::seal(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::FloorSender { .. } => Ok(Verdict::Good),
     }
 }

@@ -100,6 +100,7 @@ pub struct ConnectReport {
 }
 
 /// What posting gave.
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The publisher's side.
     pub publication: Publication,

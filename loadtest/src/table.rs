@@ -26,6 +26,25 @@ impl Table {
         self
     }
 
+    /// Whether it has no rows, or only heads of columns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_head = |row: &Vec<String>| row.first().is_some_and(String::is_empty);
+        self.rows.iter().all(is_head)
+    }
+
+    /// Its title.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Its rows: a name and its cells.
+    #[must_use]
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
     /// The block as text. The first column is flush left, the others flush right, but a last column that is alone in its
     /// row with the name is prose and flush left too.
     #[must_use]

@@ -33,6 +33,8 @@ pub enum Command {
     Abuse(AbuseArgs),
     /// Seals a recording without a server: bytes per comment and cost per batch
     Seal(SealArgs),
+    /// Two reports side by side: what got worse?
+    Compare(CompareArgs),
     /// The other end of `floor`, started by it
     #[command(hide = true)]
     FloorSender {
@@ -159,6 +161,23 @@ pub struct RunArgs {
     /// Seconds of each of the floor's two halves; half of --duration-s when absent
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub floor_s: Option<u64>,
+    /// Write the result as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Flags of `compare`.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// The report to compare with
+    #[arg(value_name = "A.json")]
+    pub before: PathBuf,
+    /// The report that may be better or worse
+    #[arg(value_name = "B.json")]
+    pub after: PathBuf,
+    /// How much worse a figure may get before it is flagged; faults are flagged always
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT", value_parser = positive)]
+    pub tolerance: f64,
 }
 
 /// Flags of `idle`.

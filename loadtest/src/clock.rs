@@ -52,6 +52,12 @@ impl Clock {
         }
     }
 
+    /// The origin in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn origin_unix_ms(&self) -> u64 {
+        self.origin_unix_micros / 1000
+    }
+
     /// The present moment.
     #[must_use]
     pub fn now(&self) -> Moment {

@@ -1,6 +1,7 @@
 //! The commands: each reads its flags, does its work and prints what it found.
 
 mod abuse;
+mod compare;
 mod floor;
 mod idle;
 mod quiet;
@@ -22,6 +23,7 @@ use crate::error::HarnessError;
 use crate::process::Process;
 use crate::session::Party;
 use crate::swarm::Audience;
+use crate::timeline::clear_live_line;
 
 /// What a command concludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
         Command::Floor(args) => floor::floor(args, interrupt()).await,
         Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
         Command::Seal(args) => seal::seal(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::FloorSender { .. } => Ok(Verdict::Good),
     }
 }
@@ -100,6 +103,7 @@ fn refuse(why: &str) -> ExitCode {
 
 /// A line about what goes on, on stderr, so that stdout has nothing but the result.
 fn say(line: &str) {
+    clear_live_line();
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -34,6 +34,14 @@ pub enum HarnessError {
         /// Seconds that were skipped.
         skip_s: u64,
     },
+    /// A report that cannot be compared.
+    #[error("{}: {what}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Flags that contradict each other or leave nothing to do.
     #[error("{0}")]
     Flags(String),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use danmaku_wire::RoomId;
 
@@ -20,7 +20,7 @@ use crate::session::Program;
 use crate::target::Target;
 
 /// What posting alone costs.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PostCost {
     /// Posts that were acknowledged.
     pub posts: u64,
@@ -52,6 +52,7 @@ pub async fn measure(
         lines: Arc::clone(&program.lines),
         clock,
         ledger: Arc::new(Ledger::new(1)),
+        recorder: Arc::default(),
         stop: Arc::clone(stop),
     };
     let before = process.cpu()?;

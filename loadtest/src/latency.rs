@@ -1,7 +1,7 @@
 //! Latency distributions: HDR histograms in microseconds.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A distribution of durations from 1 µs to 10 minutes, three digits exact.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl Default for Distribution {
 }
 
 /// The figures of a distribution that are printed, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many values.
     pub count: u64,
@@ -49,6 +49,19 @@ impl Distribution {
         self.0
             .add(&other.0)
             .expect("invariant: all distributions have the same bounds");
+    }
+
+    /// The duration in milliseconds that this share of all values, in percent, is at or below.
+    #[must_use]
+    pub fn percentile_ms(&self, percent: f64) -> f64 {
+        to_ms(self.0.value_at_quantile(percent / 100.0))
+    }
+
+    /// The values that occur, in microseconds and ascending, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
     }
 
     /// The figures that are printed.

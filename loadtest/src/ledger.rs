@@ -12,6 +12,8 @@ pub struct Acknowledged {
     pub scheduled: Moment,
     /// Fingerprint of what was posted.
     pub shape: u64,
+    /// When its batch was sealed, by the server's time stamp.
+    pub sealed: Option<Moment>,
     /// When the first viewer had it.
     pub first_arrival: Option<Moment>,
     /// When the last viewer so far had it.
@@ -59,6 +61,7 @@ impl RoomLedger {
         let entry = Acknowledged {
             scheduled,
             shape,
+            sealed: None,
             first_arrival: None,
             last_arrival: None,
         };
@@ -73,9 +76,10 @@ impl RoomLedger {
         self.acknowledged.get(&position)
     }
 
-    /// Notes that viewers had the comment at a position between two moments.
-    pub fn arrived(&mut self, position: u64, first: Moment, last: Moment) {
+    /// Notes that viewers had the comment at a position, sealed at one moment, between two others.
+    pub fn arrived(&mut self, position: u64, sealed: Moment, first: Moment, last: Moment) {
         if let Some(entry) = self.acknowledged.get_mut(&position) {
+            entry.sealed = Some(entry.sealed.map_or(sealed, |known| known.min(sealed)));
             entry.first_arrival = Some(entry.first_arrival.map_or(first, |known| known.min(first)));
             entry.last_arrival = Some(entry.last_arrival.map_or(last, |known| known.max(last)));
         }
@@ -166,9 +170,9 @@ mod tests {
         let mut room = RoomLedger::default();
         let at = Moment::from_micros;
         assert_eq!(room.acknowledge(None, 1, at(0), 0), Ok(()));
-        room.arrived(1, at(50), at(60));
-        room.arrived(1, at(55), at(58));
-        room.arrived(2, at(1), at(99));
+        room.arrived(1, at(5), at(50), at(60));
+        room.arrived(1, at(5), at(55), at(58));
+        room.arrived(2, at(5), at(1), at(99));
         let entry = room.at(1).copied().unwrap();
         assert_eq!(
             (entry.first_arrival, entry.last_arrival),

@@ -25,3 +25,4 @@ pub mod swarm;
 pub mod synthetic;
 pub mod table;
 pub mod target;
+pub mod timeline;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::HarnessError;
 
@@ -26,7 +26,7 @@ pub struct CpuMark {
 }
 
 /// CPU time between two moments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuTime {
     /// In user space, in milliseconds.
     pub user_ms: f64,
@@ -35,7 +35,7 @@ pub struct CpuTime {
 }
 
 /// Memory at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// Resident.
     pub resident_bytes: u64,
@@ -118,6 +118,18 @@ impl Process {
         Ok(Memory {
             resident_bytes,
             anonymous_bytes,
+        })
+    }
+
+    /// Memory now, cheap enough to ask for every second: the roll-up would walk all pages while the process waits.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn memory_at_a_glance(&self) -> Result<Memory, HarnessError> {
+        let status = self.read("status")?;
+        Ok(Memory {
+            resident_bytes: kib(&status, "VmRSS:").ok_or(self.gone())?,
+            anonymous_bytes: kib(&status, "RssAnon:").unwrap_or_default(),
         })
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use danmaku_client::{ClientError, NewComment, ServerAddress};
@@ -24,6 +24,7 @@ use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
 use crate::schedule::{Post, Schedule};
+use crate::timeline::Recorder;
 
 /// How posts reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -52,6 +53,8 @@ pub struct Publisher {
     pub clock: Clock,
     /// Where acknowledgements go.
     pub ledger: Arc<Ledger>,
+    /// Where the seconds of the run are recorded.
+    pub recorder: Arc<Recorder>,
     /// Set from outside to end early.
     pub stop: Arc<AtomicBool>,
 }
@@ -76,7 +79,7 @@ pub struct Publication {
 }
 
 /// The printed side of a [`Publication`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PublicationSummary {
     /// Posts that were due.
     pub due: u64,

@@ -1,12 +1,18 @@
-//! What a run found, as JSON for machines and as tables for people.
+//! What a run found, as JSON for machines and as tables and a page for people. The JSON is described in
+//! `loadtest/REPORT.md`; a test holds the two together.
 
+mod chart;
+pub(crate) mod difference;
+mod histogram;
+mod html;
+mod machine;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use danmaku_wire::Encoding;
 
@@ -18,17 +24,26 @@ use crate::latency::{Stage, Summary};
 use crate::process::{CpuTime, Memory};
 use crate::publisher::PublicationSummary;
 use crate::session::{ConnectReport, Outcome, of_stage};
-use crate::swarm::StalledEnds;
+use crate::swarm::{Delivered, StalledEnds};
+use crate::table::count;
+use crate::timeline::Timeline;
+
+pub use histogram::Histogram;
+pub use machine::Machine;
 
 /// Everything a run found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
+    /// The form of this report: [`SCHEMA`].
+    pub schema: u32,
     /// How this run can be repeated.
     pub setup: Setup,
     /// Whether the audit found nothing wrong.
     pub passed: bool,
     /// Whether the run was ended early.
     pub partial: bool,
+    /// The same in a sentence, with what limits its worth.
+    pub verdict: String,
     /// What connecting took.
     pub connect: ConnectReport,
     /// From dialling to `joined`.
@@ -41,8 +56,10 @@ pub struct RunReport {
     pub ends: Ends,
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
+    /// Everything that was delivered in the measured stretch.
+    pub total: Total,
     /// Deliveries by encoding.
-    pub traffic: BTreeMap<&'static str, Traffic>,
+    pub traffic: BTreeMap<String, Traffic>,
     /// The server's side, when its process was named.
     pub server: Option<ServerReport>,
     /// Changes of the server's own counters, when it has them.
@@ -51,15 +68,38 @@ pub struct RunReport {
     pub generator: GeneratorReport,
     /// The floor, when it was asked for.
     pub floor: Option<FloorReport>,
+    /// Every distribution of the run, by name.
+    pub histograms: BTreeMap<String, Histogram>,
+    /// The run second by second.
+    pub timeline: Timeline,
+}
+
+/// What was delivered in the measured stretch, over all viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Total {
+    /// Length of the stretch, its drain included.
+    pub seconds: f64,
+    /// Frames.
+    pub frames: u64,
+    /// Viewer-comments.
+    pub comments: u64,
+    /// Bytes, WebSocket heads included.
+    pub bytes: u64,
+    /// Frames a second.
+    pub frames_per_s: f64,
+    /// Viewer-comments a second.
+    pub comments_per_s: f64,
+    /// Bytes a second.
+    pub bytes_per_s: f64,
 }
 
 /// What was run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// The command line.
     pub command: Vec<String>,
     /// This harness.
-    pub version: &'static str,
+    pub version: String,
     /// The server.
     pub url: String,
     /// Viewers.
@@ -67,7 +107,7 @@ pub struct Setup {
     /// Rooms.
     pub rooms: u32,
     /// Encodings in use.
-    pub encodings: Vec<&'static str>,
+    pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
     pub corpus: String,
     /// How many times as fast as recorded.
@@ -80,12 +120,14 @@ pub struct Setup {
     pub window_ms: u64,
     /// Deliveries later than this beyond the window are late.
     pub late_ms: u64,
-    /// CPUs of this machine.
+    /// CPUs this process may use.
     pub cpus: usize,
+    /// The machine the harness ran on.
+    pub machine: Machine,
 }
 
 /// How connections ended before the end.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ends {
     /// Close frames by code.
     pub closes: BTreeMap<u16, u64>,
@@ -100,10 +142,10 @@ pub struct Ends {
 }
 
 /// Latencies of one stage.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// `all`, or `before stall` and `during stall`.
-    pub stage: &'static str,
+    pub stage: String,
     /// Scheduled post to first viewer, per comment.
     pub first_viewer: Summary,
     /// Scheduled post to each viewer.
@@ -119,7 +161,7 @@ pub struct StageReport {
 }
 
 /// Deliveries of one encoding.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
@@ -134,7 +176,7 @@ pub struct Traffic {
 }
 
 /// The server's process over the measured stretch.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerReport {
     /// CPU.
     pub cpu: CpuTime,
@@ -151,7 +193,7 @@ pub struct ServerReport {
 }
 
 /// This process over the measured stretch.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorReport {
     /// CPU.
     pub cpu: Option<CpuTime>,
@@ -162,7 +204,7 @@ pub struct GeneratorReport {
 }
 
 /// The floor beside the run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FloorReport {
     /// What was measured.
     pub floor: Floor,
@@ -176,6 +218,8 @@ pub struct FloorReport {
     pub fan_out_ratio: Option<f64>,
 }
 
+/// The form of the JSON. It changes when a member changes its meaning or goes; new members do not change it.
+pub const SCHEMA: u32 = 1;
 /// The close code of an eviction.
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();
 
@@ -216,13 +260,15 @@ impl RunReport {
         let passed =
             tally.is_clean() && ends.faults.is_empty() && outcome.publication.contradicted == 0;
         let cpu = outcome.own_cpu;
-        Self {
+        let mut report = Self {
+            schema: SCHEMA,
             setup: Setup {
                 window_ms: outcome.window_ms,
                 ..setup
             },
             passed,
             partial,
+            verdict: String::new(),
             connect,
             connect_latency: result.tolls.connects.summary(),
             posts: outcome.publication.summary(),
@@ -232,6 +278,7 @@ impl RunReport {
                 .iter()
                 .map(|(stage, name)| StageReport::new(*stage, name, outcome))
                 .collect(),
+            total: Total::of(outcome),
             traffic: traffic(outcome),
             server: outcome.server_cpu.map(|cpu| ServerReport {
                 cpu,
@@ -254,6 +301,30 @@ impl RunReport {
                 frame_micros: cpu.map_or(0.0, |cpu| cpu.micros_per(frames)),
             },
             floor: None,
+            histograms: histogram::all(outcome),
+            timeline: outcome.timeline.clone(),
+        };
+        report.verdict = report.judge();
+        report
+    }
+
+    /// The report of a run that was ended before anything was posted.
+    #[must_use]
+    pub fn interrupted(setup: Setup, joined: u64) -> Self {
+        Self {
+            schema: SCHEMA,
+            verdict: format!(
+                "FAIL (partial: ended early): interrupted with {} of {} viewers connected, nothing was posted",
+                count(joined),
+                count(setup.viewers.into())
+            ),
+            setup,
+            partial: true,
+            connect: ConnectReport {
+                viewers: joined,
+                ..ConnectReport::default()
+            },
+            ..Self::default()
         }
     }
 
@@ -289,11 +360,32 @@ impl RunReport {
     }
 }
 
+impl Total {
+    fn of(outcome: &Outcome) -> Self {
+        let sum = |of: fn(&Delivered) -> u64| outcome.delivered.iter().map(of).sum::<u64>();
+        let (frames, comments, bytes) = (
+            sum(|delivered| delivered.frames),
+            sum(|delivered| delivered.comments),
+            sum(|delivered| delivered.bytes),
+        );
+        let seconds = outcome.seconds.max(f64::MIN_POSITIVE);
+        Self {
+            seconds: outcome.seconds,
+            frames,
+            comments,
+            bytes,
+            frames_per_s: ratio(frames, 1) / seconds,
+            comments_per_s: ratio(comments, 1) / seconds,
+            bytes_per_s: ratio(bytes, 1) / seconds,
+        }
+    }
+}
+
 impl StageReport {
     fn new(stage: Stage, name: &'static str, outcome: &Outcome) -> Self {
         let latencies = &outcome.result.findings.stages[stage as usize];
         Self {
-            stage: name,
+            stage: name.to_owned(),
             first_viewer: of_stage(&outcome.first_viewer, stage),
             each_viewer: latencies.each.summary(),
             last_viewer: of_stage(&outcome.last_viewer, stage),
@@ -304,7 +396,7 @@ impl StageReport {
     }
 }
 
-fn traffic(outcome: &Outcome) -> BTreeMap<&'static str, Traffic> {
+fn traffic(outcome: &Outcome) -> BTreeMap<String, Traffic> {
     Encoding::ALL
         .into_iter()
         .map(|encoding| (encoding, outcome.delivered[encoding as usize]))
@@ -317,7 +409,7 @@ fn traffic(outcome: &Outcome) -> BTreeMap<&'static str, Traffic> {
                 bytes_per_frame: ratio(delivered.bytes, delivered.frames),
                 bytes_per_comment: ratio(delivered.bytes, delivered.comments),
             };
-            (encoding.as_str(), traffic)
+            (encoding.as_str().to_owned(), traffic)
         })
         .collect()
 }
@@ -335,14 +427,63 @@ fn ratio(sum: u64, count: u64) -> f64 {
 /// # Errors
 /// The file cannot be written.
 pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), HarnessError> {
+    let json = serde_json::to_vec_pretty(result).map_err(|error| HarnessError::File {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    write_whole(path, &json)
+}
+
+/// Writes a run as a page for a browser, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_html(path: &Path, report: &RunReport) -> Result<(), HarnessError> {
+    write_whole(path, html::page(report).as_bytes())
+}
+
+/// Reads the report of a run.
+///
+/// # Errors
+/// The file cannot be read, or is not a report of this form.
+pub fn read_json(path: &Path) -> Result<RunReport, HarnessError> {
+    let odd = |what: String| HarnessError::Report {
+        path: path.to_owned(),
+        what,
+    };
+    let json = fs::read(path).map_err(|source| HarnessError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&json).map_err(|error| odd(format!("not JSON: {error}")))?;
+    match value.get("schema").and_then(serde_json::Value::as_u64) {
+        Some(schema) if schema == u64::from(SCHEMA) => {}
+        Some(schema) => {
+            return Err(odd(format!(
+                "schema {schema}, and this harness reads {SCHEMA}"
+            )));
+        }
+        None => return Err(odd("no `schema`, so not the report of a run".to_owned())),
+    }
+    serde_json::from_value(value).map_err(|error| odd(format!("not the report of a run: {error}")))
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), HarnessError> {
     let failed = |source| HarnessError::File {
         path: path.to_owned(),
         source,
     };
-    let json = serde_json::to_vec_pretty(result).map_err(|error| failed(error.into()))?;
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     let part = Path::new(&name);
-    fs::write(part, json).map_err(failed)?;
-    fs::rename(part, path).map_err(failed)
+    let written = fs::write(part, content).and_then(|()| fs::rename(part, path));
+    if written.is_err() {
+        // Nothing half-written stays behind.
+        let _ = fs::remove_file(part);
+    }
+    written.map_err(failed)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

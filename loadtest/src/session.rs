@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use danmaku_wire::RoomId;
 
@@ -20,6 +20,7 @@ use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::swarm::{Audience, Bench, Delivered, Order, Snapshot, Swarm, SwarmConfig, SwarmResult};
 use crate::target::Target;
+use crate::timeline::{Live, Sampler, Timeline};
 
 /// Who connects, and how.
 #[derive(Clone, Debug)]
@@ -72,6 +73,7 @@ pub struct Session {
     party: Party,
     bench: Bench,
     swarm: Swarm,
+    sampler: Sampler,
     stop: Arc<AtomicBool>,
     process: Option<Process>,
     /// What connecting took.
@@ -79,7 +81,7 @@ pub struct Session {
 }
 
 /// What connecting took.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConnectReport {
     /// Viewers.
     pub viewers: u64,
@@ -98,6 +100,7 @@ pub struct ConnectReport {
 }
 
 /// What posting gave.
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The publisher's side.
     pub publication: Publication,
@@ -125,6 +128,10 @@ pub struct Outcome {
     pub counters: Option<BTreeMap<String, f64>>,
     /// Whether every reading viewer had everything before the drain ended.
     pub caught_up: bool,
+    /// The whole session second by second, connecting included.
+    pub timeline: Timeline,
+    /// Every distribution of the session.
+    pub spans: Spans,
 }
 
 impl Session {
@@ -161,10 +168,18 @@ impl Session {
         );
         let began = clock.now();
         let swarm = Swarm::start(&config, &party.audience, &bench)?;
+        let sampler = Sampler::start(
+            clock,
+            swarm.lookout(),
+            Arc::clone(bench.judge.recorder()),
+            process.clone(),
+            Live::of_stderr(),
+        )?;
         let mut session = Self {
             party,
             bench,
             swarm,
+            sampler,
             stop,
             process,
             connect: ConnectReport::default(),
@@ -206,8 +221,10 @@ impl Session {
             judge,
         } = self.bench.clone();
         let start = clock.now().after(LEAD);
+        self.sampler.mark("posting", start);
         if let Some(after) = program.stall_after {
             judge.set_stall(start.after(after));
+            self.sampler.mark("stall", start.after(after));
         }
         let publisher = Publisher {
             server: target.address.clone(),
@@ -217,6 +234,7 @@ impl Session {
             lines: Arc::clone(&program.lines),
             clock,
             ledger: Arc::clone(&ledger),
+            recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
         let before = (
@@ -234,6 +252,7 @@ impl Session {
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
         self.sleep_until(start.after(program.duration)).await;
+        self.sampler.mark("drain", clock.now());
         let caught_up = self.drain(program.drain).await;
         let after = (
             mark(self.process.as_ref()),
@@ -249,6 +268,7 @@ impl Session {
         // A server that has died is in the audit already: everything after its death is lost.
         let counters_after = target.counters().await.ok().flatten();
         let window_micros = judge.window_micros();
+        let stopped = self.sampler.stop();
         let result = tokio::task::block_in_place(|| self.swarm.finish())?;
         let viewers = Spans::of(&ledger, &judge);
         Ok(Outcome {
@@ -260,15 +280,15 @@ impl Session {
             server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
             server_memory,
             own_cpu: spent(before.1.as_ref(), after.1.as_ref()),
-            first_viewer: viewers.first.map(|distribution| distribution.summary()),
-            last_viewer: viewers.last.map(|distribution| distribution.summary()),
-            last_beyond: viewers
-                .last_beyond
-                .map(|distribution| distribution.summary()),
+            first_viewer: viewers.first.each_ref().map(Distribution::summary),
+            last_viewer: viewers.last.each_ref().map(Distribution::summary),
+            last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
             counters: counters_before
                 .zip(counters_after)
                 .map(|(before, after)| after.since(&before)),
             caught_up,
+            timeline: stopped.timeline(),
+            spans: viewers,
         })
     }
 
@@ -352,12 +372,21 @@ impl Session {
     }
 }
 
-/// From scheduled post to first and last viewer, one value per comment.
-#[derive(Default)]
-struct Spans {
-    first: [Distribution; 2],
-    last: [Distribution; 2],
-    last_beyond: [Distribution; 2],
+/// The road of a comment in pieces, one value per comment.
+#[derive(Clone, Debug, Default)]
+pub struct Spans {
+    /// Scheduled post to first viewer, by stage.
+    pub first: [Distribution; 2],
+    /// Scheduled post to last viewer, by stage.
+    pub last: [Distribution; 2],
+    /// The same, less the window.
+    pub last_beyond: [Distribution; 2],
+    /// Scheduled post to the batch's time stamp.
+    pub post_to_seal: Distribution,
+    /// The batch's time stamp to the first viewer. Time stamps are whole milliseconds of the server's clock.
+    pub seal_to_first: Distribution,
+    /// First viewer to last viewer.
+    pub first_to_last: Distribution,
 }
 
 impl Spans {
@@ -368,6 +397,12 @@ impl Spans {
                 let stage = judge.stage(entry.scheduled) as usize;
                 if let (Some(first), Some(last)) = (entry.first_arrival, entry.last_arrival) {
                     let last_micros = last.micros_since(entry.scheduled);
+                    spans.first_to_last.record(last.micros_since(first), 1);
+                    if let Some(sealed) = entry.sealed {
+                        let post_to_seal = sealed.micros_since(entry.scheduled);
+                        spans.post_to_seal.record(post_to_seal, 1);
+                        spans.seal_to_first.record(first.micros_since(sealed), 1);
+                    }
                     spans.first[stage].record(first.micros_since(entry.scheduled), 1);
                     spans.last[stage].record(last_micros, 1);
                     spans.last_beyond[stage]

@@ -26,6 +26,25 @@ impl Table {
         self
     }
 
+    /// Whether it has no rows, or only heads of columns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_head = |row: &Vec<String>| row.first().is_some_and(String::is_empty);
+        self.rows.iter().all(is_head)
+    }
+
+    /// Its title.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Its rows: a name and its cells.
+    #[must_use]
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
     /// The block as text. The first column is flush left, the others flush right, but a last column that is alone in its
     /// row with the name is prose and flush left too.
     #[must_use]
@@ -99,7 +118,30 @@ pub fn bytes(value: u64) -> String {
     match value {
         0..1024 => format!("{value} B"),
         1024..1_048_576 => format!("{:.1} KiB", value as f64 / 1024.0),
-        _ => format!("{:.1} MiB", value as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", value as f64 / 1_048_576.0),
+        _ => format!("{:.2} GiB", value as f64 / 1_073_741_824.0),
+    }
+}
+
+/// The same for a rate or another figure that is not a whole number.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded and not negative"
+)]
+pub fn bytes_f64(value: f64) -> String {
+    bytes(value.max(0.0).round() as u64)
+}
+
+/// A rate for a line that changes: `0`, `950`, `12.3k`, `4.56M`.
+#[must_use]
+pub fn rate(value: f64) -> String {
+    match value {
+        v if v < 9_999.5 => format!("{v:.0}"),
+        v if v < 999_950.0 => format!("{:.1}k", v / 1e3),
+        v if v < 999_500_000.0 => format!("{:.2}M", v / 1e6),
+        v => format!("{:.2}G", v / 1e9),
     }
 }
 
@@ -137,6 +179,12 @@ mod tests {
         assert_eq!(
             [bytes(812), bytes(4200), bytes(100 << 20)],
             ["812 B", "4.1 KiB", "100.0 MiB"]
+        );
+        assert_eq!(bytes(3 << 30), "3.00 GiB");
+        assert_eq!(bytes_f64(-1.0), "0 B");
+        assert_eq!(
+            [0.2, 950.0, 12_345.0, 4_560_000.0, 2e9].map(rate),
+            ["0", "950", "12.3k", "4.56M", "2.00G"]
         );
     }
 }

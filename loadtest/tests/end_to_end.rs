@@ -313,3 +313,84 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
         assert!(output.stdout.is_empty(), "{args:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_run_still_writes_its_report_and_page() {
+    let double = Double::start(Fault::None).await;
+    let report = Report::new("interrupted");
+    let page = Report(report.0.with_extension("html"));
+    let url = format!("http://{}", double.address);
+    let args = "run --viewers 30 --rooms 2 --duration-s 60 --settle-s 0 --rate 50";
+    let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args(args.split(' '))
+        .args(["--url", &url, "--json"])
+        .arg(&report.0)
+        .arg("--html")
+        .arg(&page.0)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let json = report.read();
+    assert_eq!(json["partial"], true, "{text}");
+    let verdict = json["verdict"].as_str().unwrap();
+    assert!(verdict.contains("partial"), "{verdict}");
+    let samples = json["timeline"]["samples"].as_array().unwrap();
+    assert!((2..20).contains(&samples.len()), "{samples:?}");
+    let of = |name: &str| -> u64 {
+        samples
+            .iter()
+            .map(|sample| sample[name].as_u64().unwrap())
+            .sum()
+    };
+    assert_eq!(of("acknowledged"), json["posts"]["acknowledged"]);
+    assert!(of("frames") > 0 && of("comments") > 0 && of("bytes") > 0);
+    assert!(
+        samples
+            .iter()
+            .any(|sample| sample["latency"]["count"].as_u64() > Some(0))
+    );
+    assert!(
+        std::fs::read_to_string(&page.0)
+            .unwrap()
+            .contains("partial")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compare_tells_by_its_exit_code() {
+    let double = Double::start(Fault::None).await;
+    let good = Report::new("compare-good");
+    let url = format!("http://{}", double.address);
+    let args = "run --viewers 10 --duration-s 1 --settle-s 0 --rate 20 --url";
+    let mut args: Vec<&str> = args.split(' ').collect();
+    let path = good.0.to_str().unwrap().to_owned();
+    args.extend([&url, "--json", &path]);
+    assert_eq!(loadtest(&args).await.status.code(), Some(0));
+    let worse = Report::new("compare-worse");
+    let mut json = good.read();
+    json["audit"]["lost"] = 5.into();
+    std::fs::write(&worse.0, json.to_string()).unwrap();
+    let odd = Report::new("compare-odd");
+    json["schema"] = 99.into();
+    std::fs::write(&odd.0, json.to_string()).unwrap();
+    for (other, code, word) in [
+        (&good, 0, "nothing got worse"),
+        (&worse, 1, "WORSE"),
+        (&odd, 2, "schema 99"),
+        (&Report::new("compare-none"), 2, "compare-none"),
+    ] {
+        let output = loadtest(&["compare", &path, other.0.to_str().unwrap()]).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(word), "{text}");
+    }
+}

@@ -143,12 +143,13 @@ impl Content {
                 u64::from(arrivals.viewers),
             );
         }
+        let mut seconds = judge.recorder().arrivals();
         for comment in &self.comments {
             let Some(entry) = ledger.at(comment.position).copied() else {
                 tally.foreign += viewers;
                 continue;
             };
-            ledger.arrived(comment.position, first.at, last.at);
+            ledger.arrived(comment.position, self.sealed, first.at, last.at);
             if entry.shape != comment.shape {
                 self.misplaced(*comment, ledger).count(tally, viewers);
                 continue;
@@ -158,6 +159,7 @@ impl Content {
             for arrivals in &arrivals {
                 let micros = arrivals.at.micros_since(entry.scheduled);
                 let beyond = micros.saturating_sub(judge.window_micros());
+                seconds.record(arrivals.at, micros, u64::from(arrivals.viewers));
                 latencies.each.record(micros, u64::from(arrivals.viewers));
                 latencies
                     .beyond_window

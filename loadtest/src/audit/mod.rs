@@ -23,6 +23,7 @@ use crate::clock::{Clock, Moment};
 use crate::fingerprint::fingerprint;
 use crate::latency::{Latencies, Stage};
 use crate::ledger::Ledger;
+use crate::timeline::Recorder;
 
 use content::Content;
 use cursor::Cursor;
@@ -40,6 +41,7 @@ const WITNESSES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Judge {
     clock: Clock,
+    recorder: Arc<Recorder>,
     late_micros: u64,
     window_micros: AtomicU64,
     stall_micros: AtomicU64,
@@ -52,6 +54,7 @@ impl Judge {
         let late_micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         Self {
             clock,
+            recorder: Arc::default(),
             late_micros,
             window_micros: AtomicU64::new(0),
             stall_micros: AtomicU64::new(u64::MAX),
@@ -83,6 +86,12 @@ impl Judge {
         } else {
             Stage::Stalled
         }
+    }
+
+    /// Where the seconds of the run are recorded.
+    #[must_use]
+    pub fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     fn late_micros(&self) -> u64 {

@@ -1,9 +1,9 @@
 //! What the audit found, in viewer-comments: one comment at one viewer counts one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The counts of an audit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Deliveries that match an acknowledged comment.
     pub delivered: u64,

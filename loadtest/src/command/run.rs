@@ -13,7 +13,7 @@ use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
 use crate::floor::{self, FloorPlan};
 use crate::ingest;
-use crate::report::{RunReport, Setup, write_json};
+use crate::report::{Machine, RunReport, Setup, write_html, write_json};
 use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
 use crate::session::{Outcome, Party, Program, Session};
@@ -54,7 +54,13 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         count(args.audience.viewers.into())
     ));
     let late = Duration::from_millis(args.late_ms);
-    let session = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await?;
+    let opened = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await;
+    let session = match opened {
+        Err(HarnessError::Interrupted { joined, .. }) => {
+            return publish(&args, &RunReport::interrupted(setup(&args), joined));
+        }
+        opened => opened?,
+    };
     let connect = session.connect.clone();
     let posts = count(program.schedule.posts().len() as u64);
     say(&format!(
@@ -85,9 +91,17 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
             args.drain_s
         ));
     }
+    publish(&args, &report)
+}
+
+/// Prints and writes what was found.
+fn publish(args: &RunArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
     if let Some(path) = &args.server.json {
-        write_json(path, &report)?;
+        write_json(path, report)?;
+    }
+    if let Some(path) = &args.html {
+        write_html(path, report)?;
     }
     Ok(if report.passed {
         Verdict::Good
@@ -161,7 +175,7 @@ fn setup(args: &RunArgs) -> Setup {
     };
     Setup {
         command: std::env::args().collect(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         url: args.server.url.to_string(),
         viewers: args.audience.viewers,
         rooms: args.audience.rooms,
@@ -170,7 +184,7 @@ fn setup(args: &RunArgs) -> Setup {
             .encodings
             .encodings()
             .into_iter()
-            .map(Encoding::as_str)
+            .map(|encoding| encoding.as_str().to_owned())
             .collect(),
         corpus: args
             .load
@@ -183,6 +197,7 @@ fn setup(args: &RunArgs) -> Setup {
         window_ms: 0,
         late_ms: args.late_ms,
         cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        machine: Machine::this(),
     }
 }
 

@@ -55,6 +55,9 @@ async fn serve(
         publication
             .lateness
             .record(sent.micros_since(errand.due), 1);
+        publisher
+            .recorder
+            .posted(sent, sent.micros_since(errand.due));
         let room = &publisher.rooms[errand.post.room as usize];
         let answer = http
             .post_comments(room, std::slice::from_ref(errand.comment))
@@ -64,6 +67,7 @@ async fn serve(
             .record(publisher.clock.now().micros_since(sent), 1);
         match answer {
             Ok(posted) => {
+                publisher.recorder.acknowledged(publisher.clock.now());
                 for id in &posted.ids {
                     publication.acknowledge(
                         &publisher.ledger,
@@ -73,7 +77,10 @@ async fn serve(
                     );
                 }
             }
-            Err(error) => publication.fail(&error),
+            Err(error) => {
+                publisher.recorder.failed(publisher.clock.now());
+                publication.fail(&error);
+            }
         }
     }
 }

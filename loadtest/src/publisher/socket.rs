@@ -96,11 +96,13 @@ impl Poster {
             }
         }
         for _ in 0..self.pending.len() {
+            self.publisher.recorder.failed(self.publisher.clock.now());
             self.publication.fail(&ClientError::Ended);
         }
         // Posts that are still to come cannot be sent any more, and must not hold up those of other rooms.
         while due.recv().await.is_some() {
             self.publication.due += 1;
+            self.publisher.recorder.failed(self.publisher.clock.now());
             self.publication.fail(&ClientError::Ended);
         }
         self.publication
@@ -115,12 +117,18 @@ impl Poster {
         self.publication
             .lateness
             .record(sent.micros_since(errand.due), 1);
+        self.publisher
+            .recorder
+            .posted(sent, sent.micros_since(errand.due));
         let reference = Reference::Number(i64::from(index));
         match connection.post(errand.comment, Some(&reference)).await {
             Ok(()) => {
                 self.pending.insert(index, sent);
             }
-            Err(error) => self.publication.fail(&error),
+            Err(error) => {
+                self.publisher.recorder.failed(self.publisher.clock.now());
+                self.publication.fail(&error);
+            }
         }
     }
 
@@ -128,6 +136,8 @@ impl Poster {
         match event {
             Event::Ack(ack) => {
                 if let Some(index) = self.answered(ack.reference.as_ref()) {
+                    let now = self.publisher.clock.now();
+                    self.publisher.recorder.acknowledged(now);
                     let errand = self
                         .publisher
                         .errand(self.posts[index as usize], self.start);
@@ -146,6 +156,7 @@ impl Poster {
                     message: error.message,
                     retry_after_ms: error.retry_after_ms,
                 };
+                self.publisher.recorder.failed(self.publisher.clock.now());
                 self.publication.fail(&ClientError::Refused(refusal));
             }
             _ => {}

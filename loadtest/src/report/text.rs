@@ -12,24 +12,32 @@ impl RunReport {
     /// The report for a person.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut blocks = vec![
-            self.setup_table(),
-            self.posts_table(),
-            self.audit_table(),
-            self.latency_table(),
-            self.traffic_table(),
-            self.cost_table(),
-        ];
-        if let Some(counters) = &self.counters {
-            blocks.push(counters_table(counters));
-        }
-        let mut text = blocks
+        let mut text = self
+            .tables()
             .iter()
             .map(Table::render)
             .collect::<Vec<_>>()
             .join("\n");
-        text.push_str(&format!("\n{}\n", self.verdict()));
+        text.push_str(&format!("\n{}\n", self.verdict));
         text
+    }
+
+    /// All tables, in reading order.
+    pub(crate) fn tables(&self) -> Vec<Table> {
+        let mut tables = vec![
+            self.setup_table(),
+            self.posts_table(),
+            self.audit_table(),
+            self.latency_table(),
+            self.road_table(),
+            self.traffic_table(),
+            self.cost_table(),
+        ];
+        if let Some(counters) = &self.counters {
+            tables.push(counters_table(counters));
+        }
+        tables.retain(|table| !table.is_empty());
+        tables
     }
 
     fn setup_table(&self) -> Table {
@@ -188,6 +196,23 @@ impl RunReport {
         table
     }
 
+    fn road_table(&self) -> Table {
+        let mut table = Table::new("the road of a comment in pieces, ms");
+        table.row(["", "p50", "p90", "p99", "max"]);
+        for (title, name) in [
+            ("scheduled post to seal", "post_to_seal"),
+            ("seal to the first viewer", "seal_to_first_viewer"),
+            ("first viewer to the last", "first_to_last_viewer"),
+        ] {
+            if let Some(histogram) = self.histograms.get(name) {
+                let of = &histogram.summary;
+                let cells = [of.p50_ms, of.p90_ms, of.p99_ms, of.max_ms].map(figure);
+                table.row([title, &cells[0], &cells[1], &cells[2], &cells[3]]);
+            }
+        }
+        table
+    }
+
     fn traffic_table(&self) -> Table {
         let mut table = Table::new("payload, WebSocket heads included");
         table.row(["", "frames", "bytes/frame", "bytes/comment"]);
@@ -245,7 +270,8 @@ impl RunReport {
         table
     }
 
-    fn verdict(&self) -> String {
+    /// The verdict in a sentence.
+    pub(crate) fn judge(&self) -> String {
         let partial = if self.partial {
             " (partial: ended early)"
         } else {

@@ -46,7 +46,7 @@ pub struct Tolls {
 }
 
 /// How viewers that had stopped reading were found when they read again.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StalledEnds {
     /// Still connected, without a close frame.
     pub open: u64,

@@ -78,6 +78,25 @@ struct SwarmThread {
     handle: JoinHandle<io::Result<Harvest>>,
 }
 
+/// A look at a swarm from another thread, also when the swarm has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Lookout(Vec<Arc<Progress>>);
+
+impl Lookout {
+    /// The present counters.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut total = Snapshot {
+            caught_up: true,
+            ..Snapshot::default()
+        };
+        for progress in &self.0 {
+            total.add(&progress.snapshot());
+        }
+        total
+    }
+}
+
 /// What a swarm found.
 #[derive(Clone, Debug, Default)]
 pub struct SwarmResult {
@@ -135,14 +154,14 @@ impl Swarm {
     /// The present counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut total = Snapshot {
-            caught_up: true,
-            ..Snapshot::default()
-        };
-        for thread in &self.threads {
-            total.add(&thread.progress.snapshot());
-        }
-        total
+        self.lookout().snapshot()
+    }
+
+    /// Looks at the counters from elsewhere.
+    #[must_use]
+    pub fn lookout(&self) -> Lookout {
+        let progress = |thread: &SwarmThread| Arc::clone(&thread.progress);
+        Lookout(self.threads.iter().map(progress).collect())
     }
 
     /// Gives an order to every thread. A thread that has died is noticed at [`Swarm::finish`].

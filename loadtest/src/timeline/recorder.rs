@@ -1,0 +1,129 @@
+//! What only the working threads know, by the second it happened in.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use crate::clock::Moment;
+use crate::latency::Summary;
+use crate::timeline::buckets::Buckets;
+
+/// Shared by the audits of all threads and by the publisher. Locked once per distinct frame and thread, and once per post.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    seconds: Mutex<BTreeMap<u64, Second>>,
+}
+
+/// What was recorded of one second.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Second {
+    pub(super) latency: Buckets,
+    pub(super) lateness: Buckets,
+    pub(super) posts: u64,
+    pub(super) acknowledged: u64,
+    pub(super) failed: u64,
+}
+
+/// The lock, held while one frame's arrivals are entered.
+pub struct Arrivals<'a>(MutexGuard<'a, BTreeMap<u64, Second>>);
+
+const SECOND_MICROS: u64 = 1_000_000;
+/// A day and a bit. What happens later is in the totals only.
+const SECONDS_MAX: usize = 100_000;
+
+impl Recorder {
+    /// To enter arrivals at viewers.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals<'_> {
+        Arrivals(self.lock())
+    }
+
+    /// A post has left, this late.
+    pub fn posted(&self, at: Moment, lateness_micros: u64) {
+        let mut seconds = self.lock();
+        if let Some(second) = second(&mut seconds, at) {
+            second.posts += 1;
+            second.lateness.record(lateness_micros, 1);
+        }
+    }
+
+    /// A post was acknowledged.
+    pub fn acknowledged(&self, at: Moment) {
+        if let Some(second) = second(&mut self.lock(), at) {
+            second.acknowledged += 1;
+        }
+    }
+
+    /// A post was refused, or has got no answer.
+    pub fn failed(&self, at: Moment) {
+        if let Some(second) = second(&mut self.lock(), at) {
+            second.failed += 1;
+        }
+    }
+
+    /// The latencies known so far of the second with this number.
+    #[must_use]
+    pub fn latency_of(&self, number: u64) -> Summary {
+        self.lock()
+            .get(&number)
+            .map(|second| second.latency.summary())
+            .unwrap_or_default()
+    }
+
+    /// Posts that failed so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.lock().values().map(|second| second.failed).sum()
+    }
+
+    pub(super) fn second(&self, number: u64) -> Option<Second> {
+        self.lock().get(&number).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Second>> {
+        self.seconds
+            .lock()
+            .expect("invariant: no thread panics while it records")
+    }
+}
+
+impl Arrivals<'_> {
+    /// Viewers got a comment at a moment, this long after it was due.
+    pub fn record(&mut self, at: Moment, micros: u64, viewers: u64) {
+        if let Some(second) = second(&mut self.0, at) {
+            second.latency.record(micros, viewers);
+        }
+    }
+}
+
+fn second(seconds: &mut BTreeMap<u64, Second>, at: Moment) -> Option<&mut Second> {
+    let number = at.micros() / SECOND_MICROS;
+    if seconds.len() >= SECONDS_MAX && !seconds.contains_key(&number) {
+        return None;
+    }
+    Some(seconds.entry(number).or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_lands_in_its_own_second() {
+        let recorder = Recorder::default();
+        let at = |ms: u64| Moment::from_micros(ms * 1000);
+        recorder.arrivals().record(at(999), 5_000, 3);
+        recorder.arrivals().record(at(1000), 8_000, 2);
+        recorder.posted(at(1500), 100);
+        recorder.acknowledged(at(1600));
+        recorder.failed(at(2100));
+        assert_eq!(recorder.latency_of(0).count, 3);
+        assert_eq!(recorder.latency_of(1).count, 2);
+        assert_eq!(recorder.latency_of(7), Summary::default());
+        let second = recorder.second(1).unwrap();
+        assert_eq!(
+            (second.posts, second.acknowledged, second.failed),
+            (1, 1, 0)
+        );
+        assert_eq!(recorder.failures(), 1);
+    }
+}

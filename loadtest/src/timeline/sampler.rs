@@ -1,0 +1,400 @@
+//! Looks at the run once a second, and shows it while it goes on.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Clock, Moment};
+use crate::error::HarnessError;
+use crate::process::{CpuMark, Process};
+use crate::swarm::{Delivered, Lookout, Snapshot};
+use crate::table::{bytes_f64, figure, rate};
+use crate::timeline::recorder::Recorder;
+use crate::timeline::{Mark, Sample, Timeline, Usage};
+
+/// Who is shown how the run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Live {
+    /// A person at a terminal: one line that is rewritten each second.
+    Line,
+    /// A log file: a line every few seconds.
+    Lines,
+    /// Nobody.
+    Off,
+}
+
+/// Takes a sample a second in a thread of its own, until it is dropped or collected.
+pub struct Sampler {
+    stop: Arc<AtomicBool>,
+    marks: Mutex<Vec<Mark>>,
+    clock: Clock,
+    recorder: Arc<Recorder>,
+    thread: Option<JoinHandle<Vec<Sample>>>,
+}
+
+/// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
+const JUDGED_AFTER_S: u64 = 5;
+/// How often a log file gets a line.
+const LINES_EVERY_S: u64 = 5;
+/// The last second counts when at least this much of it has passed.
+const LAST_MIN: Duration = Duration::from_millis(200);
+
+impl Live {
+    /// A line when stderr is a terminal, lines otherwise.
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        if io::stderr().is_terminal() {
+            Self::Line
+        } else {
+            Self::Lines
+        }
+    }
+}
+
+/// Takes the live line away, so that something else can be printed where it stood.
+pub fn clear_live_line() {
+    if Live::of_stderr() == Live::Line {
+        let _ = io::stderr().write_all(b"\r\x1b[K");
+    }
+}
+
+impl Sampler {
+    /// Starts; the timeline's zero is the clock's.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn start(
+        clock: Clock,
+        lookout: Lookout,
+        recorder: Arc<Recorder>,
+        server: Option<Process>,
+        live: Live,
+    ) -> Result<Self, HarnessError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let watcher = Watcher {
+            clock,
+            lookout,
+            recorder: Arc::clone(&recorder),
+            server: Meter::new(server),
+            generator: Meter::new(Process::this()),
+            live,
+            last: Moment::default(),
+            before: Snapshot::default(),
+        };
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || watcher.run(&stopped))
+            .map_err(HarnessError::system("thread of the sampler"))?;
+        Ok(Self {
+            stop,
+            marks: Mutex::default(),
+            clock,
+            recorder,
+            thread: Some(thread),
+        })
+    }
+
+    /// Notes that a part of the run begins at a moment.
+    pub fn mark(&self, what: &str, at: Moment) {
+        if let Ok(mut marks) = self.marks.lock() {
+            marks.push(Mark {
+                at_s: seconds(at.micros()),
+                what: what.to_owned(),
+            });
+        }
+    }
+
+    /// Stops looking. What the audit finds after this is still taken up by [`Stopped::timeline`].
+    #[must_use]
+    pub fn stop(mut self) -> Stopped {
+        let samples = self.join();
+        Stopped {
+            started_unix_ms: self.clock.origin_unix_ms(),
+            marks: self.marks.get_mut().map(std::mem::take).unwrap_or_default(),
+            samples,
+            recorder: Arc::clone(&self.recorder),
+        }
+    }
+
+    fn join(&mut self) -> Vec<Sample> {
+        self.stop.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return Vec::new();
+        };
+        thread.thread().unpark();
+        thread.join().unwrap_or_default()
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// Samples that still lack what the audit has not judged.
+pub struct Stopped {
+    started_unix_ms: u64,
+    marks: Vec<Mark>,
+    samples: Vec<Sample>,
+    recorder: Arc<Recorder>,
+}
+
+impl Stopped {
+    /// The timeline. To be called when all audits are closed.
+    #[must_use]
+    pub fn timeline(self) -> Timeline {
+        let mut samples = self.samples;
+        for (sample, number) in samples.iter_mut().zip(0_u64..) {
+            if let Some(second) = self.recorder.second(number) {
+                sample.latency = second.latency.summary();
+                sample.latency_buckets = second.latency;
+                sample.lateness = second.lateness.summary();
+                sample.lateness_buckets = second.lateness;
+                sample.posts = second.posts;
+                sample.acknowledged = second.acknowledged;
+                sample.errors += second.failed;
+            }
+        }
+        Timeline {
+            started_unix_ms: self.started_unix_ms,
+            marks: self.marks,
+            samples,
+        }
+    }
+}
+
+struct Watcher {
+    clock: Clock,
+    lookout: Lookout,
+    recorder: Arc<Recorder>,
+    server: Meter,
+    generator: Meter,
+    live: Live,
+    last: Moment,
+    before: Snapshot,
+}
+
+impl Watcher {
+    fn run(mut self, stop: &AtomicBool) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        self.last = self.clock.now();
+        loop {
+            // Sample n covers second n, so that it meets what the recorder has of it.
+            let due = Moment::default().after(Duration::from_secs(samples.len() as u64 + 1));
+            while self.clock.now() < due && !stop.load(Ordering::Relaxed) {
+                let left = Duration::from_micros(due.micros_since(self.clock.now()));
+                std::thread::park_timeout(left);
+            }
+            let stopped = stop.load(Ordering::Relaxed);
+            let elapsed = self.clock.now().micros_since(self.last);
+            if !stopped || u128::from(elapsed) >= LAST_MIN.as_micros() {
+                let sample = self.sample();
+                self.show(&sample, samples.len() as u64 + 1);
+                samples.push(sample);
+            }
+            if stopped {
+                if self.live == Live::Line {
+                    clear_live_line();
+                }
+                return samples;
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Sample {
+        let now = self.clock.now();
+        let interval_s = seconds(now.micros_since(self.last));
+        let look = self.lookout.snapshot();
+        let (delivered, before) = (total(&look), total(&self.before));
+        let errors = |snapshot: &Snapshot| snapshot.failed + snapshot.ended;
+        let delivered = delivered.since(&before);
+        let sample = Sample {
+            t_s: seconds(now.micros()),
+            interval_s,
+            viewers_up: look.joined.saturating_sub(look.ended),
+            frames: delivered.frames,
+            comments: delivered.comments,
+            bytes: delivered.bytes,
+            errors: errors(&look).saturating_sub(errors(&self.before)),
+            server: self.server.usage(),
+            generator: self.generator.usage(),
+            kernel_tcp_bytes: kernel_tcp_bytes(),
+            ..Sample::default()
+        };
+        self.last = now;
+        self.before = look;
+        sample
+    }
+
+    fn show(&self, sample: &Sample, number: u64) {
+        let errors = self.before.failed + self.before.ended + self.recorder.failures();
+        match self.live {
+            Live::Line => {
+                let line = format!("\r\x1b[K{}", self.line(sample, number, errors));
+                let mut stderr = io::stderr().lock();
+                let _ = stderr.write_all(line.as_bytes());
+                let _ = stderr.flush();
+            }
+            Live::Lines if number.is_multiple_of(LINES_EVERY_S) => {
+                let _ = writeln!(io::stderr(), "{}", self.line(sample, number, errors));
+            }
+            Live::Lines | Live::Off => {}
+        }
+    }
+
+    /// At most 100 columns, so that one line of a terminal holds it.
+    fn line(&self, sample: &Sample, number: u64, errors: u64) -> String {
+        let latency = number
+            .checked_sub(JUDGED_AFTER_S)
+            .map(|judged| self.recorder.latency_of(judged))
+            .filter(|latency| latency.count > 0)
+            .map_or_else(
+                || "p50/p99 -".to_owned(),
+                |latency| {
+                    format!(
+                        "p50/p99 {}/{} ms",
+                        figure(latency.p50_ms),
+                        figure(latency.p99_ms)
+                    )
+                },
+            );
+        format!(
+            "{number:>4} s  {} up  {} frames/s  {} comments/s  {}/s  {latency}  {errors} errors",
+            crate::table::count(sample.viewers_up),
+            rate(sample.per_second(sample.frames)),
+            rate(sample.per_second(sample.comments)),
+            bytes_f64(sample.per_second(sample.bytes)),
+        )
+    }
+}
+
+/// The CPU of a process from one look to the next.
+struct Meter {
+    process: Option<Process>,
+    last: Option<(Instant, CpuMark)>,
+}
+
+impl Meter {
+    fn new(process: Option<Process>) -> Self {
+        let last = process
+            .as_ref()
+            .and_then(|process| Some((Instant::now(), process.cpu().ok()?)));
+        Self { process, last }
+    }
+
+    /// `None` when there is no process to look at, or no longer.
+    fn usage(&mut self) -> Option<Usage> {
+        let process = self.process.as_ref()?;
+        let mark = process.cpu().ok()?;
+        let now = Instant::now();
+        let memory = process.memory_at_a_glance().ok()?;
+        let (then, before) = self.last.replace((now, mark.clone()))?;
+        let spent = mark.since(&before);
+        let interval_ms = (now - then).as_secs_f64() * 1000.0;
+        let percent = |ms: f64| {
+            if interval_ms > 0.0 {
+                ms / interval_ms * 100.0
+            } else {
+                0.0
+            }
+        };
+        Some(Usage {
+            user_percent: percent(spent.user_ms),
+            system_percent: percent(spent.system_ms),
+            resident_bytes: memory.resident_bytes,
+            anonymous_bytes: memory.anonymous_bytes,
+        })
+    }
+}
+
+fn total(snapshot: &Snapshot) -> Delivered {
+    let mut total = Delivered::default();
+    for delivered in &snapshot.delivered {
+        total.add(delivered);
+    }
+    total
+}
+
+/// Memory of all TCP sockets in this network namespace: pages by `/proc/net/sockstat`.
+fn kernel_tcp_bytes() -> Option<u64> {
+    let pages = tcp_pages(&std::fs::read_to_string("/proc/net/sockstat").ok()?)?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = line.split_ascii_whitespace();
+    words.find(|word| *word == "mem")?;
+    words.next()?.parse().ok()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "times of a run")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_memory_is_the_number_after_mem_in_the_tcp_line() {
+        let sockstat =
+            "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 321\nUDP: inuse 2 mem 7\n";
+        assert_eq!(tcp_pages(sockstat), Some(321));
+        assert_eq!(tcp_pages("UDP: inuse 2 mem 7\n"), None);
+    }
+
+    #[test]
+    fn latencies_judged_after_the_last_sample_are_in_the_timeline() {
+        let recorder = Arc::new(Recorder::default());
+        let clock = Clock::start();
+        let sampler = Sampler::start(
+            clock,
+            Lookout::default(),
+            Arc::clone(&recorder),
+            Process::this(),
+            Live::Off,
+        )
+        .unwrap();
+        sampler.mark("posting", Moment::from_micros(250_000));
+        std::thread::sleep(Duration::from_millis(1300));
+        let stopped = sampler.stop();
+        recorder
+            .arrivals()
+            .record(Moment::from_micros(500_000), 7_000, 4);
+        recorder.posted(Moment::from_micros(1_100_000), 50);
+        recorder.failed(Moment::from_micros(1_100_000));
+        let timeline = stopped.timeline();
+        assert_eq!(timeline.samples.len(), 2);
+        assert_eq!(timeline.samples[0].latency.count, 4);
+        assert_eq!(
+            (timeline.samples[1].posts, timeline.samples[1].errors),
+            (1, 1)
+        );
+        assert!(timeline.samples[0].t_s >= 1.0 && timeline.samples[0].t_s < 1.25);
+        assert!(timeline.samples[1].interval_s < 0.5);
+        assert!((timeline.marks[0].at_s - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sampler_that_is_dropped_ends_its_thread() {
+        let recorder = Arc::new(Recorder::default());
+        let sampler = Sampler::start(
+            Clock::start(),
+            Lookout::default(),
+            recorder,
+            None,
+            Live::Off,
+        );
+        let began = Instant::now();
+        drop(sampler);
+        assert!(began.elapsed() < Duration::from_millis(500));
+    }
+}

@@ -107,7 +107,7 @@ impl Sampler {
         }
     }
 
-    /// Stops looking. What the audit finds after this is still taken up by [`Stopped::timeline`].
+    /// Stops looking. What the audit finds after this is still taken up by `Stopped::timeline`.
     #[must_use]
     pub fn stop(mut self) -> Stopped {
         let samples = self.join();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use danmaku_fanout::RoomKey;
@@ -78,7 +78,8 @@ impl Rooms {
         }
     }
 
-    /// Forgets `room` if nobody but its actor and this table knows it.
+    /// Forgets `room` if nobody but its actor and this table knows it, and all
+    /// that was accepted is sealed.
     ///
     /// Handles are cloned under the table's lock or from a clone somebody
     /// holds, so a count of two under the lock cannot grow again.
@@ -86,6 +87,10 @@ impl Rooms {
     pub fn retire(&self, room: &Arc<RoomHandle>) -> bool {
         let mut slice = self.slice(room.id());
         let alone = Arc::strong_count(room) == 2;
+        // Pairs with the drop of the last poster's clone: what it appended is
+        // seen below.
+        fence(Ordering::Acquire);
+        let alone = alone && room.is_settled();
         if alone && slice.remove(room.id()).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }

@@ -181,6 +181,12 @@ impl RoomHandle {
         self.mailbox.send(msg).await
     }
 
+    /// Whether all that was accepted is sealed.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.log.head().value() == self.sealed.load(Ordering::Relaxed)
+    }
+
     /// A look at the room.
     #[must_use]
     pub fn view(&self) -> RoomView {

@@ -1,0 +1,239 @@
+//! Peers that misbehave in time: silent, stalled, trickling, too many; while
+//! another viewer watches and must not notice.
+
+mod support;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use danmaku_client::{Event, NewComment};
+use danmaku_wire::{Encoding, RoomId, Seq};
+use support::raw::{HANDSHAKE, RawViewer, runtime};
+use support::{PATIENCE, Server};
+
+#[test]
+fn connections_over_the_limits_are_told_why() {
+    let server = Server::start(&[
+        "--connections-max",
+        "3",
+        "--connections-per-address-max",
+        "2",
+    ]);
+    let held: Vec<_> = (0..2).map(|_| RawViewer::join(&server)).collect();
+    let answer = String::from_utf8(server.raw(b"")).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    assert!(answer.contains("too_many_connections"), "{answer}");
+    drop(held);
+    let start = Instant::now();
+    while !String::from_utf8(server.raw(b"GET /healthz HTTP/1.0\r\n\r\n"))
+        .unwrap()
+        .contains("200")
+    {
+        assert!(start.elapsed() < PATIENCE, "places are not given back");
+    }
+}
+
+#[test]
+fn trickled_and_unfinished_handshakes_are_closed_by_the_deadline() {
+    let server = Server::start(&["--handshake-deadline-ms", "300"]);
+    // Says nothing.
+    let start = Instant::now();
+    assert!(server.raw(b"").is_empty());
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // Trickles its head byte by byte.
+    let mut stream = server.raw_stream();
+    let start = Instant::now();
+    for byte in HANDSHAKE.bytes().cycle() {
+        if stream.write_all(&[byte]).is_err() {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "still open");
+        std::thread::sleep(Duration::from_millis(20));
+        if byte == b'\n' && start.elapsed() < Duration::from_millis(200) {
+            continue;
+        }
+    }
+    // Promises a body and does not send it.
+    let answer = server
+        .raw(b"POST /v1/rooms/r/comments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"te");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("body_timeout"), "{answer}");
+    runtime().block_on(server.stat_until("connections", |open| open <= 1));
+}
+
+#[test]
+fn a_viewer_that_never_reads_is_skipped_told_and_closed_and_others_miss_nothing() {
+    let server = Server::start(&[
+        "--window-ms",
+        "20",
+        "--outbox-bytes-max",
+        "65536",
+        "--outbox-age-ms-max",
+        "200",
+        "--evict-after-ms",
+        "1500",
+        "--send-buffer-bytes",
+        "8192",
+        "--posts-per-second-per-address",
+        "100000",
+        "--posts-per-second-per-address-burst",
+        "100000",
+    ]);
+    let runtime = runtime();
+    let stalled = RawViewer::join(&server);
+    socket2::SockRef::from(&stalled.0)
+        .set_recv_buffer_size(4_096)
+        .unwrap();
+    runtime.block_on(async {
+        let mut witness = server.watch("r", Encoding::Gzip).await;
+        let reader = tokio::spawn(async move {
+            let mut last = Seq::ZERO;
+            loop {
+                match witness.next().await {
+                    Ok(Event::Batch(batch)) => {
+                        assert_eq!(batch.seq, last.next(), "the witness missed something");
+                        last = batch.last();
+                    }
+                    Ok(Event::Joined(_)) => {}
+                    Ok(Event::Closed(_)) | Err(_) => return last,
+                    Ok(other) => panic!("{other:?}"),
+                }
+            }
+        });
+        let mut http = server.http();
+        let room = RoomId::parse("r").unwrap();
+        let comments: Vec<_> = (0..50).map(|_| NewComment::new("x".repeat(200))).collect();
+        let mut posted = Seq::ZERO;
+        let start = Instant::now();
+        while server.stat("evicted_behind").await == 0 {
+            posted = *http
+                .post_comments(&room, &comments)
+                .await
+                .unwrap()
+                .ids
+                .last()
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the stalled viewer was not closed"
+            );
+        }
+        assert!(server.stat("frames_skipped").await > 0);
+        server.stat_until("viewers", |n| n == 1).await;
+        server
+            .stat_until("comments_sealed", |n| n == posted.value())
+            .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(server);
+        assert_eq!(reader.await.unwrap(), posted);
+    });
+}
+
+#[test]
+fn an_http_answer_that_is_not_read_is_given_up() {
+    let server = Server::start(&[
+        "--answer-deadline-ms",
+        "500",
+        "--send-buffer-bytes",
+        "4096",
+        "--posts-per-second-per-address-burst",
+        "10000",
+        "--posts-per-second-per-address",
+        "10000",
+    ]);
+    let comments: Vec<_> = (0..100)
+        .map(|_| NewComment::new("弹".repeat(200)))
+        .collect();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let room = RoomId::parse("r").unwrap();
+        for _ in 0..10 {
+            server.http().post_comments(&room, &comments).await.unwrap();
+        }
+    });
+    let mut lazy = server.raw_stream();
+    socket2::SockRef::from(&lazy)
+        .set_recv_buffer_size(4_096)
+        .unwrap();
+    lazy.write_all(b"GET /v1/rooms/r/comments?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    // The asking connection is the other one.
+    runtime.block_on(server.stat_until("connections_broken", |broken| broken == 1));
+    runtime.block_on(server.stat_until("connections", |open| open == 1));
+}
+
+#[test]
+fn a_storm_of_joins_with_history_does_not_keep_a_room_from_its_comments() {
+    let server = Server::start(&[
+        "--window-ms",
+        "50",
+        "--posts-per-second-per-address",
+        "10000",
+        "--posts-per-second-per-address-burst",
+        "10000",
+        "--connections-per-address-max",
+        "100000",
+    ]);
+    let runtime = runtime();
+    let room = RoomId::parse("r").unwrap();
+    let comments: Vec<_> = (0..100)
+        .map(|n| NewComment::new(format!("{n} {}", "x".repeat(150))))
+        .collect();
+    let mut http = server.http();
+    let mut witness = runtime.block_on(async {
+        http.post_comments(&room, &comments).await.unwrap();
+        server.watch("r", Encoding::Identity).await
+    });
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let server = &server;
+            // Each asks for another past, so that none is made for two.
+            scope.spawn(move || {
+                for n in 0..500 {
+                    let history = 1 + (n * 7 + thread) % 99;
+                    let query = format!("/ws?encoding=gzip&history={history}");
+                    let join = HANDSHAKE.replace("/ws", &query);
+                    let mut stream = server.raw_stream();
+                    let _ = stream.write_all(join.as_bytes());
+                }
+            });
+        }
+        runtime.block_on(async {
+            for n in 0..20 {
+                let text = format!("through the storm, {n}");
+                let new = [NewComment::new(&text)];
+                http.post_comments(&room, &new).await.unwrap();
+                let seen = async {
+                    loop {
+                        if let Event::Batch(batch) = witness.next().await.unwrap()
+                            && batch.comments.iter().any(|comment| comment.text == text)
+                        {
+                            break;
+                        }
+                    }
+                };
+                let seen = tokio::time::timeout(Duration::from_secs(3), seen).await;
+                assert!(seen.is_ok(), "the storm starves the room at comment {n}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_silent_peer_is_closed_by_the_idle_deadline_and_a_ponging_one_stays() {
+    let server = Server::start(&["--ping-interval-ms", "100", "--idle-deadline-ms", "600"]);
+    let runtime = runtime();
+    let mut silent = RawViewer::join(&server);
+    // The client crate answers pings by itself.
+    let mut alive = runtime.block_on(server.watch("r", Encoding::Identity));
+    assert_eq!(silent.close_code(), 4002);
+    runtime.block_on(async {
+        assert!(matches!(alive.next().await.unwrap(), Event::Joined(_)));
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let room = RoomId::parse("r").unwrap();
+        let post = [NewComment::new("hello")];
+        server.http().post_comments(&room, &post).await.unwrap();
+        assert!(matches!(alive.next().await.unwrap(), Event::Batch(_)));
+    });
+}

@@ -1,0 +1,109 @@
+//! A viewer on a raw socket: what no well-behaved client would send.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::Server;
+
+pub(crate) const HANDSHAKE: &str = "GET /v1/rooms/r/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A client frame: masked unless told otherwise.
+pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut bytes = vec![first_byte];
+    match payload.len() {
+        n @ 0..=125 => bytes.push(0x80 | u8::try_from(n).unwrap()),
+        n => {
+            bytes.push(0x80 | 126);
+            bytes.extend(u16::try_from(n).unwrap().to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m));
+    bytes
+}
+
+pub(crate) fn text(payload: &str) -> Vec<u8> {
+    frame(0x81, payload.as_bytes())
+}
+
+/// A raw viewer that has read its `joined`.
+pub(crate) struct RawViewer(pub(crate) TcpStream);
+
+impl RawViewer {
+    pub(crate) fn join(server: &Server) -> Self {
+        Self::join_with(server, &[])
+    }
+
+    /// Joins with `early` in the same packet as the handshake.
+    pub(crate) fn join_with(server: &Server, early: &[u8]) -> Self {
+        let mut stream = server.raw_stream();
+        stream
+            .write_all(&[HANDSHAKE.as_bytes(), early].concat())
+            .unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
+        let mut viewer = Self(stream);
+        let (opcode, joined) = viewer.read();
+        assert_eq!(opcode, 1);
+        assert!(joined.starts_with(br#"{"type":"joined""#));
+        viewer
+    }
+
+    /// One server frame: opcode and payload.
+    pub(crate) fn read(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).unwrap();
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                self.0.read_exact(&mut length).unwrap();
+                usize::from(u16::from_be_bytes(length))
+            }
+            length => usize::from(length),
+        };
+        let mut payload = vec![0; length];
+        self.0.read_exact(&mut payload).unwrap();
+        (head[0] & 0x0F, payload)
+    }
+
+    /// Skips what else comes, up to the close frame; its code.
+    pub(crate) fn close_code(&mut self) -> u16 {
+        loop {
+            if let (8, payload) = self.read() {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                let mut rest = Vec::new();
+                let _ = self.0.read_to_end(&mut rest);
+                assert!(rest.is_empty(), "{} after the close", rest.escape_ascii());
+                return code;
+            }
+        }
+    }
+
+    /// The next `error` message's code.
+    pub(crate) fn error_code(&mut self) -> String {
+        loop {
+            let (_, payload) = self.read();
+            let message: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            if message["type"] == "error" {
+                assert!(!message["message"].as_str().unwrap().is_empty());
+                return message["code"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}

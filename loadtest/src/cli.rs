@@ -23,6 +23,36 @@ pub struct Cli {
 pub enum Command {
     /// Viewers watch, a recording is replayed, every delivery is audited
     Run(RunArgs),
+    /// Scenario: one room that fills while people write
+    HotRoom(ScenarioArgs),
+    /// Scenario: viewers over many rooms by a Zipf law
+    ManyRooms(ScenarioArgs),
+    /// Scenario: everybody loses the connection and comes back at once
+    Storm(ScenarioArgs),
+    /// Scenario: a share of the viewers reads slowly or not at all
+    SlowViewers(ScenarioArgs),
+    /// Scenario: calm, twenty times as much, calm
+    Burst(ScenarioArgs),
+    /// Scenario: viewers leave and join all the time
+    Churn(ScenarioArgs),
+    /// Scenario: hours, for the slope of the server's memory
+    Soak(ScenarioArgs),
+    /// Scenario: the server is stopped and started again
+    Restart(ScenarioArgs),
+    /// Scenario: the most viewers, or the highest rate, that still meets the figures
+    Search(ScenarioArgs),
+    /// A scenario from a file; those shipped are in loadtest/scenarios
+    Scenario {
+        /// The scenario, in TOML
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        #[command(flatten)]
+        #[expect(
+            missing_docs,
+            reason = "clap would show it as the command's description"
+        )]
+        args: ScenarioArgs,
+    },
     /// Viewers only hold their connections: memory per viewer and cost of a connect
     Idle(IdleArgs),
     /// A room with a comment every few seconds: how fast is the first one?
@@ -178,6 +208,20 @@ pub struct CompareArgs {
     /// How much worse a figure may get before it is flagged; faults are flagged always
     #[arg(long, default_value_t = 10.0, value_name = "PERCENT", value_parser = positive)]
     pub tolerance: f64,
+}
+
+/// Flags of a scenario; everything else is a field of its file.
+#[derive(Clone, Debug, Args)]
+pub struct ScenarioArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub server: ServerArgs,
+    /// Change a field of the scenario, as viewers=500 or slo.p99_beyond_window_ms=200; several may be given
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// Flags of `idle`.

@@ -6,6 +6,7 @@ mod floor;
 mod idle;
 mod quiet;
 mod run;
+mod scenario;
 mod seal;
 
 use std::io::{self, BufReader, Write};
@@ -21,8 +22,9 @@ use crate::cli::{AudienceArgs, Cli, Command, ServerArgs};
 use crate::descriptors;
 use crate::error::HarnessError;
 use crate::process::Process;
-use crate::session::Party;
-use crate::swarm::Audience;
+use crate::scenario::Kind;
+use crate::session::{Gathering, Party};
+use crate::swarm::{Audience, Habits};
 use crate::timeline::clear_live_line;
 
 /// What a command concludes.
@@ -78,6 +80,18 @@ async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
         Command::Quiet(args) => quiet::quiet(args, interrupt()).await,
         Command::Floor(args) => floor::floor(args, interrupt()).await,
         Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
+        Command::HotRoom(args) => scenario::shipped(Kind::HotRoom, &args, interrupt()).await,
+        Command::ManyRooms(args) => scenario::shipped(Kind::ManyRooms, &args, interrupt()).await,
+        Command::Storm(args) => scenario::shipped(Kind::Storm, &args, interrupt()).await,
+        Command::SlowViewers(args) => {
+            scenario::shipped(Kind::SlowViewers, &args, interrupt()).await
+        }
+        Command::Burst(args) => scenario::shipped(Kind::Burst, &args, interrupt()).await,
+        Command::Churn(args) => scenario::shipped(Kind::Churn, &args, interrupt()).await,
+        Command::Soak(args) => scenario::shipped(Kind::Soak, &args, interrupt()).await,
+        Command::Restart(args) => scenario::shipped(Kind::Restart, &args, interrupt()).await,
+        Command::Search(args) => scenario::shipped(Kind::Search, &args, interrupt()).await,
+        Command::Scenario { file, args } => scenario::own(&file, &args, interrupt()).await,
         Command::Seal(args) => seal::seal(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::FloorSender { .. } => Ok(Verdict::Good),
@@ -153,6 +167,7 @@ fn party(
         audience: Audience {
             viewers: audience.viewers,
             rooms: audience.rooms,
+            zipf: 0.0,
             mix: audience.encodings.clone(),
             sampled: 1,
             stalling: 0,
@@ -162,5 +177,7 @@ fn party(
         connecting_max: server.connecting_max as usize,
         threads: usize::from(server.threads),
         settle: std::time::Duration::from_secs(settle_s),
+        habits: Habits::default(),
+        gathering: Gathering::First,
     })
 }

@@ -109,10 +109,11 @@ impl RoomLedger {
     }
 }
 
-/// The ledgers of all rooms. Locked by the publisher once per acknowledgement and by the audit once per distinct frame.
+/// The ledgers of all rooms, and of the rooms a restarted server numbers anew when there may be such. Locked by the publisher once per acknowledgement and by the audit once per distinct frame.
 #[derive(Debug)]
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,
+    named: u32,
 }
 
 impl Ledger {
@@ -121,6 +122,46 @@ impl Ledger {
     pub fn new(rooms: u32) -> Self {
         Self {
             rooms: (0..rooms).map(|_| Mutex::default()).collect(),
+            named: rooms,
+        }
+    }
+
+    /// Ledgers for rooms that may change their numbering once: room `r` anew is room `rooms + r`.
+    #[must_use]
+    pub fn with_renumbering(rooms: u32) -> Self {
+        Self {
+            named: rooms,
+            ..Self::new(rooms * 2)
+        }
+    }
+
+    /// The index of a room after it was numbered anew; `None` when that is not expected, or has happened already.
+    #[must_use]
+    pub fn renumbered(&self, room: u32) -> Option<u32> {
+        let anew = self.named + room;
+        (room < self.named && anew < self.rooms()).then_some(anew)
+    }
+
+    /// Enters an acknowledged comment into its room's ledger, or into that of the room numbered anew.
+    ///
+    /// # Errors
+    /// As [`RoomLedger::acknowledge`].
+    pub fn acknowledge(
+        &self,
+        room: u32,
+        epoch: Option<u64>,
+        position: u64,
+        scheduled: Moment,
+        shape: u64,
+    ) -> Result<(), AckFault> {
+        let entered = self
+            .room(room)
+            .acknowledge(epoch, position, scheduled, shape);
+        match (entered, self.renumbered(room)) {
+            (Err(AckFault::OtherEpoch), Some(anew)) => self
+                .room(anew)
+                .acknowledge(epoch, position, scheduled, shape),
+            _ => entered,
         }
     }
 

@@ -17,8 +17,11 @@ use crate::latency::{Distribution, Stage, Summary};
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
+use crate::restart::Restart;
 use crate::schedule::Schedule;
-use crate::swarm::{Audience, Bench, Delivered, Order, Snapshot, Swarm, SwarmConfig, SwarmResult};
+use crate::swarm::{
+    Audience, Bench, Delivered, Habits, Order, Snapshot, Swarm, SwarmConfig, SwarmResult,
+};
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
@@ -37,6 +40,19 @@ pub struct Party {
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
+    /// What viewers do besides watching.
+    pub habits: Habits,
+    /// Whether posting waits for them.
+    pub gathering: Gathering,
+}
+
+/// Whether posting waits until everybody is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathering {
+    /// Everybody is in before the first post.
+    First,
+    /// The audience grows while comments are posted.
+    Meanwhile,
 }
 
 /// What is posted, and how it is judged.
@@ -54,10 +70,65 @@ pub struct Program {
     pub late: Duration,
     /// When the stalling viewers stop reading.
     pub stall_after: Option<Duration>,
+    /// What happens to the viewers meanwhile, in the order of time.
+    pub acts: Vec<Act>,
     /// How posts are sent.
     pub post_via: PostVia,
     /// Connections that post.
     pub post_connections: usize,
+}
+
+/// Something that happens to the viewers while comments are posted.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// When, in the measured stretch.
+    pub at: Duration,
+    /// What.
+    pub what: Deed,
+    /// How long everybody may take to be back.
+    pub patience: Duration,
+}
+
+/// What happens to the viewers.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// Everybody loses the connection and comes back at once.
+    Storm,
+    /// Viewers begin to leave and join.
+    Churn,
+    /// The server is told to stop and started again.
+    Restart(Restart),
+}
+
+impl Deed {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Churn => "churn",
+            Self::Restart(_) => "restart",
+        }
+    }
+}
+
+/// What came of an [`Act`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// `storm`, `churn` or `restart`.
+    pub what: String,
+    /// When, in seconds of the measured stretch.
+    pub at_s: f64,
+    /// Viewers that were up.
+    pub viewers: u64,
+    /// Of those, how many were back before patience ended.
+    pub back: u64,
+    /// From the beginning until the last one was back; absent when it never was.
+    pub last_back_s: Option<f64>,
+    /// Viewers that joined a second, once there was a server.
+    pub per_second: f64,
+    /// How long nobody listened.
+    pub down_s: Option<f64>,
+    /// The server that was started.
+    pub server_pid: Option<u32>,
 }
 
 /// How long a handshake may take.
@@ -126,6 +197,8 @@ pub struct Outcome {
     pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
+    /// What happened to the viewers meanwhile.
+    pub events: Vec<Event>,
     /// Whether every reading viewer had everything before the drain ended.
     pub caught_up: bool,
     /// The whole session second by second, connecting included.
@@ -149,7 +222,11 @@ impl Session {
         let clock = Clock::start();
         let bench = Bench {
             clock,
-            ledger: Arc::new(Ledger::new(party.audience.rooms)),
+            ledger: Arc::new(if party.habits.reconnects {
+                Ledger::with_renumbering(party.audience.rooms)
+            } else {
+                Ledger::new(party.audience.rooms)
+            }),
             judge: Arc::new(Judge::new(clock, late)),
         };
         let config = SwarmConfig {
@@ -160,6 +237,7 @@ impl Session {
             connecting_max: party.connecting_max,
             connect_deadline: CONNECT_DEADLINE,
             threads: party.threads,
+            habits: party.habits,
         };
         let before = (
             mark(process.as_ref()),
@@ -184,7 +262,9 @@ impl Session {
             process,
             connect: ConnectReport::default(),
         };
-        if let Some(shortfall) = session.wait_for_viewers().await {
+        if session.party.gathering == Gathering::First
+            && let Some(shortfall) = session.wait_for_viewers().await
+        {
             return Err(session.give_up(shortfall));
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
@@ -248,6 +328,7 @@ impl Session {
             self.sleep_until(start.after(after)).await;
             self.swarm.order(Order::Stall);
         }
+        let events = self.act_out(program, start).await?;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
@@ -287,9 +368,63 @@ impl Session {
                 .zip(counters_after)
                 .map(|(before, after)| after.since(&before)),
             caught_up,
+            events,
             timeline: stopped.timeline(),
             spans: viewers,
         })
+    }
+
+    /// Does what the program has for the viewers, each when it is due.
+    async fn act_out(&self, program: &Program, start: Moment) -> Result<Vec<Event>, HarnessError> {
+        let mut events = Vec::new();
+        for act in &program.acts {
+            self.sleep_until(start.after(act.at)).await;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            events.push(self.perform(act).await?);
+        }
+        Ok(events)
+    }
+
+    /// Does what is due, and watches until its effect is over.
+    async fn perform(&self, act: &Act) -> Result<Event, HarnessError> {
+        let clock = self.bench.clock;
+        let before = self.swarm.snapshot();
+        let began = clock.now();
+        let up = before.up();
+        let mut event = Event {
+            what: act.what.name().to_owned(),
+            at_s: act.at.as_secs_f64(),
+            viewers: up,
+            ..Event::default()
+        };
+        self.sampler.mark(act.what.name(), began);
+        match &act.what {
+            Deed::Churn => {
+                self.swarm.order(Order::Churn);
+                return Ok(event);
+            }
+            Deed::Storm => self.swarm.order(Order::Storm),
+            Deed::Restart(restart) => {
+                let started = restart.perform(&self.stop).await?;
+                event.down_s = Some(started.down.as_secs_f64());
+                event.server_pid = Some(started.pid);
+            }
+        }
+        let give_up = clock.now().after(act.patience);
+        // Progress is shown once per turn of each thread, so the dip is waited for as well.
+        while self.swarm.snapshot().rejoined - before.rejoined < up {
+            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY / 4).await;
+        }
+        let took_s = seconds(clock.now().micros_since(began));
+        event.back = self.swarm.snapshot().rejoined - before.rejoined;
+        event.last_back_s = (event.back >= up).then_some(took_s);
+        event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
+        Ok(event)
     }
 
     /// Ends a session in which nothing was posted.
@@ -305,7 +440,7 @@ impl Session {
         let viewers = u64::from(self.party.audience.viewers);
         loop {
             let snapshot = self.swarm.snapshot();
-            if snapshot.joined == viewers {
+            if snapshot.joined >= viewers {
                 return None;
             }
             // A server that refuses everybody need not be asked by everybody.

@@ -116,6 +116,8 @@ pub enum End {
     Told,
     /// The connection broke without a word.
     Silent,
+    /// It went by itself: what had not come yet is nobody's fault.
+    Left,
 }
 
 /// A message that carries a batch.
@@ -134,6 +136,8 @@ pub struct Carrier<'a> {
 pub struct Findings {
     /// The counts.
     pub tally: Tally,
+    /// The same by room, in the order of the ledger's rooms.
+    pub rooms: Vec<Tally>,
     /// Latencies by stage: [`Stage::Calm`], [`Stage::Stalled`].
     pub stages: [Latencies; 2],
 }
@@ -159,6 +163,10 @@ impl Auditor {
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, judge: Arc<Judge>) -> Self {
         let histories = (0..ledger.rooms()).map(|_| History::default()).collect();
+        let findings = Findings {
+            rooms: vec![Tally::default(); ledger.rooms() as usize],
+            ..Findings::default()
+        };
         Self {
             ledger,
             judge,
@@ -169,7 +177,7 @@ impl Auditor {
             inflater: FormInflater::default(),
             plain: Vec::new(),
             witnesses: 0,
-            findings: Findings::default(),
+            findings,
         }
     }
 
@@ -184,6 +192,31 @@ impl Auditor {
         }
     }
 
+    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream.
+    pub fn resumed(watch: &mut Watch, sampled: Option<Encoding>) {
+        watch.mark = Mark::START;
+        watch.witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
+    }
+
+    /// The last position a viewer has.
+    #[must_use]
+    pub fn position(watch: &Watch) -> u64 {
+        watch.cursor.next().saturating_sub(1)
+    }
+
+    /// A viewer came back to a room that numbers anew: what it had not got of the old numbering cannot be replayed.
+    /// Returns how many acknowledged comments that is.
+    pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
+        self.finish(watch, room, End::Left);
+        self.ledger.room(room).count_from(watch.cursor.next())
+    }
+
+    /// The index of a room that is numbered anew.
+    #[must_use]
+    pub fn renumbered_room(&self, room: u32) -> Option<u32> {
+        self.ledger.renumbered(room)
+    }
+
     /// A batch has arrived at a viewer. Returns how many comments it carries.
     ///
     /// # Panics
@@ -195,7 +228,7 @@ impl Auditor {
         };
         let known = self.forms.get(&(carrier.room, print)).copied();
         let Some(number) = known.or_else(|| self.learn(watch.mark, carrier, print, now)) else {
-            self.findings.tally.undecodable += 1;
+            self.findings.rooms[carrier.room as usize].undecodable += 1;
             return 0;
         };
         let index = usize::try_from(number - self.front)
@@ -205,8 +238,12 @@ impl Auditor {
         watch.mark = content.mark;
         let step = watch.cursor.advance(content.first, content.covered);
         let comments = content.comments();
-        self.findings.tally.duplicate += step.duplicate;
-        self.findings.tally.reordered += step.reordered;
+        // Almost every frame is the next one: nothing to write.
+        if step != cursor::Step::default() {
+            let tally = &mut self.findings.rooms[carrier.room as usize];
+            tally.duplicate += step.duplicate;
+            tally.reordered += step.reordered;
+        }
         if let Some(witness) = &mut watch.witness {
             let expected = content.plain;
             self.plain.clear();
@@ -218,15 +255,21 @@ impl Auditor {
                         && fingerprint(&self.plain) == expected
                 }
             };
-            self.findings.tally.undecodable += u64::from(!faithful);
+            self.findings.rooms[carrier.room as usize].undecodable += u64::from(!faithful);
         }
         comments
     }
 
     /// A `gap` message has arrived at a viewer.
-    pub fn gap(&mut self, watch: &mut Watch, encoding: Encoding, from: u64, to: u64) {
+    pub fn gap(
+        &mut self,
+        watch: &mut Watch,
+        room: u32,
+        encoding: Encoding,
+        (from, to): (u64, u64),
+    ) {
         let step = watch.cursor.gap(from, to);
-        let tally = &mut self.findings.tally;
+        let tally = &mut self.findings.rooms[room as usize];
         tally.gaps += 1;
         tally.skipped += step.skipped;
         tally.contradicted += step.contradicted;
@@ -248,12 +291,18 @@ impl Auditor {
 
     /// A viewer is done: what it did not get is lost, or was announced.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
-        let outstanding = self.ledger.room(room).count_from(watch.cursor.next());
-        let tally = &mut self.findings.tally;
+        let outstanding = match end {
+            End::Left => 0,
+            End::Open | End::Silent | End::Told => {
+                self.ledger.room(room).count_from(watch.cursor.next())
+            }
+        };
+        let tally = &mut self.findings.rooms[room as usize];
         tally.lost += watch.cursor.missing();
         match end {
             End::Open | End::Silent => tally.lost += outstanding,
             End::Told => tally.after_close += outstanding,
+            End::Left => {}
         }
     }
 
@@ -285,6 +334,9 @@ impl Auditor {
         for index in 0..self.contents.len() {
             self.fold(index);
         }
+        for room in &self.findings.rooms {
+            self.findings.tally.add(room);
+        }
         self.findings
     }
 
@@ -294,7 +346,7 @@ impl Auditor {
         content.fold(
             &mut ledger,
             &self.judge,
-            &mut self.findings.tally,
+            &mut self.findings.rooms[content.room as usize],
             &mut self.findings.stages,
         );
     }

@@ -275,7 +275,7 @@ fn a_gap_accounts_for_skipped_frames_and_the_stream_goes_on() {
     let frames = [stand.plain(1, 1), stand.plain(4, 5)];
     let mut watch = Auditor::joined(0, None);
     stand.read(&mut watch, &frames[0]);
-    stand.auditor.gap(&mut watch, Encoding::Identity, 2, 3);
+    stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 3));
     stand.read(&mut watch, &frames[1]);
     let tally = stand.finish(&watch, End::Open);
     assert_eq!(
@@ -376,7 +376,7 @@ fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
                 skipping.1.skipped();
                 stand
                     .auditor
-                    .gap(&mut skipping.0, Encoding::Deflate, 20, 20);
+                    .gap(&mut skipping.0, 0, Encoding::Deflate, (20, 20));
             }
             _ => stand.give(&mut skipping.0, Encoding::Deflate, &mut skipping.1, &set),
         }
@@ -404,7 +404,9 @@ fn a_chained_form_after_a_skip_is_undecodable() {
         let set = stand.plain(position, position);
         stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
         if position == 3 {
-            stand.auditor.gap(&mut skipping.0, Encoding::Deflate, 3, 3);
+            stand
+                .auditor
+                .gap(&mut skipping.0, 0, Encoding::Deflate, (3, 3));
         } else {
             // The broken server forgets that this viewer skipped and goes on with chained forms.
             let bytes = set.chained().unwrap().to_vec();

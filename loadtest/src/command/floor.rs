@@ -30,6 +30,7 @@ pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verd
         audience: Audience {
             viewers: audience.viewers,
             rooms: audience.rooms,
+            zipf: 0.0,
             mix: audience.encodings.clone(),
             sampled: 1,
             stalling: 0,

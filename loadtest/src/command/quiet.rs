@@ -47,6 +47,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         drain: Duration::from_secs(10),
         late: Duration::from_secs(1),
         stall_after: None,
+        acts: Vec::new(),
         post_via: args.post_via,
         post_connections: 1,
     };

@@ -110,7 +110,7 @@ fn publish(args: &RunArgs, report: &RunReport) -> Result<Verdict, HarnessError> 
     })
 }
 
-fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
+pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
     if args.stall_viewers >= args.audience.viewers {
         let text = format!(
             "--stall-viewers {} leaves nobody to measure",
@@ -145,6 +145,7 @@ fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
         drain: Duration::from_secs(args.drain_s),
         late: Duration::from_millis(args.late_ms),
         stall_after: (args.stall_viewers > 0).then(|| Duration::from_secs(stall_after_s)),
+        acts: Vec::new(),
         post_via: args.load.post_via,
         post_connections: usize::from(args.load.post_connections),
     };
@@ -152,7 +153,7 @@ fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
 }
 
 /// The comments for a stretch of `duration`, sped up.
-fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
+pub(super) fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
     let take = duration.mul_f64(load.speed);
     match &load.corpus {
         Some(path) => corpus::read(
@@ -166,7 +167,7 @@ fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError>
     }
 }
 
-fn setup(args: &RunArgs) -> Setup {
+pub(super) fn setup(args: &RunArgs) -> Setup {
     let name = |path: &std::path::PathBuf| {
         path.file_name()
             .unwrap_or_default()

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use crate::audit::{Auditor, Findings, Judge};
+use crate::audit::{Auditor, Findings, Judge, Tally};
 use crate::clock::Clock;
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
@@ -53,6 +53,19 @@ pub struct SwarmConfig {
     pub connect_deadline: Duration,
     /// Threads.
     pub threads: usize,
+    /// What viewers do besides watching.
+    pub habits: Habits,
+}
+
+/// What viewers do besides watching.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// Come back, to where they were, when the connection is lost.
+    pub reconnects: bool,
+    /// Leave and join as somebody new, this many a second over all threads, once told to.
+    pub churn_per_second: f64,
+    /// How fast stalling viewers read; 0 is not at all.
+    pub slow_bytes_per_second: u32,
 }
 
 /// What everything that judges deliveries shares.
@@ -123,7 +136,8 @@ impl Swarm {
     ) -> Result<Self, HarnessError> {
         let threads = config.threads.max(1);
         let share = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
-        let rooms: Arc<[String]> = config.rooms.clone().into();
+        // A room that is numbered anew has an index of its own.
+        let rooms: Arc<[String]> = config.rooms.iter().chain(&config.rooms).cloned().collect();
         let mut first = 0;
         let mut started = Vec::with_capacity(threads);
         for (number, seats) in audience.seats(threads).into_iter().enumerate() {
@@ -133,6 +147,10 @@ impl Swarm {
                 per_second: config.connects_per_second / share,
                 connecting_max: config.connecting_max.div_ceil(threads),
                 deadline: config.connect_deadline,
+                habits: Habits {
+                    churn_per_second: config.habits.churn_per_second / share,
+                    ..config.habits
+                },
             };
             first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             let desk = Desk {
@@ -144,6 +162,7 @@ impl Swarm {
                 delivered: Default::default(),
                 tolls: Tolls::default(),
                 connecting: HashMap::new(),
+                lost_at: HashMap::new(),
                 request: Vec::new(),
             };
             started.push(SwarmThread::spawn(number, seats, desk, terms)?);
@@ -186,6 +205,16 @@ impl Swarm {
                 .unwrap_or_else(|_| Err(io::Error::other("a thread of the swarm panicked")))
                 .map_err(HarnessError::system("swarm"))?;
             result.findings.tally.add(&harvest.findings.tally);
+            let rooms = harvest.findings.rooms.len();
+            result.findings.rooms.resize(rooms, Tally::default());
+            for (mine, theirs) in result
+                .findings
+                .rooms
+                .iter_mut()
+                .zip(&harvest.findings.rooms)
+            {
+                mine.add(theirs);
+            }
             for (mine, theirs) in result
                 .findings
                 .stages

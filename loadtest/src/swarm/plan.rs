@@ -33,8 +33,10 @@ pub struct Seat {
 pub struct Audience {
     /// Viewers in all.
     pub viewers: u32,
-    /// Rooms they are spread over evenly.
+    /// Rooms they are spread over.
     pub rooms: u32,
+    /// Exponent of the Zipf law they follow over the rooms; 0 spreads them evenly.
+    pub zipf: f64,
     /// Shares of encodings.
     pub mix: EncodingMix,
     /// Of each room, encoding and thread, how many decode everything.
@@ -53,10 +55,14 @@ impl Audience {
         let whole_rooms = self.rooms as usize >= 4 * threads;
         let mut seats = vec![Vec::new(); threads];
         let mut sampled: HashMap<(usize, u32, Encoding), u32> = HashMap::new();
-        let per_room = (self.viewers as usize).div_ceil(self.rooms as usize);
-        for index in 0..self.viewers {
-            let room = index % self.rooms;
-            let place = (index / self.rooms) as usize;
+        let in_room = crate::zipf::shares(self.viewers, self.rooms, self.zipf);
+        let everybody = (0..in_room[0]).flat_map(|place| {
+            let open = in_room.iter().take_while(move |viewers| **viewers > place);
+            (0_u32..)
+                .zip(open)
+                .map(move |(room, viewers)| (room, place as usize, *viewers as usize))
+        });
+        for ((room, place, per_room), index) in everybody.zip(0..) {
             let thread = if whole_rooms {
                 room as usize % threads
             } else {
@@ -99,6 +105,7 @@ mod tests {
         Audience {
             viewers,
             rooms,
+            zipf: 0.0,
             mix: "identity,gzip,deflate".parse().unwrap(),
             sampled: 1,
             stalling,

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub failed: u64,
     /// Viewers that joined and have ended since.
     pub ended: u64,
+    /// Viewers that came back.
+    pub rejoined: u64,
     /// Deliveries by encoding, in the order of `Encoding::ALL`.
     pub delivered: [Delivered; 3],
     /// Whether every reading viewer has all that is acknowledged. Only tended to once the swarm was told to settle.
@@ -57,10 +59,17 @@ impl Snapshot {
             .sum()
     }
 
+    /// Viewers that are in.
+    #[must_use]
+    pub fn up(&self) -> u64 {
+        self.joined.saturating_sub(self.ended)
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.failed += other.failed;
         self.ended += other.ended;
+        self.rejoined += other.rejoined;
         self.caught_up &= other.caught_up;
         for (mine, theirs) in self.delivered.iter_mut().zip(&other.delivered) {
             mine.add(theirs);
@@ -74,6 +83,7 @@ pub(super) struct Progress {
     joined: AtomicU64,
     failed: AtomicU64,
     ended: AtomicU64,
+    rejoined: AtomicU64,
     delivered: [[AtomicU64; 3]; 3],
     caught_up: AtomicBool,
 }
@@ -83,6 +93,7 @@ impl Progress {
         self.joined.store(snapshot.joined, Ordering::Relaxed);
         self.failed.store(snapshot.failed, Ordering::Relaxed);
         self.ended.store(snapshot.ended, Ordering::Relaxed);
+        self.rejoined.store(snapshot.rejoined, Ordering::Relaxed);
         for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
             shared[0].store(delivered.frames, Ordering::Relaxed);
             shared[1].store(delivered.bytes, Ordering::Relaxed);
@@ -96,6 +107,7 @@ impl Progress {
             joined: self.joined.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
+            rejoined: self.rejoined.load(Ordering::Relaxed),
             delivered: self.delivered.each_ref().map(|shared| Delivered {
                 frames: shared[0].load(Ordering::Relaxed),
                 bytes: shared[1].load(Ordering::Relaxed),

@@ -94,9 +94,17 @@ pub struct ServerArgs {
     /// Rooms are called PREFIX-0, PREFIX-1, …
     #[arg(long, default_value = "load", value_name = "PREFIX")]
     pub room_prefix: String,
-    /// Write the result as JSON
+}
+
+/// Where the report goes besides the terminal.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReportArgs {
+    /// Write the result as JSON; loadtest/REPORT.md describes it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the result as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Who watches.
@@ -191,9 +199,9 @@ pub struct RunArgs {
     /// Seconds of each of the floor's two halves; half of --duration-s when absent
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub floor_s: Option<u64>,
-    /// Write the result as a page for a browser
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub report: ReportArgs,
 }
 
 /// Flags of `compare`.
@@ -222,6 +230,9 @@ pub struct ScenarioArgs {
     /// Change a field of the scenario, as viewers=500 or slo.p99_beyond_window_ms=200; several may be given
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub report: ReportArgs,
 }
 
 /// Flags of `idle`.
@@ -239,6 +250,9 @@ pub struct IdleArgs {
     /// Seconds between the last connect and the look at the memory
     #[arg(long, default_value_t = 5, value_name = "S")]
     pub settle_s: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Flags of `quiet`.
@@ -265,6 +279,9 @@ pub struct QuietArgs {
     /// Seed of everything that is random
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Flags of `floor`.

@@ -6,6 +6,7 @@ pub(crate) mod difference;
 mod histogram;
 mod html;
 mod machine;
+mod scenario;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;
@@ -23,13 +24,14 @@ use crate::ingest::PostCost;
 use crate::latency::{Stage, Summary};
 use crate::process::{CpuTime, Memory};
 use crate::publisher::PublicationSummary;
-use crate::session::{ConnectReport, Outcome, of_stage};
+use crate::session::{ConnectReport, Event, Outcome, of_stage};
 use crate::swarm::{Delivered, StalledEnds};
 use crate::table::count;
 use crate::timeline::Timeline;
 
 pub use histogram::Histogram;
 pub use machine::Machine;
+pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
 
 /// Everything a run found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,8 +54,16 @@ pub struct RunReport {
     pub posts: PublicationSummary,
     /// What the viewers got, in viewer-comments.
     pub audit: Tally,
+    /// The same by room: rooms with faults first, then those with the most deliveries; at most a hundred.
+    pub rooms: Vec<RoomReport>,
     /// How connections ended before the end.
     pub ends: Ends,
+    /// What was done to the viewers.
+    pub events: Vec<Event>,
+    /// Viewers that came back, when there were any.
+    pub returns: Option<Returns>,
+    /// The scenario this run was, and its limits.
+    pub scenario: Option<ScenarioReport>,
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
     /// Everything that was delivered in the measured stretch.
@@ -259,7 +269,6 @@ impl RunReport {
         };
         let passed =
             tally.is_clean() && ends.faults.is_empty() && outcome.publication.contradicted == 0;
-        let cpu = outcome.own_cpu;
         let mut report = Self {
             schema: SCHEMA,
             setup: Setup {
@@ -273,7 +282,11 @@ impl RunReport {
             connect_latency: result.tolls.connects.summary(),
             posts: outcome.publication.summary(),
             audit: tally,
+            rooms: RoomReport::of(outcome),
             ends,
+            events: outcome.events.clone(),
+            returns: Returns::of(outcome),
+            scenario: None,
             latency: stages
                 .iter()
                 .map(|(stage, name)| StageReport::new(*stage, name, outcome))
@@ -289,17 +302,7 @@ impl RunReport {
                 memory: outcome.server_memory,
             }),
             counters: outcome.counters.clone(),
-            generator: GeneratorReport {
-                cpu,
-                user_frame_micros: cpu.map_or(0.0, |cpu| {
-                    CpuTime {
-                        system_ms: 0.0,
-                        ..cpu
-                    }
-                    .micros_per(frames)
-                }),
-                frame_micros: cpu.map_or(0.0, |cpu| cpu.micros_per(frames)),
-            },
+            generator: GeneratorReport::of(outcome.own_cpu, frames),
             floor: None,
             histograms: histogram::all(outcome),
             timeline: outcome.timeline.clone(),
@@ -326,6 +329,13 @@ impl RunReport {
             },
             ..Self::default()
         }
+    }
+
+    /// Makes it the report of a scenario: it has passed when every limit is met.
+    pub fn set_scenario(&mut self, scenario: ScenarioReport) {
+        self.passed = scenario.failed().is_empty();
+        self.scenario = Some(scenario);
+        self.verdict = self.judge();
     }
 
     /// Adds what posting alone costs, and takes it off the cost of a frame.
@@ -377,6 +387,21 @@ impl Total {
             frames_per_s: ratio(frames, 1) / seconds,
             comments_per_s: ratio(comments, 1) / seconds,
             bytes_per_s: ratio(bytes, 1) / seconds,
+        }
+    }
+}
+
+impl GeneratorReport {
+    fn of(cpu: Option<CpuTime>, frames: u64) -> Self {
+        let user = cpu.map(|cpu| CpuTime {
+            system_ms: 0.0,
+            ..cpu
+        });
+        let per_frame = |cpu: Option<CpuTime>| cpu.map_or(0.0, |cpu| cpu.micros_per(frames));
+        Self {
+            cpu,
+            user_frame_micros: per_frame(user),
+            frame_micros: per_frame(cpu),
         }
     }
 }

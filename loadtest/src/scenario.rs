@@ -1,6 +1,7 @@
 //! Scenarios: what is run and what it must show, as fields of a TOML file. The files shipped in `loadtest/scenarios/` are the
 //! defaults and say what each field means; a file of one's own, or `--set`, changes some of them.
 
+mod bisection;
 mod slo;
 
 use std::path::Path;
@@ -10,7 +11,8 @@ use toml::{Table, Value};
 
 use crate::error::HarnessError;
 
-pub use slo::{Check, Evidence, Slo, memory_mib_per_hour};
+pub use bisection::Bisection;
+pub use slo::{Check, Evidence, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
 
 /// The scenarios there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,7 @@
-//! One session against a server: connect, settle, post, drain, collect. `run`, `quiet` and `idle` are made of it.
+//! One session against a server: connect, settle, post, drain, collect. `run`, `quiet`, `idle` and all scenarios are made of it.
+
+mod act;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +20,15 @@ use crate::latency::{Distribution, Stage, Summary};
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
-use crate::restart::Restart;
 use crate::schedule::Schedule;
 use crate::swarm::{
     Audience, Bench, Delivered, Habits, Order, Snapshot, Swarm, SwarmConfig, SwarmResult,
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
+
+pub use act::{Act, Deed, Event};
+pub use spans::Spans;
 
 /// Who connects, and how.
 #[derive(Clone, Debug)]
@@ -78,59 +83,6 @@ pub struct Program {
     pub post_connections: usize,
 }
 
-/// Something that happens to the viewers while comments are posted.
-#[derive(Clone, Debug)]
-pub struct Act {
-    /// When, in the measured stretch.
-    pub at: Duration,
-    /// What.
-    pub what: Deed,
-    /// How long everybody may take to be back.
-    pub patience: Duration,
-}
-
-/// What happens to the viewers.
-#[derive(Clone, Debug)]
-pub enum Deed {
-    /// Everybody loses the connection and comes back at once.
-    Storm,
-    /// Viewers begin to leave and join.
-    Churn,
-    /// The server is told to stop and started again.
-    Restart(Restart),
-}
-
-impl Deed {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Storm => "storm",
-            Self::Churn => "churn",
-            Self::Restart(_) => "restart",
-        }
-    }
-}
-
-/// What came of an [`Act`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Event {
-    /// `storm`, `churn` or `restart`.
-    pub what: String,
-    /// When, in seconds of the measured stretch.
-    pub at_s: f64,
-    /// Viewers that were up.
-    pub viewers: u64,
-    /// Of those, how many were back before patience ended.
-    pub back: u64,
-    /// From the beginning until the last one was back; absent when it never was.
-    pub last_back_s: Option<f64>,
-    /// Viewers that joined a second, once there was a server.
-    pub per_second: f64,
-    /// How long nobody listened.
-    pub down_s: Option<f64>,
-    /// The server that was started.
-    pub server_pid: Option<u32>,
-}
-
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Between the decision to post and the first post, so that every thread is waiting for it.
@@ -179,6 +131,8 @@ pub struct Outcome {
     pub result: SwarmResult,
     /// Deliveries of the measured stretch, by encoding.
     pub delivered: [Delivered; 3],
+    /// The rooms' names.
+    pub rooms: Arc<[RoomId]>,
     /// Length of the measured stretch with its drain, in seconds.
     pub seconds: f64,
     /// The room's window.
@@ -269,7 +223,10 @@ impl Session {
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
         let after_connect = mark(session.process.as_ref());
-        session.sleep(session.party.settle).await;
+        // An audience that grows while comments are posted has not begun to settle.
+        if session.party.gathering == Gathering::First {
+            session.sleep(session.party.settle).await;
+        }
         let memory_idle = memory(session.process.as_ref());
         let viewers = u64::from(session.party.audience.viewers);
         session.connect = ConnectReport {
@@ -328,7 +285,7 @@ impl Session {
             self.sleep_until(start.after(after)).await;
             self.swarm.order(Order::Stall);
         }
-        let events = self.act_out(program, start).await?;
+        let events = self.act_out(program, start).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
@@ -356,6 +313,7 @@ impl Session {
             publication,
             result,
             delivered: delivered_between(&before.2, &after.2),
+            rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
             server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
@@ -372,59 +330,6 @@ impl Session {
             timeline: stopped.timeline(),
             spans: viewers,
         })
-    }
-
-    /// Does what the program has for the viewers, each when it is due.
-    async fn act_out(&self, program: &Program, start: Moment) -> Result<Vec<Event>, HarnessError> {
-        let mut events = Vec::new();
-        for act in &program.acts {
-            self.sleep_until(start.after(act.at)).await;
-            if self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            events.push(self.perform(act).await?);
-        }
-        Ok(events)
-    }
-
-    /// Does what is due, and watches until its effect is over.
-    async fn perform(&self, act: &Act) -> Result<Event, HarnessError> {
-        let clock = self.bench.clock;
-        let before = self.swarm.snapshot();
-        let began = clock.now();
-        let up = before.up();
-        let mut event = Event {
-            what: act.what.name().to_owned(),
-            at_s: act.at.as_secs_f64(),
-            viewers: up,
-            ..Event::default()
-        };
-        self.sampler.mark(act.what.name(), began);
-        match &act.what {
-            Deed::Churn => {
-                self.swarm.order(Order::Churn);
-                return Ok(event);
-            }
-            Deed::Storm => self.swarm.order(Order::Storm),
-            Deed::Restart(restart) => {
-                let started = restart.perform(&self.stop).await?;
-                event.down_s = Some(started.down.as_secs_f64());
-                event.server_pid = Some(started.pid);
-            }
-        }
-        let give_up = clock.now().after(act.patience);
-        // Progress is shown once per turn of each thread, so the dip is waited for as well.
-        while self.swarm.snapshot().rejoined - before.rejoined < up {
-            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            tokio::time::sleep(LOOK_EVERY / 4).await;
-        }
-        let took_s = seconds(clock.now().micros_since(began));
-        event.back = self.swarm.snapshot().rejoined - before.rejoined;
-        event.last_back_s = (event.back >= up).then_some(took_s);
-        event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
-        Ok(event)
     }
 
     /// Ends a session in which nothing was posted.
@@ -504,48 +409,6 @@ impl Session {
             let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
             tokio::time::sleep(left.min(Duration::from_millis(100))).await;
         }
-    }
-}
-
-/// The road of a comment in pieces, one value per comment.
-#[derive(Clone, Debug, Default)]
-pub struct Spans {
-    /// Scheduled post to first viewer, by stage.
-    pub first: [Distribution; 2],
-    /// Scheduled post to last viewer, by stage.
-    pub last: [Distribution; 2],
-    /// The same, less the window.
-    pub last_beyond: [Distribution; 2],
-    /// Scheduled post to the batch's time stamp.
-    pub post_to_seal: Distribution,
-    /// The batch's time stamp to the first viewer. Time stamps are whole milliseconds of the server's clock.
-    pub seal_to_first: Distribution,
-    /// First viewer to last viewer.
-    pub first_to_last: Distribution,
-}
-
-impl Spans {
-    fn of(ledger: &Ledger, judge: &Judge) -> Self {
-        let mut spans = Self::default();
-        for room in 0..ledger.rooms() {
-            for entry in ledger.room(room).iter() {
-                let stage = judge.stage(entry.scheduled) as usize;
-                if let (Some(first), Some(last)) = (entry.first_arrival, entry.last_arrival) {
-                    let last_micros = last.micros_since(entry.scheduled);
-                    spans.first_to_last.record(last.micros_since(first), 1);
-                    if let Some(sealed) = entry.sealed {
-                        let post_to_seal = sealed.micros_since(entry.scheduled);
-                        spans.post_to_seal.record(post_to_seal, 1);
-                        spans.seal_to_first.record(first.micros_since(sealed), 1);
-                    }
-                    spans.first[stage].record(first.micros_since(entry.scheduled), 1);
-                    spans.last[stage].record(last_micros, 1);
-                    spans.last_beyond[stage]
-                        .record(last_micros.saturating_sub(judge.window_micros()), 1);
-                }
-            }
-        }
-        spans
     }
 }
 

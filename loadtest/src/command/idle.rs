@@ -54,7 +54,7 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     table.row(["connect to joined", &quantiles(&report.connect_latency)]);
     table.row(["ended early", &count(report.ended)]);
     print(&table.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     Ok(if report.ended == 0 {

@@ -85,7 +85,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let clean = report.audit.is_clean();
     table.row(["audit", if clean { "clean" } else { "faults: see --json" }]);
     print(&table.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     Ok(if clean { Verdict::Good } else { Verdict::Bad })

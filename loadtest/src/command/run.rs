@@ -7,7 +7,7 @@ use std::time::Duration;
 use danmaku_client::{Connect, Connection, Event};
 use danmaku_wire::{Encoding, RoomId};
 
-use crate::cli::{LoadArgs, RunArgs};
+use crate::cli::{LoadArgs, ReportArgs, RunArgs};
 use crate::command::{Verdict, party, print, process, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
@@ -57,7 +57,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     let opened = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            return publish(&args, &RunReport::interrupted(setup(&args), joined));
+            return publish(&args.report, &RunReport::interrupted(setup(&args), joined));
         }
         opened => opened?,
     };
@@ -91,13 +91,13 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
             args.drain_s
         ));
     }
-    publish(&args, &report)
+    publish(&args.report, &report)
 }
 
 /// Prints and writes what was found.
-fn publish(args: &RunArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
+pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, report)?;
     }
     if let Some(path) = &args.html {

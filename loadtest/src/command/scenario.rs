@@ -6,79 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use serde::Serialize;
 
-use crate::audit::Tally;
 use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
-use crate::command::run::{lines, prepare, setup};
-use crate::command::{Verdict, print, process, say};
+use crate::command::run::{lines, prepare, publish, setup};
+use crate::command::{Verdict, process, say};
 use crate::error::HarnessError;
-use crate::report::{RunReport, write_json};
+use crate::report::{RunReport, ScenarioReport, Step};
 use crate::restart::Restart;
-use crate::scenario::{Check, Evidence, Kind, Searched, Slo, Spec, memory_mib_per_hour};
+use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_hour};
 use crate::schedule::{Schedule, Spread};
-use crate::session::{Act, Deed, Event, Gathering, Outcome, Party, Program, Session};
-use crate::table::{Table, count};
+use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
+use crate::table::count;
 use crate::target::Target;
 
-/// Everything a scenario found: the report of its run, and beside it what makes it a scenario.
-#[derive(Debug, Serialize)]
-struct ScenarioReport {
-    #[serde(flatten)]
-    run: RunReport,
-    scenario: Findings,
-}
-
-#[derive(Debug, Serialize)]
-struct Findings {
-    /// The scenario with all its fields.
-    fields: Spec,
-    /// Each figure against its limit.
-    checks: Vec<Check>,
-    /// Whether posts left so late that the figures say little of the server.
-    generator_was_the_limit: bool,
-    /// What happened to the viewers.
-    events: Vec<Event>,
-    /// Viewers on their way back.
-    returns: Returns,
-    /// Growth of the server's memory.
-    memory_mib_per_hour: Option<f64>,
-    /// The audit by room: rooms with faults first, then those with the most deliveries.
-    rooms: Vec<RoomTally>,
-    /// The steps of a search.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Step>,
-}
-
-#[derive(Debug, Serialize)]
-struct Returns {
-    rejoined: u64,
-    resumed: u64,
-    renumbered: u64,
-    unreplayed: u64,
-    retries: u64,
-    latency: crate::latency::Summary,
-}
-
-#[derive(Debug, Serialize)]
-struct RoomTally {
-    room: String,
-    audit: Tally,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct Step {
-    value: f64,
-    met: bool,
-    failed: Vec<String>,
-}
-
-/// Rooms that are listed by name.
-const ROOMS_LISTED_MAX: usize = 100;
 /// How long everybody may take to be back when the verdict does not say it.
 const PATIENCE_S: f64 = 60.0;
-/// Steps of a search; bisection needs far fewer.
-const STEPS_MAX: usize = 32;
 
 /// Runs a shipped scenario.
 pub(super) async fn shipped(
@@ -86,7 +28,7 @@ pub(super) async fn shipped(
     args: &ScenarioArgs,
     stop: Arc<AtomicBool>,
 ) -> Result<Verdict, HarnessError> {
-    conduct(Spec::shipped(kind, &args.set)?, &args.server, stop).await
+    conduct(&Spec::shipped(kind, &args.set)?, args, &stop).await
 }
 
 /// Runs a scenario from a file.
@@ -95,33 +37,24 @@ pub(super) async fn own(
     args: &ScenarioArgs,
     stop: Arc<AtomicBool>,
 ) -> Result<Verdict, HarnessError> {
-    conduct(Spec::read(file, &args.set)?, &args.server, stop).await
+    conduct(&Spec::read(file, &args.set)?, args, &stop).await
 }
 
 async fn conduct(
-    spec: Spec,
-    server: &ServerArgs,
-    stop: Arc<AtomicBool>,
+    spec: &Spec,
+    args: &ScenarioArgs,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Verdict, HarnessError> {
-    if matches!(spec.scenario, Kind::Restart | Kind::Soak) && server.server_pid.is_none() {
+    if matches!(spec.scenario, Kind::Restart | Kind::Soak) && args.server.server_pid.is_none() {
         let text = format!("{} needs --server-pid", spec.scenario.name());
         return Err(HarnessError::Flags(text));
     }
     let report = if spec.scenario == Kind::Search {
-        search(&spec, server, &stop).await?
+        search(spec, &args.server, stop).await?
     } else {
-        perform(&spec, server, &stop).await?
+        perform(spec, &args.server, stop).await?
     };
-    print(&report.run.render());
-    print(&report.scenario.render(&report.run));
-    if let Some(path) = &server.json {
-        write_json(path, &report)?;
-    }
-    Ok(if report.run.passed {
-        Verdict::Good
-    } else {
-        Verdict::Bad
-    })
+    publish(&args.report, &report)
 }
 
 /// One scenario, from the first dial to the verdict.
@@ -129,7 +62,7 @@ async fn perform(
     spec: &Spec,
     server: &ServerArgs,
     stop: &Arc<AtomicBool>,
-) -> Result<ScenarioReport, HarnessError> {
+) -> Result<RunReport, HarnessError> {
     let args = run_args(spec, server)?;
     let (mut party, mut program) = prepare(&args)?;
     let process = process(server)?;
@@ -142,90 +75,75 @@ async fn perform(
         count(spec.viewers.into()),
         spec.duration_s
     ));
-    let names: Vec<String> = party.rooms.iter().map(ToString::to_string).collect();
-    let session = Session::open(&target, party, program.late, process, Arc::clone(stop)).await?;
+    let opened = Session::open(&target, party, program.late, process, Arc::clone(stop)).await;
+    let session = match opened {
+        Err(HarnessError::Interrupted { joined, .. }) => {
+            return Ok(RunReport::interrupted(setup(&args), joined));
+        }
+        opened => opened?,
+    };
     let connect = session.connect.clone();
     let outcome = session.play(&mut target, &program).await?;
     let partial = stop.load(Ordering::Relaxed);
     let evidence = evidence(spec, &outcome);
-    let mut run = RunReport::new(setup(&args), connect, &outcome, partial);
-    let checks = spec.slo.judge(&evidence);
-    run.passed = checks.iter().all(|check| check.met);
-    let tolls = &outcome.result.tolls;
-    let scenario = Findings {
+    let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    report.set_scenario(ScenarioReport {
         fields: spec.clone(),
-        checks,
-        generator_was_the_limit: Slo::generator_was_the_limit(&evidence),
-        returns: Returns {
-            rejoined: tolls.rejoined,
-            resumed: tolls.resumed,
-            renumbered: tolls.renumbered,
-            unreplayed: tolls.unreplayed,
-            retries: tolls.retries,
-            latency: tolls.rejoins.summary(),
-        },
+        checks: spec.slo.judge(&evidence),
         memory_mib_per_hour: evidence.memory_mib_per_hour,
-        rooms: by_room(&outcome.result.findings.rooms, &names),
-        events: outcome.events,
         steps: Vec::new(),
-    };
-    Ok(ScenarioReport { run, scenario })
+    });
+    Ok(report)
 }
 
-/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them.
+/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
+/// report of the best step that met every limit, or of the first one when that did not.
 async fn search(
     spec: &Spec,
     server: &ServerArgs,
     stop: &Arc<AtomicBool>,
-) -> Result<ScenarioReport, HarnessError> {
+) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
+    let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
     let mut steps: Vec<Step> = Vec::new();
-    let (mut good, mut bad) = (None::<ScenarioReport>, None::<ScenarioReport>);
-    let (mut low, mut high) = (spec.from, spec.to);
-    let mut value = spec.from;
-    for number in 0..STEPS_MAX {
+    let mut best = None::<RunReport>;
+    while let Some(value) = bisection.next() {
         let mut step = spec.clone();
         match searched {
             Searched::Viewers => step.viewers = whole(value),
             Searched::Rate => step.rate = value,
         }
         let server = ServerArgs {
-            room_prefix: format!("{}-s{number}", server.room_prefix),
+            room_prefix: format!("{}-s{}", server.room_prefix, steps.len()),
             ..server.clone()
         };
         let report = perform(&step, &server, stop).await?;
-        let met = report.run.passed;
-        let failed = report.scenario.failed();
-        let why = if met {
-            "met".to_owned()
+        let failed = report
+            .scenario
+            .as_ref()
+            .map(ScenarioReport::failed)
+            .unwrap_or_default();
+        let met = report.passed;
+        say(&if met {
+            format!("{value:.0}: within all limits")
         } else {
-            format!("not met: {}", failed.join("; "))
-        };
-        say(&format!("{value:.0}: {why}"));
+            format!("{value:.0}: not within: {}", failed.join("; "))
+        });
         steps.push(Step { value, met, failed });
-        if met {
-            low = value;
-            good = Some(report);
-        } else {
-            high = value;
-            bad = Some(report);
+        bisection.tell(met);
+        if met || best.is_none() {
+            best = Some(report);
         }
-        let done = good.is_none() || (high - low) * 100.0 <= spec.precision_percent * low;
-        if done || stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             break;
         }
-        // The upper end first: often it is met, and everything below it needs no look.
-        value = if number == 0 {
-            spec.to
-        } else {
-            f64::midpoint(low, high)
-        };
     }
-    let last = good.or(bad);
     let mut report =
-        last.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
-    report.scenario.fields = spec.clone();
-    report.scenario.steps = steps;
+        best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
+    report.partial = stop.load(Ordering::Relaxed);
+    if let Some(scenario) = report.scenario.take() {
+        report.set_scenario(ScenarioReport { steps, ..scenario });
+    }
     Ok(report)
 }
 
@@ -353,150 +271,6 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
             .collect(),
         memory_mib_per_hour: memory_mib_per_hour(&outcome.timeline, spec.warm_up_s),
         lateness_p99_ms: posts.lateness.p99_ms,
-    }
-}
-
-fn by_room(rooms: &[Tally], names: &[String]) -> Vec<RoomTally> {
-    let mut listed: Vec<RoomTally> = (0..)
-        .zip(rooms)
-        .filter(|(_, tally)| **tally != Tally::default())
-        .filter_map(|(index, tally): (usize, &Tally)| {
-            let name = names.get(index % names.len().max(1))?;
-            let anew = if index < names.len() {
-                ""
-            } else {
-                " (numbered anew)"
-            };
-            Some(RoomTally {
-                room: format!("{name}{anew}"),
-                audit: *tally,
-            })
-        })
-        .collect();
-    listed.sort_by_key(|room| {
-        (
-            room.audit.is_clean(),
-            std::cmp::Reverse(room.audit.delivered),
-        )
-    });
-    listed.truncate(ROOMS_LISTED_MAX);
-    listed
-}
-
-impl Findings {
-    fn failed(&self) -> Vec<String> {
-        let failed = self.checks.iter().filter(|check| !check.met);
-        failed.map(|check| check.what.clone()).collect()
-    }
-
-    fn render(&self, run: &RunReport) -> String {
-        let mut table = Table::new(format!("verdict of {}", self.fields.scenario.name()));
-        for check in &self.checks {
-            let value = check
-                .value
-                .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}"));
-            let mark = if check.met { "ok" } else { "NOT MET" };
-            table.row([
-                &check.what,
-                &format!("{value}, limit {:.2}: {mark}", check.limit),
-            ]);
-        }
-        self.render_events(&mut table);
-        self.render_returns(&mut table);
-        self.render_rooms(&mut table);
-        if self.generator_was_the_limit {
-            let text =
-                "the generator was the limit: posts left late, so this says little of the server";
-            table.row(["note", text]);
-        }
-        let most = self
-            .steps
-            .iter()
-            .filter(|step| step.met)
-            .map(|step| step.value)
-            .fold(0.0, f64::max);
-        if most > 0.0 {
-            table.row(["the most that meets it", &format!("{most:.0}")]);
-        }
-        let verdict = match (run.passed, run.partial) {
-            (true, false) => "passed",
-            (true, true) => "passed as far as it went (ended early)",
-            (false, false) => "FAILED",
-            (false, true) => "FAILED (ended early)",
-        };
-        table.row(["verdict", verdict]);
-        table.render()
-    }
-
-    fn render_events(&self, table: &mut Table) {
-        for event in &self.events {
-            let last = event.last_back_s.map_or_else(
-                || "not all".to_owned(),
-                |last| format!("the last after {last:.2} s"),
-            );
-            let down = event.down_s.map_or_else(String::new, |down| {
-                format!(", nobody listened for {down:.2} s")
-            });
-            if event.what != "churn" {
-                let text = format!(
-                    "{} of {} viewers back, {last}, {:.0} a second{down}",
-                    count(event.back),
-                    count(event.viewers),
-                    event.per_second
-                );
-                table.row([&event.what, &text]);
-            }
-            if let Some(pid) = event.server_pid {
-                table.row(["the server now", &format!("pid {pid}")]);
-            }
-        }
-    }
-
-    fn render_rooms(&self, table: &mut Table) {
-        for room in self
-            .rooms
-            .iter()
-            .filter(|room| !room.audit.is_clean())
-            .take(10)
-        {
-            let audit = &room.audit;
-            let text = format!(
-                "lost {}, duplicate {}, reordered {}, corrupt {}, late {}, shed {}, skipped {}",
-                audit.lost,
-                audit.duplicate,
-                audit.reordered,
-                audit.corrupt,
-                audit.late,
-                audit.shed,
-                audit.skipped
-            );
-            table.row([&format!("room {}", room.room), &text]);
-        }
-    }
-
-    fn render_returns(&self, table: &mut Table) {
-        let returns = &self.returns;
-        if returns.rejoined == 0 {
-            return;
-        }
-        let latency = &returns.latency;
-        let text = format!(
-            "{} ({} went on where they were), p50 {:.0} ms, p99 {:.0} ms, {} dials in vain",
-            count(returns.rejoined),
-            count(returns.resumed),
-            latency.p50_ms,
-            latency.p99_ms,
-            count(returns.retries)
-        );
-        table.row(["viewers that came back", &text]);
-        if returns.renumbered > 0 {
-            let text = format!(
-                "the epoch changed for {} viewers: {} viewer-comments could not be replayed",
-                count(returns.renumbered),
-                count(returns.unreplayed)
-            );
-            table.row(["numbered anew", &text]);
-        }
     }
 }
 

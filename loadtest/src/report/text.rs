@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use crate::latency::Summary;
 use crate::report::{FloorReport, RunReport, StageReport};
+use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
 use crate::table::{Table, bytes, count, figure};
 
@@ -28,6 +29,8 @@ impl RunReport {
             self.setup_table(),
             self.posts_table(),
             self.audit_table(),
+            self.rooms_table(),
+            self.events_table(),
             self.latency_table(),
             self.road_table(),
             self.traffic_table(),
@@ -35,6 +38,9 @@ impl RunReport {
         ];
         if let Some(counters) = &self.counters {
             tables.push(counters_table(counters));
+        }
+        if let Some(scenario) = &self.scenario {
+            tables.push(scenario.table());
         }
         tables.retain(|table| !table.is_empty());
         tables
@@ -278,7 +284,9 @@ impl RunReport {
             ""
         };
         let refused: u64 = self.posts.refused.values().sum();
-        let mut text = if self.passed {
+        let mut text = if let Some(scenario) = &self.scenario {
+            scenario.judge(self.partial)
+        } else if self.passed {
             format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
         } else {
             format!("FAIL{partial}: the audit found faults")
@@ -290,8 +298,11 @@ impl RunReport {
             ));
         }
         let late = &self.posts.lateness;
-        if late.p99_ms > 50.0 {
-            text.push_str("; the generator itself was late, so latencies are upper bounds");
+        if late.p99_ms > LATENESS_P99_MS_MAX {
+            text.push_str(&format!(
+                "; the generator itself was late (p99 {} ms) and may have been the limit: latencies are upper bounds",
+                figure(late.p99_ms)
+            ));
         }
         text
     }

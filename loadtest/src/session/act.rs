@@ -1,0 +1,129 @@
+//! What happens to the viewers while comments are posted: everybody is cut off, viewers come and go, the server restarts.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::restart::Restart;
+use crate::session::{LOOK_EVERY, Program, Session, seconds};
+use crate::swarm::Order;
+
+/// Something that happens to the viewers while comments are posted.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// When, in the measured stretch.
+    pub at: Duration,
+    /// What.
+    pub what: Deed,
+    /// How long everybody may take to be back.
+    pub patience: Duration,
+}
+
+/// What happens to the viewers.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// Everybody loses the connection and comes back at once.
+    Storm,
+    /// Viewers begin to leave and join.
+    Churn,
+    /// The server is told to stop and started again.
+    Restart(Restart),
+}
+
+impl Deed {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Churn => "churn",
+            Self::Restart(_) => "restart",
+        }
+    }
+}
+
+/// What came of an [`Act`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// `storm`, `churn` or `restart`.
+    pub what: String,
+    /// When, in seconds of the measured stretch.
+    pub at_s: f64,
+    /// Viewers that were up.
+    pub viewers: u64,
+    /// Of those, how many were back before patience ended.
+    pub back: u64,
+    /// From the beginning until the last one was back; absent when it never was.
+    pub last_back_s: Option<f64>,
+    /// Viewers that joined a second, once there was a server.
+    pub per_second: f64,
+    /// How long nobody listened.
+    pub down_s: Option<f64>,
+    /// The server that was started.
+    pub server_pid: Option<u32>,
+    /// Why the server is not there again.
+    pub problem: Option<String>,
+}
+
+impl Session {
+    /// Does what the program has for the viewers, each when it is due.
+    pub(super) async fn act_out(&self, program: &Program, start: Moment) -> Vec<Event> {
+        let mut events = Vec::new();
+        for act in &program.acts {
+            self.sleep_until(start.after(act.at)).await;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            events.push(self.perform(act).await);
+        }
+        events
+    }
+
+    /// Does what is due, and watches until its effect is over.
+    async fn perform(&self, act: &Act) -> Event {
+        let clock = self.bench.clock;
+        let before = self.swarm.snapshot();
+        let began = clock.now();
+        let up = before.up();
+        let mut event = Event {
+            what: act.what.name().to_owned(),
+            at_s: act.at.as_secs_f64(),
+            viewers: up,
+            ..Event::default()
+        };
+        self.sampler.mark(act.what.name(), began);
+        match &act.what {
+            Deed::Churn => {
+                self.swarm.order(Order::Churn);
+                return event;
+            }
+            Deed::Storm => self.swarm.order(Order::Storm),
+            Deed::Restart(restart) => {
+                match restart.perform(&self.stop).await {
+                    Ok(started) => {
+                        event.down_s = Some(started.down.as_secs_f64());
+                        event.server_pid = Some(started.pid);
+                    }
+                    // What was measured until now must not be thrown away for it.
+                    Err(error) => {
+                        event.problem = Some(error.to_string());
+                        return event;
+                    }
+                }
+            }
+        }
+        let give_up = clock.now().after(act.patience);
+        // Progress is shown once per turn of each thread, so the dip is waited for as well.
+        while self.swarm.snapshot().rejoined - before.rejoined < up {
+            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY / 4).await;
+        }
+        let took_s = seconds(clock.now().micros_since(began));
+        event.back = self.swarm.snapshot().rejoined - before.rejoined;
+        event.last_back_s = (event.back >= up).then_some(took_s);
+        event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
+        event
+    }
+}

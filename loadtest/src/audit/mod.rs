@@ -27,7 +27,7 @@ use crate::timeline::Recorder;
 
 use content::Content;
 use cursor::Cursor;
-use history::{FormInflater, History, Mark};
+use history::{FormInflater, History, Mark, Past};
 pub use tally::Tally;
 
 /// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged.
@@ -103,8 +103,17 @@ impl Judge {
 #[derive(Default)]
 pub struct Watch {
     cursor: Cursor,
+    /// Batches that end at or before this position are a replay.
+    replay_ends: u64,
     mark: Mark,
     witness: Option<Box<Unpacker>>,
+}
+
+impl Watch {
+    /// Whether a batch of these positions was sent again because this viewer had missed it.
+    fn is_replay(&self, first: u64, covered: u64) -> bool {
+        covered > 0 && first + covered - 1 <= self.replay_ends
+    }
 }
 
 /// How a viewer came to its end.
@@ -187,13 +196,16 @@ impl Auditor {
         let witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
         Watch {
             cursor: Cursor::joined_after(seq),
+            replay_ends: 0,
             mark: Mark::START,
             witness,
         }
     }
 
-    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream.
-    pub fn resumed(watch: &mut Watch, sampled: Option<Encoding>) {
+    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream. What it
+    /// gets up to position `seq` is a replay.
+    pub fn resumed(watch: &mut Watch, seq: u64, sampled: Option<Encoding>) {
+        watch.replay_ends = seq;
         watch.mark = Mark::START;
         watch.witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
     }
@@ -227,14 +239,22 @@ impl Auditor {
             Encoding::Deflate => watch.mark.in_context(fingerprint(carrier.payload)),
         };
         let known = self.forms.get(&(carrier.room, print)).copied();
-        let Some(number) = known.or_else(|| self.learn(watch.mark, carrier, print, now)) else {
+        let Some(number) = known.or_else(|| self.learn(watch, carrier, print, now)) else {
             self.findings.rooms[carrier.room as usize].undecodable += 1;
             return 0;
         };
         let index = usize::try_from(number - self.front)
             .expect("invariant: a form goes when its content goes");
         let content = &mut self.contents[index];
-        content.arrived(now);
+        if watch.is_replay(content.first, content.covered) {
+            content.replayed();
+        } else {
+            content.arrived(now);
+            if content.only_replayed {
+                content.only_replayed = false;
+                self.histories[carrier.room as usize].went_live(content.mark);
+            }
+        }
         watch.mark = content.mark;
         let step = watch.cursor.advance(content.first, content.covered);
         let comments = content.comments();
@@ -353,7 +373,13 @@ impl Auditor {
 
     /// Decodes bytes that no viewer of this thread had before; returns the number of their content.
     #[cold]
-    fn learn(&mut self, mark: Mark, carrier: Carrier<'_>, print: u64, now: Moment) -> Option<u64> {
+    fn learn(
+        &mut self,
+        watch: &Watch,
+        carrier: Carrier<'_>,
+        print: u64,
+        now: Moment,
+    ) -> Option<u64> {
         let Carrier {
             room,
             encoding,
@@ -367,7 +393,7 @@ impl Auditor {
             Encoding::Deflate => {
                 self.inflater.decode(
                     &self.histories[room as usize],
-                    mark,
+                    watch.mark,
                     payload,
                     &mut self.plain,
                 )?;
@@ -376,25 +402,27 @@ impl Auditor {
         let plain = fingerprint(&self.plain);
         let number = match self.forms.get(&(room, plain)) {
             Some(known) => *known,
-            None => self.learn_content(room, plain, now)?,
+            None => self.learn_content(watch, room, plain, now)?,
         };
         self.enter_form(room, print, number);
         Some(number)
     }
 
-    fn learn_content(&mut self, room: u32, plain: u64, now: Moment) -> Option<u64> {
+    fn learn_content(&mut self, watch: &Watch, room: u32, plain: u64, now: Moment) -> Option<u64> {
         let Ok(Event::Batch(batch)) = Event::parse(&self.plain) else {
             return None;
         };
-        let mark = self.histories[room as usize].add(
-            batch.seq.value(),
-            batch.ts_ms,
-            self.plain.as_slice().into(),
-        );
+        let only_replayed = watch.is_replay(batch.seq.value(), batch.covered());
+        let mark = self.histories[room as usize].add(Past {
+            order: (batch.seq.value(), batch.ts_ms),
+            only_replayed,
+            plain: self.plain.as_slice().into(),
+        });
         let sealed = self.judge.clock.from_unix_ms(batch.ts_ms);
         let number = self.front + self.contents.len() as u64;
-        self.contents
-            .push_back(Content::new(room, &batch, plain, mark, now, sealed));
+        let mut content = Content::new(room, &batch, plain, mark, now, sealed);
+        content.only_replayed = only_replayed;
+        self.contents.push_back(content);
         // The plain text is the identity form as well.
         self.enter_form(room, plain, number);
         Some(number)

@@ -54,6 +54,11 @@ impl Stand {
 
     /// Seals a batch of `(position, number in the text)`.
     fn seal(&mut self, first: u64, shed: u32, comments: &[(u64, u64)]) -> FrameSet {
+        let batch = Self::craft(first, shed, comments);
+        self.sealer.seal(&batch, DeflateViewers::Some)
+    }
+
+    fn craft(first: u64, shed: u32, comments: &[(u64, u64)]) -> Batch {
         let fragment = |number: u64| {
             let text =
                 CommentText::new(&format!("comment {number}"), &CommentLimits::default()).unwrap();
@@ -63,22 +68,26 @@ impl Stand {
             .iter()
             .map(|(position, number)| (Seq::new(*position), fragment(*number)))
             .collect();
-        let batch = Batch {
+        Batch {
             first: Seq::new(first),
             ts_ms: 0,
             viewers: 1,
             likes: 0,
             shed,
             comments,
-        };
-        self.sealer.seal(&batch, DeflateViewers::Some)
+        }
     }
 
     fn plain(&mut self, first: u64, last: u64) -> FrameSet {
+        let batch = Self::batch(first, last);
+        self.sealer.seal(&batch, DeflateViewers::Some)
+    }
+
+    fn batch(first: u64, last: u64) -> Batch {
         let comments: Vec<(u64, u64)> = (first..=last)
             .map(|position| (position, position))
             .collect();
-        self.seal(first, 0, &comments)
+        Self::craft(first, 0, &comments)
     }
 
     fn give(
@@ -392,6 +401,53 @@ fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
             ..clean(40 + 29)
         }
     );
+}
+
+/// Regression: replayed batches were taken for a part of what other viewers had, whose chained forms then did not decode.
+#[test]
+fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
+    let mut stand = Stand::new();
+    stand.acknowledge(1..=20);
+    let mut steady = (Auditor::joined(0, None), DeflateCursor::default());
+    let mut back = (Auditor::joined(0, None), DeflateCursor::default());
+    for position in 1..=20 {
+        let set = stand.plain(position, position);
+        stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
+        match position {
+            // Its connection is broken.
+            5..=9 => {}
+            10 => {
+                Auditor::resumed(&mut back.0, 10, None);
+                back.1 = DeflateCursor::default();
+                let merged =
+                    danmaku_wire::seal_replay(&Stand::batch(5, 10), CompressionPolicy::default());
+                let bytes = merged.independent().to_vec();
+                let payload = ServerFrame::parse(&bytes).unwrap().unwrap().payload;
+                let carrier = Carrier {
+                    room: 0,
+                    encoding: Encoding::Deflate,
+                    payload,
+                };
+                stand.now = stand.now.after(Duration::from_secs(5));
+                stand.auditor.batch(&mut back.0, carrier, stand.now);
+            }
+            _ => stand.give(&mut back.0, Encoding::Deflate, &mut back.1, &set),
+        }
+    }
+    stand.auditor.finish(&steady.0, 0, End::Open);
+    stand.auditor.finish(&back.0, 0, End::Open);
+    let findings = stand.auditor.into_findings();
+    assert_eq!(
+        Tally {
+            late: 0,
+            ..findings.tally
+        },
+        Tally {
+            replayed: 6,
+            ..clean(40)
+        }
+    );
+    assert_eq!(findings.stages[0].each.summary().count, 40 - 6);
 }
 
 #[test]

@@ -336,7 +336,7 @@ impl Viewer {
         let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
         let epoch = joined.epoch.value();
         if self.epoch == epoch {
-            Auditor::resumed(&mut self.watch, sampled);
+            Auditor::resumed(&mut self.watch, joined.seq.value(), sampled);
             desk.tolls.resumed += u64::from(joined.resumed);
         } else {
             if self.epoch != 0 {

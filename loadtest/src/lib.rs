@@ -22,6 +22,7 @@ pub mod restart;
 pub mod scenario;
 pub mod schedule;
 pub mod sealing;
+pub mod server_side;
 pub mod session;
 pub mod swarm;
 pub mod synthetic;

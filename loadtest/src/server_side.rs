@@ -1,9 +1,7 @@
 //! Where the server's own CPU and memory are read: from its process when it runs on this machine, from its `GET /metrics`
 //! when it does not, or when nobody said which process it is.
 
-use bytes::Bytes;
 use danmaku_client::{HttpClient, ServerAddress};
-use hyper::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::error::HarnessError;
@@ -122,11 +120,7 @@ impl Eye {
         let Self::Metrics(http) = self else {
             return None;
         };
-        let answer = http.send(Method::GET, "/metrics", Bytes::new()).await.ok()?;
-        if !answer.status.is_success() {
-            return None;
-        }
-        Look::read(std::str::from_utf8(&answer.body).ok()?)
+        Look::read(&http.get_text("/metrics").await.ok()?)
     }
 }
 

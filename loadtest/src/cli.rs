@@ -9,6 +9,9 @@ use danmaku_client::ServerAddress;
 use crate::mix::EncodingMix;
 use crate::publisher::PostVia;
 
+/// The largest `--processes`.
+pub const PROCESSES_MAX: u16 = 64;
+
 /// Loads a danmaku server and judges what arrives.
 #[derive(Debug, Parser)]
 #[command(name = "danmaku-loadtest", version, about)]
@@ -65,6 +68,9 @@ pub enum Command {
     Seal(SealArgs),
     /// Two reports side by side: what got worse?
     Compare(CompareArgs),
+    /// A share of the viewers, started by a command with several processes
+    #[command(hide = true)]
+    ViewerProcess,
     /// The other end of `floor`, started by it
     #[command(hide = true)]
     FloorSender {
@@ -88,9 +94,12 @@ pub struct ServerArgs {
     /// Handshakes under way at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connecting_max: u32,
-    /// Threads that read
+    /// Threads that read, in each process
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
+    /// Processes the viewers are spread over, each with its own --threads and its own limit of descriptors
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(PROCESSES_MAX)))]
+    pub processes: u16,
     /// Rooms are called PREFIX-0, PREFIX-1, …
     #[arg(long, default_value = "load", value_name = "PREFIX")]
     pub room_prefix: String,
@@ -390,6 +399,8 @@ mod tests {
             "run --encodings brotli",
             "run --url https://127.0.0.1",
             "run --speed NaN",
+            "run --processes 0",
+            "storm --processes 65",
             "seal --speed 1,x",
             "floor --rounds 0",
             "dance",

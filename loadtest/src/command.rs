@@ -18,8 +18,8 @@ use clap::Parser;
 
 use danmaku_wire::RoomId;
 
-use crate::cli::{AudienceArgs, Cli, Command, ServerArgs};
-use crate::descriptors;
+use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
+use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::process::Process;
 use crate::scenario::Kind;
@@ -56,8 +56,10 @@ pub fn main() -> ExitCode {
             );
         }
     };
-    if let Command::FloorSender { plan } = &cli.command {
-        return floor_sender(plan);
+    match &cli.command {
+        Command::FloorSender { plan } => return floor_sender(plan),
+        Command::ViewerProcess => return crate::crew::attend(),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -94,7 +96,7 @@ async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
         Command::Scenario { file, args } => scenario::own(&file, &args, interrupt()).await,
         Command::Seal(args) => seal::seal(&args),
         Command::Compare(args) => compare::compare(&args),
-        Command::FloorSender { .. } => Ok(Verdict::Good),
+        Command::FloorSender { .. } | Command::ViewerProcess => Ok(Verdict::Good),
     }
 }
 
@@ -142,7 +144,8 @@ fn process(server: &ServerArgs) -> Result<Option<Process>, HarnessError> {
     server.server_pid.map(Process::open).transpose()
 }
 
-/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits this process.
+/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits its processes
+/// if they share it evenly; a session looks closer.
 fn party(
     server: &ServerArgs,
     audience: &AudienceArgs,
@@ -156,7 +159,14 @@ fn party(
         return Err(HarnessError::Flags(text));
     }
     // Over WebSocket each room has a connection that posts.
-    descriptors::reserve(audience.viewers.into(), audience.rooms.into())?;
+    let need = Need {
+        viewers: audience.viewers.into(),
+        posters: audience.rooms.into(),
+        processes: server.processes,
+        processes_max: PROCESSES_MAX,
+    };
+    let evenly = |processes: u16| need.viewers.div_ceil(processes.into());
+    descriptors::reserve(&need, evenly)?;
     let rooms = (0..audience.rooms)
         .map(|number| RoomId::parse(&format!("{}-{number}", server.room_prefix)))
         .collect::<Result<Vec<_>, _>>()
@@ -175,6 +185,7 @@ fn party(
         rooms: rooms.into(),
         connects_per_second: server.connect_rate,
         connecting_max: server.connecting_max as usize,
+        processes: server.processes,
         threads: usize::from(server.threads),
         settle: std::time::Duration::from_secs(settle_s),
         habits: Habits::default(),

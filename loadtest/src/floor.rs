@@ -21,7 +21,7 @@ use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
-use crate::swarm::{Audience, Bench, Habits, Swarm, SwarmConfig};
+use crate::swarm::{Audience, Bench, Habits, Share, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
@@ -119,7 +119,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         threads: plan.swarm_threads,
         habits: Habits::default(),
     };
-    let swarm = Swarm::start(&config, &plan.audience, &bench)?;
+    let swarm = Swarm::start(&config, &plan.audience, Share::WHOLE, &bench)?;
     sender
         .expect(
             "ready",

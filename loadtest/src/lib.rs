@@ -6,6 +6,7 @@ pub mod clock;
 pub mod command;
 pub mod corpus;
 pub mod counters;
+pub mod crew;
 pub mod descriptors;
 pub mod error;
 pub mod fingerprint;

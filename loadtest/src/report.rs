@@ -116,6 +116,9 @@ pub struct Setup {
     pub viewers: u32,
     /// Rooms.
     pub rooms: u32,
+    /// Processes the viewers were in; 1 in reports from before there could be several.
+    #[serde(default = "one")]
+    pub processes: u16,
     /// Encodings in use.
     pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
@@ -134,6 +137,10 @@ pub struct Setup {
     pub cpus: usize,
     /// The machine the harness ran on.
     pub machine: Machine,
+}
+
+fn one() -> u16 {
+    1
 }
 
 /// How connections ended before the end.

@@ -2,6 +2,7 @@
 
 mod act;
 mod spans;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +18,16 @@ use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
-use crate::ledger::Ledger;
-use crate::process::{CpuMark, CpuTime, Memory, Process};
+use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
-use crate::swarm::{
-    Audience, Bench, Delivered, Habits, Order, Snapshot, Swarm, SwarmConfig, SwarmResult,
-};
+use crate::swarm::{Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult};
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
 pub use act::{Act, Deed, Event};
 pub use spans::Spans;
+use viewers::{Venue, Viewers};
 
 /// Who connects, and how.
 #[derive(Clone, Debug)]
@@ -41,7 +40,9 @@ pub struct Party {
     pub connects_per_second: f64,
     /// Handshakes under way at once.
     pub connecting_max: usize,
-    /// Threads that read.
+    /// Processes the viewers are in: this one, or so many others.
+    pub processes: u16,
+    /// Threads that read, in each of them.
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
@@ -91,14 +92,15 @@ const LEAD: Duration = Duration::from_millis(300);
 const RESUME_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A swarm that is connected.
+/// Viewers that are connected.
 pub struct Session {
     party: Party,
     bench: Bench,
-    swarm: Swarm,
+    viewers: Viewers,
     sampler: Sampler,
     stop: Arc<AtomicBool>,
-    process: Option<Process>,
+    server: ProcessGroup,
+    generator: ProcessGroup,
     /// What connecting took.
     pub connect: ConnectReport,
 }
@@ -118,7 +120,7 @@ pub struct ConnectReport {
     pub memory_idle: Option<Memory>,
     /// Anonymous memory of the server per viewer.
     pub server_bytes_per_viewer: Option<i64>,
-    /// Anonymous memory of this process per viewer.
+    /// Anonymous memory of the harness per viewer.
     pub own_bytes_per_viewer: Option<i64>,
 }
 
@@ -141,7 +143,7 @@ pub struct Outcome {
     pub server_cpu: Option<CpuTime>,
     /// The server's memory at its end.
     pub server_memory: Option<Memory>,
-    /// CPU of this process over the measured stretch.
+    /// CPU of the harness over the measured stretch.
     pub own_cpu: Option<CpuTime>,
     /// Scheduled post to first viewer, by stage.
     pub first_viewer: [Summary; 2],
@@ -174,12 +176,13 @@ impl Session {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
+        let ledger = party.habits.ledger(party.audience.rooms);
         let bench = Bench {
             clock,
-            ledger: Arc::new(if party.habits.reconnects {
-                Ledger::with_renumbering(party.audience.rooms)
+            ledger: Arc::new(if party.processes > 1 {
+                ledger.followed()
             } else {
-                Ledger::new(party.audience.rooms)
+                ledger
             }),
             judge: Arc::new(Judge::new(clock, late)),
         };
@@ -193,27 +196,28 @@ impl Session {
             threads: party.threads,
             habits: party.habits,
         };
-        let before = (
-            mark(process.as_ref()),
-            memory(process.as_ref()),
-            own_memory(),
-        );
+        let venue = tokio::task::block_in_place(|| Venue::open(&party, &bench, &stop))?;
+        let server: ProcessGroup = process.into_iter().collect();
+        let generator = venue.processes();
+        let before = (server.cpu(), server.memory(), generator.memory());
         let began = clock.now();
-        let swarm = Swarm::start(&config, &party.audience, &bench)?;
+        let viewers = venue.admit(&config, &party, &bench)?;
         let sampler = Sampler::start(
             clock,
-            swarm.lookout(),
+            viewers.lookout(),
             Arc::clone(bench.judge.recorder()),
-            process.clone(),
+            server.clone(),
+            generator.clone(),
             Live::of_stderr(),
         )?;
         let mut session = Self {
             party,
             bench,
-            swarm,
+            viewers,
             sampler,
             stop,
-            process,
+            server,
+            generator,
             connect: ConnectReport::default(),
         };
         if session.party.gathering == Gathering::First
@@ -222,12 +226,12 @@ impl Session {
             return Err(session.give_up(shortfall));
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
-        let after_connect = mark(session.process.as_ref());
+        let after_connect = session.server.cpu();
         // An audience that grows while comments are posted has not begun to settle.
         if session.party.gathering == Gathering::First {
             session.sleep(session.party.settle).await;
         }
-        let memory_idle = memory(session.process.as_ref());
+        let memory_idle = session.server.memory();
         let viewers = u64::from(session.party.audience.viewers);
         session.connect = ConnectReport {
             viewers,
@@ -237,7 +241,7 @@ impl Session {
             memory_before: before.1,
             memory_idle,
             server_bytes_per_viewer: per_viewer(before.1, memory_idle, viewers),
-            own_bytes_per_viewer: per_viewer(before.2, own_memory(), viewers),
+            own_bytes_per_viewer: per_viewer(before.2, session.generator.memory(), viewers),
         };
         Ok(session)
     }
@@ -260,7 +264,7 @@ impl Session {
         let start = clock.now().after(LEAD);
         self.sampler.mark("posting", start);
         if let Some(after) = program.stall_after {
-            judge.set_stall(start.after(after));
+            self.viewers.stall_from(start.after(after));
             self.sampler.mark("stall", start.after(after));
         }
         let publisher = Publisher {
@@ -274,16 +278,12 @@ impl Session {
             recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
-        let before = (
-            mark(self.process.as_ref()),
-            own_mark(),
-            self.swarm.snapshot(),
-        );
+        let before = self.marks();
         let schedule = program.schedule.clone();
         let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
-            self.swarm.order(Order::Stall);
+            self.viewers.order(Order::Stall);
         }
         let events = self.act_out(program, start).await;
         let publication = posting
@@ -292,22 +292,18 @@ impl Session {
         self.sleep_until(start.after(program.duration)).await;
         self.sampler.mark("drain", clock.now());
         let caught_up = self.drain(program.drain).await;
-        let after = (
-            mark(self.process.as_ref()),
-            own_mark(),
-            self.swarm.snapshot(),
-        );
+        let after = self.marks();
         let ended = clock.now();
-        let server_memory = memory(self.process.as_ref());
+        let server_memory = self.server.memory();
         if program.stall_after.is_some() {
-            self.swarm.order(Order::Resume);
+            self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
         }
         // A server that has died is in the audit already: everything after its death is lost.
         let counters_after = target.counters().await.ok().flatten();
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
-        let result = tokio::task::block_in_place(|| self.swarm.finish())?;
+        let result = tokio::task::block_in_place(|| self.viewers.finish())?;
         let viewers = Spans::of(&ledger, &judge);
         Ok(Outcome {
             publication,
@@ -337,14 +333,14 @@ impl Session {
     /// # Errors
     /// A thread of the swarm died.
     pub fn close(self) -> Result<SwarmResult, HarnessError> {
-        tokio::task::block_in_place(|| self.swarm.finish())
+        tokio::task::block_in_place(|| self.viewers.finish())
     }
 
     /// Waits until everybody is in. Returns how many are missing, if any.
     async fn wait_for_viewers(&self) -> Option<Snapshot> {
         let viewers = u64::from(self.party.audience.viewers);
         loop {
-            let snapshot = self.swarm.snapshot();
+            let snapshot = self.viewers.snapshot();
             if snapshot.joined >= viewers {
                 return None;
             }
@@ -363,7 +359,7 @@ impl Session {
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
         let viewers = u64::from(self.party.audience.viewers);
         let interrupted = self.stop.load(Ordering::Relaxed);
-        match tokio::task::block_in_place(|| self.swarm.finish()) {
+        match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,
             Ok(_) if interrupted => HarnessError::Interrupted {
                 joined: snapshot.joined,
@@ -385,12 +381,20 @@ impl Session {
         }
     }
 
+    fn marks(&self) -> (Option<GroupMark>, Option<GroupMark>, Snapshot) {
+        (
+            self.server.cpu(),
+            self.generator.cpu(),
+            self.viewers.snapshot(),
+        )
+    }
+
     /// Waits until every reading viewer has everything that is acknowledged.
     async fn drain(&self, patience: Duration) -> bool {
-        self.swarm.order(Order::Settle);
+        self.viewers.order(Order::Settle);
         let give_up = self.bench.clock.now().after(patience);
-        while !self.swarm.snapshot().caught_up {
-            if self.bench.clock.now() >= give_up {
+        while !self.viewers.snapshot().caught_up {
+            if self.bench.clock.now() >= give_up || self.viewers.are_lost() {
                 return false;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -426,23 +430,7 @@ fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
     delivered
 }
 
-fn mark(process: Option<&Process>) -> Option<CpuMark> {
-    process?.cpu().ok()
-}
-
-fn own_mark() -> Option<CpuMark> {
-    Process::this()?.cpu().ok()
-}
-
-fn memory(process: Option<&Process>) -> Option<Memory> {
-    process?.memory().ok()
-}
-
-fn own_memory() -> Option<Memory> {
-    Process::this()?.memory().ok()
-}
-
-fn spent(before: Option<&CpuMark>, after: Option<&CpuMark>) -> Option<CpuTime> {
+fn spent(before: Option<&GroupMark>, after: Option<&GroupMark>) -> Option<CpuTime> {
     Some(after?.since(before?))
 }
 

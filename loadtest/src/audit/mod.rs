@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use danmaku_client::{Event, Unpacker};
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Moment};
 use crate::fingerprint::fingerprint;
@@ -94,6 +95,12 @@ impl Judge {
         &self.recorder
     }
 
+    /// Deliveries later than this beyond the window count as late.
+    #[must_use]
+    pub fn late(&self) -> Duration {
+        Duration::from_micros(self.late_micros)
+    }
+
     fn late_micros(&self) -> u64 {
         self.late_micros
     }
@@ -141,7 +148,7 @@ pub struct Carrier<'a> {
 }
 
 /// What an auditor hands over at the end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
     /// The counts.
     pub tally: Tally,
@@ -149,6 +156,21 @@ pub struct Findings {
     pub rooms: Vec<Tally>,
     /// Latencies by stage: [`Stage::Calm`], [`Stage::Stalled`].
     pub stages: [Latencies; 2],
+}
+
+impl Findings {
+    /// Adds those of another thread or process.
+    pub fn add(&mut self, other: &Self) {
+        self.tally.add(&other.tally);
+        let rooms = self.rooms.len().max(other.rooms.len());
+        self.rooms.resize(rooms, Tally::default());
+        for (mine, theirs) in self.rooms.iter_mut().zip(&other.rooms) {
+            mine.add(theirs);
+        }
+        for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
+            mine.merge(theirs);
+        }
+    }
 }
 
 /// Audits the viewers of one thread.

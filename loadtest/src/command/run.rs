@@ -22,6 +22,13 @@ use crate::table::count;
 use crate::target::Target;
 
 pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    if args.with_floor && args.server.processes > 1 {
+        let text = format!(
+            "--with-floor is measured in one process: leave out --processes {}",
+            args.server.processes
+        );
+        return Err(HarnessError::Flags(text));
+    }
     let (party, program) = prepare(&args)?;
     let process = process(&args.server)?;
     let mut target = Target::reach(&args.server.url).await?;
@@ -180,6 +187,7 @@ pub(super) fn setup(args: &RunArgs) -> Setup {
         url: args.server.url.to_string(),
         viewers: args.audience.viewers,
         rooms: args.audience.rooms,
+        processes: args.server.processes,
         encodings: args
             .audience
             .encodings

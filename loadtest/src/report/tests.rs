@@ -35,6 +35,7 @@ fn setup() -> Setup {
         url: "http://127.0.0.1:8080".to_owned(),
         viewers: 500,
         rooms: 1,
+        processes: 1,
         encodings: vec!["deflate".to_owned()],
         corpus: "made up".to_owned(),
         speed: 1.0,

@@ -82,7 +82,7 @@ impl Session {
     /// Does what is due, and watches until its effect is over.
     async fn perform(&self, act: &Act) -> Event {
         let clock = self.bench.clock;
-        let before = self.swarm.snapshot();
+        let before = self.viewers.snapshot();
         let began = clock.now();
         let up = before.up();
         let mut event = Event {
@@ -94,10 +94,10 @@ impl Session {
         self.sampler.mark(act.what.name(), began);
         match &act.what {
             Deed::Churn => {
-                self.swarm.order(Order::Churn);
+                self.viewers.order(Order::Churn);
                 return event;
             }
-            Deed::Storm => self.swarm.order(Order::Storm),
+            Deed::Storm => self.viewers.order(Order::Storm),
             Deed::Restart(restart) => {
                 match restart.perform(&self.stop).await {
                     Ok(started) => {
@@ -114,14 +114,14 @@ impl Session {
         }
         let give_up = clock.now().after(act.patience);
         // Progress is shown once per turn of each thread, so the dip is waited for as well.
-        while self.swarm.snapshot().rejoined - before.rejoined < up {
+        while self.viewers.snapshot().rejoined - before.rejoined < up {
             if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
         }
         let took_s = seconds(clock.now().micros_since(began));
-        event.back = self.swarm.snapshot().rejoined - before.rejoined;
+        event.back = self.viewers.snapshot().rejoined - before.rejoined;
         event.last_back_s = (event.back >= up).then_some(took_s);
         event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
         event

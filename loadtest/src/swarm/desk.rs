@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Auditor, Judge};
 use crate::clock::{Clock, Moment};
@@ -27,7 +28,7 @@ pub(super) struct Desk {
 }
 
 /// What happened to the viewers of a thread, other than deliveries.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tolls {
     /// Viewers that joined.
     pub joined: u64,
@@ -60,7 +61,7 @@ pub struct Tolls {
 }
 
 /// How viewers that had stopped reading were found when they read again.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StalledEnds {
     /// Still connected, without a close frame.
     pub open: u64,
@@ -117,7 +118,7 @@ impl Desk {
 }
 
 impl Tolls {
-    /// Adds those of another thread.
+    /// Adds those of another thread or process.
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.rejoined += other.rejoined;

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// What viewers of one encoding got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
     /// Frames that carry a batch.
     pub frames: u64,
@@ -33,7 +35,7 @@ impl Delivered {
 }
 
 /// A look at the swarm.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Viewers that have joined so far.
     pub joined: u64,
@@ -77,9 +79,10 @@ impl Snapshot {
     }
 }
 
-/// The shared side of one thread's [`Snapshot`]. The numbers are independent of each other, so relaxed stores will do.
+/// The shared side of the [`Snapshot`] of one thread, or of one process. The counters are independent of each other, so relaxed
+/// stores will do; only who is told that everybody has everything must see the counters of that.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     joined: AtomicU64,
     failed: AtomicU64,
     ended: AtomicU64,
@@ -89,7 +92,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn publish(&self, snapshot: &Snapshot) {
+    pub(crate) fn publish(&self, snapshot: &Snapshot) {
         self.joined.store(snapshot.joined, Ordering::Relaxed);
         self.failed.store(snapshot.failed, Ordering::Relaxed);
         self.ended.store(snapshot.ended, Ordering::Relaxed);
@@ -99,10 +102,11 @@ impl Progress {
             shared[1].store(delivered.bytes, Ordering::Relaxed);
             shared[2].store(delivered.comments, Ordering::Relaxed);
         }
-        self.caught_up.store(snapshot.caught_up, Ordering::Relaxed);
+        self.caught_up.store(snapshot.caught_up, Ordering::Release);
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
+        let caught_up = self.caught_up.load(Ordering::Acquire);
         Snapshot {
             joined: self.joined.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
@@ -113,7 +117,7 @@ impl Progress {
                 bytes: shared[1].load(Ordering::Relaxed),
                 comments: shared[2].load(Ordering::Relaxed),
             }),
-            caught_up: self.caught_up.load(Ordering::Relaxed),
+            caught_up,
         }
     }
 }

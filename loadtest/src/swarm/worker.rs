@@ -7,19 +7,21 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use serde::{Deserialize, Serialize};
 
-use crate::audit::{End, Findings};
+use crate::audit::End;
 use crate::clock::Moment;
-use crate::swarm::Habits;
-use crate::swarm::desk::{Desk, Tolls};
+use crate::swarm::desk::Desk;
 use crate::swarm::dial::{Dialer, Receive};
 use crate::swarm::pace::Pace;
 use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
 use crate::swarm::viewer::{State, Viewer};
+use crate::swarm::{Habits, SwarmResult};
 
 /// What the swarm is told to do, in this order, each at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The viewers that are there to stall stop reading.
     Stall,
@@ -45,13 +47,6 @@ pub(super) struct Terms {
     pub(super) connecting_max: usize,
     pub(super) deadline: Duration,
     pub(super) habits: Habits,
-}
-
-/// What a thread hands over when it ends.
-pub(super) struct Harvest {
-    pub(super) findings: Findings,
-    pub(super) tolls: Tolls,
-    pub(super) last: Snapshot,
 }
 
 /// The receive buffer all viewers of a thread share: one frame of a busy room fits.
@@ -124,7 +119,7 @@ impl Worker {
         mut self,
         orders: &Receiver<Order>,
         progress: &Arc<Progress>,
-    ) -> io::Result<Harvest> {
+    ) -> io::Result<SwarmResult> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             match self.poll.poll(&mut events, Some(self.patience())) {
@@ -157,7 +152,7 @@ impl Worker {
             let snapshot = self.snapshot();
             progress.publish(&snapshot);
             if self.has_left(now) {
-                return Ok(Harvest {
+                return Ok(SwarmResult {
                     findings: self.desk.auditor.into_findings(),
                     tolls: self.desk.tolls,
                     last: snapshot,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::process::{CpuMark, Process};
+use crate::process::{GroupMark, ProcessGroup};
 use crate::swarm::{Delivered, Lookout, Snapshot};
 use crate::table::{bytes_f64, figure, rate};
 use crate::timeline::recorder::Recorder;
@@ -69,7 +69,8 @@ impl Sampler {
         clock: Clock,
         lookout: Lookout,
         recorder: Arc<Recorder>,
-        server: Option<Process>,
+        server: ProcessGroup,
+        generator: ProcessGroup,
         live: Live,
     ) -> Result<Self, HarnessError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -78,7 +79,7 @@ impl Sampler {
             lookout,
             recorder: Arc::clone(&recorder),
             server: Meter::new(server),
-            generator: Meter::new(Process::this()),
+            generator: Meter::new(generator),
             live,
             last: Moment::default(),
             before: Snapshot::default(),
@@ -272,26 +273,23 @@ impl Watcher {
     }
 }
 
-/// The CPU of a process from one look to the next.
+/// The CPU of some processes from one look to the next.
 struct Meter {
-    process: Option<Process>,
-    last: Option<(Instant, CpuMark)>,
+    processes: ProcessGroup,
+    last: Option<(Instant, GroupMark)>,
 }
 
 impl Meter {
-    fn new(process: Option<Process>) -> Self {
-        let last = process
-            .as_ref()
-            .and_then(|process| Some((Instant::now(), process.cpu().ok()?)));
-        Self { process, last }
+    fn new(processes: ProcessGroup) -> Self {
+        let last = processes.cpu().map(|mark| (Instant::now(), mark));
+        Self { processes, last }
     }
 
     /// `None` when there is no process to look at, or no longer.
     fn usage(&mut self) -> Option<Usage> {
-        let process = self.process.as_ref()?;
-        let mark = process.cpu().ok()?;
+        let mark = self.processes.cpu()?;
         let now = Instant::now();
-        let memory = process.memory_at_a_glance().ok()?;
+        let memory = self.processes.memory_at_a_glance()?;
         let (then, before) = self.last.replace((now, mark.clone()))?;
         let spent = mark.since(&before);
         let interval_ms = (now - then).as_secs_f64() * 1000.0;
@@ -342,6 +340,7 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Process;
 
     #[test]
     fn kernel_memory_is_the_number_after_mem_in_the_tcp_line() {
@@ -359,7 +358,8 @@ mod tests {
             clock,
             Lookout::default(),
             Arc::clone(&recorder),
-            Process::this(),
+            ProcessGroup::default(),
+            Process::this().into_iter().collect(),
             Live::Off,
         )
         .unwrap();
@@ -390,7 +390,8 @@ mod tests {
             Clock::start(),
             Lookout::default(),
             recorder,
-            None,
+            ProcessGroup::default(),
+            ProcessGroup::default(),
             Live::Off,
         );
         let began = Instant::now();

@@ -146,7 +146,9 @@ impl Server {
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
                 }
                 (_, target) if target.contains("/ws?") => {
-                    let encoding = target.split_once("encoding=").unwrap().1.parse().unwrap();
+                    // Whoever comes back says where it was; it is let in like anybody else.
+                    let encoding = target.split_once("encoding=").unwrap().1;
+                    let encoding = encoding.split('&').next().unwrap().parse().unwrap();
                     return self.watch(&room, encoding, &head, reader, writer).await;
                 }
                 _ => {

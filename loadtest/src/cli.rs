@@ -85,7 +85,7 @@ pub struct ServerArgs {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: ServerAddress,
-    /// The server's process, for its CPU and memory; only on this machine
+    /// The server's process, for its CPU and memory, when it is on this machine; otherwise its /metrics tells them
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Dials a second
@@ -202,8 +202,8 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
     /// First post everything into a room that nobody watches, to know what posting alone costs; takes
-    /// as long as the run itself and needs --server-pid
-    #[arg(long, requires = "server_pid")]
+    /// as long as the run itself and needs the server's CPU, from --server-pid or its /metrics
+    #[arg(long)]
     pub with_post_cost: bool,
     /// Seconds of each of the floor's two halves; half of --duration-s when absent
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -21,7 +21,6 @@ use danmaku_wire::RoomId;
 use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
-use crate::process::Process;
 use crate::scenario::Kind;
 use crate::session::{Gathering, Party};
 use crate::swarm::{Audience, Habits};
@@ -138,10 +137,6 @@ fn interrupt() -> Arc<AtomicBool> {
         }
     });
     stop
-}
-
-fn process(server: &ServerArgs) -> Result<Option<Process>, HarnessError> {
-    server.server_pid.map(Process::open).transpose()
 }
 
 /// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits its processes

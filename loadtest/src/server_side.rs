@@ -85,19 +85,19 @@ impl ServerSide {
             Self::Unknown => Eye::Closed,
         })
     }
-
-    /// Where figures come from; `None` when there are none.
-    #[must_use]
-    pub fn source(&self) -> Option<Source> {
-        match self {
-            Self::Process(_) => Some(Source::Process),
-            Self::Metrics(_) => Some(Source::Metrics),
-            Self::Unknown => None,
-        }
-    }
 }
 
 impl Observer {
+    /// Where figures come from; `None` when there are none.
+    #[must_use]
+    pub fn source(&self) -> Option<Source> {
+        match self.0 {
+            Eye::Process(_) => Some(Source::Process),
+            Eye::Metrics(_) => Some(Source::Metrics),
+            Eye::Closed => None,
+        }
+    }
+
     /// The figures now, as exact as they can be had; `None` when there is no server, or no longer.
     pub async fn look(&mut self) -> Option<Look> {
         match &mut self.0 {

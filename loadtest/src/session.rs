@@ -18,9 +18,10 @@ use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
-use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
+use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
+use crate::server_side::{Look, Observer, ServerSide, Source};
 use crate::swarm::{Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult};
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
@@ -99,7 +100,7 @@ pub struct Session {
     viewers: Viewers,
     sampler: Sampler,
     stop: Arc<AtomicBool>,
-    server: ProcessGroup,
+    server: Observer,
     generator: ProcessGroup,
     /// What connecting took.
     pub connect: ConnectReport,
@@ -141,6 +142,8 @@ pub struct Outcome {
     pub window_ms: u64,
     /// Server CPU over the measured stretch.
     pub server_cpu: Option<CpuTime>,
+    /// Where the server's figures come from.
+    pub server_source: Option<Source>,
     /// The server's memory at its end.
     pub server_memory: Option<Memory>,
     /// CPU of the harness over the measured stretch.
@@ -172,7 +175,7 @@ impl Session {
         target: &Target,
         party: Party,
         late: Duration,
-        process: Option<Process>,
+        server: &ServerSide,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
@@ -197,16 +200,16 @@ impl Session {
             habits: party.habits,
         };
         let venue = tokio::task::block_in_place(|| Venue::open(&party, &bench, &stop))?;
-        let server: ProcessGroup = process.into_iter().collect();
+        let mut observer = server.observer();
         let generator = venue.processes();
-        let before = (server.cpu(), server.memory(), generator.memory());
+        let before = (observer.look().await, generator.memory());
         let began = clock.now();
         let viewers = venue.admit(&config, &party, &bench)?;
         let sampler = Sampler::start(
             clock,
             viewers.lookout(),
             Arc::clone(bench.judge.recorder()),
-            server.clone(),
+            server,
             generator.clone(),
             Live::of_stderr(),
         )?;
@@ -216,7 +219,7 @@ impl Session {
             viewers,
             sampler,
             stop,
-            server,
+            server: observer,
             generator,
             connect: ConnectReport::default(),
         };
@@ -226,22 +229,23 @@ impl Session {
             return Err(session.give_up(shortfall));
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
-        let after_connect = session.server.cpu();
+        let after_connect = session.server.look().await;
         // An audience that grows while comments are posted has not begun to settle.
         if session.party.gathering == Gathering::First {
             session.sleep(session.party.settle).await;
         }
-        let memory_idle = session.server.memory();
+        let memory_idle = session.server.look().await.map(|look| look.memory);
+        let memory_before = before.0.as_ref().map(|look| look.memory);
         let viewers = u64::from(session.party.audience.viewers);
         session.connect = ConnectReport {
             viewers,
             seconds,
             server_micros: spent(before.0.as_ref(), after_connect.as_ref())
                 .map(|cpu| cpu.micros_per(viewers)),
-            memory_before: before.1,
+            memory_before,
             memory_idle,
-            server_bytes_per_viewer: per_viewer(before.1, memory_idle, viewers),
-            own_bytes_per_viewer: per_viewer(before.2, session.generator.memory(), viewers),
+            server_bytes_per_viewer: per_viewer(memory_before, memory_idle, viewers),
+            own_bytes_per_viewer: per_viewer(before.1, session.generator.memory(), viewers),
         };
         Ok(session)
     }
@@ -251,7 +255,7 @@ impl Session {
     /// # Errors
     /// Nothing could be posted at all, or a thread of the swarm died.
     pub async fn play(
-        self,
+        mut self,
         target: &mut Target,
         program: &Program,
     ) -> Result<Outcome, HarnessError> {
@@ -278,7 +282,7 @@ impl Session {
             recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
-        let before = self.marks();
+        let before = self.marks().await;
         let schedule = program.schedule.clone();
         let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
         if let Some(after) = program.stall_after {
@@ -292,9 +296,9 @@ impl Session {
         self.sleep_until(start.after(program.duration)).await;
         self.sampler.mark("drain", clock.now());
         let caught_up = self.drain(program.drain).await;
-        let after = self.marks();
+        let after = self.marks().await;
         let ended = clock.now();
-        let server_memory = self.server.memory();
+        let server_memory = after.0.as_ref().map(|look| look.memory);
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
@@ -313,8 +317,12 @@ impl Session {
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
             server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
+            server_source: self.server.source(),
             server_memory,
-            own_cpu: spent(before.1.as_ref(), after.1.as_ref()),
+            own_cpu: before
+                .1
+                .zip(after.1)
+                .map(|(before, after)| after.since(&before)),
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
@@ -381,9 +389,9 @@ impl Session {
         }
     }
 
-    fn marks(&self) -> (Option<GroupMark>, Option<GroupMark>, Snapshot) {
+    async fn marks(&mut self) -> (Option<Look>, Option<GroupMark>, Snapshot) {
         (
-            self.server.cpu(),
+            self.server.look().await,
             self.generator.cpu(),
             self.viewers.snapshot(),
         )
@@ -430,8 +438,8 @@ fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
     delivered
 }
 
-fn spent(before: Option<&GroupMark>, after: Option<&GroupMark>) -> Option<CpuTime> {
-    Some(after?.since(before?))
+fn spent(before: Option<&Look>, after: Option<&Look>) -> Option<CpuTime> {
+    Some(after?.cpu_since(before?))
 }
 
 fn per_viewer(before: Option<Memory>, after: Option<Memory>, viewers: u64) -> Option<i64> {

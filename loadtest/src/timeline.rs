@@ -4,6 +4,7 @@
 //! its own thread looks at everything else once a second.
 
 mod buckets;
+mod meter;
 mod recorder;
 mod sampler;
 
@@ -70,6 +71,8 @@ pub struct Sample {
     pub generator: Option<Usage>,
     /// What the kernel holds for TCP sockets, of both ends when both are on this machine.
     pub kernel_tcp_bytes: Option<u64>,
+    /// The same of the server's machine, when the server tells it.
+    pub server_kernel_tcp_bytes: Option<u64>,
 }
 
 /// What a process used in a second, and held at its end.

@@ -8,7 +8,7 @@ use danmaku_client::{Connect, Connection, Event};
 use danmaku_wire::{Encoding, RoomId};
 
 use crate::cli::{LoadArgs, ReportArgs, RunArgs};
-use crate::command::{Verdict, party, print, process, say};
+use crate::command::{Verdict, party, print, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
 use crate::floor::{self, FloorPlan};
@@ -16,6 +16,7 @@ use crate::ingest;
 use crate::report::{Machine, RunReport, Setup, write_html, write_json};
 use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
+use crate::server_side::ServerSide;
 use crate::session::{Outcome, Party, Program, Session};
 use crate::synthetic;
 use crate::table::count;
@@ -30,8 +31,8 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         return Err(HarnessError::Flags(text));
     }
     let (party, program) = prepare(&args)?;
-    let process = process(&args.server)?;
     let mut target = Target::reach(&args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &args.server.url).await?;
     let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
     let mut halves = Vec::new();
     if args.with_floor {
@@ -46,22 +47,21 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         say(&format!("floor, first half: {} s", half.as_secs()));
         halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
     }
-    let post_cost = match &process {
-        Some(process) if args.with_post_cost => {
-            say("posting into a room that nobody watches");
-            let name = format!("{}-unwatched", args.server.room_prefix);
-            let room = RoomId::parse(&name)
-                .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
-            Some(ingest::measure(&target, &program, room, process, &stop).await?)
-        }
-        _ => None,
+    let post_cost = if args.with_post_cost {
+        say("posting into a room that nobody watches");
+        let name = format!("{}-unwatched", args.server.room_prefix);
+        let room = RoomId::parse(&name)
+            .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
+        Some(ingest::measure(&target, &program, room, &server, &stop).await?)
+    } else {
+        None
     };
     say(&format!(
         "connecting {} viewers",
         count(args.audience.viewers.into())
     ));
     let late = Duration::from_millis(args.late_ms);
-    let opened = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await;
+    let opened = Session::open(&target, party.clone(), late, &server, Arc::clone(&stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
             return publish(&args.report, &RunReport::interrupted(setup(&args), joined));

@@ -9,12 +9,13 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
 use crate::command::run::{lines, prepare, publish, setup};
-use crate::command::{Verdict, process, say};
+use crate::command::{Verdict, say};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport, Step};
 use crate::restart::Restart;
 use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_hour};
 use crate::schedule::{Schedule, Spread};
+use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
 use crate::table::count;
 use crate::target::Target;
@@ -45,9 +46,8 @@ async fn conduct(
     args: &ScenarioArgs,
     stop: &Arc<AtomicBool>,
 ) -> Result<Verdict, HarnessError> {
-    if matches!(spec.scenario, Kind::Restart | Kind::Soak) && args.server.server_pid.is_none() {
-        let text = format!("{} needs --server-pid", spec.scenario.name());
-        return Err(HarnessError::Flags(text));
+    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
+        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
     }
     let report = if spec.scenario == Kind::Search {
         search(spec, &args.server, stop).await?
@@ -65,8 +65,8 @@ async fn perform(
 ) -> Result<RunReport, HarnessError> {
     let args = run_args(spec, server)?;
     let (mut party, mut program) = prepare(&args)?;
-    let process = process(server)?;
     let mut target = Target::reach(&server.url).await?;
+    let server_side = server_side(spec, server).await?;
     arrange(spec, &args, &target, &mut party, &mut program)?;
     let posts = count(program.schedule.posts().len() as u64);
     say(&format!(
@@ -75,7 +75,7 @@ async fn perform(
         count(spec.viewers.into()),
         spec.duration_s
     ));
-    let opened = Session::open(&target, party, program.late, process, Arc::clone(stop)).await;
+    let opened = Session::open(&target, party, program.late, &server_side, Arc::clone(stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
             return Ok(RunReport::interrupted(setup(&args), joined));
@@ -94,6 +94,22 @@ async fn perform(
         steps: Vec::new(),
     });
     Ok(report)
+}
+
+/// Where this scenario's figures of the server come from. Metrics are those of whichever process listens, so they go on after
+/// a restart.
+async fn server_side(spec: &Spec, server: &ServerArgs) -> Result<ServerSide, HarnessError> {
+    let named = ServerSide::find(server.server_pid, &server.url).await?;
+    match spec.scenario {
+        Kind::Restart => match ServerSide::find(None, &server.url).await? {
+            ServerSide::Unknown => Ok(named),
+            metrics => Ok(metrics),
+        },
+        Kind::Soak if matches!(named, ServerSide::Unknown) => Err(HarnessError::Flags(
+            "soak needs --server-pid, or a server that tells its memory at /metrics".to_owned(),
+        )),
+        _ => Ok(named),
+    }
 }
 
 /// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the

@@ -4,15 +4,17 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::process::{GroupMark, ProcessGroup};
+use crate::process::ProcessGroup;
+use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
 use crate::table::{bytes_f64, figure, rate};
+use crate::timeline::meter::{GeneratorMeter, ServerMeter, kernel_tcp_bytes};
 use crate::timeline::recorder::Recorder;
-use crate::timeline::{Mark, Sample, Timeline, Usage};
+use crate::timeline::{Mark, Sample, Timeline};
 
 /// Who is shown how the run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Sampler {
         clock: Clock,
         lookout: Lookout,
         recorder: Arc<Recorder>,
-        server: ProcessGroup,
+        server: &ServerSide,
         generator: ProcessGroup,
         live: Live,
     ) -> Result<Self, HarnessError> {
@@ -78,8 +80,8 @@ impl Sampler {
             clock,
             lookout,
             recorder: Arc::clone(&recorder),
-            server: Meter::new(server),
-            generator: Meter::new(generator),
+            server: ServerMeter::new(server),
+            generator: GeneratorMeter::new(generator),
             live,
             last: Moment::default(),
             before: Snapshot::default(),
@@ -172,8 +174,8 @@ struct Watcher {
     clock: Clock,
     lookout: Lookout,
     recorder: Arc<Recorder>,
-    server: Meter,
-    generator: Meter,
+    server: ServerMeter,
+    generator: GeneratorMeter,
     live: Live,
     last: Moment,
     before: Snapshot,
@@ -213,6 +215,7 @@ impl Watcher {
         let (delivered, before) = (total(&look), total(&self.before));
         let errors = |snapshot: &Snapshot| snapshot.failed + snapshot.ended;
         let delivered = delivered.since(&before);
+        let server = self.server.usage();
         let sample = Sample {
             t_s: seconds(now.micros()),
             interval_s,
@@ -221,7 +224,8 @@ impl Watcher {
             comments: delivered.comments,
             bytes: delivered.bytes,
             errors: errors(&look).saturating_sub(errors(&self.before)),
-            server: self.server.usage(),
+            server: server.map(|(usage, _)| usage),
+            server_kernel_tcp_bytes: server.and_then(|(_, kernel)| kernel),
             generator: self.generator.usage(),
             kernel_tcp_bytes: kernel_tcp_bytes(),
             ..Sample::default()
@@ -273,63 +277,12 @@ impl Watcher {
     }
 }
 
-/// The CPU of some processes from one look to the next.
-struct Meter {
-    processes: ProcessGroup,
-    last: Option<(Instant, GroupMark)>,
-}
-
-impl Meter {
-    fn new(processes: ProcessGroup) -> Self {
-        let last = processes.cpu().map(|mark| (Instant::now(), mark));
-        Self { processes, last }
-    }
-
-    /// `None` when there is no process to look at, or no longer.
-    fn usage(&mut self) -> Option<Usage> {
-        let mark = self.processes.cpu()?;
-        let now = Instant::now();
-        let memory = self.processes.memory_at_a_glance()?;
-        let (then, before) = self.last.replace((now, mark.clone()))?;
-        let spent = mark.since(&before);
-        let interval_ms = (now - then).as_secs_f64() * 1000.0;
-        let percent = |ms: f64| {
-            if interval_ms > 0.0 {
-                ms / interval_ms * 100.0
-            } else {
-                0.0
-            }
-        };
-        Some(Usage {
-            user_percent: percent(spent.user_ms),
-            system_percent: percent(spent.system_ms),
-            resident_bytes: memory.resident_bytes,
-            anonymous_bytes: memory.anonymous_bytes,
-        })
-    }
-}
-
 fn total(snapshot: &Snapshot) -> Delivered {
     let mut total = Delivered::default();
     for delivered in &snapshot.delivered {
         total.add(delivered);
     }
     total
-}
-
-/// Memory of all TCP sockets in this network namespace: pages by `/proc/net/sockstat`.
-fn kernel_tcp_bytes() -> Option<u64> {
-    let pages = tcp_pages(&std::fs::read_to_string("/proc/net/sockstat").ok()?)?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-fn tcp_pages(sockstat: &str) -> Option<u64> {
-    let line = sockstat
-        .lines()
-        .find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_ascii_whitespace();
-    words.find(|word| *word == "mem")?;
-    words.next()?.parse().ok()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times of a run")]
@@ -340,15 +293,9 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Process;
+    use std::time::Instant;
 
-    #[test]
-    fn kernel_memory_is_the_number_after_mem_in_the_tcp_line() {
-        let sockstat =
-            "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 321\nUDP: inuse 2 mem 7\n";
-        assert_eq!(tcp_pages(sockstat), Some(321));
-        assert_eq!(tcp_pages("UDP: inuse 2 mem 7\n"), None);
-    }
+    use crate::process::Process;
 
     #[test]
     fn latencies_judged_after_the_last_sample_are_in_the_timeline() {
@@ -358,7 +305,7 @@ mod tests {
             clock,
             Lookout::default(),
             Arc::clone(&recorder),
-            ProcessGroup::default(),
+            &ServerSide::Unknown,
             Process::this().into_iter().collect(),
             Live::Off,
         )
@@ -390,7 +337,7 @@ mod tests {
             Clock::start(),
             Lookout::default(),
             recorder,
-            ProcessGroup::default(),
+            &ServerSide::Unknown,
             ProcessGroup::default(),
             Live::Off,
         );

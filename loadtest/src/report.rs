@@ -40,7 +40,7 @@ pub struct RunReport {
     pub schema: u32,
     /// How this run can be repeated.
     pub setup: Setup,
-    /// Whether the audit found nothing wrong.
+    /// Whether the audit found nothing wrong; of a scenario, whether every limit is met.
     pub passed: bool,
     /// Whether the run was ended early.
     pub partial: bool,
@@ -55,10 +55,12 @@ pub struct RunReport {
     /// What the viewers got, in viewer-comments.
     pub audit: Tally,
     /// The same by room: rooms with faults first, then those with the most deliveries; at most a hundred.
+    #[serde(default)]
     pub rooms: Vec<RoomReport>,
     /// How connections ended before the end.
     pub ends: Ends,
     /// What was done to the viewers.
+    #[serde(default)]
     pub events: Vec<Event>,
     /// Viewers that came back, when there were any.
     pub returns: Option<Returns>,

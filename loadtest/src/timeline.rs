@@ -31,7 +31,7 @@ pub struct Timeline {
 pub struct Mark {
     /// Seconds from the timeline's zero.
     pub at_s: f64,
-    /// What began: `posting`, `stall`, `drain`.
+    /// What began: `posting`, `stall`, `storm`, `churn`, `restart`, `drain`.
     pub what: String,
 }
 

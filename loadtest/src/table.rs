@@ -111,6 +111,21 @@ pub fn figure(value: f64) -> String {
     }
 }
 
+/// A figure that may be a count: a whole number has no decimals, `0`, `1,234`, `0.42`.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number that is not negative, and a cast of a double saturates"
+)]
+pub fn amount(value: f64) -> String {
+    if value >= 0.0 && value.fract() == 0.0 {
+        count(value as u64)
+    } else {
+        figure(value)
+    }
+}
+
 /// Bytes in the unit that fits: `812 B`, `4.1 KiB`, `96.0 MiB`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for reading")]
@@ -182,6 +197,10 @@ mod tests {
         );
         assert_eq!(bytes(3 << 30), "3.00 GiB");
         assert_eq!(bytes_f64(-1.0), "0 B");
+        assert_eq!(
+            [0.0, 1.0, 1500.0, 0.5, -2.0].map(amount),
+            ["0", "1", "1,500", "0.50", "-2.00"]
+        );
         assert_eq!(
             [0.2, 950.0, 12_345.0, 4_560_000.0, 2e9].map(rate),
             ["0", "950", "12.3k", "4.56M", "2.00G"]

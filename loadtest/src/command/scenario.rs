@@ -78,7 +78,9 @@ async fn perform(
     let opened = Session::open(&target, party, program.late, process, Arc::clone(stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            return Ok(RunReport::interrupted(setup(&args), joined));
+            let mut report = RunReport::interrupted(setup(&args), joined);
+            report.set_scenario(ScenarioReport::unjudged(spec));
+            return Ok(report);
         }
         opened => opened?,
     };
@@ -118,6 +120,11 @@ async fn search(
             ..server.clone()
         };
         let report = perform(&step, &server, stop).await?;
+        if stop.load(Ordering::Relaxed) {
+            // A step that was cut short says nothing about its value.
+            best.get_or_insert(report);
+            break;
+        }
         let failed = report
             .scenario
             .as_ref()
@@ -133,9 +140,6 @@ async fn search(
         bisection.tell(met);
         if met || best.is_none() {
             best = Some(report);
-        }
-        if stop.load(Ordering::Relaxed) {
-            break;
         }
     }
     let mut report =

@@ -2,6 +2,8 @@
 //!
 //! The page needs nothing but itself: no script, no font, no picture from elsewhere.
 
+mod scenario;
+
 use std::fmt::Write as _;
 
 use crate::report::RunReport;
@@ -20,7 +22,11 @@ const TAIL_FROM: f64 = 8.0;
 /// The page.
 pub(super) fn page(report: &RunReport) -> String {
     let setup = &report.setup;
-    let title = format!("danmaku-loadtest: {} viewers", count(setup.viewers.into()));
+    let what = report.scenario.as_ref().map_or_else(
+        || "danmaku-loadtest".to_owned(),
+        |scenario| format!("danmaku-loadtest {}", scenario.fields.scenario.name()),
+    );
+    let title = format!("{what}: {} viewers", count(setup.viewers.into()));
     let tone = match (report.passed, report.partial) {
         (false, _) => "bad",
         (true, true) => "warn",
@@ -44,14 +50,16 @@ pub(super) fn page(report: &RunReport) -> String {
         escape(&report.verdict)
     );
     tiles(report, &mut html);
+    scenario::write_scenario(report, &mut html);
     section("Over time", &over_time(report), &mut html);
     section(
         "How the latencies are spread",
         &distributions(report),
         &mut html,
     );
+    scenario::write_rooms(report, &mut html);
     html.push_str("<h2>All figures</h2><div class=\"tables\">");
-    for table in report.tables() {
+    for table in report.figures() {
         write_table(&table, &mut html);
     }
     html.push_str("</div>");
@@ -482,7 +490,7 @@ fn date(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::sample_report;
+    use crate::report::tests::{faulty_report, sample_report};
 
     #[test]
     fn every_series_is_on_the_page() {
@@ -514,7 +522,11 @@ mod tests {
             "percent of one CPU",
             "milliseconds",
             "seconds since the first dial",
-            "PASS",
+            "PASS: storm is within all",
+            "danmaku-loadtest storm: 500 viewers",
+            ">posting</text>",
+            ">storm</text>",
+            ">drain</text>",
         ] {
             assert!(page.contains(name), "{name}");
         }
@@ -531,7 +543,7 @@ mod tests {
 
     #[test]
     fn text_from_outside_is_escaped() {
-        let mut report = sample_report();
+        let mut report = faulty_report();
         let evil = "</style><script>alert('x')</script>\"";
         report.setup.url = evil.to_owned();
         report.setup.corpus = evil.to_owned();
@@ -540,6 +552,13 @@ mod tests {
         report.posts.refused.insert(evil.to_owned(), 3);
         report.ends.faults.insert(evil.to_owned(), 3);
         report.timeline.marks[0].what = evil.to_owned();
+        report.events[0].problem = Some(evil.to_owned());
+        report.rooms = vec![report.rooms[0].clone(); 2];
+        report.rooms[0].room = evil.to_owned();
+        if let Some(scenario) = &mut report.scenario {
+            scenario.checks[0].what = evil.to_owned();
+            scenario.steps[1].failed = vec![evil.to_owned()];
+        }
         report.counters = Some([(evil.to_owned(), 5.0)].into());
         let page = page(&report);
         assert!(!page.contains("<script"));

@@ -23,25 +23,29 @@ impl RunReport {
         text
     }
 
-    /// All tables, in reading order.
-    pub(crate) fn tables(&self) -> Vec<Table> {
+    /// All tables, in reading order: the limits last, where a terminal shows them.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = self.figures();
+        tables.extend([self.rooms_table(), self.events_table()]);
+        if let Some(scenario) = &self.scenario {
+            tables.extend([scenario.steps_table(), scenario.table()]);
+        }
+        tables.retain(|table| !table.is_empty());
+        tables
+    }
+
+    /// The tables of every run, in reading order.
+    pub(super) fn figures(&self) -> Vec<Table> {
         let mut tables = vec![
             self.setup_table(),
             self.posts_table(),
             self.audit_table(),
-            self.rooms_table(),
-            self.events_table(),
             self.latency_table(),
             self.road_table(),
             self.traffic_table(),
             self.cost_table(),
         ];
-        if let Some(counters) = &self.counters {
-            tables.push(counters_table(counters));
-        }
-        if let Some(scenario) = &self.scenario {
-            tables.push(scenario.table());
-        }
+        tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
     }

@@ -3,11 +3,13 @@
 mod sample;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::*;
+use crate::error::HarnessError;
 
 pub(crate) use sample::{faulty_report, sample_report};
 

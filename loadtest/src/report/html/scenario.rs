@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::chart::escape;
+use crate::report::markup::escape;
 use crate::report::scenario::mark;
 use crate::report::{Returns, RoomReport, RunReport, ScenarioReport};
 use crate::session::Event;

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use danmaku_wire::RoomId;
 
-use super::super::*;
 use crate::audit::Findings;
 use crate::clock::Moment;
+use crate::floor::Floor;
 use crate::ingest::PostCost;
 use crate::latency::Distribution;
+use crate::process::{CpuTime, Memory};
+use crate::report::*;
 use crate::scenario::{Evidence, Kind, Spec};
+use crate::swarm::Delivered;
 use crate::timeline::{Mark, Recorder, Sample, Usage};
 
 /// A storm that passed.

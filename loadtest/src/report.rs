@@ -183,7 +183,15 @@ impl RunReport {
             passed,
             partial,
             verdict: String::new(),
-            connect,
+            connect: if connect.viewers == 0 {
+                // They came while comments were posted.
+                ConnectReport {
+                    viewers: result.tolls.joined.saturating_sub(result.tolls.rejoined),
+                    ..connect
+                }
+            } else {
+                connect
+            },
             connect_latency: result.tolls.connects.summary(),
             posts: outcome.publication.summary(),
             audit: tally,

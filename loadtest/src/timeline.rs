@@ -4,6 +4,7 @@
 //! its own thread looks at everything else once a second.
 
 mod buckets;
+mod live;
 mod recorder;
 mod sampler;
 
@@ -12,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::latency::Summary;
 
 pub use buckets::Buckets;
+pub use live::{Live, clear_live_line};
 pub use recorder::Recorder;
-pub use sampler::{Live, Sampler, clear_live_line};
+pub use sampler::Sampler;
 
 /// One sample per second of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -118,6 +118,8 @@ fn refuse(why: &str) -> ExitCode {
 
 /// A line about what goes on, on stderr, so that stdout has nothing but the result.
 fn say(line: &str) {
+    // Held, so that no live line comes between.
+    let _stderr = io::stderr().lock();
     clear_live_line();
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::error::HarnessError;
 
 pub use bisection::Bisection;
-pub use slo::{Check, Evidence, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
+pub use slo::{Bound, Check, Evidence, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
 
 /// The scenarios there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

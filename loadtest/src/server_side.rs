@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::HarnessError;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
+use crate::target::Target;
 
 /// What can be asked for the server's figures.
 #[derive(Clone, Debug)]
@@ -13,9 +14,23 @@ pub enum ServerSide {
     /// Its process.
     Process(Process),
     /// Its metrics.
-    Metrics(ServerAddress),
+    Metrics {
+        /// The server.
+        address: ServerAddress,
+        /// Whose kernel its figures of sockets are about.
+        machine: Machine,
+    },
     /// Neither: it is elsewhere and has no such metrics.
     Unknown,
+}
+
+/// Where a server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Here: its kernel is ours.
+    Same,
+    /// Somewhere else.
+    Other,
 }
 
 /// Where figures came from, as the report calls it.
@@ -33,7 +48,7 @@ pub struct Observer(Eye);
 
 enum Eye {
     Process(Process),
-    Metrics(Box<HttpClient>),
+    Metrics(Box<HttpClient>, Machine),
     Closed,
 }
 
@@ -65,11 +80,18 @@ impl ServerSide {
     ///
     /// # Errors
     /// There is no such process, or its figures may not be read.
-    pub async fn find(pid: Option<u32>, address: &ServerAddress) -> Result<Self, HarnessError> {
+    pub async fn find(pid: Option<u32>, target: &Target) -> Result<Self, HarnessError> {
         if let Some(pid) = pid {
             return Process::open(pid).map(Self::Process);
         }
-        let metrics = Self::Metrics(address.clone());
+        let metrics = Self::Metrics {
+            address: target.address.clone(),
+            machine: if target.socket.ip().is_loopback() {
+                Machine::Same
+            } else {
+                Machine::Other
+            },
+        };
         Ok(match metrics.observer().look().await {
             Some(_) => metrics,
             None => Self::Unknown,
@@ -81,7 +103,9 @@ impl ServerSide {
     pub fn observer(&self) -> Observer {
         Observer(match self {
             Self::Process(process) => Eye::Process(process.clone()),
-            Self::Metrics(address) => Eye::Metrics(Box::new(HttpClient::new(address.clone()))),
+            Self::Metrics { address, machine } => {
+                Eye::Metrics(Box::new(HttpClient::new(address.clone())), *machine)
+            }
             Self::Unknown => Eye::Closed,
         })
     }
@@ -93,7 +117,7 @@ impl Observer {
     pub fn source(&self) -> Option<Source> {
         match self.0 {
             Eye::Process(_) => Some(Source::Process),
-            Eye::Metrics(_) => Some(Source::Metrics),
+            Eye::Metrics(..) => Some(Source::Metrics),
             Eye::Closed => None,
         }
     }
@@ -117,10 +141,15 @@ impl Observer {
 
 impl Eye {
     async fn scrape(&mut self) -> Option<Look> {
-        let Self::Metrics(http) = self else {
+        let Self::Metrics(http, machine) = self else {
             return None;
         };
-        Look::read(&http.get_text("/metrics").await.ok()?)
+        let mut look = Look::read(&http.get_text("/metrics").await.ok()?)?;
+        if *machine == Machine::Same {
+            // The harness sees it itself.
+            look.kernel_tcp_bytes = None;
+        }
+        Some(look)
     }
 }
 

@@ -223,17 +223,16 @@ impl Session {
             generator,
             connect: ConnectReport::default(),
         };
-        if session.party.gathering == Gathering::First
-            && let Some(shortfall) = session.wait_for_viewers().await
-        {
+        if session.party.gathering == Gathering::Meanwhile {
+            // What connecting takes cannot be told from what posting takes.
+            return Ok(session);
+        }
+        if let Some(shortfall) = session.wait_for_viewers().await {
             return Err(session.give_up(shortfall));
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
         let after_connect = session.server.look().await;
-        // An audience that grows while comments are posted has not begun to settle.
-        if session.party.gathering == Gathering::First {
-            session.sleep(session.party.settle).await;
-        }
+        session.sleep(session.party.settle).await;
         let memory_idle = session.server.look().await.map(|look| look.memory);
         let memory_before = before.0.as_ref().map(|look| look.memory);
         let viewers = u64::from(session.party.audience.viewers);
@@ -266,7 +265,7 @@ impl Session {
             judge,
         } = self.bench.clone();
         let start = clock.now().after(LEAD);
-        self.sampler.mark("posting", start);
+        self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
             self.viewers.stall_from(start.after(after));
             self.sampler.mark("stall", start.after(after));

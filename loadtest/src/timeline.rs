@@ -4,6 +4,7 @@
 //! its own thread looks at everything else once a second.
 
 mod buckets;
+mod live;
 mod meter;
 mod recorder;
 mod sampler;
@@ -13,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::latency::Summary;
 
 pub use buckets::Buckets;
+pub use live::{Live, clear_live_line};
 pub use recorder::Recorder;
-pub use sampler::{Live, Sampler, clear_live_line};
+pub use sampler::Sampler;
 
 /// One sample per second of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct Timeline {
 pub struct Mark {
     /// Seconds from the timeline's zero.
     pub at_s: f64,
-    /// What began: `posting`, `stall`, `drain`.
+    /// What began: `posting`, `stall`, `storm`, `churn`, `restart`, `drain`.
     pub what: String,
 }
 

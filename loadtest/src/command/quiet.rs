@@ -36,7 +36,7 @@ struct QuietReport {
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     let party = party(&args.server, &args.audience, 1)?;
     let mut target = Target::reach(&args.server.url).await?;
-    let server = ServerSide::find(args.server.server_pid, &args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &target).await?;
     let every = Duration::from_millis(args.every_ms);
     let duration = every * args.posts;
     let lines = synthetic::chat(args.seed, 10.0, Duration::from_secs(60));

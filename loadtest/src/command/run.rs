@@ -32,7 +32,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     }
     let (party, program) = prepare(&args)?;
     let mut target = Target::reach(&args.server.url).await?;
-    let server = ServerSide::find(args.server.server_pid, &args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &target).await?;
     let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
     let mut halves = Vec::new();
     if args.with_floor {

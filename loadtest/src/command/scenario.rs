@@ -66,7 +66,7 @@ async fn perform(
     let args = run_args(spec, server)?;
     let (mut party, mut program) = prepare(&args)?;
     let mut target = Target::reach(&server.url).await?;
-    let server_side = server_side(spec, server).await?;
+    let server_side = server_side(spec, server, &target).await?;
     arrange(spec, &args, &target, &mut party, &mut program)?;
     let posts = count(program.schedule.posts().len() as u64);
     say(&format!(
@@ -78,7 +78,9 @@ async fn perform(
     let opened = Session::open(&target, party, program.late, &server_side, Arc::clone(stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            return Ok(RunReport::interrupted(setup(&args), joined));
+            let mut report = RunReport::interrupted(setup(&args), joined);
+            report.set_scenario(ScenarioReport::unjudged(spec));
+            return Ok(report);
         }
         opened => opened?,
     };
@@ -98,10 +100,14 @@ async fn perform(
 
 /// Where this scenario's figures of the server come from. Metrics are those of whichever process listens, so they go on after
 /// a restart.
-async fn server_side(spec: &Spec, server: &ServerArgs) -> Result<ServerSide, HarnessError> {
-    let named = ServerSide::find(server.server_pid, &server.url).await?;
+async fn server_side(
+    spec: &Spec,
+    server: &ServerArgs,
+    target: &Target,
+) -> Result<ServerSide, HarnessError> {
+    let named = ServerSide::find(server.server_pid, target).await?;
     match spec.scenario {
-        Kind::Restart => match ServerSide::find(None, &server.url).await? {
+        Kind::Restart => match ServerSide::find(None, target).await? {
             ServerSide::Unknown => Ok(named),
             metrics => Ok(metrics),
         },
@@ -134,6 +140,11 @@ async fn search(
             ..server.clone()
         };
         let report = perform(&step, &server, stop).await?;
+        if stop.load(Ordering::Relaxed) {
+            // A step that was cut short says nothing about its value.
+            best.get_or_insert(report);
+            break;
+        }
         let failed = report
             .scenario
             .as_ref()
@@ -149,9 +160,6 @@ async fn search(
         bisection.tell(met);
         if met || best.is_none() {
             best = Some(report);
-        }
-        if stop.load(Ordering::Relaxed) {
-            break;
         }
     }
     let mut report =

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Tally;
 use crate::latency::Summary;
 use crate::report::RunReport;
-use crate::scenario::{Check, Spec};
+use crate::scenario::{Bound, Check, Searched, Spec};
 use crate::session::{Event, Outcome};
-use crate::table::{Table, count, figure};
+use crate::table::{Table, amount, count, figure};
 
 /// What a scenario was, and what it had to show.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,17 @@ const ROOMS_LISTED_MAX: usize = 100;
 const ROOMS_SHOWN_MAX: usize = 10;
 
 impl ScenarioReport {
+    /// A scenario that was ended before anything could be judged.
+    #[must_use]
+    pub fn unjudged(fields: &Spec) -> Self {
+        Self {
+            fields: fields.clone(),
+            checks: Vec::new(),
+            memory_mib_per_hour: None,
+            steps: Vec::new(),
+        }
+    }
+
     /// The figures that were not within their limits.
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
@@ -110,19 +121,52 @@ impl ScenarioReport {
         let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
         table.row(["", "was", "limit", ""]);
         for check in &self.checks {
-            let was = check
-                .value
-                .map_or_else(|| "not measured".to_owned(), figure);
-            let mark = if check.met { "ok" } else { "NOT MET" };
-            table.row([&check.what, &was, &figure(check.limit), mark]);
-        }
-        for step in &self.steps {
-            let mark = if step.met { "ok" } else { "NOT MET" };
-            let name = format!("step at {:.0}", step.value);
-            table.row([&name, "", "", mark]);
+            let (was, limit) = (check.measured(), check.allowed());
+            table.row([&check.what, &was, &limit, mark(check.met)]);
         }
         table
     }
+
+    /// The steps of a search.
+    pub(super) fn steps_table(&self) -> Table {
+        let mut table = Table::new("steps of the search");
+        for step in &self.steps {
+            table.row([
+                &format!("{} {}", amount(step.value), self.searched()),
+                mark(step.met),
+            ]);
+        }
+        table
+    }
+
+    /// What a search looked for the most of.
+    pub(super) const fn searched(&self) -> &'static str {
+        match self.fields.search {
+            Some(Searched::Rate) => "comments a second",
+            Some(Searched::Viewers) | None => "viewers",
+        }
+    }
+}
+
+impl Check {
+    /// Its value for a person.
+    pub(super) fn measured(&self) -> String {
+        self.value.map_or_else(|| "not measured".to_owned(), amount)
+    }
+
+    /// Its limit for a person.
+    pub(super) fn allowed(&self) -> String {
+        let side = match self.bound {
+            Bound::Most => "at most",
+            Bound::Least => "at least",
+        };
+        format!("{side} {}", amount(self.limit))
+    }
+}
+
+/// Whether a limit is met, in a word that stands out when it is not.
+pub(super) const fn mark(met: bool) -> &'static str {
+    if met { "ok" } else { "NOT MET" }
 }
 
 impl Returns {

@@ -7,7 +7,7 @@ use crate::latency::Summary;
 use crate::report::{FloorReport, RunReport, StageReport};
 use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
-use crate::table::{Table, bytes, count, figure};
+use crate::table::{COLUMNS_MAX, Table, amount, bytes, count, figure, wrapped};
 
 impl RunReport {
     /// The report for a person.
@@ -19,29 +19,34 @@ impl RunReport {
             .map(Table::render)
             .collect::<Vec<_>>()
             .join("\n");
-        text.push_str(&format!("\n{}\n", self.verdict));
+        let verdict = wrapped(&self.verdict, COLUMNS_MAX).join("\n  ");
+        text.push_str(&format!("\n{verdict}\n"));
         text
     }
 
-    /// All tables, in reading order.
-    pub(crate) fn tables(&self) -> Vec<Table> {
+    /// All tables, in reading order: the limits last, where a terminal shows them.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = self.figures();
+        tables.extend([self.rooms_table(), self.events_table()]);
+        if let Some(scenario) = &self.scenario {
+            tables.extend([scenario.steps_table(), scenario.table()]);
+        }
+        tables.retain(|table| !table.is_empty());
+        tables
+    }
+
+    /// The tables of every run, in reading order.
+    pub(super) fn figures(&self) -> Vec<Table> {
         let mut tables = vec![
             self.setup_table(),
             self.posts_table(),
             self.audit_table(),
-            self.rooms_table(),
-            self.events_table(),
             self.latency_table(),
             self.road_table(),
             self.traffic_table(),
             self.cost_table(),
         ];
-        if let Some(counters) = &self.counters {
-            tables.push(counters_table(counters));
-        }
-        if let Some(scenario) = &self.scenario {
-            tables.push(scenario.table());
-        }
+        tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
     }
@@ -100,15 +105,19 @@ impl RunReport {
             ),
         ]);
         let wrong = format!(
-            "{} lost, {} duplicate, {} reordered, {} corrupt, {} late (> {} ms beyond the window)",
+            "{} lost, {} duplicate, {} reordered, {} corrupt",
             count(audit.lost),
             count(audit.duplicate),
             count(audit.reordered),
-            count(audit.corrupt),
-            count(audit.late),
-            self.setup.late_ms
+            count(audit.corrupt)
         );
         table.row(["wrong", &wrong]);
+        let late = format!(
+            "{}, by more than {} ms beyond the window",
+            count(audit.late),
+            count(self.setup.late_ms)
+        );
+        table.row(["late", &late]);
         let told = format!(
             "{} shed, {} skipped in {} gaps, {} after a close",
             count(audit.shed),
@@ -310,27 +319,32 @@ impl RunReport {
 
 /// Rows about connecting, shared with `idle`.
 pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
-    let mut took = format!(
-        "{} in {} s",
-        count(connect.viewers),
-        figure(connect.seconds)
-    );
+    let viewers = count(connect.viewers);
+    let mut took = if connect.seconds > 0.0 {
+        format!("{viewers} in {} s", figure(connect.seconds))
+    } else {
+        format!("{viewers}, while comments were posted")
+    };
     if let Some(micros) = connect.server_micros {
         took.push_str(&format!(", {} µs of server CPU each", figure(micros)));
     }
     table.row(["connects", &took]);
-    if let Some(per_viewer) = connect.server_bytes_per_viewer {
-        table.row([
-            "server memory",
-            &format!("{per_viewer} B per idle viewer (anonymous)"),
-        ]);
+    let sides: Vec<String> = [
+        ("server", connect.server_bytes_per_viewer),
+        ("generator", connect.own_bytes_per_viewer),
+    ]
+    .into_iter()
+    .filter_map(|(side, bytes)| Some(format!("{side} {} B", amount(to_f64(bytes?)))))
+    .collect();
+    if !sides.is_empty() {
+        let text = format!("{} of anonymous memory", sides.join(", "));
+        table.row(["an idle viewer", &text]);
     }
-    if let Some(per_viewer) = connect.own_bytes_per_viewer {
-        table.row([
-            "generator memory",
-            &format!("{per_viewer} B per viewer (anonymous)"),
-        ]);
-    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes of a viewer")]
+fn to_f64(bytes: i64) -> f64 {
+    bytes as f64
 }
 
 fn floor_rows(report: &FloorReport, table: &mut Table) {

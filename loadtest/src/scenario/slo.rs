@@ -52,8 +52,20 @@ pub struct Check {
     pub value: Option<f64>,
     /// As it may be.
     pub limit: f64,
+    /// Which side of the limit is good.
+    pub bound: Bound,
     /// Whether it is within.
     pub met: bool,
+}
+
+/// Which side of a limit is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// The limit and below.
+    Most,
+    /// The limit and above.
+    Least,
 }
 
 /// When posts leave later than this, the generator and not the server may have set the pace: every report says so.
@@ -102,9 +114,10 @@ impl Slo {
             check("faults of the audit", to_f64(faults.iter().sum()), 0.0),
             // A server that delivered nothing has not passed anything.
             Check {
-                what: "viewer-comments delivered, at least".to_owned(),
+                what: "viewer-comments delivered".to_owned(),
                 value: Some(to_f64(tally.delivered)),
                 limit: 1.0,
+                bound: Bound::Least,
                 met: tally.delivered > 0,
             },
             check(
@@ -161,6 +174,7 @@ fn measured(what: &str, value: Option<f64>, limit: f64) -> Check {
         what: what.to_owned(),
         value,
         limit,
+        bound: Bound::Most,
         met: value.is_some_and(|value| value <= limit),
     }
 }

@@ -1,8 +1,7 @@
 //! Looks at the run once a second, and shows it while it goes on.
 
-use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,26 +10,16 @@ use crate::error::HarnessError;
 use crate::process::ProcessGroup;
 use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
-use crate::table::{bytes_f64, figure, rate};
+use crate::timeline::live::{Glance, Live, Posting, Progress, clear_live_line};
 use crate::timeline::meter::{GeneratorMeter, ServerMeter, kernel_tcp_bytes};
 use crate::timeline::recorder::Recorder;
 use crate::timeline::{Mark, Sample, Timeline};
-
-/// Who is shown how the run goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Live {
-    /// A person at a terminal: one line that is rewritten each second.
-    Line,
-    /// A log file: a line every few seconds.
-    Lines,
-    /// Nobody.
-    Off,
-}
 
 /// Takes a sample a second in a thread of its own, until it is dropped or collected.
 pub struct Sampler {
     stop: Arc<AtomicBool>,
     marks: Mutex<Vec<Mark>>,
+    posting: Arc<OnceLock<Posting>>,
     clock: Clock,
     recorder: Arc<Recorder>,
     thread: Option<JoinHandle<Vec<Sample>>>,
@@ -38,29 +27,8 @@ pub struct Sampler {
 
 /// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
 const JUDGED_AFTER_S: u64 = 5;
-/// How often a log file gets a line.
-const LINES_EVERY_S: u64 = 5;
 /// The last second counts when at least this much of it has passed.
 const LAST_MIN: Duration = Duration::from_millis(200);
-
-impl Live {
-    /// A line when stderr is a terminal, lines otherwise.
-    #[must_use]
-    pub fn of_stderr() -> Self {
-        if io::stderr().is_terminal() {
-            Self::Line
-        } else {
-            Self::Lines
-        }
-    }
-}
-
-/// Takes the live line away, so that something else can be printed where it stood.
-pub fn clear_live_line() {
-    if Live::of_stderr() == Live::Line {
-        let _ = io::stderr().write_all(b"\r\x1b[K");
-    }
-}
 
 impl Sampler {
     /// Starts; the timeline's zero is the clock's.
@@ -76,6 +44,7 @@ impl Sampler {
         live: Live,
     ) -> Result<Self, HarnessError> {
         let stop = Arc::new(AtomicBool::new(false));
+        let posting = Arc::new(OnceLock::new());
         let watcher = Watcher {
             clock,
             lookout,
@@ -83,6 +52,7 @@ impl Sampler {
             server: ServerMeter::new(server),
             generator: GeneratorMeter::new(generator),
             live,
+            posting: Arc::clone(&posting),
             last: Moment::default(),
             before: Snapshot::default(),
         };
@@ -94,6 +64,7 @@ impl Sampler {
         Ok(Self {
             stop,
             marks: Mutex::default(),
+            posting,
             clock,
             recorder,
             thread: Some(thread),
@@ -108,6 +79,13 @@ impl Sampler {
                 what: what.to_owned(),
             });
         }
+    }
+
+    /// Notes when posting begins and for how long it is planned.
+    pub fn mark_posting(&self, from: Moment, planned: Duration) {
+        self.mark("posting", from);
+        // Whoever looks on is told the first plan; a session posts once.
+        let _ = self.posting.set(Posting { from, planned });
     }
 
     /// Stops looking. What the audit finds after this is still taken up by `Stopped::timeline`.
@@ -177,6 +155,7 @@ struct Watcher {
     server: ServerMeter,
     generator: GeneratorMeter,
     live: Live,
+    posting: Arc<OnceLock<Posting>>,
     last: Moment,
     before: Snapshot,
 }
@@ -236,44 +215,17 @@ impl Watcher {
     }
 
     fn show(&self, sample: &Sample, number: u64) {
-        let errors = self.before.failed + self.before.ended + self.recorder.failures();
-        match self.live {
-            Live::Line => {
-                let line = format!("\r\x1b[K{}", self.line(sample, number, errors));
-                let mut stderr = io::stderr().lock();
-                let _ = stderr.write_all(line.as_bytes());
-                let _ = stderr.flush();
-            }
-            Live::Lines if number.is_multiple_of(LINES_EVERY_S) => {
-                let _ = writeln!(io::stderr(), "{}", self.line(sample, number, errors));
-            }
-            Live::Lines | Live::Off => {}
-        }
-    }
-
-    /// At most 100 columns, so that one line of a terminal holds it.
-    fn line(&self, sample: &Sample, number: u64, errors: u64) -> String {
-        let latency = number
-            .checked_sub(JUDGED_AFTER_S)
-            .map(|judged| self.recorder.latency_of(judged))
-            .filter(|latency| latency.count > 0)
-            .map_or_else(
-                || "p50/p99 -".to_owned(),
-                |latency| {
-                    format!(
-                        "p50/p99 {}/{} ms",
-                        figure(latency.p50_ms),
-                        figure(latency.p99_ms)
-                    )
-                },
-            );
-        format!(
-            "{number:>4} s  {} up  {} frames/s  {} comments/s  {}/s  {latency}  {errors} errors",
-            crate::table::count(sample.viewers_up),
-            rate(sample.per_second(sample.frames)),
-            rate(sample.per_second(sample.comments)),
-            bytes_f64(sample.per_second(sample.bytes)),
-        )
+        let judged = number.checked_sub(JUDGED_AFTER_S);
+        let glance = Glance {
+            progress: Progress::of(self.posting.get(), self.last),
+            viewers_up: sample.viewers_up,
+            frames_per_s: sample.per_second(sample.frames),
+            comments_per_s: sample.per_second(sample.comments),
+            bytes_per_s: sample.per_second(sample.bytes),
+            latency: judged.map(|judged| self.recorder.latency_of(judged)),
+            errors: self.before.failed + self.before.ended + self.recorder.failures(),
+        };
+        self.live.show(&glance, number);
     }
 }
 

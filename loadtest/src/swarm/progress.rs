@@ -41,8 +41,10 @@ pub struct Snapshot {
     pub joined: u64,
     /// Viewers that could not connect.
     pub failed: u64,
-    /// Viewers that joined and have ended since.
+    /// Viewers that joined and have lost their connection since.
     pub ended: u64,
+    /// Viewers that joined and went by themselves, as they were told to.
+    pub left: u64,
     /// Viewers that came back.
     pub rejoined: u64,
     /// Deliveries by encoding, in the order of `Encoding::ALL`.
@@ -64,13 +66,14 @@ impl Snapshot {
     /// Viewers that are in.
     #[must_use]
     pub fn up(&self) -> u64 {
-        self.joined.saturating_sub(self.ended)
+        self.joined.saturating_sub(self.ended + self.left)
     }
 
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.failed += other.failed;
         self.ended += other.ended;
+        self.left += other.left;
         self.rejoined += other.rejoined;
         self.caught_up &= other.caught_up;
         for (mine, theirs) in self.delivered.iter_mut().zip(&other.delivered) {
@@ -86,6 +89,7 @@ pub(crate) struct Progress {
     joined: AtomicU64,
     failed: AtomicU64,
     ended: AtomicU64,
+    left: AtomicU64,
     rejoined: AtomicU64,
     delivered: [[AtomicU64; 3]; 3],
     caught_up: AtomicBool,
@@ -96,6 +100,7 @@ impl Progress {
         self.joined.store(snapshot.joined, Ordering::Relaxed);
         self.failed.store(snapshot.failed, Ordering::Relaxed);
         self.ended.store(snapshot.ended, Ordering::Relaxed);
+        self.left.store(snapshot.left, Ordering::Relaxed);
         self.rejoined.store(snapshot.rejoined, Ordering::Relaxed);
         for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
             shared[0].store(delivered.frames, Ordering::Relaxed);
@@ -111,6 +116,7 @@ impl Progress {
             joined: self.joined.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
+            left: self.left.load(Ordering::Relaxed),
             rejoined: self.rejoined.load(Ordering::Relaxed),
             delivered: self.delivered.each_ref().map(|shared| Delivered {
                 frames: shared[0].load(Ordering::Relaxed),

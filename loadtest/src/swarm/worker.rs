@@ -80,6 +80,7 @@ pub(super) struct Worker {
     churned: usize,
     next_slow_read: Moment,
     ended: u64,
+    left: u64,
     /// The first viewer that may not have everything yet, once told to settle.
     settling: Option<usize>,
     leaving: Option<Moment>,
@@ -106,6 +107,7 @@ impl Worker {
             churned: 0,
             next_slow_read: now,
             ended: 0,
+            left: 0,
             settling: None,
             leaving: None,
             next_sweep: now.after(SWEEP_EVERY),
@@ -203,7 +205,7 @@ impl Worker {
         for (index, viewer) in self.viewers.iter_mut().enumerate() {
             if viewer.state == State::Live {
                 viewer.cut();
-                self.ended += 1;
+                self.left += 1;
                 self.desk.lost_at.insert(index, now);
                 self.redials.push_back((index, now));
             }
@@ -232,7 +234,7 @@ impl Worker {
                 .auditor
                 .finish(&viewer.watch, viewer.seat.room, End::Left);
             viewer.depart();
-            self.ended += 1;
+            self.left += 1;
             self.desk.lost_at.insert(index, now);
             self.redials.push_back((index, now));
         }
@@ -464,6 +466,7 @@ impl Worker {
             joined: tolls.joined,
             failed: tolls.failures.values().sum(),
             ended: self.ended,
+            left: self.left,
             delivered: self.desk.delivered,
             rejoined: tolls.rejoined,
             caught_up: self.settling == Some(self.viewers.len()),

@@ -198,7 +198,7 @@ impl Watcher {
         let sample = Sample {
             t_s: seconds(now.micros()),
             interval_s,
-            viewers_up: look.joined.saturating_sub(look.ended),
+            viewers_up: look.up(),
             frames: delivered.frames,
             comments: delivered.comments,
             bytes: delivered.bytes,

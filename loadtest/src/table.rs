@@ -181,11 +181,11 @@ pub fn bytes_f64(value: f64) -> String {
     bytes(value.max(0.0).round() as u64)
 }
 
-/// A rate for a line that changes: `0`, `950`, `12.3k`, `4.56M`.
+/// A rate for a line that changes: `0`, `2,020`, `12.3k`, `4.56M`.
 #[must_use]
 pub fn rate(value: f64) -> String {
     match value {
-        v if v < 9_999.5 => format!("{v:.0}"),
+        v if v < 9_999.5 => amount(v.round()),
         v if v < 999_950.0 => format!("{:.1}k", v / 1e3),
         v if v < 999_500_000.0 => format!("{:.2}M", v / 1e6),
         v => format!("{:.2}G", v / 1e9),
@@ -252,8 +252,8 @@ mod tests {
             ["0", "1", "1,500", "0.50", "-2.00"]
         );
         assert_eq!(
-            [0.2, 950.0, 12_345.0, 4_560_000.0, 2e9].map(rate),
-            ["0", "950", "12.3k", "4.56M", "2.00G"]
+            [0.2, 2020.3, 12_345.0, 4_560_000.0, 2e9].map(rate),
+            ["0", "2,020", "12.3k", "4.56M", "2.00G"]
         );
     }
 }

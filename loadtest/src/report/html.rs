@@ -30,6 +30,8 @@ pub(super) fn page(report: &RunReport) -> String {
     let title = format!("{what}: {} viewers", count(setup.viewers.into()));
     let tone = match (report.passed, report.partial) {
         (false, _) => "bad",
+        // There is nothing that could have gone wrong.
+        (true, false) if report.audit.delivered == 0 => "warn",
         (true, true) => "warn",
         (true, false) => "good",
     };
@@ -103,10 +105,10 @@ fn tiles(report: &RunReport, html: &mut String) {
         tiles.push((ms(histogram.summary.p99_ms), "post to viewer, p99"));
     }
     if let Some(server) = &report.server {
-        tiles.push((
-            format!("{} µs", figure(server.frame_micros)),
-            "server CPU per delivered frame",
-        ));
+        if report.total.frames > 0 {
+            let cost = format!("{} µs", figure(server.frame_micros));
+            tiles.push((cost, "server CPU per delivered frame"));
+        }
         if let Some(memory) = server.memory {
             tiles.push((bytes(memory.resident_bytes), "server memory at the end"));
         }

@@ -104,7 +104,11 @@ impl ScenarioReport {
             format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
         };
         if let Some(most) = self.most() {
-            text.push_str(&format!("; the most that met them is {most:.0}"));
+            text.push_str(&format!(
+                "; the most that met them is {} {}",
+                amount(most),
+                self.searched()
+            ));
         }
         text
     }

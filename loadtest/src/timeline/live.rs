@@ -187,11 +187,11 @@ mod tests {
     fn all_of_it_is_there_where_there_is_room() {
         assert_eq!(
             glance().line(99),
-            "12/60 s  2,000 up  2000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"
+            "12/60 s  2,000 up  2,000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"
         );
         assert_eq!(
             glance().line(79),
-            "12/60 s  2,000 up  2000 fr/s  37.0k com/s  p50/p99 328/939 ms  0 errors"
+            "12/60 s  2,000 up  2,000 fr/s  37.0k com/s  p50/p99 328/939 ms  0 errors"
         );
     }
 

@@ -19,7 +19,7 @@ impl RunReport {
             .map(Table::render)
             .collect::<Vec<_>>()
             .join("\n");
-        let verdict = wrapped(&self.verdict, COLUMNS_MAX).join("\n  ");
+        let verdict = wrapped(&self.verdict, COLUMNS_MAX - 2).join("\n  ");
         text.push_str(&format!("\n{verdict}\n"));
         text
     }

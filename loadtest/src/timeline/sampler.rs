@@ -172,7 +172,10 @@ impl Watcher {
             let elapsed = self.clock.now().micros_since(self.last);
             if !stopped || u128::from(elapsed) >= LAST_MIN.as_micros() {
                 let sample = self.sample();
-                self.show(&sample, samples.len() as u64 + 1);
+                // A second that was cut short has no rates to show.
+                if !stopped {
+                    self.show(&sample, samples.len() as u64 + 1);
+                }
                 samples.push(sample);
             }
             if stopped {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::report::markup::escape;
 use crate::report::scenario::mark;
-use crate::report::{Returns, RoomReport, RunReport, ScenarioReport};
+use crate::report::{RoomReport, RunReport, ScenarioReport};
 use crate::session::Event;
 use crate::table::{amount, count, figure};
 
@@ -44,7 +44,7 @@ pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
         let title = format!("Limits of {}", scenario.fields.scenario.name());
         section(&title, &[limits(scenario), steps(scenario)], html);
     }
-    let grids = [events(&report.events), report.returns.as_ref().map(returns)];
+    let grids = [events(&report.events), returns(report)];
     section("What was done to the viewers", &grids, html);
 }
 
@@ -159,11 +159,16 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
     })
 }
 
-fn returns(returns: &Returns) -> Grid<'_> {
+fn returns(report: &RunReport) -> Option<Grid<'_>> {
+    let returns = report.returns.as_ref()?;
     let latency = &returns.latency;
     let note = "The times are from losing the connection to having joined again.";
-    Grid {
-        title: "Viewers that came back",
+    Some(Grid {
+        title: if report.has_churned() {
+            "Viewers that left and joined as somebody new"
+        } else {
+            "Viewers that came back"
+        },
         heads: vec![
             "came back",
             "went on where they were",
@@ -191,7 +196,7 @@ fn returns(returns: &Returns) -> Grid<'_> {
         )],
         last: Last::Figure,
         note: Some(note.to_owned()),
-    }
+    })
 }
 
 fn rooms(report: &RunReport) -> Option<Grid<'_>> {

@@ -37,6 +37,9 @@ impl RunReport {
 
     /// The tables of every run, in reading order.
     pub(super) fn figures(&self) -> Vec<Table> {
+        if !self.has_measured() {
+            return vec![self.setup_table()];
+        }
         let mut tables = vec![
             self.setup_table(),
             self.posts_table(),
@@ -49,6 +52,11 @@ impl RunReport {
         tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
+    }
+
+    /// Whether there was a measured stretch; a run that is ended while viewers connect has none.
+    pub(super) fn has_measured(&self) -> bool {
+        self.total.seconds > 0.0
     }
 
     fn setup_table(&self) -> Table {
@@ -64,9 +72,14 @@ impl RunReport {
             if setup.rooms == 1 { "room" } else { "rooms" },
             setup.encodings.join(", ")
         );
+        let window = if self.has_measured() {
+            format!(", window {} ms", count(setup.window_ms))
+        } else {
+            String::new()
+        };
         let source = format!(
-            "{}, {} x, {} s, window {} ms, seed {}",
-            setup.corpus, setup.speed, setup.duration_s, setup.window_ms, setup.seed
+            "{}, {} x, {} s{window}, seed {}",
+            setup.corpus, setup.speed, setup.duration_s, setup.seed
         );
         table.row(["viewers", &audience]).row(["comments", &source]);
         table

@@ -82,30 +82,33 @@ impl Table {
     }
 }
 
-/// Columns of a terminal that a table takes at most, words and names permitting.
+/// Columns of a terminal that a table takes at most, if its names and figures do.
 pub const COLUMNS_MAX: usize = 100;
 const INDENT: &str = "  ";
 const GAP: &str = "   ";
 
-/// Text in lines of at most `columns`, broken between words; a longer word has a line of its own.
+/// Text in lines of at most `columns`, broken between words, and within a word that is longer than a line.
 #[must_use]
 pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
     let mut lines = vec![String::new()];
     let mut filled = 0;
     for word in text.split(' ') {
-        let long = word.chars().count();
-        match lines.last_mut() {
-            Some(line) if filled == 0 || filled + 1 + long <= columns => {
+        let letters: Vec<char> = word.chars().collect();
+        let pieces = letters.chunks(columns);
+        for (index, piece) in pieces.enumerate() {
+            let is_new_word = index == 0;
+            if filled > 0 && (!is_new_word || filled + 1 + piece.len() > columns) {
+                lines.push(String::new());
+                filled = 0;
+            }
+            if let Some(line) = lines.last_mut() {
                 if filled > 0 {
                     line.push(' ');
                     filled += 1;
                 }
-                line.push_str(word);
-                filled += long;
-            }
-            _ => {
-                lines.push(word.to_owned());
-                filled = long;
+                line.extend(piece);
+                filled += piece.len();
             }
         }
     }
@@ -181,11 +184,11 @@ pub fn bytes_f64(value: f64) -> String {
     bytes(value.max(0.0).round() as u64)
 }
 
-/// A rate for a line that changes: `0`, `950`, `12.3k`, `4.56M`.
+/// A rate for a line that changes: `0`, `2,020`, `12.3k`, `4.56M`.
 #[must_use]
 pub fn rate(value: f64) -> String {
     match value {
-        v if v < 9_999.5 => format!("{v:.0}"),
+        v if v < 9_999.5 => amount(v.round()),
         v if v < 999_950.0 => format!("{:.1}k", v / 1e3),
         v if v < 999_500_000.0 => format!("{:.2}M", v / 1e6),
         v => format!("{:.2}G", v / 1e9),
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(wrapped("", 10), [""]);
         assert_eq!(
             wrapped("a longer-than-ten b", 10),
-            ["a", "longer-than-ten", "b"]
+            ["a", "longer-tha", "n-ten b"]
         );
     }
 
@@ -252,8 +255,8 @@ mod tests {
             ["0", "1", "1,500", "0.50", "-2.00"]
         );
         assert_eq!(
-            [0.2, 950.0, 12_345.0, 4_560_000.0, 2e9].map(rate),
-            ["0", "950", "12.3k", "4.56M", "2.00G"]
+            [0.2, 2020.3, 12_345.0, 4_560_000.0, 2e9].map(rate),
+            ["0", "2,020", "12.3k", "4.56M", "2.00G"]
         );
     }
 }

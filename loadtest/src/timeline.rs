@@ -57,7 +57,7 @@ pub struct Sample {
     pub posts: u64,
     /// Posts that were acknowledged.
     pub acknowledged: u64,
-    /// Viewers that could not connect or were disconnected, and posts refused or without an answer.
+    /// Viewers that could not connect or were disconnected, though not by this harness, and posts refused or without an answer.
     pub errors: u64,
     /// From the scheduled post to each viewer, of what arrived in this second.
     pub latency: Summary,

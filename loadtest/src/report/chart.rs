@@ -24,6 +24,8 @@ pub(super) struct Chart {
     pub(super) series: Vec<Series>,
     /// Vertical lines with a name, at most a handful.
     pub(super) marks: Vec<(f64, String)>,
+    /// Where the horizontal axis begins when that is before the first value.
+    pub(super) x_from: Option<f64>,
     /// Horizontal ticks where round numbers would not do.
     pub(super) x_ticks: Vec<(f64, String)>,
     /// How values are written beside the axis.
@@ -92,6 +94,7 @@ impl Chart {
             [first, last].into_iter().flatten()
         });
         let (low, high) = range(ends)?;
+        let low = self.x_from.map_or(low, |from| low.min(from));
         let high = if high > low { high } else { low + 1.0 };
         let ticks = if self.x_ticks.is_empty() {
             linear_ticks(low, high, 8)
@@ -140,7 +143,10 @@ impl Chart {
                 ticks,
             );
         }
-        let high = if high > 0.0 { high * 1.06 } else { 1.0 };
+        if high <= 0.0 {
+            return axis(0.0, 1.0, false, vec![0.0, 1.0]);
+        }
+        let high = high * 1.06;
         let ticks = match self.unit {
             Unit::Plain => linear_ticks(0.0, high, 5),
             // Round numbers of the unit, not of bytes.

@@ -4,7 +4,7 @@ mod likeness;
 mod limits;
 
 use crate::report::{RunReport, ScenarioReport};
-use crate::table::{Table, amount};
+use crate::table::{COLUMNS_MAX, Table, amount, wrapped};
 
 /// How two runs compare.
 #[derive(Clone, Debug)]
@@ -101,7 +101,8 @@ impl Difference {
         }
         let mut text = String::new();
         for line in &self.unlike {
-            text.push_str(&format!("not the same run: {line}\n"));
+            let lines = wrapped(&format!("not the same run: {line}"), COLUMNS_MAX - 2);
+            text.push_str(&format!("{}\n", lines.join("\n  ")));
         }
         if !self.unlike.is_empty() {
             text.push('\n');

@@ -30,6 +30,8 @@ pub(super) fn page(report: &RunReport) -> String {
     let title = format!("{what}: {} viewers", count(setup.viewers.into()));
     let tone = match (report.passed, report.partial) {
         (false, _) => "bad",
+        // There is nothing that could have gone wrong.
+        (true, false) if report.audit.delivered == 0 => "warn",
         (true, true) => "warn",
         (true, false) => "good",
     };
@@ -40,14 +42,18 @@ pub(super) fn page(report: &RunReport) -> String {
         escape(&title),
         escape(&title)
     );
+    let when = match report.timeline.started_unix_ms {
+        0 => String::new(),
+        started => format!(" · {}", date(started)),
+    };
     let _ = write!(
         html,
-        "<p class=\"soft\">{} · {} {} · {} · {}</p><p class=\"verdict {tone}\">{}</p>",
+        "<p class=\"soft\">{} · {} {} · {}{}</p><p class=\"verdict {tone}\">{}</p>",
         escape(&setup.url),
         count(setup.rooms.into()),
         if setup.rooms == 1 { "room" } else { "rooms" },
         escape(&setup.encodings.join(", ")),
-        escape(&date(report.timeline.started_unix_ms)),
+        when,
         escape(&report.verdict)
     );
     tiles(report, &mut html);
@@ -84,12 +90,14 @@ fn section(title: &str, charts: &[Chart], html: &mut String) {
 fn tiles(report: &RunReport, html: &mut String) {
     let audit = &report.audit;
     let wrong = audit.lost + audit.duplicate + audit.reordered + audit.corrupt;
-    let mut tiles = vec![
-        (count(report.connect.viewers), "viewers connected"),
-        (count(report.total.frames), "frames delivered"),
-        (count(audit.delivered), "viewer-comments audited"),
-        (count(wrong), "lost, duplicate, reordered or corrupt"),
-    ];
+    let mut tiles = vec![(count(report.connect.viewers), "viewers connected")];
+    if report.has_measured() {
+        tiles.extend([
+            (count(report.total.frames), "frames delivered"),
+            (count(audit.delivered), "viewer-comments audited"),
+            (count(wrong), "lost, duplicate, reordered or corrupt"),
+        ]);
+    }
     if report.total.frames > 0 {
         tiles.push((rate(report.total.frames_per_s), "frames/s"));
         tiles.push((
@@ -103,10 +111,10 @@ fn tiles(report: &RunReport, html: &mut String) {
         tiles.push((ms(histogram.summary.p99_ms), "post to viewer, p99"));
     }
     if let Some(server) = &report.server {
-        tiles.push((
-            format!("{} µs", figure(server.frame_micros)),
-            "server CPU per delivered frame",
-        ));
+        if report.total.frames > 0 {
+            let cost = format!("{} µs", figure(server.frame_micros));
+            tiles.push((cost, "server CPU per delivered frame"));
+        }
         if let Some(memory) = server.memory {
             tiles.push((bytes(memory.resident_bytes), "server memory at the end"));
         }
@@ -265,6 +273,7 @@ mod tests {
         let mut report = RunReport::interrupted(sample_report().setup, 17);
         let page_of = page(&report);
         assert!(page_of.contains("17 of"), "{page_of}");
+        assert!(!page_of.contains("1970") && !page_of.contains("lost"));
         report.timeline.samples.push(Sample::default());
         assert!(!page(&report).contains("NaN"));
     }

@@ -104,7 +104,11 @@ impl ScenarioReport {
             format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
         };
         if let Some(most) = self.most() {
-            text.push_str(&format!("; the most that met them is {most:.0}"));
+            text.push_str(&format!(
+                "; the most that met them is {} {}",
+                amount(most),
+                self.searched()
+            ));
         }
         text
     }
@@ -210,6 +214,11 @@ impl RoomReport {
 }
 
 impl RunReport {
+    /// Whether viewers left and joined as somebody new, who has no place to go on from.
+    pub(super) fn has_churned(&self) -> bool {
+        self.events.iter().any(|event| event.what == "churn")
+    }
+
     /// What happened to the viewers, and how they came back.
     pub(super) fn events_table(&self) -> Table {
         let mut table = Table::new("viewers that lost their connection");
@@ -218,15 +227,24 @@ impl RunReport {
         }
         if let Some(returns) = &self.returns {
             let latency = &returns.latency;
+            let resumed = if self.has_churned() {
+                String::new()
+            } else {
+                format!(" ({} went on where they were)", count(returns.resumed))
+            };
             let text = format!(
-                "{} ({} went on where they were), p50 {} ms, p99 {} ms, {} dials in vain",
+                "{}{resumed}, p50 {} ms, p99 {} ms, {} dials in vain",
                 count(returns.rejoined),
-                count(returns.resumed),
                 figure(latency.p50_ms),
                 figure(latency.p99_ms),
                 count(returns.retries)
             );
-            table.row(["came back", &text]);
+            let name = if self.has_churned() {
+                "joined anew"
+            } else {
+                "came back"
+            };
+            table.row([name, &text]);
             if returns.renumbered > 0 {
                 let text = format!(
                     "the epoch changed for {} viewers: {} viewer-comments could not be replayed",
@@ -242,6 +260,10 @@ impl RunReport {
     /// The rooms the audit found faults in.
     pub(super) fn rooms_table(&self) -> Table {
         let mut table = Table::new("rooms with faults");
+        // One room is what the audit as a whole is already.
+        if self.rooms.len() < 2 {
+            return table;
+        }
         let faulty = self.rooms.iter().filter(|room| !room.audit.is_clean());
         for room in faulty.take(ROOMS_SHOWN_MAX) {
             let audit = &room.audit;

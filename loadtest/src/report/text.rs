@@ -19,7 +19,7 @@ impl RunReport {
             .map(Table::render)
             .collect::<Vec<_>>()
             .join("\n");
-        let verdict = wrapped(&self.verdict, COLUMNS_MAX).join("\n  ");
+        let verdict = wrapped(&self.verdict, COLUMNS_MAX - 2).join("\n  ");
         text.push_str(&format!("\n{verdict}\n"));
         text
     }
@@ -37,6 +37,9 @@ impl RunReport {
 
     /// The tables of every run, in reading order.
     pub(super) fn figures(&self) -> Vec<Table> {
+        if !self.has_measured() {
+            return vec![self.setup_table()];
+        }
         let mut tables = vec![
             self.setup_table(),
             self.posts_table(),
@@ -49,6 +52,11 @@ impl RunReport {
         tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
+    }
+
+    /// Whether there was a measured stretch; a run that is ended while viewers connect has none.
+    pub(super) fn has_measured(&self) -> bool {
+        self.total.seconds > 0.0
     }
 
     fn setup_table(&self) -> Table {
@@ -64,9 +72,14 @@ impl RunReport {
             if setup.rooms == 1 { "room" } else { "rooms" },
             setup.encodings.join(", ")
         );
+        let window = if self.has_measured() {
+            format!(", window {} ms", count(setup.window_ms))
+        } else {
+            String::new()
+        };
         let source = format!(
-            "{}, {} x, {} s, window {} ms, seed {}",
-            setup.corpus, setup.speed, setup.duration_s, setup.window_ms, setup.seed
+            "{}, {} x, {} s{window}, seed {}",
+            setup.corpus, setup.speed, setup.duration_s, setup.seed
         );
         table.row(["viewers", &audience]).row(["comments", &source]);
         table
@@ -172,6 +185,9 @@ impl RunReport {
         table.row(["", "p50", "p90", "p99", "max"]);
         for stage in &self.latency {
             let mut row = |name: &str, summary: &Summary| {
+                if summary.count == 0 {
+                    return;
+                }
                 let name = if self.latency.len() > 1 {
                     format!("{name}, {}", stage.stage)
                 } else {
@@ -247,13 +263,18 @@ impl RunReport {
         connect_rows(&self.connect, &mut table);
         table.row(["connect to joined", &quantiles(&self.connect_latency)]);
         if let Some(server) = &self.server {
-            let cpu = format!(
-                "{} µs per delivered frame ({} % of one CPU: {} s user, {} s kernel)",
-                figure(server.frame_micros),
+            let share = format!(
+                "{} % of one CPU: {} s user, {} s kernel",
                 figure(server.cpu_percent),
                 figure(server.cpu.user_ms / 1000.0),
                 figure(server.cpu.system_ms / 1000.0)
             );
+            let cpu = if self.total.frames > 0 {
+                let per_frame = figure(server.frame_micros);
+                format!("{per_frame} µs per delivered frame ({share})")
+            } else {
+                share
+            };
             table.row(["server CPU", &cpu]);
             if let (Some(cost), Some(fan_out)) = (server.post_cost, server.fan_out_micros) {
                 let text = format!(
@@ -273,12 +294,14 @@ impl RunReport {
                 table.row(["server memory", &memory]);
             }
         }
-        let own = format!(
-            "{} µs per received frame, {} µs of it in user space",
-            figure(self.generator.frame_micros),
-            figure(self.generator.user_frame_micros)
-        );
-        table.row(["generator CPU", &own]);
+        if self.total.frames > 0 {
+            let own = format!(
+                "{} µs per received frame, {} µs of it in user space",
+                figure(self.generator.frame_micros),
+                figure(self.generator.user_frame_micros)
+            );
+            table.row(["generator CPU", &own]);
+        }
         if let Some(floor) = &self.floor {
             floor_rows(floor, &mut table);
         }
@@ -300,6 +323,9 @@ impl RunReport {
         } else {
             format!("FAIL{partial}: the audit found faults")
         };
+        if self.audit.delivered == 0 {
+            text.push_str("; nothing was delivered, so it shows nothing");
+        }
         if refused > 0 {
             text.push_str(&format!(
                 "; {} posts were refused, so less was measured than asked for",
@@ -395,8 +421,11 @@ fn change(difference: f64) -> String {
     format!("{sign}{}", count(difference.abs().round() as u64))
 }
 
-/// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`.
+/// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`, or `none`.
 pub(crate) fn quantiles(summary: &Summary) -> String {
+    if summary.count == 0 {
+        return "none".to_owned();
+    }
     format!(
         "p50 {} ms, p99 {} ms, max {} ms",
         figure(summary.p50_ms),

@@ -69,6 +69,12 @@ impl Snapshot {
         self.joined.saturating_sub(self.ended + self.left)
     }
 
+    /// Viewers that could not connect, or lost their connection without being told to.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.failed + self.ended
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.failed += other.failed;

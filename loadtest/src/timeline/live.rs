@@ -148,17 +148,31 @@ impl Glance {
             parts.extend([latency.clone(), errors.clone()]);
             parts.join(gap)
         };
+        let brief = format!("{progress}  {up}  {errors}");
         let [long_frames, long_comments] = long.clone();
-        let choices = [
-            with(&[long_frames, long_comments, format!("{bytes}/s")], "  "),
-            with(&long, "  "),
-            with(&short, "  "),
-            with(&short, " "),
-            with(&[], "  "),
-            format!("{progress}  {errors}"),
-        ];
-        let fitting = choices.iter().find(|line| line.chars().count() <= columns);
-        fitting.map_or_else(|| progress.chars().take(columns).collect(), String::clone)
+        // What is chosen depends on the width where it can, so that words do not change from second to second.
+        let choices = if matches!(self.progress, Progress::Connecting(_)) {
+            vec![(0, brief)]
+        } else {
+            vec![
+                (
+                    96,
+                    with(&[long_frames, long_comments, format!("{bytes}/s")], "  "),
+                ),
+                (86, with(&long, "  ")),
+                (0, with(&short, "  ")),
+                (0, with(&short, " ")),
+                (0, with(&[], "  ")),
+                (0, brief),
+            ]
+        };
+        let fitting = choices
+            .into_iter()
+            .find(|(from, line)| columns >= *from && line.chars().count() <= columns);
+        fitting.map_or_else(
+            || progress.chars().take(columns).collect(),
+            |(_, line)| line,
+        )
     }
 }
 
@@ -187,12 +201,21 @@ mod tests {
     fn all_of_it_is_there_where_there_is_room() {
         assert_eq!(
             glance().line(99),
-            "12/60 s  2,000 up  2000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"
+            "12/60 s  2,000 up  2,000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"
         );
         assert_eq!(
             glance().line(79),
-            "12/60 s  2,000 up  2000 fr/s  37.0k com/s  p50/p99 328/939 ms  0 errors"
+            "12/60 s  2,000 up  2,000 fr/s  37.0k com/s  p50/p99 328/939 ms  0 errors"
         );
+    }
+
+    #[test]
+    fn while_viewers_connect_there_are_no_rates() {
+        let connecting = Glance {
+            progress: Progress::Connecting(3),
+            ..glance()
+        };
+        assert_eq!(connecting.line(79), "connecting 3 s  2,000 up  0 errors");
     }
 
     #[test]

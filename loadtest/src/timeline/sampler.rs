@@ -175,7 +175,10 @@ impl Watcher {
             let elapsed = self.clock.now().micros_since(self.last);
             if !stopped || u128::from(elapsed) >= LAST_MIN.as_micros() {
                 let sample = self.sample();
-                self.show(&sample, samples.len() as u64 + 1);
+                // A second that was cut short has no rates to show.
+                if !stopped {
+                    self.show(&sample, samples.len() as u64 + 1);
+                }
                 samples.push(sample);
             }
             if stopped {
@@ -192,7 +195,6 @@ impl Watcher {
         let interval_s = seconds(now.micros_since(self.last));
         let look = self.lookout.snapshot();
         let (delivered, before) = (total(&look), total(&self.before));
-        let errors = |snapshot: &Snapshot| snapshot.failed + snapshot.ended;
         let delivered = delivered.since(&before);
         let server = self.server.usage();
         let sample = Sample {
@@ -202,7 +204,7 @@ impl Watcher {
             frames: delivered.frames,
             comments: delivered.comments,
             bytes: delivered.bytes,
-            errors: errors(&look).saturating_sub(errors(&self.before)),
+            errors: look.errors().saturating_sub(self.before.errors()),
             server: server.map(|(usage, _)| usage),
             server_kernel_tcp_bytes: server.and_then(|(_, kernel)| kernel),
             generator: self.generator.usage(),
@@ -223,7 +225,7 @@ impl Watcher {
             comments_per_s: sample.per_second(sample.comments),
             bytes_per_s: sample.per_second(sample.bytes),
             latency: judged.map(|judged| self.recorder.latency_of(judged)),
-            errors: self.before.failed + self.before.ended + self.recorder.failures(),
+            errors: self.before.errors() + self.recorder.failures(),
         };
         self.live.show(&glance, number);
     }

@@ -53,7 +53,7 @@ impl Unit {
                     s if s < 1_073_741_824.0 => "MiB",
                     _ => "GiB",
                 };
-                format!("{} {name}", plain(value / scale))
+                format!("{} {name}", short(value / scale))
             }
         }
     }
@@ -77,9 +77,14 @@ pub(in crate::report) fn plain(value: f64) -> String {
         v if v >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    let text = format!("{scaled:.3}");
+    format!("{}{suffix}", short(scaled))
+}
+
+/// Without digits that say nothing.
+fn short(value: f64) -> String {
+    let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    format!("{}{suffix}", if text == "-0" { "0" } else { text })
+    if text == "-0" { "0" } else { text }.to_owned()
 }
 
 /// Round numbers from `low` to `high`, about `wanted` of them.
@@ -162,5 +167,6 @@ mod tests {
         assert_eq!(all, ["0", "0.05", "250", "1.5k", "20M", "3G"]);
         assert_eq!(Unit::Bytes.write(4_194_304.0, 9e6), "4 MiB");
         assert_eq!(Unit::Bytes.write(512.0, 900.0), "512 B");
+        assert_eq!(Unit::Bytes.write(1_024_000.0, 1.2e6), "1000 KiB");
     }
 }

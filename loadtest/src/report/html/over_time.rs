@@ -5,8 +5,6 @@ use crate::report::chart::{Chart, Points, Series, Unit};
 use crate::timeline::{Sample, Usage};
 
 const TIME: &str = "seconds since the first dial";
-/// A last second shorter than this has no rates to speak of.
-const INTERVAL_MIN_S: f64 = 0.5;
 /// The seconds that are drawn, and what began when.
 struct Seconds<'a> {
     samples: &'a [Sample],
@@ -16,15 +14,9 @@ struct Seconds<'a> {
 /// The charts, of which those without values are left out when drawn.
 pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
     let timeline = &report.timeline;
-    let mut samples: &[Sample] = &timeline.samples;
-    if let Some((last, before)) = samples.split_last()
-        && last.interval_s < INTERVAL_MIN_S
-    {
-        samples = before;
-    }
     let marks = timeline.marks.iter();
     let seconds = Seconds {
-        samples,
+        samples: &timeline.samples,
         marks: marks.map(|mark| (mark.at_s, mark.what.clone())).collect(),
     };
     let mut charts = seconds.deliveries();
@@ -125,11 +117,11 @@ impl Seconds<'_> {
                             server(|usage| usage.anonymous_bytes as f64),
                         ),
                         ("kernel TCP, this machine", kernel),
-                        ("kernel TCP, the server's machine", server_kernel),
                         (
                             "generator, resident",
                             generator(|usage| usage.resident_bytes as f64),
                         ),
+                        ("kernel TCP, the server's machine", server_kernel),
                     ],
                 )
             },
@@ -157,6 +149,7 @@ impl Seconds<'_> {
             title: title.to_owned(),
             y_label,
             x_label: TIME,
+            x_from: Some(0.0),
             series: series
                 .into_iter()
                 .map(|(name, points)| Series::line(name, points))
@@ -173,7 +166,8 @@ impl Seconds<'_> {
             .collect()
     }
 
+    /// A count of each second. The last one is cut short: what arrives in bursts would seem to come faster in it.
     fn rate(&self, count: fn(&Sample) -> u64) -> Points {
-        self.each(|sample| Some(sample.per_second(count(sample))))
+        self.each(|sample| Some(count(sample) as f64 / sample.interval_s.max(1.0)))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::report::markup::escape;
 use crate::report::scenario::mark;
-use crate::report::{Returns, RoomReport, RunReport, ScenarioReport};
+use crate::report::{RoomReport, RunReport, ScenarioReport};
 use crate::session::Event;
 use crate::table::{amount, count, figure};
 
@@ -13,7 +13,18 @@ struct Grid<'a> {
     title: &'a str,
     heads: Vec<&'a str>,
     rows: Vec<(Tone, Vec<String>)>,
+    /// Of the last column.
+    last: Last,
     note: Option<String>,
+}
+
+/// What the last column of a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// A figure as the others.
+    Figure,
+    /// What is to be thought of the row, in words.
+    Words,
 }
 
 /// How a row looks. Its text says the same, for those who see no colours.
@@ -33,7 +44,7 @@ pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
         let title = format!("Limits of {}", scenario.fields.scenario.name());
         section(&title, &[limits(scenario), steps(scenario)], html);
     }
-    let grids = [events(&report.events), report.returns.as_ref().map(returns)];
+    let grids = [events(&report.events), returns(report)];
     section("What was done to the viewers", &grids, html);
 }
 
@@ -65,6 +76,7 @@ fn limits(scenario: &ScenarioReport) -> Option<Grid<'_>> {
         title: "Each figure against its limit",
         heads: vec!["figure", "was", "limit", "verdict"],
         rows: rows.collect(),
+        last: Last::Words,
         note: None,
     })
 }
@@ -74,8 +86,11 @@ fn steps(scenario: &ScenarioReport) -> Option<Grid<'_>> {
         .steps
         .iter()
         .map(|step| {
-            let failed = step.failed.join("; ");
-            let cells = vec![amount(step.value), failed, mark(step.met).to_owned()];
+            let mut text = mark(step.met).to_owned();
+            if !step.failed.is_empty() {
+                let _ = write!(text, ": {}", step.failed.join("; "));
+            }
+            let cells = vec![amount(step.value), text];
             (tone_of(step.met), cells)
         })
         .collect();
@@ -89,8 +104,9 @@ fn steps(scenario: &ScenarioReport) -> Option<Grid<'_>> {
     };
     (!rows.is_empty()).then_some(Grid {
         title: "Steps of the search, in their order",
-        heads: vec![searched, "not within", "verdict"],
+        heads: vec![searched, "verdict"],
         rows,
+        last: Last::Words,
         note: Some(note),
     })
 }
@@ -138,15 +154,21 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
             "outcome",
         ],
         rows,
+        last: Last::Words,
         note: None,
     })
 }
 
-fn returns(returns: &Returns) -> Grid<'_> {
+fn returns(report: &RunReport) -> Option<Grid<'_>> {
+    let returns = report.returns.as_ref()?;
     let latency = &returns.latency;
     let note = "The times are from losing the connection to having joined again.";
-    Grid {
-        title: "Viewers that came back",
+    Some(Grid {
+        title: if report.has_churned() {
+            "Viewers that left and joined as somebody new"
+        } else {
+            "Viewers that came back"
+        },
         heads: vec![
             "came back",
             "went on where they were",
@@ -172,8 +194,9 @@ fn returns(returns: &Returns) -> Grid<'_> {
                 figure(latency.max_ms),
             ],
         )],
+        last: Last::Figure,
         note: Some(note.to_owned()),
-    }
+    })
 }
 
 fn rooms(report: &RunReport) -> Option<Grid<'_>> {
@@ -197,6 +220,7 @@ fn rooms(report: &RunReport) -> Option<Grid<'_>> {
             "verdict",
         ],
         rows: rows.collect(),
+        last: Last::Words,
         note: rooms_note(report),
     })
 }
@@ -241,19 +265,20 @@ fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
 
 /// What the table leaves out, and where it is.
 fn rooms_note(report: &RunReport) -> Option<String> {
-    let listed = report.rooms.len();
-    let hidden = listed.checked_sub(ROOMS_SHOWN_MAX).filter(|more| *more > 0);
-    let hidden = hidden.map(|more| format!("{} more are in the JSON.", count(more as u64)));
+    let hidden = report.rooms.len().saturating_sub(ROOMS_SHOWN_MAX) as u64;
     let names = report.rooms.iter().filter(|room| !room.renumbered).count() as u64;
     let unlisted = u64::from(report.setup.rooms).saturating_sub(names);
-    let unlisted = (unlisted > 0).then(|| {
-        format!(
-            "Of {} rooms, {} are not listed at all: they had less, or nothing.",
-            count(report.setup.rooms.into()),
-            count(unlisted)
-        )
-    });
-    let notes: Vec<String> = hidden.into_iter().chain(unlisted).collect();
+    let mut notes = Vec::new();
+    if hidden > 0 {
+        notes.push(format!("{} more are in the JSON.", count(hidden)));
+    }
+    if unlisted > 0 {
+        notes.push(format!(
+            "The other {} of {} rooms had fewer deliveries, or none.",
+            count(unlisted),
+            count(report.setup.rooms.into())
+        ));
+    }
     (!notes.is_empty()).then(|| notes.join(" "))
 }
 
@@ -264,8 +289,12 @@ const fn tone_of(met: bool) -> Tone {
 impl Grid<'_> {
     fn render(&self) -> String {
         let mut html = format!(
-            "<div class=\"table\"><h3>{}</h3><table class=\"grid-of\"><thead><tr>",
-            escape(self.title)
+            "<div class=\"table fit\"><h3>{}</h3><table class=\"grid-of{}\"><thead><tr>",
+            escape(self.title),
+            match self.last {
+                Last::Figure => "",
+                Last::Words => " judged",
+            }
         );
         for head in &self.heads {
             let _ = write!(html, "<th scope=\"col\">{}</th>", escape(head));
@@ -357,7 +386,7 @@ mod tests {
         let page = written(&report);
         assert!(page.contains("room-19<") && !page.contains("room-20<"));
         assert!(page.contains("80 more are in the JSON."));
-        assert!(page.contains("Of 5,000 rooms, 4,901 are not listed at all"));
+        assert!(page.contains("The other 4,901 of 5,000 rooms"));
         assert!(page.contains("room-1 (numbered anew)"));
         assert_eq!(page.matches("FAULTS").count(), 1);
     }

@@ -143,6 +143,7 @@ impl RunReport {
             ("of others", audit.foreign),
             ("undecodable frames", audit.undecodable),
             ("contradicting gaps", audit.contradicted),
+            ("contradicting acknowledgements", self.posts.contradicted),
         ] {
             if number > 0 {
                 table.row([name, &count(number)]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::restart::Restart;
+use crate::error::HarnessError;
+use crate::restart::{Patience, Restart};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
 
@@ -99,31 +100,52 @@ impl Session {
             }
             Deed::Storm => self.viewers.order(Order::Storm),
             Deed::Restart(restart) => {
-                match restart.perform(&self.stop).await {
-                    Ok(started) => {
-                        event.down_s = Some(started.down.as_secs_f64());
-                        event.server_pid = Some(started.pid);
-                    }
-                    // What was measured until now must not be thrown away for it.
-                    Err(error) => {
-                        event.problem = Some(error.to_string());
-                        return event;
-                    }
+                let patience = Patience {
+                    at_most: act.patience,
+                    stop: &self.stop,
+                };
+                // What was measured until now must not be thrown away for it.
+                if let Err(error) = perform_restart(restart, patience, &mut event).await {
+                    event.problem = Some(error.to_string());
+                    return event;
                 }
             }
         }
         let give_up = clock.now().after(act.patience);
-        // Progress is shown once per turn of each thread, so the dip is waited for as well.
-        while self.viewers.snapshot().rejoined - before.rejoined < up {
+        // Progress is shown once per turn of each thread, so the dip is waited for as well. Who came back and lost the
+        // connection again is not back: those that are in count, not the joins.
+        let back = || {
+            let now = self.viewers.snapshot();
+            (now.rejoined - before.rejoined).min(now.up()).min(up)
+        };
+        event.back = back();
+        while event.back < up {
             if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
+            event.back = back();
         }
         let took_s = seconds(clock.now().micros_since(began));
-        event.back = self.viewers.snapshot().rejoined - before.rejoined;
-        event.last_back_s = (event.back >= up).then_some(took_s);
+        event.last_back_s = (event.back == up).then_some(took_s);
         event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
         event
     }
+}
+
+/// Stops the server, starts it and waits until it listens. The event names the new process also when that does not help.
+async fn perform_restart(
+    restart: &Restart,
+    patience: Patience<'_>,
+    event: &mut Event,
+) -> Result<(), HarnessError> {
+    restart.stop_server(patience).await?;
+    let mut started = restart.start_server()?;
+    event.server_pid = started.pid();
+    let down = restart.listening(&mut started, patience).await;
+    if started.pid().is_none() {
+        event.server_pid = None;
+    }
+    event.down_s = Some(down?.as_secs_f64());
+    Ok(())
 }

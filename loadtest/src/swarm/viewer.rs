@@ -336,6 +336,9 @@ impl Viewer {
         let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
         let epoch = joined.epoch.value();
         if self.epoch == epoch {
+            if !joined.resumed && joined.seq.value() < Auditor::position(&self.watch) {
+                desk.fault("a room that ends before what its viewer has had of it".to_owned());
+            }
             Auditor::resumed(&mut self.watch, joined.seq.value(), sampled);
             desk.tolls.resumed += u64::from(joined.resumed);
         } else {

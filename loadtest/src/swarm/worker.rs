@@ -167,13 +167,15 @@ impl Worker {
         let Some(viewer) = self.viewers.get_mut(index) else {
             return;
         };
-        let was_live = viewer.state == State::Live;
+        let (was_live, joined) = (viewer.state == State::Live, self.desk.tolls.joined);
         if viewer.state == State::Connecting && (writable || closed) {
             viewer.connected(index, &mut self.desk);
         }
         if !matches!(viewer.state, State::Connecting | State::Stalled) {
             viewer.read(index, closed, &mut self.buffer, &mut self.desk);
         }
+        // One read may bring the welcome and the farewell.
+        let was_live = was_live || self.desk.tolls.joined > joined;
         if was_live && matches!(viewer.state, State::Ended(_)) {
             self.ended += 1;
         }
@@ -432,7 +434,15 @@ impl Worker {
         }
         if let Some(first) = self.settling {
             let lags = |viewer: &Viewer| {
-                viewer.state == State::Live
+                let reads = match viewer.state {
+                    State::Live => true,
+                    // On its way back, to where it was: what it missed is still to come.
+                    State::Waiting | State::Connecting | State::Asked | State::Joining => {
+                        viewer.epoch != 0
+                    }
+                    _ => false,
+                };
+                reads
                     && !self
                         .desk
                         .auditor

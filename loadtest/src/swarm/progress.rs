@@ -41,8 +41,6 @@ pub struct Snapshot {
     pub failed: u64,
     /// Viewers that joined and have ended since.
     pub ended: u64,
-    /// Of those, how many this harness cut off itself: they are no errors.
-    pub cut: u64,
     /// Viewers that came back.
     pub rejoined: u64,
     /// Deliveries by encoding, in the order of `Encoding::ALL`.
@@ -67,17 +65,10 @@ impl Snapshot {
         self.joined.saturating_sub(self.ended)
     }
 
-    /// Viewers that could not connect, or lost their connection without being cut off from here.
-    #[must_use]
-    pub fn errors(&self) -> u64 {
-        self.failed + self.ended.saturating_sub(self.cut)
-    }
-
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.failed += other.failed;
         self.ended += other.ended;
-        self.cut += other.cut;
         self.rejoined += other.rejoined;
         self.caught_up &= other.caught_up;
         for (mine, theirs) in self.delivered.iter_mut().zip(&other.delivered) {
@@ -92,7 +83,6 @@ pub(super) struct Progress {
     joined: AtomicU64,
     failed: AtomicU64,
     ended: AtomicU64,
-    cut: AtomicU64,
     rejoined: AtomicU64,
     delivered: [[AtomicU64; 3]; 3],
     caught_up: AtomicBool,
@@ -103,7 +93,6 @@ impl Progress {
         self.joined.store(snapshot.joined, Ordering::Relaxed);
         self.failed.store(snapshot.failed, Ordering::Relaxed);
         self.ended.store(snapshot.ended, Ordering::Relaxed);
-        self.cut.store(snapshot.cut, Ordering::Relaxed);
         self.rejoined.store(snapshot.rejoined, Ordering::Relaxed);
         for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
             shared[0].store(delivered.frames, Ordering::Relaxed);
@@ -118,7 +107,6 @@ impl Progress {
             joined: self.joined.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
-            cut: self.cut.load(Ordering::Relaxed),
             rejoined: self.rejoined.load(Ordering::Relaxed),
             delivered: self.delivered.each_ref().map(|shared| Delivered {
                 frames: shared[0].load(Ordering::Relaxed),

@@ -85,8 +85,6 @@ pub(super) struct Worker {
     churned: usize,
     next_slow_read: Moment,
     ended: u64,
-    /// Of those that ended, how many were cut off from here.
-    cut: u64,
     /// The first viewer that may not have everything yet, once told to settle.
     settling: Option<usize>,
     leaving: Option<Moment>,
@@ -113,7 +111,6 @@ impl Worker {
             churned: 0,
             next_slow_read: now,
             ended: 0,
-            cut: 0,
             settling: None,
             leaving: None,
             next_sweep: now.after(SWEEP_EVERY),
@@ -212,7 +209,6 @@ impl Worker {
             if viewer.state == State::Live {
                 viewer.cut();
                 self.ended += 1;
-                self.cut += 1;
                 self.desk.lost_at.insert(index, now);
                 self.redials.push_back((index, now));
             }
@@ -242,7 +238,6 @@ impl Worker {
                 .finish(&viewer.watch, viewer.seat.room, End::Left);
             viewer.depart();
             self.ended += 1;
-            self.cut += 1;
             self.desk.lost_at.insert(index, now);
             self.redials.push_back((index, now));
         }
@@ -474,7 +469,6 @@ impl Worker {
             joined: tolls.joined,
             failed: tolls.failures.values().sum(),
             ended: self.ended,
-            cut: self.cut,
             delivered: self.desk.delivered,
             rejoined: tolls.rejoined,
             caught_up: self.settling == Some(self.viewers.len()),

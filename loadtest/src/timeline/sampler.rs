@@ -192,6 +192,7 @@ impl Watcher {
         let interval_s = seconds(now.micros_since(self.last));
         let look = self.lookout.snapshot();
         let (delivered, before) = (total(&look), total(&self.before));
+        let errors = |snapshot: &Snapshot| snapshot.failed + snapshot.ended;
         let delivered = delivered.since(&before);
         let sample = Sample {
             t_s: seconds(now.micros()),
@@ -200,7 +201,7 @@ impl Watcher {
             frames: delivered.frames,
             comments: delivered.comments,
             bytes: delivered.bytes,
-            errors: look.errors().saturating_sub(self.before.errors()),
+            errors: errors(&look).saturating_sub(errors(&self.before)),
             server: self.server.usage(),
             generator: self.generator.usage(),
             kernel_tcp_bytes: kernel_tcp_bytes(),
@@ -220,7 +221,7 @@ impl Watcher {
             comments_per_s: sample.per_second(sample.comments),
             bytes_per_s: sample.per_second(sample.bytes),
             latency: judged.map(|judged| self.recorder.latency_of(judged)),
-            errors: self.before.errors() + self.recorder.failures(),
+            errors: self.before.failed + self.before.ended + self.recorder.failures(),
         };
         self.live.show(&glance, number);
     }

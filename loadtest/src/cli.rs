@@ -9,6 +9,9 @@ use danmaku_client::ServerAddress;
 use crate::mix::EncodingMix;
 use crate::publisher::PostVia;
 
+/// The largest `--processes`.
+pub const PROCESSES_MAX: u16 = 64;
+
 /// Loads a danmaku server and judges what arrives.
 #[derive(Debug, Parser)]
 #[command(name = "danmaku-loadtest", version, about)]
@@ -23,6 +26,36 @@ pub struct Cli {
 pub enum Command {
     /// Viewers watch, a recording is replayed, every delivery is audited
     Run(RunArgs),
+    /// Scenario: one room that fills while people write
+    HotRoom(ScenarioArgs),
+    /// Scenario: viewers over many rooms by a Zipf law
+    ManyRooms(ScenarioArgs),
+    /// Scenario: everybody loses the connection and comes back at once
+    Storm(ScenarioArgs),
+    /// Scenario: a share of the viewers reads slowly or not at all
+    SlowViewers(ScenarioArgs),
+    /// Scenario: calm, twenty times as much, calm
+    Burst(ScenarioArgs),
+    /// Scenario: viewers leave and join all the time
+    Churn(ScenarioArgs),
+    /// Scenario: hours, for the slope of the server's memory
+    Soak(ScenarioArgs),
+    /// Scenario: the server is stopped and started again
+    Restart(ScenarioArgs),
+    /// Scenario: the most viewers, or the highest rate, that still meets the figures
+    Search(ScenarioArgs),
+    /// A scenario from a file; those shipped are in loadtest/scenarios
+    Scenario {
+        /// The scenario, in TOML
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        #[command(flatten)]
+        #[expect(
+            missing_docs,
+            reason = "clap would show it as the command's description"
+        )]
+        args: ScenarioArgs,
+    },
     /// Viewers only hold their connections: memory per viewer and cost of a connect
     Idle(IdleArgs),
     /// A room with a comment every few seconds: how fast is the first one?
@@ -35,6 +68,9 @@ pub enum Command {
     Seal(SealArgs),
     /// Two reports side by side: what got worse?
     Compare(CompareArgs),
+    /// A share of the viewers, started by a command with several processes
+    #[command(hide = true)]
+    ViewerProcess,
     /// The other end of `floor`, started by it
     #[command(hide = true)]
     FloorSender {
@@ -49,7 +85,7 @@ pub struct ServerArgs {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: ServerAddress,
-    /// The server's process, for its CPU and memory; only on this machine
+    /// The server's process, for its CPU and memory, when it is on this machine; otherwise its /metrics tells them
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Dials a second
@@ -58,15 +94,26 @@ pub struct ServerArgs {
     /// Handshakes under way at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connecting_max: u32,
-    /// Threads that read
+    /// Threads that read, in each process
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
+    /// Processes the viewers are spread over, each with its own --threads and its own limit of descriptors
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(PROCESSES_MAX)))]
+    pub processes: u16,
     /// Rooms are called PREFIX-0, PREFIX-1, …
     #[arg(long, default_value = "load", value_name = "PREFIX")]
     pub room_prefix: String,
-    /// Write the result as JSON
+}
+
+/// Where the report goes besides the terminal.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReportArgs {
+    /// Write the result as JSON; loadtest/REPORT.md describes it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write the result as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Who watches.
@@ -155,15 +202,15 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
     /// First post everything into a room that nobody watches, to know what posting alone costs; takes
-    /// as long as the run itself and needs --server-pid
-    #[arg(long, requires = "server_pid")]
+    /// as long as the run itself and needs the server's CPU, from --server-pid or its /metrics
+    #[arg(long)]
     pub with_post_cost: bool,
     /// Seconds of each of the floor's two halves; half of --duration-s when absent
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub floor_s: Option<u64>,
-    /// Write the result as a page for a browser
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub report: ReportArgs,
 }
 
 /// Flags of `compare`.
@@ -178,6 +225,23 @@ pub struct CompareArgs {
     /// How much worse a figure may get before it is flagged; faults are flagged always
     #[arg(long, default_value_t = 10.0, value_name = "PERCENT", value_parser = positive)]
     pub tolerance: f64,
+}
+
+/// Flags of a scenario; everything else is a field of its file.
+#[derive(Clone, Debug, Args)]
+pub struct ScenarioArgs {
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "clap would show them as the command's description"
+    )]
+    pub server: ServerArgs,
+    /// Change a field of the scenario, as viewers=500 or slo.p99_beyond_window_ms=200; several may be given
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "as above")]
+    pub report: ReportArgs,
 }
 
 /// Flags of `idle`.
@@ -195,6 +259,9 @@ pub struct IdleArgs {
     /// Seconds between the last connect and the look at the memory
     #[arg(long, default_value_t = 5, value_name = "S")]
     pub settle_s: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Flags of `quiet`.
@@ -221,6 +288,9 @@ pub struct QuietArgs {
     /// Seed of everything that is random
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Flags of `floor`.
@@ -329,6 +399,8 @@ mod tests {
             "run --encodings brotli",
             "run --url https://127.0.0.1",
             "run --speed NaN",
+            "run --processes 0",
+            "storm --processes 65",
             "seal --speed 1,x",
             "floor --rounds 0",
             "dance",

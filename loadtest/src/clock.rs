@@ -2,8 +2,13 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
 /// A moment of the run, in microseconds since its origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Moment(u64);
 
 impl Moment {
@@ -36,7 +41,15 @@ impl Moment {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
-    origin_unix_micros: u64,
+    sent: Origin,
+}
+
+/// The origin of a clock as another process of this machine can read it. An `Instant` means nothing there, but the monotonic
+/// clock behind it is the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    monotonic_ns: u64,
+    unix_micros: u64,
 }
 
 impl Clock {
@@ -48,14 +61,34 @@ impl Clock {
             .unwrap_or_default();
         Self {
             origin: Instant::now(),
-            origin_unix_micros: micros(unix),
+            sent: Origin {
+                monotonic_ns: monotonic_ns(),
+                unix_micros: micros(unix),
+            },
         }
+    }
+
+    /// The clock of a run that another process of this machine has started.
+    #[must_use]
+    pub fn join(origin: Origin) -> Self {
+        let elapsed = Duration::from_nanos(monotonic_ns().saturating_sub(origin.monotonic_ns));
+        let now = Instant::now();
+        Self {
+            origin: now.checked_sub(elapsed).unwrap_or(now),
+            sent: origin,
+        }
+    }
+
+    /// The origin, for [`Clock::join`].
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.sent
     }
 
     /// The origin in milliseconds since the Unix epoch.
     #[must_use]
     pub fn origin_unix_ms(&self) -> u64 {
-        self.origin_unix_micros / 1000
+        self.sent.unix_micros / 1000
     }
 
     /// The present moment.
@@ -73,8 +106,15 @@ impl Clock {
     /// The moment of a wall-clock time in milliseconds since the Unix epoch; the origin when it lies before it.
     #[must_use]
     pub fn from_unix_ms(&self, unix_ms: u64) -> Moment {
-        Moment((unix_ms.saturating_mul(1000)).saturating_sub(self.origin_unix_micros))
+        Moment((unix_ms.saturating_mul(1000)).saturating_sub(self.sent.unix_micros))
     }
+}
+
+/// What `Instant` reads, as a number.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -91,6 +131,27 @@ mod tests {
         let late = early.after(Duration::from_millis(2));
         assert_eq!(late.micros_since(early), 2000);
         assert_eq!(early.micros_since(late), 0);
+    }
+
+    #[test]
+    fn a_joined_clock_shows_the_same_moments() {
+        let clock = Clock::start();
+        std::thread::sleep(Duration::from_millis(20));
+        let json = serde_json::to_string(&clock.origin()).unwrap();
+        let joined = Clock::join(serde_json::from_str(&json).unwrap());
+        assert_eq!(joined.origin(), clock.origin());
+        assert_eq!(
+            joined.from_unix_ms(1_900_000_000_000),
+            clock.from_unix_ms(1_900_000_000_000)
+        );
+        let (before, between, after) = (clock.now(), joined.now(), clock.now());
+        // The two readings of one origin are some hundred nanoseconds apart, more when a thread is preempted in between.
+        assert!(
+            between.after(Duration::from_millis(2)) >= before
+                && between <= after.after(Duration::from_millis(2)),
+            "{before:?} {between:?} {after:?}"
+        );
+        assert!(between.micros() >= 18_000, "{between:?}");
     }
 
     #[test]

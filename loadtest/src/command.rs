@@ -6,6 +6,7 @@ mod floor;
 mod idle;
 mod quiet;
 mod run;
+mod scenario;
 mod seal;
 
 use std::io::{self, BufReader, Write};
@@ -17,12 +18,12 @@ use clap::Parser;
 
 use danmaku_wire::RoomId;
 
-use crate::cli::{AudienceArgs, Cli, Command, ServerArgs};
-use crate::descriptors;
+use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
+use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
-use crate::process::Process;
-use crate::session::Party;
-use crate::swarm::Audience;
+use crate::scenario::Kind;
+use crate::session::{Gathering, Party};
+use crate::swarm::{Audience, Habits};
 use crate::timeline::clear_live_line;
 
 /// What a command concludes.
@@ -54,8 +55,10 @@ pub fn main() -> ExitCode {
             );
         }
     };
-    if let Command::FloorSender { plan } = &cli.command {
-        return floor_sender(plan);
+    match &cli.command {
+        Command::FloorSender { plan } => return floor_sender(plan),
+        Command::ViewerProcess => return crate::crew::attend(),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -78,9 +81,21 @@ async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
         Command::Quiet(args) => quiet::quiet(args, interrupt()).await,
         Command::Floor(args) => floor::floor(args, interrupt()).await,
         Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
+        Command::HotRoom(args) => scenario::shipped(Kind::HotRoom, &args, interrupt()).await,
+        Command::ManyRooms(args) => scenario::shipped(Kind::ManyRooms, &args, interrupt()).await,
+        Command::Storm(args) => scenario::shipped(Kind::Storm, &args, interrupt()).await,
+        Command::SlowViewers(args) => {
+            scenario::shipped(Kind::SlowViewers, &args, interrupt()).await
+        }
+        Command::Burst(args) => scenario::shipped(Kind::Burst, &args, interrupt()).await,
+        Command::Churn(args) => scenario::shipped(Kind::Churn, &args, interrupt()).await,
+        Command::Soak(args) => scenario::shipped(Kind::Soak, &args, interrupt()).await,
+        Command::Restart(args) => scenario::shipped(Kind::Restart, &args, interrupt()).await,
+        Command::Search(args) => scenario::shipped(Kind::Search, &args, interrupt()).await,
+        Command::Scenario { file, args } => scenario::own(&file, &args, interrupt()).await,
         Command::Seal(args) => seal::seal(&args),
         Command::Compare(args) => compare::compare(&args),
-        Command::FloorSender { .. } => Ok(Verdict::Good),
+        Command::FloorSender { .. } | Command::ViewerProcess => Ok(Verdict::Good),
     }
 }
 
@@ -103,6 +118,8 @@ fn refuse(why: &str) -> ExitCode {
 
 /// A line about what goes on, on stderr, so that stdout has nothing but the result.
 fn say(line: &str) {
+    // Held, so that no live line comes between.
+    let _stderr = io::stderr().lock();
     clear_live_line();
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -124,11 +141,8 @@ fn interrupt() -> Arc<AtomicBool> {
     stop
 }
 
-fn process(server: &ServerArgs) -> Result<Option<Process>, HarnessError> {
-    server.server_pid.map(Process::open).transpose()
-}
-
-/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits this process.
+/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits its processes
+/// if they share it evenly; a session looks closer.
 fn party(
     server: &ServerArgs,
     audience: &AudienceArgs,
@@ -142,7 +156,14 @@ fn party(
         return Err(HarnessError::Flags(text));
     }
     // Over WebSocket each room has a connection that posts.
-    descriptors::reserve(audience.viewers.into(), audience.rooms.into())?;
+    let need = Need {
+        viewers: audience.viewers.into(),
+        posters: audience.rooms.into(),
+        processes: server.processes,
+        processes_max: PROCESSES_MAX,
+    };
+    let evenly = |processes: u16| need.viewers.div_ceil(processes.into());
+    descriptors::reserve(&need, evenly)?;
     let rooms = (0..audience.rooms)
         .map(|number| RoomId::parse(&format!("{}-{number}", server.room_prefix)))
         .collect::<Result<Vec<_>, _>>()
@@ -153,6 +174,7 @@ fn party(
         audience: Audience {
             viewers: audience.viewers,
             rooms: audience.rooms,
+            zipf: 0.0,
             mix: audience.encodings.clone(),
             sampled: 1,
             stalling: 0,
@@ -160,7 +182,10 @@ fn party(
         rooms: rooms.into(),
         connects_per_second: server.connect_rate,
         connecting_max: server.connecting_max as usize,
+        processes: server.processes,
         threads: usize::from(server.threads),
         settle: std::time::Duration::from_secs(settle_s),
+        habits: Habits::default(),
+        gathering: Gathering::First,
     })
 }

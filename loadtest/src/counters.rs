@@ -8,6 +8,9 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counters(BTreeMap<String, f64>);
 
+/// How long the server has been running.
+const UPTIME: &str = "uptime_ms";
+
 impl Counters {
     /// Finds the numbers. Arrays are left out: they are lists of things, not counters.
     #[must_use]
@@ -17,9 +20,16 @@ impl Counters {
         Self(numbers)
     }
 
-    /// What changed since an earlier look, counters that are new included.
+    /// What changed since an earlier look, counters that are new included. A server that was started again since then counts
+    /// from zero.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> BTreeMap<String, f64> {
+        let none = Self::default();
+        let earlier = if self.0.get(UPTIME) < earlier.0.get(UPTIME) {
+            &none
+        } else {
+            earlier
+        };
         self.0
             .iter()
             .map(|(path, value)| {
@@ -75,5 +85,12 @@ mod tests {
         ]
         .into();
         assert_eq!(after.since(&before), expected);
+    }
+
+    #[test]
+    fn a_server_that_was_started_again_counts_from_zero() {
+        let before = Counters::of(&json!({"uptime_ms": 5000, "posts": 90}));
+        let after = Counters::of(&json!({"uptime_ms": 700, "posts": 4}));
+        assert_eq!(after.since(&before)["posts"].to_string(), "4");
     }
 }

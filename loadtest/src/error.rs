@@ -1,5 +1,6 @@
 //! Why a command cannot run: each is one clear line on stderr and exit code 2.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -47,15 +48,15 @@ pub enum HarnessError {
     Flags(String),
     /// More sockets than the process may open.
     #[error(
-        "{wanted} descriptors are needed and {allowed} are allowed: lower --viewers to {viewers_max} or raise `ulimit -n`"
+        "{wanted} descriptors are needed in one process and {allowed} are allowed: {remedy} or raise `ulimit -n`"
     )]
     Descriptors {
-        /// Descriptors the run needs.
+        /// Descriptors the fullest process needs.
         wanted: u64,
-        /// Descriptors the operating system allows.
+        /// Descriptors the operating system allows it.
         allowed: u64,
-        /// Viewers that would fit.
-        viewers_max: u64,
+        /// What would do.
+        remedy: Remedy,
     },
     /// The server does not answer, or answers with an error.
     #[error("{source} (--url {address})")]
@@ -103,9 +104,49 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// One of several processes did not do its part.
+    #[error("viewer process {pid}: {what}")]
+    ViewerProcess {
+        /// The process.
+        pid: u32,
+        /// What it said, or how it ended.
+        what: String,
+    },
     /// The bare sender of the floor did not do its part.
     #[error("floor sender: {0}")]
     FloorSender(String),
+}
+
+/// What makes the sockets of a run fit its processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// This many viewers would fit.
+    Viewers(u64),
+    /// As many processes would do, or so many viewers.
+    Processes {
+        /// Viewers that would fit the processes asked for.
+        viewers_max: u64,
+        /// Processes that would hold all viewers.
+        processes: u16,
+    },
+    /// Posting needs a connection per room; no more rooms than this would fit.
+    Rooms(u64),
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Viewers(viewers_max) => write!(formatter, "lower --viewers to {viewers_max}"),
+            Self::Processes {
+                viewers_max,
+                processes,
+            } => write!(
+                formatter,
+                "lower --viewers to {viewers_max}, take --processes {processes}"
+            ),
+            Self::Rooms(rooms_max) => write!(formatter, "lower --rooms to {rooms_max}"),
+        }
+    }
 }
 
 impl HarnessError {

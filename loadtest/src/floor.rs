@@ -21,7 +21,7 @@ use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
-use crate::swarm::{Audience, Bench, Swarm, SwarmConfig};
+use crate::swarm::{Audience, Bench, Habits, Share, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
@@ -117,8 +117,9 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         connecting_max: 256,
         connect_deadline: CHILD_DEADLINE,
         threads: plan.swarm_threads,
+        habits: Habits::default(),
     };
-    let swarm = Swarm::start(&config, &plan.audience, &bench)?;
+    let swarm = Swarm::start(&config, &plan.audience, Share::WHOLE, &bench)?;
     sender
         .expect(
             "ready",

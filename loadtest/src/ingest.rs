@@ -14,8 +14,8 @@ use danmaku_wire::RoomId;
 use crate::clock::Clock;
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
-use crate::process::Process;
 use crate::publisher::Publisher;
+use crate::server_side::ServerSide;
 use crate::session::Program;
 use crate::target::Target;
 
@@ -40,7 +40,7 @@ pub async fn measure(
     target: &Target,
     program: &Program,
     room: RoomId,
-    process: &Process,
+    server: &ServerSide,
     stop: &Arc<AtomicBool>,
 ) -> Result<PostCost, HarnessError> {
     let clock = Clock::start();
@@ -55,12 +55,19 @@ pub async fn measure(
         recorder: Arc::default(),
         stop: Arc::clone(stop),
     };
-    let before = process.cpu()?;
+    let unknown = || {
+        let text =
+            "--with-post-cost needs --server-pid, or a server that tells its CPU at /metrics";
+        HarnessError::Flags(text.to_owned())
+    };
+    let mut observer = server.observer();
+    let before = observer.look().await.ok_or_else(unknown)?;
     let publication = publisher
         .publish(&program.schedule.clone().in_one_room(), clock.now())
         .await?;
     tokio::time::sleep(TAIL).await;
-    let spent = process.cpu()?.since(&before);
+    let after = observer.look().await.ok_or_else(unknown)?;
+    let spent = after.cpu_since(&before);
     Ok(PostCost {
         posts: publication.acknowledged,
         post_micros: spent.micros_per(publication.acknowledged),

@@ -1,7 +1,7 @@
 //! Latency distributions: HDR histograms in microseconds.
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A distribution of durations from 1 µs to 10 minutes, three digits exact.
 #[derive(Clone, Debug)]
@@ -83,6 +83,23 @@ fn to_ms(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
+/// As pairs of a value and a count: a value that is recorded again falls into the bucket it came from.
+impl Serialize for Distribution {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Distribution {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut distribution = Self::default();
+        for (micros, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            distribution.record(micros, count);
+        }
+        Ok(distribution)
+    }
+}
+
 /// Which part of the measured stretch a comment belongs to, by its scheduled time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -93,7 +110,7 @@ pub enum Stage {
 }
 
 /// The distributions of one stage, over every comment and every viewer that is measured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Latencies {
     /// Scheduled post to each viewer.
     pub each: Distribution,
@@ -127,6 +144,18 @@ mod tests {
         assert!((summary.p50_ms - 1.0).abs() < 0.01, "{summary:?}");
         assert!((summary.p99_ms - 50.0).abs() < 0.1, "{summary:?}");
         assert!(summary.max_ms >= 600_000.0, "{summary:?}");
+    }
+
+    #[test]
+    fn the_written_form_comes_back_whole() {
+        let mut distribution = Distribution::default();
+        for micros in [0, 1, 2047, 2048, 4097, 1_234_567, u64::MAX] {
+            distribution.record(micros, micros % 7 + 1);
+        }
+        let json = serde_json::to_string(&distribution).unwrap();
+        let back: Distribution = serde_json::from_str(&json).unwrap();
+        assert!(distribution.iter().eq(back.iter()), "{json}");
+        assert_eq!(distribution.summary(), back.summary());
     }
 
     #[test]

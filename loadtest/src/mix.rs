@@ -1,12 +1,17 @@
 //! How viewers are shared out over encodings.
 
+use std::fmt;
 use std::str::FromStr;
 
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 /// Shares of encodings: `identity,gzip,deflate` for equal ones, `identity:1,deflate:9` for weighted ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct EncodingMix {
+    /// As they were named: the order decides who goes first on a tie.
+    shares: Vec<(Encoding, usize)>,
     /// One period: each encoding as often as its weight, spread as evenly as can be.
     pattern: Vec<Encoding>,
 }
@@ -58,7 +63,32 @@ impl FromStr for EncodingMix {
         }
         Ok(Self {
             pattern: spread(&shares, sum),
+            shares,
         })
+    }
+}
+
+impl fmt::Display for EncodingMix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (encoding, weight)) in self.shares.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(formatter, "{comma}{encoding}:{weight}")?;
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for EncodingMix {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<EncodingMix> for String {
+    fn from(mix: EncodingMix) -> Self {
+        mix.to_string()
     }
 }
 
@@ -118,6 +148,18 @@ mod tests {
             [Encoding::Deflate, Encoding::Identity, Encoding::Identity]
         );
         assert_eq!(mix.encodings(), [Encoding::Identity, Encoding::Deflate]);
+    }
+
+    #[test]
+    fn the_text_form_gives_everybody_the_same_encoding_again() {
+        for text in [
+            "deflate,identity,gzip",
+            "gzip:3,identity:2",
+            "identity:1,deflate:9",
+        ] {
+            let mix: EncodingMix = text.parse().unwrap();
+            assert_eq!(mix.to_string().parse(), Ok(mix), "{text}");
+        }
     }
 
     #[test]

@@ -16,6 +16,15 @@ pub struct Process {
     root: PathBuf,
 }
 
+/// Processes that are looked at as one: the harness and those it started, or the server alone. When there is none, or one of
+/// them is gone, every figure is absent.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessGroup(Vec<Process>);
+
+/// CPU time of each process of a group at one moment.
+#[derive(Clone, Debug)]
+pub struct GroupMark(Vec<CpuMark>);
+
 /// CPU time at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct CpuMark {
@@ -142,6 +151,62 @@ impl Process {
     }
 }
 
+impl FromIterator<Process> for ProcessGroup {
+    fn from_iter<I: IntoIterator<Item = Process>>(processes: I) -> Self {
+        Self(processes.into_iter().collect())
+    }
+}
+
+impl ProcessGroup {
+    /// CPU time so far.
+    #[must_use]
+    pub fn cpu(&self) -> Option<GroupMark> {
+        self.each(Process::cpu).map(GroupMark)
+    }
+
+    /// Memory now, over all of them.
+    #[must_use]
+    pub fn memory(&self) -> Option<Memory> {
+        self.each(Process::memory).map(sum)
+    }
+
+    /// Memory now, as [`Process::memory_at_a_glance`].
+    #[must_use]
+    pub fn memory_at_a_glance(&self) -> Option<Memory> {
+        self.each(Process::memory_at_a_glance).map(sum)
+    }
+
+    fn each<T>(&self, of: impl Fn(&Process) -> Result<T, HarnessError>) -> Option<Vec<T>> {
+        let all: Option<Vec<T>> = self.0.iter().map(|process| of(process).ok()).collect();
+        all.filter(|all| !all.is_empty())
+    }
+}
+
+impl GroupMark {
+    /// CPU time since an earlier mark of the same group.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> CpuTime {
+        let spent = self
+            .0
+            .iter()
+            .zip(&earlier.0)
+            .map(|(mark, earlier)| mark.since(earlier));
+        spent.fold(CpuTime::default(), |sum, spent| CpuTime {
+            user_ms: sum.user_ms + spent.user_ms,
+            system_ms: sum.system_ms + spent.system_ms,
+        })
+    }
+}
+
+fn sum(memories: Vec<Memory>) -> Memory {
+    memories
+        .into_iter()
+        .fold(Memory::default(), |sum, memory| Memory {
+            resident_bytes: sum.resident_bytes + memory.resident_bytes,
+            anonymous_bytes: sum.anonymous_bytes + memory.anonymous_bytes,
+        })
+}
+
 impl CpuMark {
     /// CPU time since an earlier mark.
     #[must_use]
@@ -242,6 +307,27 @@ mod tests {
             "{before:?} {after:?}"
         );
         drop(held);
+    }
+
+    #[test]
+    fn a_group_is_the_sum_of_its_processes() {
+        let this = || Process::this().unwrap();
+        let one: ProcessGroup = [this()].into_iter().collect();
+        let twice: ProcessGroup = [this(), this()].into_iter().collect();
+        let (alone, both) = (one.memory().unwrap(), twice.memory().unwrap());
+        assert!(
+            both.resident_bytes > alone.resident_bytes * 3 / 2,
+            "{alone:?} {both:?}"
+        );
+        let before = twice.cpu().unwrap();
+        assert!(twice.cpu().unwrap().since(&before).total_ms() < 60_000.0);
+        assert!(ProcessGroup::default().cpu().is_none());
+        let nobody = Process {
+            pid: u32::MAX,
+            root: PathBuf::from("/proc/0"),
+        };
+        let with_nobody: ProcessGroup = [this(), nobody].into_iter().collect();
+        assert!(with_nobody.memory_at_a_glance().is_none());
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Publisher {
 impl Publication {
     fn acknowledge(&mut self, ledger: &Ledger, errand: &Errand<'_>, epoch: u64, position: u64) {
         self.acknowledged += 1;
-        let entered = ledger.room(errand.post.room).acknowledge(
+        let entered = ledger.acknowledge(
+            errand.post.room,
             Some(epoch),
             position,
             errand.due,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::corpus::Line;
+use crate::random::Random;
+use crate::zipf::Draw;
 
 /// One post: when, where, what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,37 @@ impl Schedule {
             .take_while(|post| post.at < duration)
             .collect();
         Self { posts }
+    }
+
+    /// The same posts, each in a room drawn by the Zipf law.
+    #[must_use]
+    pub fn drawn(mut self, rooms: u32, zipf: f64, seed: u64) -> Self {
+        let draw = Draw::new(rooms, zipf);
+        let mut random = Random::new(seed);
+        for post in &mut self.posts {
+            post.room = draw.room(&mut random);
+        }
+        self
+    }
+
+    /// The same posts in another time: `steps` are stretches of the new time, each with how many times as fast it runs.
+    #[must_use]
+    pub fn warped(mut self, steps: &[(Duration, f64)]) -> Self {
+        for post in &mut self.posts {
+            let (mut left, mut at) = (post.at, Duration::ZERO);
+            for (length, factor) in steps {
+                let passes = length.mul_f64(*factor);
+                if left < passes {
+                    at += left.div_f64(*factor);
+                    left = Duration::ZERO;
+                    break;
+                }
+                left -= passes;
+                at += *length;
+            }
+            post.at = at + left;
+        }
+        self
     }
 
     /// The posts.
@@ -138,6 +171,20 @@ mod tests {
                 (500, 2, 1)
             ]
         );
+    }
+
+    #[test]
+    fn warped_time_runs_faster_where_it_is_told_to() {
+        let second = Duration::from_secs(1);
+        let schedule = Schedule::replay(
+            &lines(&[500, 1000, 11_000, 21_500]),
+            1.0,
+            1,
+            Spread::RoundRobin,
+        )
+        .warped(&[(second, 1.0), (second, 20.0), (second, 1.0)]);
+        let at: Vec<u128> = ms(&schedule).iter().map(|(at, _, _)| *at).collect();
+        assert_eq!(at, [500, 1000, 1500, 2500]);
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! One session against a server: connect, settle, post, drain, collect. `run`, `quiet` and `idle` are made of it.
+//! One session against a server: connect, settle, post, drain, collect. `run`, `quiet`, `idle` and all scenarios are made of it.
+
+mod act;
+mod spans;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +18,17 @@ use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
-use crate::ledger::Ledger;
-use crate::process::{CpuMark, CpuTime, Memory, Process};
+use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
-use crate::swarm::{Audience, Bench, Delivered, Order, Snapshot, Swarm, SwarmConfig, SwarmResult};
+use crate::server_side::{Look, Observer, ServerSide, Source};
+use crate::swarm::{Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult};
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
+
+pub use act::{Act, Deed, Event};
+pub use spans::Spans;
+use viewers::{Venue, Viewers};
 
 /// Who connects, and how.
 #[derive(Clone, Debug)]
@@ -33,10 +41,25 @@ pub struct Party {
     pub connects_per_second: f64,
     /// Handshakes under way at once.
     pub connecting_max: usize,
-    /// Threads that read.
+    /// Processes the viewers are in: this one, or so many others.
+    pub processes: u16,
+    /// Threads that read, in each of them.
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
+    /// What viewers do besides watching.
+    pub habits: Habits,
+    /// Whether posting waits for them.
+    pub gathering: Gathering,
+}
+
+/// Whether posting waits until everybody is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathering {
+    /// Everybody is in before the first post.
+    First,
+    /// The audience grows while comments are posted.
+    Meanwhile,
 }
 
 /// What is posted, and how it is judged.
@@ -54,6 +77,8 @@ pub struct Program {
     pub late: Duration,
     /// When the stalling viewers stop reading.
     pub stall_after: Option<Duration>,
+    /// What happens to the viewers meanwhile, in the order of time.
+    pub acts: Vec<Act>,
     /// How posts are sent.
     pub post_via: PostVia,
     /// Connections that post.
@@ -68,14 +93,15 @@ const LEAD: Duration = Duration::from_millis(300);
 const RESUME_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A swarm that is connected.
+/// Viewers that are connected.
 pub struct Session {
     party: Party,
     bench: Bench,
-    swarm: Swarm,
+    viewers: Viewers,
     sampler: Sampler,
     stop: Arc<AtomicBool>,
-    process: Option<Process>,
+    server: Observer,
+    generator: ProcessGroup,
     /// What connecting took.
     pub connect: ConnectReport,
 }
@@ -95,7 +121,7 @@ pub struct ConnectReport {
     pub memory_idle: Option<Memory>,
     /// Anonymous memory of the server per viewer.
     pub server_bytes_per_viewer: Option<i64>,
-    /// Anonymous memory of this process per viewer.
+    /// Anonymous memory of the harness per viewer.
     pub own_bytes_per_viewer: Option<i64>,
 }
 
@@ -108,15 +134,19 @@ pub struct Outcome {
     pub result: SwarmResult,
     /// Deliveries of the measured stretch, by encoding.
     pub delivered: [Delivered; 3],
+    /// The rooms' names.
+    pub rooms: Arc<[RoomId]>,
     /// Length of the measured stretch with its drain, in seconds.
     pub seconds: f64,
     /// The room's window.
     pub window_ms: u64,
     /// Server CPU over the measured stretch.
     pub server_cpu: Option<CpuTime>,
+    /// Where the server's figures come from.
+    pub server_source: Option<Source>,
     /// The server's memory at its end.
     pub server_memory: Option<Memory>,
-    /// CPU of this process over the measured stretch.
+    /// CPU of the harness over the measured stretch.
     pub own_cpu: Option<CpuTime>,
     /// Scheduled post to first viewer, by stage.
     pub first_viewer: [Summary; 2],
@@ -126,6 +156,8 @@ pub struct Outcome {
     pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
+    /// What happened to the viewers meanwhile.
+    pub events: Vec<Event>,
     /// Whether every reading viewer had everything before the drain ended.
     pub caught_up: bool,
     /// The whole session second by second, connecting included.
@@ -143,13 +175,18 @@ impl Session {
         target: &Target,
         party: Party,
         late: Duration,
-        process: Option<Process>,
+        server: &ServerSide,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
+        let ledger = party.habits.ledger(party.audience.rooms);
         let bench = Bench {
             clock,
-            ledger: Arc::new(Ledger::new(party.audience.rooms)),
+            ledger: Arc::new(if party.processes > 1 {
+                ledger.followed()
+            } else {
+                ledger
+            }),
             judge: Arc::new(Judge::new(clock, late)),
         };
         let config = SwarmConfig {
@@ -160,47 +197,54 @@ impl Session {
             connecting_max: party.connecting_max,
             connect_deadline: CONNECT_DEADLINE,
             threads: party.threads,
+            habits: party.habits,
         };
-        let before = (
-            mark(process.as_ref()),
-            memory(process.as_ref()),
-            own_memory(),
-        );
+        let venue = tokio::task::block_in_place(|| Venue::open(&party, &bench, &stop))?;
+        let mut observer = server.observer();
+        let generator = venue.processes();
+        let before = (observer.look().await, generator.memory());
         let began = clock.now();
-        let swarm = Swarm::start(&config, &party.audience, &bench)?;
+        let viewers = venue.admit(&config, &party, &bench)?;
         let sampler = Sampler::start(
             clock,
-            swarm.lookout(),
+            viewers.lookout(),
             Arc::clone(bench.judge.recorder()),
-            process.clone(),
+            server,
+            generator.clone(),
             Live::of_stderr(),
         )?;
         let mut session = Self {
             party,
             bench,
-            swarm,
+            viewers,
             sampler,
             stop,
-            process,
+            server: observer,
+            generator,
             connect: ConnectReport::default(),
         };
+        if session.party.gathering == Gathering::Meanwhile {
+            // What connecting takes cannot be told from what posting takes.
+            return Ok(session);
+        }
         if let Some(shortfall) = session.wait_for_viewers().await {
             return Err(session.give_up(shortfall));
         }
         let seconds = seconds(session.bench.clock.now().micros_since(began));
-        let after_connect = mark(session.process.as_ref());
+        let after_connect = session.server.look().await;
         session.sleep(session.party.settle).await;
-        let memory_idle = memory(session.process.as_ref());
+        let memory_idle = session.server.look().await.map(|look| look.memory);
+        let memory_before = before.0.as_ref().map(|look| look.memory);
         let viewers = u64::from(session.party.audience.viewers);
         session.connect = ConnectReport {
             viewers,
             seconds,
             server_micros: spent(before.0.as_ref(), after_connect.as_ref())
                 .map(|cpu| cpu.micros_per(viewers)),
-            memory_before: before.1,
+            memory_before,
             memory_idle,
-            server_bytes_per_viewer: per_viewer(before.1, memory_idle, viewers),
-            own_bytes_per_viewer: per_viewer(before.2, own_memory(), viewers),
+            server_bytes_per_viewer: per_viewer(memory_before, memory_idle, viewers),
+            own_bytes_per_viewer: per_viewer(before.1, session.generator.memory(), viewers),
         };
         Ok(session)
     }
@@ -210,7 +254,7 @@ impl Session {
     /// # Errors
     /// Nothing could be posted at all, or a thread of the swarm died.
     pub async fn play(
-        self,
+        mut self,
         target: &mut Target,
         program: &Program,
     ) -> Result<Outcome, HarnessError> {
@@ -221,9 +265,9 @@ impl Session {
             judge,
         } = self.bench.clone();
         let start = clock.now().after(LEAD);
-        self.sampler.mark("posting", start);
+        self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
-            judge.set_stall(start.after(after));
+            self.viewers.stall_from(start.after(after));
             self.sampler.mark("stall", start.after(after));
         }
         let publisher = Publisher {
@@ -237,49 +281,47 @@ impl Session {
             recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
-        let before = (
-            mark(self.process.as_ref()),
-            own_mark(),
-            self.swarm.snapshot(),
-        );
+        let before = self.marks().await;
         let schedule = program.schedule.clone();
         let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
-            self.swarm.order(Order::Stall);
+            self.viewers.order(Order::Stall);
         }
+        let events = self.act_out(program, start).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
         self.sleep_until(start.after(program.duration)).await;
         self.sampler.mark("drain", clock.now());
         let caught_up = self.drain(program.drain).await;
-        let after = (
-            mark(self.process.as_ref()),
-            own_mark(),
-            self.swarm.snapshot(),
-        );
+        let after = self.marks().await;
         let ended = clock.now();
-        let server_memory = memory(self.process.as_ref());
+        let server_memory = after.0.as_ref().map(|look| look.memory);
         if program.stall_after.is_some() {
-            self.swarm.order(Order::Resume);
+            self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
         }
         // A server that has died is in the audit already: everything after its death is lost.
         let counters_after = target.counters().await.ok().flatten();
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
-        let result = tokio::task::block_in_place(|| self.swarm.finish())?;
+        let result = tokio::task::block_in_place(|| self.viewers.finish())?;
         let viewers = Spans::of(&ledger, &judge);
         Ok(Outcome {
             publication,
             result,
             delivered: delivered_between(&before.2, &after.2),
+            rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
             server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
+            server_source: self.server.source(),
             server_memory,
-            own_cpu: spent(before.1.as_ref(), after.1.as_ref()),
+            own_cpu: before
+                .1
+                .zip(after.1)
+                .map(|(before, after)| after.since(&before)),
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
@@ -287,6 +329,7 @@ impl Session {
                 .zip(counters_after)
                 .map(|(before, after)| after.since(&before)),
             caught_up,
+            events,
             timeline: stopped.timeline(),
             spans: viewers,
         })
@@ -297,15 +340,15 @@ impl Session {
     /// # Errors
     /// A thread of the swarm died.
     pub fn close(self) -> Result<SwarmResult, HarnessError> {
-        tokio::task::block_in_place(|| self.swarm.finish())
+        tokio::task::block_in_place(|| self.viewers.finish())
     }
 
     /// Waits until everybody is in. Returns how many are missing, if any.
     async fn wait_for_viewers(&self) -> Option<Snapshot> {
         let viewers = u64::from(self.party.audience.viewers);
         loop {
-            let snapshot = self.swarm.snapshot();
-            if snapshot.joined == viewers {
+            let snapshot = self.viewers.snapshot();
+            if snapshot.joined >= viewers {
                 return None;
             }
             // A server that refuses everybody need not be asked by everybody.
@@ -323,7 +366,7 @@ impl Session {
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
         let viewers = u64::from(self.party.audience.viewers);
         let interrupted = self.stop.load(Ordering::Relaxed);
-        match tokio::task::block_in_place(|| self.swarm.finish()) {
+        match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,
             Ok(_) if interrupted => HarnessError::Interrupted {
                 joined: snapshot.joined,
@@ -345,12 +388,20 @@ impl Session {
         }
     }
 
+    async fn marks(&mut self) -> (Option<Look>, Option<GroupMark>, Snapshot) {
+        (
+            self.server.look().await,
+            self.generator.cpu(),
+            self.viewers.snapshot(),
+        )
+    }
+
     /// Waits until every reading viewer has everything that is acknowledged.
     async fn drain(&self, patience: Duration) -> bool {
-        self.swarm.order(Order::Settle);
+        self.viewers.order(Order::Settle);
         let give_up = self.bench.clock.now().after(patience);
-        while !self.swarm.snapshot().caught_up {
-            if self.bench.clock.now() >= give_up {
+        while !self.viewers.snapshot().caught_up {
+            if self.bench.clock.now() >= give_up || self.viewers.are_lost() {
                 return false;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -372,48 +423,6 @@ impl Session {
     }
 }
 
-/// The road of a comment in pieces, one value per comment.
-#[derive(Clone, Debug, Default)]
-pub struct Spans {
-    /// Scheduled post to first viewer, by stage.
-    pub first: [Distribution; 2],
-    /// Scheduled post to last viewer, by stage.
-    pub last: [Distribution; 2],
-    /// The same, less the window.
-    pub last_beyond: [Distribution; 2],
-    /// Scheduled post to the batch's time stamp.
-    pub post_to_seal: Distribution,
-    /// The batch's time stamp to the first viewer. Time stamps are whole milliseconds of the server's clock.
-    pub seal_to_first: Distribution,
-    /// First viewer to last viewer.
-    pub first_to_last: Distribution,
-}
-
-impl Spans {
-    fn of(ledger: &Ledger, judge: &Judge) -> Self {
-        let mut spans = Self::default();
-        for room in 0..ledger.rooms() {
-            for entry in ledger.room(room).iter() {
-                let stage = judge.stage(entry.scheduled) as usize;
-                if let (Some(first), Some(last)) = (entry.first_arrival, entry.last_arrival) {
-                    let last_micros = last.micros_since(entry.scheduled);
-                    spans.first_to_last.record(last.micros_since(first), 1);
-                    if let Some(sealed) = entry.sealed {
-                        let post_to_seal = sealed.micros_since(entry.scheduled);
-                        spans.post_to_seal.record(post_to_seal, 1);
-                        spans.seal_to_first.record(first.micros_since(sealed), 1);
-                    }
-                    spans.first[stage].record(first.micros_since(entry.scheduled), 1);
-                    spans.last[stage].record(last_micros, 1);
-                    spans.last_beyond[stage]
-                        .record(last_micros.saturating_sub(judge.window_micros()), 1);
-                }
-            }
-        }
-        spans
-    }
-}
-
 /// The figures of one stage out of a pair.
 #[must_use]
 pub fn of_stage<T: Copy>(pair: &[T; 2], stage: Stage) -> T {
@@ -428,24 +437,8 @@ fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
     delivered
 }
 
-fn mark(process: Option<&Process>) -> Option<CpuMark> {
-    process?.cpu().ok()
-}
-
-fn own_mark() -> Option<CpuMark> {
-    Process::this()?.cpu().ok()
-}
-
-fn memory(process: Option<&Process>) -> Option<Memory> {
-    process?.memory().ok()
-}
-
-fn own_memory() -> Option<Memory> {
-    Process::this()?.memory().ok()
-}
-
-fn spent(before: Option<&CpuMark>, after: Option<&CpuMark>) -> Option<CpuTime> {
-    Some(after?.since(before?))
+fn spent(before: Option<&Look>, after: Option<&Look>) -> Option<CpuTime> {
+    Some(after?.cpu_since(before?))
 }
 
 fn per_viewer(before: Option<Memory>, after: Option<Memory>, viewers: u64) -> Option<i64> {

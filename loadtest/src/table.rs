@@ -46,7 +46,7 @@ impl Table {
     }
 
     /// The block as text. The first column is flush left, the others flush right, but a last column that is alone in its
-    /// row with the name is prose and flush left too.
+    /// row with the name is prose: flush left too, and broken between words where a line would be too long.
     #[must_use]
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
@@ -61,23 +61,58 @@ impl Table {
         let mut text = format!("{}\n", self.title);
         let flush_left_all = columns == 2;
         for row in &self.rows {
-            text.push_str("  ");
-            let prose = is_prose(row);
+            let mut line = String::from(INDENT);
             for (index, cell) in row.iter().enumerate() {
-                let pad = widths[index].saturating_sub(cell.chars().count());
+                let pad = " ".repeat(widths[index].saturating_sub(cell.chars().count()));
                 if index == 0 {
-                    let _ = write!(text, "{cell}{}", " ".repeat(pad));
-                } else if prose || flush_left_all {
-                    let _ = write!(text, "   {cell}");
+                    let _ = write!(line, "{cell}{pad}");
+                } else if is_prose(row) || flush_left_all {
+                    let from = INDENT.len() + widths[0] + GAP.len();
+                    let lines = wrapped(cell, COLUMNS_MAX.saturating_sub(from));
+                    let break_and_indent = format!("\n{}", " ".repeat(from));
+                    let _ = write!(line, "{GAP}{}", lines.join(&break_and_indent));
                 } else {
-                    let _ = write!(text, "   {}{cell}", " ".repeat(pad));
+                    let _ = write!(line, "{GAP}{pad}{cell}");
                 }
             }
-            text.truncate(text.trim_end().len());
+            text.push_str(line.trim_end());
             text.push('\n');
         }
         text
     }
+}
+
+/// Columns of a terminal that a table takes at most, if its names and figures do.
+pub const COLUMNS_MAX: usize = 100;
+const INDENT: &str = "  ";
+const GAP: &str = "   ";
+
+/// Text in lines of at most `columns`, broken between words, and within a word that is longer than a line.
+#[must_use]
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines = vec![String::new()];
+    let mut filled = 0;
+    for word in text.split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        let pieces = letters.chunks(columns);
+        for (index, piece) in pieces.enumerate() {
+            let is_new_word = index == 0;
+            if filled > 0 && (!is_new_word || filled + 1 + piece.len() > columns) {
+                lines.push(String::new());
+                filled = 0;
+            }
+            if let Some(line) = lines.last_mut() {
+                if filled > 0 {
+                    line.push(' ');
+                    filled += 1;
+                }
+                line.extend(piece);
+                filled += piece.len();
+            }
+        }
+    }
+    lines
 }
 
 /// `1,234,567`.
@@ -111,6 +146,21 @@ pub fn figure(value: f64) -> String {
     }
 }
 
+/// A figure that may be a count: a whole number has no decimals, `0`, `1,234`, `0.42`.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number that is not negative, and a cast of a double saturates"
+)]
+pub fn amount(value: f64) -> String {
+    if value >= 0.0 && value.fract() == 0.0 {
+        count(value as u64)
+    } else {
+        figure(value)
+    }
+}
+
 /// Bytes in the unit that fits: `812 B`, `4.1 KiB`, `96.0 MiB`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for reading")]
@@ -134,11 +184,11 @@ pub fn bytes_f64(value: f64) -> String {
     bytes(value.max(0.0).round() as u64)
 }
 
-/// A rate for a line that changes: `0`, `950`, `12.3k`, `4.56M`.
+/// A rate for a line that changes: `0`, `2,020`, `12.3k`, `4.56M`.
 #[must_use]
 pub fn rate(value: f64) -> String {
     match value {
-        v if v < 9_999.5 => format!("{v:.0}"),
+        v if v < 9_999.5 => amount(v.round()),
         v if v < 999_950.0 => format!("{:.1}k", v / 1e3),
         v if v < 999_500_000.0 => format!("{:.2}M", v / 1e6),
         v => format!("{:.2}G", v / 1e9),
@@ -163,6 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn long_prose_is_broken_between_words_and_stays_in_its_column() {
+        let mut table = Table::new("posts");
+        table.row(["outcome", &"twelve words ".repeat(12)]);
+        table.row(["a name of some length", "short"]);
+        let text = table.render();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS_MAX));
+        assert_eq!(lines[1].find("twelve"), Some(26));
+        assert_eq!(lines[2].find(|c: char| c != ' '), Some(26));
+        assert_eq!(wrapped("", 10), [""]);
+        assert_eq!(
+            wrapped("a longer-than-ten b", 10),
+            ["a", "longer-tha", "n-ten b"]
+        );
+    }
+
+    #[test]
     fn figures_have_no_more_digits_than_they_mean() {
         let all: Vec<String> = [0.0, 0.0421, 0.123, 1.234, 45.678, 123.4, 12_345.6]
             .into_iter()
@@ -183,8 +251,12 @@ mod tests {
         assert_eq!(bytes(3 << 30), "3.00 GiB");
         assert_eq!(bytes_f64(-1.0), "0 B");
         assert_eq!(
-            [0.2, 950.0, 12_345.0, 4_560_000.0, 2e9].map(rate),
-            ["0", "950", "12.3k", "4.56M", "2.00G"]
+            [0.0, 1.0, 1500.0, 0.5, -2.0].map(amount),
+            ["0", "1", "1,500", "0.50", "-2.00"]
+        );
+        assert_eq!(
+            [0.2, 2020.3, 12_345.0, 4_560_000.0, 2e9].map(rate),
+            ["0", "2,020", "12.3k", "4.56M", "2.00G"]
         );
     }
 }

@@ -4,6 +4,8 @@
 //! its own thread looks at everything else once a second.
 
 mod buckets;
+mod live;
+mod meter;
 mod recorder;
 mod sampler;
 
@@ -12,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::latency::Summary;
 
 pub use buckets::Buckets;
+pub use live::{Live, clear_live_line};
 pub use recorder::Recorder;
-pub use sampler::{Live, Sampler, clear_live_line};
+pub use sampler::Sampler;
 
 /// One sample per second of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +34,7 @@ pub struct Timeline {
 pub struct Mark {
     /// Seconds from the timeline's zero.
     pub at_s: f64,
-    /// What began: `posting`, `stall`, `drain`.
+    /// What began: `posting`, `stall`, `storm`, `churn`, `restart`, `drain`.
     pub what: String,
 }
 
@@ -54,11 +57,11 @@ pub struct Sample {
     pub posts: u64,
     /// Posts that were acknowledged.
     pub acknowledged: u64,
-    /// Viewers that could not connect or were disconnected, and posts refused or without an answer.
+    /// Viewers that could not connect or were disconnected, though not by this harness, and posts refused or without an answer.
     pub errors: u64,
     /// From the scheduled post to each viewer, of what arrived in this second.
     pub latency: Summary,
-    /// The same as counts, so that timelines of several processes can be put together.
+    /// The same as counts.
     pub latency_buckets: Buckets,
     /// How late posts left, against the schedule: the generator's own fault.
     pub lateness: Summary,
@@ -66,10 +69,12 @@ pub struct Sample {
     pub lateness_buckets: Buckets,
     /// The server, when its process was named.
     pub server: Option<Usage>,
-    /// This process, or all processes of the harness together.
+    /// All processes of the harness together.
     pub generator: Option<Usage>,
     /// What the kernel holds for TCP sockets, of both ends when both are on this machine.
     pub kernel_tcp_bytes: Option<u64>,
+    /// The same of the server's machine, when the server tells it.
+    pub server_kernel_tcp_bytes: Option<u64>,
 }
 
 /// What a process used in a second, and held at its end.
@@ -99,27 +104,6 @@ impl Sample {
             0.0
         }
     }
-
-    fn add(&mut self, other: &Self) {
-        self.viewers_up += other.viewers_up;
-        self.frames += other.frames;
-        self.comments += other.comments;
-        self.bytes += other.bytes;
-        self.posts += other.posts;
-        self.acknowledged += other.acknowledged;
-        self.errors += other.errors;
-        self.latency_buckets.merge(&other.latency_buckets);
-        self.lateness_buckets.merge(&other.lateness_buckets);
-        self.latency = self.latency_buckets.summary();
-        self.lateness = self.lateness_buckets.summary();
-        // All of them look at the same server and the same kernel.
-        self.server = self.server.or(other.server);
-        self.kernel_tcp_bytes = self.kernel_tcp_bytes.or(other.kernel_tcp_bytes);
-        self.generator = match (self.generator, other.generator) {
-            (Some(mine), Some(theirs)) => Some(mine.plus(theirs)),
-            (mine, theirs) => mine.or(theirs),
-        };
-    }
 }
 
 impl Usage {
@@ -128,122 +112,11 @@ impl Usage {
     pub fn cpu_percent(&self) -> f64 {
         self.user_percent + self.system_percent
     }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            user_percent: self.user_percent + other.user_percent,
-            system_percent: self.system_percent + other.system_percent,
-            resident_bytes: self.resident_bytes + other.resident_bytes,
-            anonymous_bytes: self.anonymous_bytes + other.anonymous_bytes,
-        }
-    }
-}
-
-impl Timeline {
-    /// Adds the timeline of another process of the same run: seconds are matched by wall-clock time.
-    pub fn merge(&mut self, other: &Self) {
-        let ahead_ms = other.started_unix_ms.cast_signed() - self.started_unix_ms.cast_signed();
-        for sample in &other.samples {
-            let second = second_of(sample.t_s) + (ahead_ms + 500).div_euclid(1000);
-            let place = self
-                .samples
-                .binary_search_by_key(&second, |mine| second_of(mine.t_s));
-            match place {
-                Ok(index) => self.samples[index].add(sample),
-                Err(index) => {
-                    let shifted = Sample {
-                        t_s: to_f64(second),
-                        ..sample.clone()
-                    };
-                    self.samples.insert(index, shifted);
-                }
-            }
-        }
-        for mark in &other.marks {
-            if !self.marks.iter().any(|mine| mine.what == mark.what) {
-                self.marks.push(Mark {
-                    at_s: mark.at_s + to_f64(ahead_ms) / 1000.0,
-                    what: mark.what.clone(),
-                });
-            }
-        }
-    }
-}
-
-/// The number of the second that ends at `t_s`, the last and shorter one included.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a run has far fewer seconds"
-)]
-fn second_of(t_s: f64) -> i64 {
-    // The sampler wakes a little late, never early.
-    (t_s - 0.001).max(0.0).round() as i64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
-fn to_f64(value: i64) -> f64 {
-    value as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample(t_s: f64, viewers_up: u64, micros: u64) -> Sample {
-        let mut buckets = Buckets::default();
-        buckets.record(micros, viewers_up);
-        Sample {
-            t_s,
-            interval_s: 1.0,
-            viewers_up,
-            frames: viewers_up,
-            latency: buckets.summary(),
-            latency_buckets: buckets,
-            generator: Some(Usage {
-                user_percent: 10.0,
-                ..Usage::default()
-            }),
-            server: Some(Usage {
-                resident_bytes: 7,
-                ..Usage::default()
-            }),
-            ..Sample::default()
-        }
-    }
-
-    #[test]
-    fn timelines_of_two_processes_are_matched_by_wall_clock() {
-        let mut one = Timeline {
-            started_unix_ms: 10_000,
-            marks: Vec::new(),
-            samples: vec![sample(1.0, 10, 1000), sample(2.0, 10, 1000)],
-        };
-        let two = Timeline {
-            started_unix_ms: 11_020,
-            marks: vec![Mark {
-                at_s: 0.5,
-                what: "posting".to_owned(),
-            }],
-            samples: vec![sample(1.0, 30, 9000), sample(2.001, 30, 9000)],
-        };
-        one.merge(&two);
-        let viewers: Vec<u64> = one.samples.iter().map(|sample| sample.viewers_up).collect();
-        assert_eq!(viewers, [10, 40, 30]);
-        let both = &one.samples[1];
-        assert_eq!(both.latency.count, 40);
-        assert!(
-            both.latency.p50_ms > 8.0,
-            "three in four took 9 ms: {:?}",
-            both.latency
-        );
-        assert!((both.generator.unwrap().user_percent - 20.0).abs() < 1e-9);
-        assert_eq!(
-            both.server.unwrap().resident_bytes,
-            7,
-            "the server is one, not two"
-        );
-        assert!((one.marks[0].at_s - 1.52).abs() < 1e-9);
-    }
 
     #[test]
     fn rates_are_of_the_real_interval() {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+#[expect(dead_code, reason = "the other test files use the other faults")]
 mod double;
 
 use std::net::SocketAddr;

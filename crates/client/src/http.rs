@@ -105,6 +105,19 @@ impl HttpClient {
         }
     }
 
+    /// Gets a document as text, such as `/metrics`.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, no answer, or a body that is not UTF-8.
+    pub async fn get_text(&mut self, path: &str) -> Result<String, ClientError> {
+        let answer = self.send(Method::GET, path, Bytes::new()).await?;
+        if !answer.status.is_success() {
+            return Err(answer.refusal());
+        }
+        String::from_utf8(answer.body.into())
+            .map_err(|_| ClientError::NotTheProtocol("a text document that is not UTF-8"))
+    }
+
     /// Sends one request and reads the whole answer, whatever its status.
     ///
     /// # Errors

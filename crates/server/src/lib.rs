@@ -12,6 +12,8 @@ pub mod config;
 pub mod context;
 pub mod demo;
 pub mod http;
+mod metrics;
+mod process;
 pub mod registry;
 pub mod replay;
 pub mod room;

@@ -1,4 +1,5 @@
-//! Owns the server's counters and their one snapshot, `GET /v1/stats`.
+//! Owns the server's counters and their one snapshot: `GET /v1/stats` as it is,
+//! and what `GET /metrics` writes down.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use danmaku_engine::RoomCounters;
 use danmaku_fanout::StatsSnapshot;
 use danmaku_wire::Priority;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::admission::ConnectionRefusal;
 use crate::context::Context;
@@ -163,31 +164,31 @@ impl RoomStats {
 /// All counters at one moment.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
-    uptime_ms: u64,
-    rooms: u64,
-    connections: u32,
-    connections_accepted: u64,
-    connections_refused_total: u64,
-    connections_refused_address: u64,
-    connections_broken: u64,
-    connections_upgraded: u64,
-    accept_errors: u64,
-    joins_timed_out: u64,
-    comments_accepted: u64,
-    messages_rejected: u64,
-    messages_rate_limited: u64,
-    messages_overloaded: u64,
-    protocol_errors: u64,
-    frames_sealed: u64,
-    comments_sealed: u64,
-    comments_shed: u64,
-    comments_shed_by_priority: BTreeMap<&'static str, u64>,
-    comments_missed: u64,
-    comments_repeated: u64,
-    likes: u64,
-    shard_inbox_full: u64,
-    #[serde(flatten)]
-    fanout: BTreeMap<&'static str, u64>,
+    pub(crate) uptime_ms: u64,
+    pub(crate) rooms: u64,
+    pub(crate) connections: u32,
+    pub(crate) connections_accepted: u64,
+    pub(crate) connections_refused_total: u64,
+    pub(crate) connections_refused_address: u64,
+    pub(crate) connections_broken: u64,
+    pub(crate) connections_upgraded: u64,
+    pub(crate) accept_errors: u64,
+    pub(crate) joins_timed_out: u64,
+    pub(crate) comments_accepted: u64,
+    pub(crate) messages_rejected: u64,
+    pub(crate) messages_rate_limited: u64,
+    pub(crate) messages_overloaded: u64,
+    pub(crate) protocol_errors: u64,
+    pub(crate) frames_sealed: u64,
+    pub(crate) comments_sealed: u64,
+    pub(crate) comments_shed: u64,
+    pub(crate) comments_shed_by_priority: BTreeMap<&'static str, u64>,
+    pub(crate) comments_missed: u64,
+    pub(crate) comments_repeated: u64,
+    pub(crate) likes: u64,
+    pub(crate) shard_inbox_full: u64,
+    #[serde(flatten, serialize_with = "by_name")]
+    pub(crate) fanout: StatsSnapshot,
 }
 
 impl Context {
@@ -228,15 +229,15 @@ impl Context {
             comments_repeated: rooms.repeated.value(),
             likes: rooms.likes.value(),
             shard_inbox_full: rooms.held_up.value(),
-            fanout: fanout_counters(&self.fanout.snapshot()),
+            fanout: self.fanout.snapshot(),
         }
     }
 }
 
 /// The shards' counters, and the two sums people ask for.
-fn fanout_counters(stats: &StatsSnapshot) -> BTreeMap<&'static str, u64> {
+fn by_name<S: Serializer>(stats: &StatsSnapshot, serializer: S) -> Result<S::Ok, S::Error> {
     let mut counters: BTreeMap<_, _> = stats.named().into_iter().collect();
     counters.insert("frames_skipped", stats.frames_skipped());
     counters.insert("evicted", stats.evicted());
-    counters
+    serializer.collect_map(counters)
 }

@@ -136,12 +136,13 @@ fn the_websocket_description_has_every_close_code() {
 }
 
 /// The server's paths, as the protocol names them.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 8] = [
     "/v1/rooms/{room}/ws",
     "/v1/rooms/{room}/comments",
     "/v1/rooms",
     "/v1/rooms/{room}",
     "/v1/stats",
+    "/metrics",
     "/healthz",
     "/readyz",
 ];

@@ -19,6 +19,8 @@ pub(super) struct Content {
     pub(super) first: u64,
     pub(super) covered: u64,
     pub(super) mark: Mark,
+    /// Nobody has got it live yet, so no live frame refers back to it.
+    pub(super) only_replayed: bool,
     /// Fingerprint of the plain text.
     pub(super) plain: u64,
     pub(super) created: Moment,
@@ -29,6 +31,8 @@ pub(super) struct Content {
     comments: Vec<Delivered>,
     faults: IdFaults,
     arrivals: Vec<Arrivals>,
+    /// Viewers that got it in a replay.
+    replays: u64,
 }
 
 /// A comment as it arrived.
@@ -79,6 +83,7 @@ impl Content {
             first: batch.seq.value(),
             covered: batch.covered(),
             mark,
+            only_replayed: false,
             plain,
             created,
             forms: Vec::with_capacity(4),
@@ -87,6 +92,7 @@ impl Content {
             faults: IdFaults::of(batch.seq.value(), batch.covered(), &comments),
             comments,
             arrivals: Vec::new(),
+            replays: 0,
         }
     }
 
@@ -106,8 +112,13 @@ impl Content {
         }
     }
 
+    /// One more viewer has it, in a replay: how late it is says when the viewer came back, not how fast the server is.
+    pub(super) fn replayed(&mut self) {
+        self.replays += 1;
+    }
+
     pub(super) fn has_arrivals(&self) -> bool {
-        !self.arrivals.is_empty()
+        !self.arrivals.is_empty() || self.replays > 0
     }
 
     pub(super) fn last_arrival(&self) -> Moment {
@@ -125,13 +136,15 @@ impl Content {
         stages: &mut [Latencies; 2],
     ) {
         let arrivals = coarse(std::mem::take(&mut self.arrivals));
-        let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
-            return;
-        };
-        let viewers: u64 = arrivals
+        let replays = std::mem::take(&mut self.replays);
+        let live: u64 = arrivals
             .iter()
             .map(|arrivals| u64::from(arrivals.viewers))
             .sum();
+        let viewers = live + replays;
+        if viewers == 0 {
+            return;
+        }
         tally.shed += u64::from(self.shed) * viewers;
         tally.duplicate += self.faults.duplicate * viewers;
         tally.reordered += self.faults.reordered * viewers;
@@ -149,12 +162,15 @@ impl Content {
                 tally.foreign += viewers;
                 continue;
             };
-            ledger.arrived(comment.position, self.sealed, first.at, last.at);
+            if let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) {
+                ledger.arrived(comment.position, self.sealed, first.at, last.at);
+            }
             if entry.shape != comment.shape {
                 self.misplaced(*comment, ledger).count(tally, viewers);
                 continue;
             }
             tally.delivered += viewers;
+            tally.replayed += replays;
             let latencies = &mut stages[judge.stage(entry.scheduled) as usize];
             for arrivals in &arrivals {
                 let micros = arrivals.at.micros_since(entry.scheduled);

@@ -33,53 +33,70 @@ impl Mark {
 /// The latest batches of one room.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    batches: VecDeque<Past>,
+    batches: VecDeque<(Mark, Past)>,
     bytes: usize,
     marks: u32,
 }
 
+/// One batch.
 #[derive(Debug)]
-struct Past {
+pub(super) struct Past {
     /// First position and time of sealing: the order of a room's batches, also of those that cover nothing.
-    order: (u64, u64),
-    mark: Mark,
-    plain: Box<[u8]>,
+    pub(super) order: (u64, u64),
+    /// It was sent to viewers that came back, and to nobody else: it is no part of what others refer back to.
+    pub(super) only_replayed: bool,
+    /// Its plain text, without its newline.
+    pub(super) plain: Box<[u8]>,
 }
 
 impl History {
-    /// Adds the plain text of a batch, without its newline. Batches may come a little out of order: a viewer that skipped a
-    /// frame is ahead of one that still gets it.
-    pub(super) fn add(&mut self, first: u64, ts_ms: u64, plain: Box<[u8]>) -> Mark {
+    /// Adds a batch. Batches may come a little out of order: a viewer that skipped a frame is ahead of one that still gets
+    /// it.
+    pub(super) fn add(&mut self, past: Past) -> Mark {
         self.marks += 1;
         let mark = Mark(self.marks);
-        let order = (first, ts_ms);
         let place = self
             .batches
             .iter()
-            .rposition(|past| past.order <= order)
+            .rposition(|(_, other)| other.order <= past.order)
             .map_or(0, |index| index + 1);
-        self.bytes += plain.len();
-        self.batches.insert(place, Past { order, mark, plain });
+        self.bytes += past.plain.len();
+        self.batches.insert(place, (mark, past));
         while self.bytes > HISTORY_BYTES_MAX && self.batches.len() > 1 {
-            self.bytes -= self.batches.pop_front().map_or(0, |past| past.plain.len());
+            self.bytes -= self
+                .batches
+                .pop_front()
+                .map_or(0, |(_, past)| past.plain.len());
         }
         mark
     }
 
-    /// Writes the last 32 KiB of deflate plain text that a viewer had after the batch at `mark`.
+    /// A batch that had only been replayed was sent live as well.
+    pub(super) fn went_live(&mut self, mark: Mark) {
+        let mut batches = self.batches.iter_mut().rev();
+        if let Some((_, past)) = batches.find(|(other, _)| *other == mark) {
+            past.only_replayed = false;
+        }
+    }
+
+    /// Writes the last 32 KiB of deflate plain text that a viewer had after the batch at `mark`. The first live frame after a
+    /// replay refers to nothing, so what was replayed is left out.
     fn window(&self, mark: Mark, window: &mut Vec<u8>) {
         window.clear();
-        let Some(end) = self.batches.iter().rposition(|past| past.mark == mark) else {
+        let Some(end) = self.batches.iter().rposition(|(other, _)| *other == mark) else {
             return;
         };
-        let mut start = end;
-        let mut bytes = self.batches[end].plain.len() + 1;
+        let had = |place: &usize| *place == end || !self.batches[*place].1.only_replayed;
+        let mut start = end + 1;
+        let mut bytes = 0;
         while start > 0 && bytes < WINDOW_BYTES {
             start -= 1;
-            bytes += self.batches[start].plain.len() + 1;
+            if had(&start) {
+                bytes += self.batches[start].1.plain.len() + 1;
+            }
         }
-        for past in self.batches.range(start..=end) {
-            window.extend_from_slice(&past.plain);
+        for place in (start..=end).filter(had) {
+            window.extend_from_slice(&self.batches[place].1.plain);
             window.push(b'\n');
         }
         window.drain(..window.len().saturating_sub(WINDOW_BYTES));
@@ -148,6 +165,14 @@ mod tests {
 
     use super::*;
 
+    fn past(first: u64, ts_ms: u64, plain: &[u8]) -> Past {
+        Past {
+            order: (first, ts_ms),
+            only_replayed: false,
+            plain: plain.into(),
+        }
+    }
+
     fn compress(dictionary: &[u8], line: &str) -> Vec<u8> {
         let mut stream = Compress::new(Compression::default(), false);
         if !dictionary.is_empty() {
@@ -171,7 +196,7 @@ mod tests {
         let marks: Vec<Mark> = lines
             .iter()
             .zip(1_u64..)
-            .map(|(line, first)| history.add(first, first, line.as_bytes().into()))
+            .map(|(line, first)| history.add(past(first, first, line.as_bytes())))
             .collect();
         let chained = compress(
             b"a batch of words, first\na batch of words, second\n",
@@ -199,12 +224,29 @@ mod tests {
     #[test]
     fn batches_find_their_place_when_they_come_out_of_order() {
         let mut history = History::default();
-        let late = history.add(5, 50, (*b"fifth").into());
-        history.add(5, 40, (*b"likes before the fifth").into());
-        history.add(1, 10, (*b"first").into());
+        let late = history.add(past(5, 50, b"fifth"));
+        history.add(past(5, 40, b"likes before the fifth"));
+        history.add(past(1, 10, b"first"));
         let mut window = Vec::new();
         history.window(late, &mut window);
         assert_eq!(window, b"first\nlikes before the fifth\nfifth\n");
+    }
+
+    #[test]
+    fn what_was_only_replayed_is_no_part_of_what_others_had() {
+        let mut history = History::default();
+        history.add(past(1, 10, b"first"));
+        let replay = history.add(Past {
+            only_replayed: true,
+            ..past(1, 90, b"first and second, merged")
+        });
+        let second = history.add(past(2, 20, b"second"));
+        let mut window = Vec::new();
+        history.window(second, &mut window);
+        assert_eq!(window, b"first\nsecond\n");
+        history.went_live(replay);
+        history.window(second, &mut window);
+        assert_eq!(window, b"first\nfirst and second, merged\nsecond\n");
     }
 
     #[test]
@@ -212,7 +254,7 @@ mod tests {
         let mut history = History::default();
         let mut mark = Mark::START;
         for first in 0..100 {
-            mark = history.add(first, first, vec![b'x'; 10_000].into());
+            mark = history.add(past(first, first, &[b'x'; 10_000]));
         }
         assert!(
             history.bytes <= HISTORY_BYTES_MAX,

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use danmaku_client::{Event, Unpacker};
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Moment};
 use crate::fingerprint::fingerprint;
@@ -27,7 +28,7 @@ use crate::timeline::Recorder;
 
 use content::Content;
 use cursor::Cursor;
-use history::{FormInflater, History, Mark};
+use history::{FormInflater, History, Mark, Past};
 pub use tally::Tally;
 
 /// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged.
@@ -94,6 +95,12 @@ impl Judge {
         &self.recorder
     }
 
+    /// Deliveries later than this beyond the window count as late.
+    #[must_use]
+    pub fn late(&self) -> Duration {
+        Duration::from_micros(self.late_micros)
+    }
+
     fn late_micros(&self) -> u64 {
         self.late_micros
     }
@@ -103,8 +110,17 @@ impl Judge {
 #[derive(Default)]
 pub struct Watch {
     cursor: Cursor,
+    /// Batches that end at or before this position are a replay.
+    replay_ends: u64,
     mark: Mark,
     witness: Option<Box<Unpacker>>,
+}
+
+impl Watch {
+    /// Whether a batch of these positions was sent again because this viewer had missed it.
+    fn is_replay(&self, first: u64, covered: u64) -> bool {
+        covered > 0 && first + covered - 1 <= self.replay_ends
+    }
 }
 
 /// How a viewer came to its end.
@@ -116,6 +132,8 @@ pub enum End {
     Told,
     /// The connection broke without a word.
     Silent,
+    /// It went by itself: what had not come yet is nobody's fault.
+    Left,
 }
 
 /// A message that carries a batch.
@@ -130,12 +148,29 @@ pub struct Carrier<'a> {
 }
 
 /// What an auditor hands over at the end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
     /// The counts.
     pub tally: Tally,
+    /// The same by room, in the order of the ledger's rooms.
+    pub rooms: Vec<Tally>,
     /// Latencies by stage: [`Stage::Calm`], [`Stage::Stalled`].
     pub stages: [Latencies; 2],
+}
+
+impl Findings {
+    /// Adds those of another thread or process.
+    pub fn add(&mut self, other: &Self) {
+        self.tally.add(&other.tally);
+        let rooms = self.rooms.len().max(other.rooms.len());
+        self.rooms.resize(rooms, Tally::default());
+        for (mine, theirs) in self.rooms.iter_mut().zip(&other.rooms) {
+            mine.add(theirs);
+        }
+        for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
+            mine.merge(theirs);
+        }
+    }
 }
 
 /// Audits the viewers of one thread.
@@ -159,6 +194,10 @@ impl Auditor {
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, judge: Arc<Judge>) -> Self {
         let histories = (0..ledger.rooms()).map(|_| History::default()).collect();
+        let findings = Findings {
+            rooms: vec![Tally::default(); ledger.rooms() as usize],
+            ..Findings::default()
+        };
         Self {
             ledger,
             judge,
@@ -169,7 +208,7 @@ impl Auditor {
             inflater: FormInflater::default(),
             plain: Vec::new(),
             witnesses: 0,
-            findings: Findings::default(),
+            findings,
         }
     }
 
@@ -179,9 +218,37 @@ impl Auditor {
         let witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
         Watch {
             cursor: Cursor::joined_after(seq),
+            replay_ends: 0,
             mark: Mark::START,
             witness,
         }
+    }
+
+    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream. What it
+    /// gets up to position `seq` is a replay.
+    pub fn resumed(watch: &mut Watch, seq: u64, sampled: Option<Encoding>) {
+        watch.replay_ends = seq;
+        watch.mark = Mark::START;
+        watch.witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
+    }
+
+    /// The last position a viewer has.
+    #[must_use]
+    pub fn position(watch: &Watch) -> u64 {
+        watch.cursor.next().saturating_sub(1)
+    }
+
+    /// A viewer came back to a room that numbers anew: what it had not got of the old numbering cannot be replayed.
+    /// Returns how many acknowledged comments that is.
+    pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
+        self.finish(watch, room, End::Left);
+        self.ledger.room(room).count_from(watch.cursor.next())
+    }
+
+    /// The index of a room that is numbered anew.
+    #[must_use]
+    pub fn renumbered_room(&self, room: u32) -> Option<u32> {
+        self.ledger.renumbered(room)
     }
 
     /// A batch has arrived at a viewer. Returns how many comments it carries.
@@ -194,19 +261,31 @@ impl Auditor {
             Encoding::Deflate => watch.mark.in_context(fingerprint(carrier.payload)),
         };
         let known = self.forms.get(&(carrier.room, print)).copied();
-        let Some(number) = known.or_else(|| self.learn(watch.mark, carrier, print, now)) else {
-            self.findings.tally.undecodable += 1;
+        let Some(number) = known.or_else(|| self.learn(watch, carrier, print, now)) else {
+            self.findings.rooms[carrier.room as usize].undecodable += 1;
             return 0;
         };
         let index = usize::try_from(number - self.front)
             .expect("invariant: a form goes when its content goes");
         let content = &mut self.contents[index];
-        content.arrived(now);
+        if watch.is_replay(content.first, content.covered) {
+            content.replayed();
+        } else {
+            content.arrived(now);
+            if content.only_replayed {
+                content.only_replayed = false;
+                self.histories[carrier.room as usize].went_live(content.mark);
+            }
+        }
         watch.mark = content.mark;
         let step = watch.cursor.advance(content.first, content.covered);
         let comments = content.comments();
-        self.findings.tally.duplicate += step.duplicate;
-        self.findings.tally.reordered += step.reordered;
+        // Almost every frame is the next one: nothing to write.
+        if step != cursor::Step::default() {
+            let tally = &mut self.findings.rooms[carrier.room as usize];
+            tally.duplicate += step.duplicate;
+            tally.reordered += step.reordered;
+        }
         if let Some(witness) = &mut watch.witness {
             let expected = content.plain;
             self.plain.clear();
@@ -218,15 +297,21 @@ impl Auditor {
                         && fingerprint(&self.plain) == expected
                 }
             };
-            self.findings.tally.undecodable += u64::from(!faithful);
+            self.findings.rooms[carrier.room as usize].undecodable += u64::from(!faithful);
         }
         comments
     }
 
     /// A `gap` message has arrived at a viewer.
-    pub fn gap(&mut self, watch: &mut Watch, encoding: Encoding, from: u64, to: u64) {
+    pub fn gap(
+        &mut self,
+        watch: &mut Watch,
+        room: u32,
+        encoding: Encoding,
+        (from, to): (u64, u64),
+    ) {
         let step = watch.cursor.gap(from, to);
-        let tally = &mut self.findings.tally;
+        let tally = &mut self.findings.rooms[room as usize];
         tally.gaps += 1;
         tally.skipped += step.skipped;
         tally.contradicted += step.contradicted;
@@ -248,12 +333,18 @@ impl Auditor {
 
     /// A viewer is done: what it did not get is lost, or was announced.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
-        let outstanding = self.ledger.room(room).count_from(watch.cursor.next());
-        let tally = &mut self.findings.tally;
+        let outstanding = match end {
+            End::Left => 0,
+            End::Open | End::Silent | End::Told => {
+                self.ledger.room(room).count_from(watch.cursor.next())
+            }
+        };
+        let tally = &mut self.findings.rooms[room as usize];
         tally.lost += watch.cursor.missing();
         match end {
             End::Open | End::Silent => tally.lost += outstanding,
             End::Told => tally.after_close += outstanding,
+            End::Left => {}
         }
     }
 
@@ -285,6 +376,9 @@ impl Auditor {
         for index in 0..self.contents.len() {
             self.fold(index);
         }
+        for room in &self.findings.rooms {
+            self.findings.tally.add(room);
+        }
         self.findings
     }
 
@@ -294,14 +388,20 @@ impl Auditor {
         content.fold(
             &mut ledger,
             &self.judge,
-            &mut self.findings.tally,
+            &mut self.findings.rooms[content.room as usize],
             &mut self.findings.stages,
         );
     }
 
     /// Decodes bytes that no viewer of this thread had before; returns the number of their content.
     #[cold]
-    fn learn(&mut self, mark: Mark, carrier: Carrier<'_>, print: u64, now: Moment) -> Option<u64> {
+    fn learn(
+        &mut self,
+        watch: &Watch,
+        carrier: Carrier<'_>,
+        print: u64,
+        now: Moment,
+    ) -> Option<u64> {
         let Carrier {
             room,
             encoding,
@@ -315,7 +415,7 @@ impl Auditor {
             Encoding::Deflate => {
                 self.inflater.decode(
                     &self.histories[room as usize],
-                    mark,
+                    watch.mark,
                     payload,
                     &mut self.plain,
                 )?;
@@ -324,25 +424,27 @@ impl Auditor {
         let plain = fingerprint(&self.plain);
         let number = match self.forms.get(&(room, plain)) {
             Some(known) => *known,
-            None => self.learn_content(room, plain, now)?,
+            None => self.learn_content(watch, room, plain, now)?,
         };
         self.enter_form(room, print, number);
         Some(number)
     }
 
-    fn learn_content(&mut self, room: u32, plain: u64, now: Moment) -> Option<u64> {
+    fn learn_content(&mut self, watch: &Watch, room: u32, plain: u64, now: Moment) -> Option<u64> {
         let Ok(Event::Batch(batch)) = Event::parse(&self.plain) else {
             return None;
         };
-        let mark = self.histories[room as usize].add(
-            batch.seq.value(),
-            batch.ts_ms,
-            self.plain.as_slice().into(),
-        );
+        let only_replayed = watch.is_replay(batch.seq.value(), batch.covered());
+        let mark = self.histories[room as usize].add(Past {
+            order: (batch.seq.value(), batch.ts_ms),
+            only_replayed,
+            plain: self.plain.as_slice().into(),
+        });
         let sealed = self.judge.clock.from_unix_ms(batch.ts_ms);
         let number = self.front + self.contents.len() as u64;
-        self.contents
-            .push_back(Content::new(room, &batch, plain, mark, now, sealed));
+        let mut content = Content::new(room, &batch, plain, mark, now, sealed);
+        content.only_replayed = only_replayed;
+        self.contents.push_back(content);
         // The plain text is the identity form as well.
         self.enter_form(room, plain, number);
         Some(number)

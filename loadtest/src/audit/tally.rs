@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Tally {
     /// Deliveries that match an acknowledged comment.
     pub delivered: u64,
+    /// Of those, how many came in a replay to a viewer that had lost its connection. They are in no latency.
+    pub replayed: u64,
     /// Positions a viewer should have had and did not get, with no word about it.
     pub lost: u64,
     /// Positions a viewer got again.
@@ -37,6 +39,7 @@ impl Tally {
     /// Adds another tally.
     pub fn add(&mut self, other: &Self) {
         self.delivered += other.delivered;
+        self.replayed += other.replayed;
         self.lost += other.lost;
         self.duplicate += other.duplicate;
         self.reordered += other.reordered;

@@ -54,6 +54,11 @@ impl Stand {
 
     /// Seals a batch of `(position, number in the text)`.
     fn seal(&mut self, first: u64, shed: u32, comments: &[(u64, u64)]) -> FrameSet {
+        let batch = Self::craft(first, shed, comments);
+        self.sealer.seal(&batch, DeflateViewers::Some)
+    }
+
+    fn craft(first: u64, shed: u32, comments: &[(u64, u64)]) -> Batch {
         let fragment = |number: u64| {
             let text =
                 CommentText::new(&format!("comment {number}"), &CommentLimits::default()).unwrap();
@@ -63,22 +68,26 @@ impl Stand {
             .iter()
             .map(|(position, number)| (Seq::new(*position), fragment(*number)))
             .collect();
-        let batch = Batch {
+        Batch {
             first: Seq::new(first),
             ts_ms: 0,
             viewers: 1,
             likes: 0,
             shed,
             comments,
-        };
-        self.sealer.seal(&batch, DeflateViewers::Some)
+        }
     }
 
     fn plain(&mut self, first: u64, last: u64) -> FrameSet {
+        let batch = Self::batch(first, last);
+        self.sealer.seal(&batch, DeflateViewers::Some)
+    }
+
+    fn batch(first: u64, last: u64) -> Batch {
         let comments: Vec<(u64, u64)> = (first..=last)
             .map(|position| (position, position))
             .collect();
-        self.seal(first, 0, &comments)
+        Self::craft(first, 0, &comments)
     }
 
     fn give(
@@ -275,7 +284,7 @@ fn a_gap_accounts_for_skipped_frames_and_the_stream_goes_on() {
     let frames = [stand.plain(1, 1), stand.plain(4, 5)];
     let mut watch = Auditor::joined(0, None);
     stand.read(&mut watch, &frames[0]);
-    stand.auditor.gap(&mut watch, Encoding::Identity, 2, 3);
+    stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 3));
     stand.read(&mut watch, &frames[1]);
     let tally = stand.finish(&watch, End::Open);
     assert_eq!(
@@ -376,7 +385,7 @@ fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
                 skipping.1.skipped();
                 stand
                     .auditor
-                    .gap(&mut skipping.0, Encoding::Deflate, 20, 20);
+                    .gap(&mut skipping.0, 0, Encoding::Deflate, (20, 20));
             }
             _ => stand.give(&mut skipping.0, Encoding::Deflate, &mut skipping.1, &set),
         }
@@ -394,6 +403,53 @@ fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
     );
 }
 
+/// Regression: replayed batches were taken for a part of what other viewers had, whose chained forms then did not decode.
+#[test]
+fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
+    let mut stand = Stand::new();
+    stand.acknowledge(1..=20);
+    let mut steady = (Auditor::joined(0, None), DeflateCursor::default());
+    let mut back = (Auditor::joined(0, None), DeflateCursor::default());
+    for position in 1..=20 {
+        let set = stand.plain(position, position);
+        stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
+        match position {
+            // Its connection is broken.
+            5..=9 => {}
+            10 => {
+                Auditor::resumed(&mut back.0, 10, None);
+                back.1 = DeflateCursor::default();
+                let merged =
+                    danmaku_wire::seal_replay(&Stand::batch(5, 10), CompressionPolicy::default());
+                let bytes = merged.independent().to_vec();
+                let payload = ServerFrame::parse(&bytes).unwrap().unwrap().payload;
+                let carrier = Carrier {
+                    room: 0,
+                    encoding: Encoding::Deflate,
+                    payload,
+                };
+                stand.now = stand.now.after(Duration::from_secs(5));
+                stand.auditor.batch(&mut back.0, carrier, stand.now);
+            }
+            _ => stand.give(&mut back.0, Encoding::Deflate, &mut back.1, &set),
+        }
+    }
+    stand.auditor.finish(&steady.0, 0, End::Open);
+    stand.auditor.finish(&back.0, 0, End::Open);
+    let findings = stand.auditor.into_findings();
+    assert_eq!(
+        Tally {
+            late: 0,
+            ..findings.tally
+        },
+        Tally {
+            replayed: 6,
+            ..clean(40)
+        }
+    );
+    assert_eq!(findings.stages[0].each.summary().count, 40 - 6);
+}
+
 #[test]
 fn a_chained_form_after_a_skip_is_undecodable() {
     let mut stand = Stand::new();
@@ -404,7 +460,9 @@ fn a_chained_form_after_a_skip_is_undecodable() {
         let set = stand.plain(position, position);
         stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
         if position == 3 {
-            stand.auditor.gap(&mut skipping.0, Encoding::Deflate, 3, 3);
+            stand
+                .auditor
+                .gap(&mut skipping.0, 0, Encoding::Deflate, (3, 3));
         } else {
             // The broken server forgets that this viewer skipped and goes on with chained forms.
             let bytes = set.chained().unwrap().to_vec();

@@ -90,6 +90,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
         &args.url.authority(),
         room.as_str(),
         Encoding::Deflate,
+        None,
         &mut request,
     );
     let request: Arc<[u8]> = request.into();

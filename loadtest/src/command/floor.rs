@@ -8,7 +8,7 @@ use danmaku_wire::Encoding;
 
 use crate::cli::FloorArgs;
 use crate::command::{Verdict, print, say};
-use crate::descriptors;
+use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::floor::{FloorPlan, measure};
 use crate::report::text::quantiles;
@@ -25,11 +25,14 @@ pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verd
         );
         return Err(HarnessError::Flags(text));
     }
-    descriptors::reserve(audience.viewers.into(), 0)?;
+    descriptors::reserve(&Need::here(audience.viewers.into()), |_| {
+        audience.viewers.into()
+    })?;
     let plan = FloorPlan {
         audience: Audience {
             viewers: audience.viewers,
             rooms: audience.rooms,
+            zipf: 0.0,
             mix: audience.encodings.clone(),
             sampled: 1,
             stalling: 0,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::IdleArgs;
-use crate::command::{Verdict, party, print, process, say};
+use crate::command::{Verdict, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::report::text::{connect_rows, quantiles};
 use crate::report::write_json;
+use crate::server_side::ServerSide;
 use crate::session::{ConnectReport, Session};
 use crate::table::{Table, bytes, count};
 use crate::target::Target;
@@ -26,14 +27,14 @@ struct IdleReport {
 
 pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     let party = party(&args.server, &args.audience, args.settle_s)?;
-    let process = process(&args.server)?;
     let target = Target::reach(&args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &target).await?;
     say(&format!(
         "connecting {} viewers, then waiting {} s",
         count(args.audience.viewers.into()),
         args.settle_s
     ));
-    let session = Session::open(&target, party, Duration::ZERO, process, stop).await?;
+    let session = Session::open(&target, party, Duration::ZERO, &server, stop).await?;
     let connect = session.connect.clone();
     let result = session.close()?;
     let report = IdleReport {
@@ -54,7 +55,7 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     table.row(["connect to joined", &quantiles(&report.connect_latency)]);
     table.row(["ended early", &count(report.ended)]);
     print(&table.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     Ok(if report.ended == 0 {

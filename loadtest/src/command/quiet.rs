@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::cli::QuietArgs;
-use crate::command::{Verdict, party, print, process, say};
+use crate::command::{Verdict, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::{Stage, Summary};
 use crate::publisher::PublicationSummary;
 use crate::report::text::quantiles;
 use crate::report::write_json;
 use crate::schedule::Schedule;
+use crate::server_side::ServerSide;
 use crate::session::{Program, Session, of_stage};
 use crate::synthetic;
 use crate::table::{Table, count};
@@ -34,8 +35,8 @@ struct QuietReport {
 
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     let party = party(&args.server, &args.audience, 1)?;
-    let process = process(&args.server)?;
     let mut target = Target::reach(&args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &target).await?;
     let every = Duration::from_millis(args.every_ms);
     let duration = every * args.posts;
     let lines = synthetic::chat(args.seed, 10.0, Duration::from_secs(60));
@@ -47,6 +48,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         drain: Duration::from_secs(10),
         late: Duration::from_secs(1),
         stall_after: None,
+        acts: Vec::new(),
         post_via: args.post_via,
         post_connections: 1,
     };
@@ -54,7 +56,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         "{} posts, one every {} ms",
         args.posts, args.every_ms
     ));
-    let session = Session::open(&target, party, program.late, process, Arc::clone(&stop)).await?;
+    let session = Session::open(&target, party, program.late, &server, Arc::clone(&stop)).await?;
     let outcome = session.play(&mut target, &program).await?;
     let latencies = &outcome.result.findings.stages[Stage::Calm as usize];
     let report = QuietReport {
@@ -84,7 +86,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let clean = report.audit.is_clean();
     table.row(["audit", if clean { "clean" } else { "faults: see --json" }]);
     print(&table.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     Ok(if clean { Verdict::Good } else { Verdict::Bad })

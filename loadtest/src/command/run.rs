@@ -7,8 +7,8 @@ use std::time::Duration;
 use danmaku_client::{Connect, Connection, Event};
 use danmaku_wire::{Encoding, RoomId};
 
-use crate::cli::{LoadArgs, RunArgs};
-use crate::command::{Verdict, party, print, process, say};
+use crate::cli::{LoadArgs, ReportArgs, RunArgs};
+use crate::command::{Verdict, party, print, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
 use crate::floor::{self, FloorPlan};
@@ -16,15 +16,23 @@ use crate::ingest;
 use crate::report::{Machine, RunReport, Setup, write_html, write_json};
 use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
+use crate::server_side::ServerSide;
 use crate::session::{Outcome, Party, Program, Session};
 use crate::synthetic;
 use crate::table::count;
 use crate::target::Target;
 
 pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    if args.with_floor && args.server.processes > 1 {
+        let text = format!(
+            "--with-floor is measured in one process: leave out --processes {}",
+            args.server.processes
+        );
+        return Err(HarnessError::Flags(text));
+    }
     let (party, program) = prepare(&args)?;
-    let process = process(&args.server)?;
     let mut target = Target::reach(&args.server.url).await?;
+    let server = ServerSide::find(args.server.server_pid, &target).await?;
     let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
     let mut halves = Vec::new();
     if args.with_floor {
@@ -39,25 +47,24 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         say(&format!("floor, first half: {} s", half.as_secs()));
         halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
     }
-    let post_cost = match &process {
-        Some(process) if args.with_post_cost => {
-            say("posting into a room that nobody watches");
-            let name = format!("{}-unwatched", args.server.room_prefix);
-            let room = RoomId::parse(&name)
-                .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
-            Some(ingest::measure(&target, &program, room, process, &stop).await?)
-        }
-        _ => None,
+    let post_cost = if args.with_post_cost {
+        say("posting into a room that nobody watches");
+        let name = format!("{}-unwatched", args.server.room_prefix);
+        let room = RoomId::parse(&name)
+            .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
+        Some(ingest::measure(&target, &program, room, &server, &stop).await?)
+    } else {
+        None
     };
     say(&format!(
         "connecting {} viewers",
         count(args.audience.viewers.into())
     ));
     let late = Duration::from_millis(args.late_ms);
-    let opened = Session::open(&target, party.clone(), late, process, Arc::clone(&stop)).await;
+    let opened = Session::open(&target, party.clone(), late, &server, Arc::clone(&stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            return publish(&args, &RunReport::interrupted(setup(&args), joined));
+            return publish(&args.report, &RunReport::interrupted(setup(&args), joined));
         }
         opened => opened?,
     };
@@ -91,13 +98,13 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
             args.drain_s
         ));
     }
-    publish(&args, &report)
+    publish(&args.report, &report)
 }
 
 /// Prints and writes what was found.
-fn publish(args: &RunArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
+pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    if let Some(path) = &args.server.json {
+    if let Some(path) = &args.json {
         write_json(path, report)?;
     }
     if let Some(path) = &args.html {
@@ -110,7 +117,7 @@ fn publish(args: &RunArgs, report: &RunReport) -> Result<Verdict, HarnessError> 
     })
 }
 
-fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
+pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
     if args.stall_viewers >= args.audience.viewers {
         let text = format!(
             "--stall-viewers {} leaves nobody to measure",
@@ -145,6 +152,7 @@ fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
         drain: Duration::from_secs(args.drain_s),
         late: Duration::from_millis(args.late_ms),
         stall_after: (args.stall_viewers > 0).then(|| Duration::from_secs(stall_after_s)),
+        acts: Vec::new(),
         post_via: args.load.post_via,
         post_connections: usize::from(args.load.post_connections),
     };
@@ -152,7 +160,7 @@ fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
 }
 
 /// The comments for a stretch of `duration`, sped up.
-fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
+pub(super) fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
     let take = duration.mul_f64(load.speed);
     match &load.corpus {
         Some(path) => corpus::read(
@@ -166,7 +174,7 @@ fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError>
     }
 }
 
-fn setup(args: &RunArgs) -> Setup {
+pub(super) fn setup(args: &RunArgs) -> Setup {
     let name = |path: &std::path::PathBuf| {
         path.file_name()
             .unwrap_or_default()
@@ -179,6 +187,7 @@ fn setup(args: &RunArgs) -> Setup {
         url: args.server.url.to_string(),
         viewers: args.audience.viewers,
         rooms: args.audience.rooms,
+        processes: args.server.processes,
         encodings: args
             .audience
             .encodings

@@ -333,7 +333,13 @@ mod tests {
     #[test]
     fn requests_of_the_swarm_are_understood() {
         let mut request = Vec::new();
-        crate::swarm::upgrade::write_request("127.0.0.1:1", "17", Encoding::Deflate, &mut request);
+        crate::swarm::upgrade::write_request(
+            "127.0.0.1:1",
+            "17",
+            Encoding::Deflate,
+            None,
+            &mut request,
+        );
         let head = String::from_utf8(request).unwrap();
         assert_eq!(asked_for(&head), Some((17, Encoding::Deflate)));
         assert_eq!(asked_for("GET / HTTP/1.1\r\n\r\n"), None);

@@ -1,7 +1,10 @@
 //! Two runs side by side: what changed, and what of it got worse.
 
-use crate::report::{RunReport, Setup};
-use crate::table::{Table, figure};
+mod likeness;
+mod limits;
+
+use crate::report::{RunReport, ScenarioReport};
+use crate::table::{COLUMNS_MAX, Table, amount, wrapped};
 
 /// How two runs compare.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub(crate) enum Change {
     Better,
     /// Worse by more than the tolerance.
     Worse,
+    /// A limit that was met and no longer is.
+    Broken,
     /// Only one of the runs has it.
     OneSided,
 }
@@ -49,7 +54,7 @@ impl Difference {
     /// Compares two runs; figures may get worse by `tolerance_percent`.
     pub(crate) fn of(before: &RunReport, after: &RunReport, tolerance_percent: f64) -> Self {
         let (left, right) = (figures(before), figures(after));
-        let rows = left
+        let mut rows: Vec<Row> = left
             .into_iter()
             .zip(right)
             .filter(|((_, _, before), (_, _, after))| before.is_some() || after.is_some())
@@ -60,25 +65,26 @@ impl Difference {
                 after,
             })
             .collect();
+        rows.extend(limits::rows(before, after, tolerance_percent));
         Self {
-            unlike: unlike(&before.setup, &after.setup),
+            unlike: likeness::unlike(before, after),
             rows,
         }
     }
 
     /// Whether anything got worse.
     pub(crate) fn is_worse(&self) -> bool {
-        self.rows.iter().any(|row| row.verdict == Change::Worse)
+        self.rows.iter().any(|row| row.verdict.is_worse())
     }
 
     /// For a person.
     pub(crate) fn render(&self, tolerance_percent: f64) -> String {
         let mut table = Table::new(format!(
-            "A and B side by side; worse is flagged beyond {} %, faults always",
-            figure(tolerance_percent)
+            "A and B side by side; worse is flagged beyond {} %, faults and broken limits always",
+            amount(tolerance_percent)
         ));
         table.row(["", "A", "B", "B / A", ""]);
-        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
+        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), amount);
         for row in &self.rows {
             let ratio = match (row.before, row.after) {
                 (Some(before), Some(after)) if before > 0.0 => format!("{:.3}", after / before),
@@ -88,13 +94,15 @@ impl Difference {
                 Change::Same => "",
                 Change::Better => "better",
                 Change::Worse => "WORSE",
+                Change::Broken => "WORSE, NOT MET",
                 Change::OneSided => "only one has it",
             };
             table.row([&row.name, &cell(row.before), &cell(row.after), &ratio, flag]);
         }
         let mut text = String::new();
         for line in &self.unlike {
-            text.push_str(&format!("not the same run: {line}\n"));
+            let lines = wrapped(&format!("not the same run: {line}"), COLUMNS_MAX - 2);
+            text.push_str(&format!("{}\n", lines.join("\n  ")));
         }
         if !self.unlike.is_empty() {
             text.push('\n');
@@ -103,7 +111,7 @@ impl Difference {
         let worse = self
             .rows
             .iter()
-            .filter(|row| row.verdict == Change::Worse)
+            .filter(|row| row.verdict.is_worse())
             .count();
         text.push_str(&match worse {
             0 => "\nnothing got worse\n".to_owned(),
@@ -111,6 +119,12 @@ impl Difference {
             worse => format!("\n{worse} figures got worse\n"),
         });
         text
+    }
+}
+
+impl Change {
+    fn is_worse(self) -> bool {
+        matches!(self, Self::Worse | Self::Broken)
     }
 }
 
@@ -146,6 +160,7 @@ type Figure = (String, Sense, Option<f64>);
 fn figures(report: &RunReport) -> Vec<Figure> {
     let mut figures = faults(report);
     figures.extend(deliveries(report));
+    figures.extend(returns(report));
     figures.extend(costs(report));
     figures
 }
@@ -216,6 +231,35 @@ fn deliveries(report: &RunReport) -> Vec<Figure> {
     figures
 }
 
+/// Of viewers that came back, and of a search.
+fn returns(report: &RunReport) -> Vec<Figure> {
+    let returns = report.returns.as_ref();
+    let mut downs = report.events.iter().map(|event| event.down_s);
+    let down_s = downs.find(Option::is_some).flatten();
+    let most = report.scenario.as_ref().and_then(ScenarioReport::most);
+    [
+        (
+            "viewer-comments not replayed",
+            Sense::Fault,
+            returns.map(|returns| to_f64(returns.unreplayed)),
+        ),
+        (
+            "coming back, p50, ms",
+            Sense::Lower { noise: 20.0 },
+            returns.map(|returns| returns.latency.p50_ms),
+        ),
+        (
+            "coming back, p99, ms",
+            Sense::Lower { noise: 20.0 },
+            returns.map(|returns| returns.latency.p99_ms),
+        ),
+        ("nobody listened, s", Sense::Lower { noise: 0.2 }, down_s),
+        ("the most a search found", Sense::Higher, most),
+    ]
+    .map(|(name, sense, value)| (name.to_owned(), sense, value))
+    .into()
+}
+
 fn costs(report: &RunReport) -> Vec<Figure> {
     let server = report.server.as_ref();
     let memory = server.and_then(|server| server.memory);
@@ -253,38 +297,13 @@ fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// Figures mean little side by side when the runs were not alike.
-fn unlike(before: &Setup, after: &Setup) -> Vec<String> {
-    let describe = |setup: &Setup| {
-        [
-            ("version", setup.version.clone()),
-            ("viewers", setup.viewers.to_string()),
-            ("rooms", setup.rooms.to_string()),
-            ("encodings", setup.encodings.join(",")),
-            ("corpus", setup.corpus.clone()),
-            ("speed", setup.speed.to_string()),
-            ("seed", setup.seed.to_string()),
-            ("duration_s", setup.duration_s.to_string()),
-            ("window_ms", setup.window_ms.to_string()),
-            ("late_ms", setup.late_ms.to_string()),
-            ("kernel", setup.machine.kernel.clone()),
-            ("cpus", setup.machine.cores.to_string()),
-        ]
-    };
-    describe(before)
-        .into_iter()
-        .zip(describe(after))
-        .filter(|((_, before), (_, after))| before != after)
-        .map(|((name, before), (_, after))| format!("{name} {before} in A, {after} in B"))
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::report::tests::sample_report;
 
-    fn worse(change: impl FnOnce(&mut RunReport)) -> Vec<String> {
+    /// The names of what is worse after a change.
+    pub(super) fn worse(change: impl FnOnce(&mut RunReport)) -> Vec<String> {
         let before = sample_report();
         let mut after = before.clone();
         change(&mut after);
@@ -292,7 +311,7 @@ mod tests {
         let worse: Vec<String> = difference
             .rows
             .iter()
-            .filter(|row| row.verdict == Change::Worse)
+            .filter(|row| row.verdict.is_worse())
             .map(|row| row.name.clone())
             .collect();
         assert_eq!(difference.is_worse(), !worse.is_empty());
@@ -355,15 +374,5 @@ mod tests {
         let difference = Difference::of(&before, &after, 10.0);
         assert!(!difference.is_worse());
         assert!(difference.render(10.0).contains("only one has it"));
-    }
-
-    #[test]
-    fn runs_that_are_not_alike_are_called_so() {
-        let before = sample_report();
-        let mut after = before.clone();
-        after.setup.viewers += 1;
-        after.setup.seed += 1;
-        let unlike = Difference::of(&before, &after, 10.0).unlike;
-        assert_eq!(unlike.len(), 2, "{unlike:?}");
     }
 }

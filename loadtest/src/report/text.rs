@@ -5,8 +5,9 @@ use std::fmt::Display;
 
 use crate::latency::Summary;
 use crate::report::{FloorReport, RunReport, StageReport};
+use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
-use crate::table::{Table, bytes, count, figure};
+use crate::table::{COLUMNS_MAX, Table, amount, bytes, count, figure, wrapped};
 
 impl RunReport {
     /// The report for a person.
@@ -18,12 +19,27 @@ impl RunReport {
             .map(Table::render)
             .collect::<Vec<_>>()
             .join("\n");
-        text.push_str(&format!("\n{}\n", self.verdict));
+        let verdict = wrapped(&self.verdict, COLUMNS_MAX - 2).join("\n  ");
+        text.push_str(&format!("\n{verdict}\n"));
         text
     }
 
-    /// All tables, in reading order.
-    pub(crate) fn tables(&self) -> Vec<Table> {
+    /// All tables, in reading order: the limits last, where a terminal shows them.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = self.figures();
+        tables.extend([self.rooms_table(), self.events_table()]);
+        if let Some(scenario) = &self.scenario {
+            tables.extend([scenario.steps_table(), scenario.table()]);
+        }
+        tables.retain(|table| !table.is_empty());
+        tables
+    }
+
+    /// The tables of every run, in reading order.
+    pub(super) fn figures(&self) -> Vec<Table> {
+        if !self.has_measured() {
+            return vec![self.setup_table()];
+        }
         let mut tables = vec![
             self.setup_table(),
             self.posts_table(),
@@ -33,11 +49,14 @@ impl RunReport {
             self.traffic_table(),
             self.cost_table(),
         ];
-        if let Some(counters) = &self.counters {
-            tables.push(counters_table(counters));
-        }
+        tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
+    }
+
+    /// Whether there was a measured stretch; a run that is ended while viewers connect has none.
+    pub(super) fn has_measured(&self) -> bool {
+        self.total.seconds > 0.0
     }
 
     fn setup_table(&self) -> Table {
@@ -53,9 +72,14 @@ impl RunReport {
             if setup.rooms == 1 { "room" } else { "rooms" },
             setup.encodings.join(", ")
         );
+        let window = if self.has_measured() {
+            format!(", window {} ms", count(setup.window_ms))
+        } else {
+            String::new()
+        };
         let source = format!(
-            "{}, {} x, {} s, window {} ms, seed {}",
-            setup.corpus, setup.speed, setup.duration_s, setup.window_ms, setup.seed
+            "{}, {} x, {} s{window}, seed {}",
+            setup.corpus, setup.speed, setup.duration_s, setup.seed
         );
         table.row(["viewers", &audience]).row(["comments", &source]);
         table
@@ -94,15 +118,19 @@ impl RunReport {
             ),
         ]);
         let wrong = format!(
-            "{} lost, {} duplicate, {} reordered, {} corrupt, {} late (> {} ms beyond the window)",
+            "{} lost, {} duplicate, {} reordered, {} corrupt",
             count(audit.lost),
             count(audit.duplicate),
             count(audit.reordered),
-            count(audit.corrupt),
-            count(audit.late),
-            self.setup.late_ms
+            count(audit.corrupt)
         );
         table.row(["wrong", &wrong]);
+        let late = format!(
+            "{}, by more than {} ms beyond the window",
+            count(audit.late),
+            count(self.setup.late_ms)
+        );
+        table.row(["late", &late]);
         let told = format!(
             "{} shed, {} skipped in {} gaps, {} after a close",
             count(audit.shed),
@@ -115,6 +143,7 @@ impl RunReport {
             ("of others", audit.foreign),
             ("undecodable frames", audit.undecodable),
             ("contradicting gaps", audit.contradicted),
+            ("contradicting acknowledgements", self.posts.contradicted),
         ] {
             if number > 0 {
                 table.row([name, &count(number)]);
@@ -157,6 +186,9 @@ impl RunReport {
         table.row(["", "p50", "p90", "p99", "max"]);
         for stage in &self.latency {
             let mut row = |name: &str, summary: &Summary| {
+                if summary.count == 0 {
+                    return;
+                }
                 let name = if self.latency.len() > 1 {
                     format!("{name}, {}", stage.stage)
                 } else {
@@ -232,13 +264,18 @@ impl RunReport {
         connect_rows(&self.connect, &mut table);
         table.row(["connect to joined", &quantiles(&self.connect_latency)]);
         if let Some(server) = &self.server {
-            let cpu = format!(
-                "{} µs per delivered frame ({} % of one CPU: {} s user, {} s kernel)",
-                figure(server.frame_micros),
+            let share = format!(
+                "{} % of one CPU: {} s user, {} s kernel",
                 figure(server.cpu_percent),
                 figure(server.cpu.user_ms / 1000.0),
                 figure(server.cpu.system_ms / 1000.0)
             );
+            let cpu = if self.total.frames > 0 {
+                let per_frame = figure(server.frame_micros);
+                format!("{per_frame} µs per delivered frame ({share})")
+            } else {
+                share
+            };
             table.row(["server CPU", &cpu]);
             if let (Some(cost), Some(fan_out)) = (server.post_cost, server.fan_out_micros) {
                 let text = format!(
@@ -258,12 +295,14 @@ impl RunReport {
                 table.row(["server memory", &memory]);
             }
         }
-        let own = format!(
-            "{} µs per received frame, {} µs of it in user space",
-            figure(self.generator.frame_micros),
-            figure(self.generator.user_frame_micros)
-        );
-        table.row(["generator CPU", &own]);
+        if self.total.frames > 0 {
+            let own = format!(
+                "{} µs per received frame, {} µs of it in user space",
+                figure(self.generator.frame_micros),
+                figure(self.generator.user_frame_micros)
+            );
+            table.row(["generator CPU", &own]);
+        }
         if let Some(floor) = &self.floor {
             floor_rows(floor, &mut table);
         }
@@ -278,11 +317,16 @@ impl RunReport {
             ""
         };
         let refused: u64 = self.posts.refused.values().sum();
-        let mut text = if self.passed {
+        let mut text = if let Some(scenario) = &self.scenario {
+            scenario.judge(self.partial)
+        } else if self.passed {
             format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
         } else {
             format!("FAIL{partial}: the audit found faults")
         };
+        if self.audit.delivered == 0 {
+            text.push_str("; nothing was delivered, so it shows nothing");
+        }
         if refused > 0 {
             text.push_str(&format!(
                 "; {} posts were refused, so less was measured than asked for",
@@ -290,8 +334,11 @@ impl RunReport {
             ));
         }
         let late = &self.posts.lateness;
-        if late.p99_ms > 50.0 {
-            text.push_str("; the generator itself was late, so latencies are upper bounds");
+        if late.p99_ms > LATENESS_P99_MS_MAX {
+            text.push_str(&format!(
+                "; the generator itself was late (p99 {} ms) and may have been the limit: latencies are upper bounds",
+                figure(late.p99_ms)
+            ));
         }
         text
     }
@@ -299,27 +346,32 @@ impl RunReport {
 
 /// Rows about connecting, shared with `idle`.
 pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
-    let mut took = format!(
-        "{} in {} s",
-        count(connect.viewers),
-        figure(connect.seconds)
-    );
+    let viewers = count(connect.viewers);
+    let mut took = if connect.seconds > 0.0 {
+        format!("{viewers} in {} s", figure(connect.seconds))
+    } else {
+        format!("{viewers}, while comments were posted")
+    };
     if let Some(micros) = connect.server_micros {
         took.push_str(&format!(", {} µs of server CPU each", figure(micros)));
     }
     table.row(["connects", &took]);
-    if let Some(per_viewer) = connect.server_bytes_per_viewer {
-        table.row([
-            "server memory",
-            &format!("{per_viewer} B per idle viewer (anonymous)"),
-        ]);
+    let sides: Vec<String> = [
+        ("server", connect.server_bytes_per_viewer),
+        ("generator", connect.own_bytes_per_viewer),
+    ]
+    .into_iter()
+    .filter_map(|(side, bytes)| Some(format!("{side} {} B", amount(to_f64(bytes?)))))
+    .collect();
+    if !sides.is_empty() {
+        let text = format!("{} of anonymous memory", sides.join(", "));
+        table.row(["an idle viewer", &text]);
     }
-    if let Some(per_viewer) = connect.own_bytes_per_viewer {
-        table.row([
-            "generator memory",
-            &format!("{per_viewer} B per viewer (anonymous)"),
-        ]);
-    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes of a viewer")]
+fn to_f64(bytes: i64) -> f64 {
+    bytes as f64
 }
 
 fn floor_rows(report: &FloorReport, table: &mut Table) {
@@ -370,8 +422,11 @@ fn change(difference: f64) -> String {
     format!("{sign}{}", count(difference.abs().round() as u64))
 }
 
-/// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`.
+/// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`, or `none`.
 pub(crate) fn quantiles(summary: &Summary) -> String {
+    if summary.count == 0 {
+        return "none".to_owned();
+    }
     format!(
         "p50 {} ms, p99 {} ms, max {} ms",
         figure(summary.p50_ms),

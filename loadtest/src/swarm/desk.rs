@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Auditor, Judge};
 use crate::clock::{Clock, Moment};
@@ -21,14 +22,28 @@ pub(super) struct Desk {
     pub(super) tolls: Tolls,
     /// Viewers whose handshake is under way, with the moment it began.
     pub(super) connecting: HashMap<usize, Moment>,
+    /// Viewers that lost their connection and are to come back, with the moment they lost it.
+    pub(super) lost_at: HashMap<usize, Moment>,
     pub(super) request: Vec<u8>,
 }
 
 /// What happened to the viewers of a thread, other than deliveries.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tolls {
     /// Viewers that joined.
     pub joined: u64,
+    /// Viewers that came back.
+    pub rejoined: u64,
+    /// Of those, how many the server let go on where they were.
+    pub resumed: u64,
+    /// Of those, how many found their room numbered anew.
+    pub renumbered: u64,
+    /// Acknowledged viewer-comments that could not be replayed because of that.
+    pub unreplayed: u64,
+    /// Dials of viewers on their way back that were in vain.
+    pub retries: u64,
+    /// From losing the connection to being back.
+    pub rejoins: Distribution,
     /// Viewers that could not, by cause.
     pub failures: BTreeMap<String, u64>,
     /// Close frames of the server to viewers that were reading, by code.
@@ -46,7 +61,7 @@ pub struct Tolls {
 }
 
 /// How viewers that had stopped reading were found when they read again.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StalledEnds {
     /// Still connected, without a close frame.
     pub open: u64,
@@ -71,6 +86,12 @@ impl Desk {
         count(&mut self.tolls.failures, cause);
     }
 
+    /// A viewer on its way back was not let in; it tries again.
+    pub(super) fn retry(&mut self, index: usize) {
+        self.connecting.remove(&index);
+        self.tolls.retries += 1;
+    }
+
     pub(super) fn fault(&mut self, what: String) {
         count(&mut self.tolls.faults, what);
     }
@@ -80,6 +101,10 @@ impl Desk {
             self.tolls.connects.record(now.micros_since(began), 1);
         }
         self.tolls.joined += 1;
+        if let Some(lost_at) = self.lost_at.remove(&index) {
+            self.tolls.rejoined += 1;
+            self.tolls.rejoins.record(now.micros_since(lost_at), 1);
+        }
         self.judge.set_window_ms(window_ms);
     }
 
@@ -93,9 +118,15 @@ impl Desk {
 }
 
 impl Tolls {
-    /// Adds those of another thread.
+    /// Adds those of another thread or process.
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
+        self.rejoined += other.rejoined;
+        self.resumed += other.resumed;
+        self.renumbered += other.renumbered;
+        self.unreplayed += other.unreplayed;
+        self.retries += other.retries;
+        self.rejoins.merge(&other.rejoins);
         self.silent_ends += other.silent_ends;
         self.pings += other.pings;
         add_all(&mut self.failures, &other.failures);

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::Waker;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Auditor, Findings, Judge};
 use crate::clock::Clock;
@@ -29,15 +30,15 @@ use crate::ledger::Ledger;
 use desk::Desk;
 pub use desk::{StalledEnds, Tolls};
 use dial::Dialer;
-pub use plan::{Audience, Part, Seat};
-use progress::Progress;
+pub use plan::{Audience, Part, Seat, Section, Share};
+pub(crate) use progress::Progress;
 pub use progress::{Delivered, Snapshot};
 pub use server_frame::{FrameFault, FrameKind, ServerFrame};
 pub use worker::Order;
-use worker::{Harvest, Terms, Worker};
+use worker::{Terms, Worker};
 
-/// Where and how a swarm connects.
-#[derive(Clone, Debug)]
+/// Where and how a swarm connects. With several processes each has the same one, and divides what is over all threads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SwarmConfig {
     /// The server.
     pub server: SocketAddr,
@@ -51,8 +52,33 @@ pub struct SwarmConfig {
     pub connecting_max: usize,
     /// How long one handshake may take.
     pub connect_deadline: Duration,
-    /// Threads.
+    /// Threads of each process.
     pub threads: usize,
+    /// What viewers do besides watching.
+    pub habits: Habits,
+}
+
+/// What viewers do besides watching.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Habits {
+    /// Come back, to where they were, when the connection is lost.
+    pub reconnects: bool,
+    /// Leave and join as somebody new, this many a second over all threads, once told to.
+    pub churn_per_second: f64,
+    /// How fast stalling viewers read; 0 is not at all.
+    pub slow_bytes_per_second: u32,
+}
+
+impl Habits {
+    /// An empty ledger for viewers like these: only who comes back can find a room numbered anew.
+    #[must_use]
+    pub fn ledger(&self, rooms: u32) -> Ledger {
+        if self.reconnects {
+            Ledger::with_renumbering(rooms)
+        } else {
+            Ledger::new(rooms)
+        }
+    }
 }
 
 /// What everything that judges deliveries shares.
@@ -75,7 +101,7 @@ struct SwarmThread {
     orders: SyncSender<Order>,
     waker: Waker,
     progress: Arc<Progress>,
-    handle: JoinHandle<io::Result<Harvest>>,
+    handle: JoinHandle<io::Result<SwarmResult>>,
 }
 
 /// A look at a swarm from another thread, also when the swarm has ended.
@@ -83,6 +109,10 @@ struct SwarmThread {
 pub struct Lookout(Vec<Arc<Progress>>);
 
 impl Lookout {
+    pub(crate) fn new(parts: Vec<Arc<Progress>>) -> Self {
+        Self(parts)
+    }
+
     /// The present counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -98,7 +128,7 @@ impl Lookout {
 }
 
 /// What a swarm found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SwarmResult {
     /// The audit.
     pub findings: Findings,
@@ -108,31 +138,47 @@ pub struct SwarmResult {
     pub last: Snapshot,
 }
 
+impl SwarmResult {
+    /// Adds that of another part of the swarm.
+    pub fn add(&mut self, other: &Self) {
+        self.findings.add(&other.findings);
+        self.tolls.add(&other.tolls);
+        self.last.add(&other.last);
+    }
+}
+
 /// Orders are given once each, so this many never wait.
 const ORDERS_MAX: usize = 8;
 
 impl Swarm {
-    /// Starts the threads; they begin to dial at once.
+    /// Starts the threads of a share; they begin to dial at once.
     ///
     /// # Errors
     /// The operating system has no poll or thread to give.
     pub fn start(
         config: &SwarmConfig,
         audience: &Audience,
+        share: Share,
         bench: &Bench,
     ) -> Result<Self, HarnessError> {
         let threads = config.threads.max(1);
-        let share = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
-        let rooms: Arc<[String]> = config.rooms.clone().into();
-        let mut first = 0;
+        let threads_in_all = threads * share.of;
+        let divisor = f64::from(u32::try_from(threads_in_all).unwrap_or(u32::MAX));
+        // A room that is numbered anew has an index of its own.
+        let rooms: Arc<[String]> = config.rooms.iter().chain(&config.rooms).cloned().collect();
+        let Section { mut first, seats } = audience.section(threads, share);
         let mut started = Vec::with_capacity(threads);
-        for (number, seats) in audience.seats(threads).into_iter().enumerate() {
+        for (number, seats) in seats.into_iter().enumerate() {
             let terms = Terms {
                 dialer: Dialer::new(config.server, audience.viewers),
                 first,
-                per_second: config.connects_per_second / share,
-                connecting_max: config.connecting_max.div_ceil(threads),
+                per_second: config.connects_per_second / divisor,
+                connecting_max: config.connecting_max.div_ceil(threads_in_all),
                 deadline: config.connect_deadline,
+                habits: Habits {
+                    churn_per_second: config.habits.churn_per_second / divisor,
+                    ..config.habits
+                },
             };
             first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             let desk = Desk {
@@ -144,6 +190,7 @@ impl Swarm {
                 delivered: Default::default(),
                 tolls: Tolls::default(),
                 connecting: HashMap::new(),
+                lost_at: HashMap::new(),
                 request: Vec::new(),
             };
             started.push(SwarmThread::spawn(number, seats, desk, terms)?);
@@ -180,22 +227,12 @@ impl Swarm {
         self.order(Order::Leave);
         let mut result = SwarmResult::default();
         for thread in self.threads {
-            let harvest = thread
+            let part = thread
                 .handle
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("a thread of the swarm panicked")))
                 .map_err(HarnessError::system("swarm"))?;
-            result.findings.tally.add(&harvest.findings.tally);
-            for (mine, theirs) in result
-                .findings
-                .stages
-                .iter_mut()
-                .zip(&harvest.findings.stages)
-            {
-                mine.merge(theirs);
-            }
-            result.tolls.add(&harvest.tolls);
-            result.last.add(&harvest.last);
+            result.add(&part);
         }
         Ok(result)
     }

@@ -1,8 +1,10 @@
 //! Who watches what: the viewers of a run, shared out over rooms, encodings and threads.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use danmaku_wire::Encoding;
+use serde::{Deserialize, Serialize};
 
 use crate::mix::EncodingMix;
 
@@ -29,12 +31,14 @@ pub struct Seat {
 }
 
 /// The shape of an audience.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audience {
     /// Viewers in all.
     pub viewers: u32,
-    /// Rooms they are spread over evenly.
+    /// Rooms they are spread over.
     pub rooms: u32,
+    /// Exponent of the Zipf law they follow over the rooms; 0 spreads them evenly.
+    pub zipf: f64,
     /// Shares of encodings.
     pub mix: EncodingMix,
     /// Of each room, encoding and thread, how many decode everything.
@@ -43,26 +47,51 @@ pub struct Audience {
     pub stalling: u32,
 }
 
+/// Which part of an audience a process takes: the threads of all processes are one row, and each takes the same number of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The process, from 0.
+    pub number: usize,
+    /// Processes.
+    pub of: usize,
+}
+
+/// The seats of a share.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Viewers of the threads before this share's.
+    pub first: u32,
+    /// The seats of each of its threads.
+    pub seats: Vec<Vec<Seat>>,
+}
+
+impl Share {
+    /// Everybody.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    fn of_threads(self, per_process: usize) -> Range<usize> {
+        self.number * per_process..(self.number + 1) * per_process
+    }
+}
+
 impl Audience {
-    /// The seats of each thread.
+    /// The seats of a share, for each of the `threads` threads of its process.
     ///
     /// Viewers of one room stay on one thread when there are enough rooms to go round, so that a frame is decoded once;
     /// otherwise each room is cut into as many pieces as there are threads.
     #[must_use]
-    pub fn seats(&self, threads: usize) -> Vec<Vec<Seat>> {
-        let whole_rooms = self.rooms as usize >= 4 * threads;
+    pub fn section(&self, threads: usize, share: Share) -> Section {
+        let mine = share.of_threads(threads);
         let mut seats = vec![Vec::new(); threads];
+        let mut first = 0;
         let mut sampled: HashMap<(usize, u32, Encoding), u32> = HashMap::new();
-        let per_room = (self.viewers as usize).div_ceil(self.rooms as usize);
-        for index in 0..self.viewers {
-            let room = index % self.rooms;
-            let place = (index / self.rooms) as usize;
-            let thread = if whole_rooms {
-                room as usize % threads
-            } else {
-                place * threads / per_room
-            };
-            let encoding = self.mix.encoding(room, place);
+        self.for_each(threads * share.of, |index, place| {
+            let Place { room, thread, .. } = place;
+            first += u32::from(thread < mine.start);
+            if !mine.contains(&thread) {
+                return;
+            }
+            let encoding = self.mix.encoding(room, place.in_room);
             let part = if self.stalls(index) {
                 Part::Stalling
             } else {
@@ -74,13 +103,52 @@ impl Audience {
                     Part::Counted
                 }
             };
-            seats[thread].push(Seat {
+            seats[thread - mine.start].push(Seat {
                 room,
                 encoding,
                 part,
             });
+        });
+        Section { first, seats }
+    }
+
+    /// How many viewers each of so many processes has, with `threads` threads each.
+    #[must_use]
+    pub fn per_process(&self, threads: usize, processes: usize) -> Vec<u32> {
+        let mut viewers = vec![0; processes];
+        self.for_each(threads * processes, |_, place| {
+            viewers[place.thread / threads] += 1;
+        });
+        viewers
+    }
+
+    /// Shows everybody's place, in order, with the viewer's number.
+    fn for_each(&self, threads: usize, mut visit: impl FnMut(u32, Place)) {
+        let whole_rooms = self.rooms as usize >= 4 * threads;
+        let viewers_of = crate::zipf::shares(self.viewers, self.rooms, self.zipf);
+        let everybody = (0..viewers_of[0]).flat_map(|in_room| {
+            let open = viewers_of
+                .iter()
+                .take_while(move |viewers| **viewers > in_room);
+            (0_u32..)
+                .zip(open)
+                .map(move |(room, viewers)| (room, in_room as usize, *viewers as usize))
+        });
+        for ((room, in_room, viewers), index) in everybody.zip(0..) {
+            let thread = if whole_rooms {
+                room as usize % threads
+            } else {
+                in_room * threads / viewers
+            };
+            visit(
+                index,
+                Place {
+                    room,
+                    in_room,
+                    thread,
+                },
+            );
         }
-        seats
     }
 
     /// Spreads the stalling viewers evenly over all.
@@ -91,6 +159,14 @@ impl Audience {
     }
 }
 
+/// Where a viewer is: the room, its number there, and the thread among those of all processes.
+#[derive(Clone, Copy)]
+struct Place {
+    room: u32,
+    in_room: usize,
+    thread: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,10 +175,15 @@ mod tests {
         Audience {
             viewers,
             rooms,
+            zipf: 0.0,
             mix: "identity,gzip,deflate".parse().unwrap(),
             sampled: 1,
             stalling,
         }
+    }
+
+    fn seats(audience: &Audience, threads: usize) -> Vec<Vec<Seat>> {
+        audience.section(threads, Share::WHOLE).seats
     }
 
     fn count(seats: &[Vec<Seat>], which: impl Fn(&Seat) -> bool) -> usize {
@@ -111,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_room_is_cut_over_threads_and_sampled_in_each() {
-        let seats = audience(1000, 1, 0).seats(2);
+        let seats = seats(&audience(1000, 1, 0), 2);
         assert_eq!([seats[0].len(), seats[1].len()], [500, 500]);
         for thread in &seats {
             for encoding in Encoding::ALL {
@@ -129,7 +210,7 @@ mod tests {
 
     #[test]
     fn many_rooms_stay_whole() {
-        let seats = audience(200, 50, 0).seats(3);
+        let seats = seats(&audience(200, 50, 0), 3);
         assert_eq!(count(&seats, |_| true), 200);
         for room in 0..50 {
             let threads = seats
@@ -142,8 +223,30 @@ mod tests {
     }
 
     #[test]
+    fn processes_divide_what_their_threads_would_have_in_one() {
+        for (viewers, rooms, zipf) in [(1000, 1, 0.0), (1001, 7, 0.0), (3000, 200, 1.1)] {
+            let audience = Audience {
+                zipf,
+                ..audience(viewers, rooms, 30)
+            };
+            let (threads, of) = (2, 3);
+            let whole = seats(&audience, threads * of);
+            let per_process = audience.per_process(threads, of);
+            let (mut together, mut first) = (Vec::new(), 0);
+            for (number, viewers) in per_process.into_iter().enumerate() {
+                let section = audience.section(threads, Share { number, of });
+                assert_eq!(section.first, first, "numbers go on over processes");
+                assert_eq!(count(&section.seats, |_| true), viewers as usize);
+                first += viewers;
+                together.extend(section.seats);
+            }
+            assert_eq!(together, whole);
+        }
+    }
+
+    #[test]
     fn stalling_viewers_are_spread_and_never_sampled() {
-        let seats = audience(5000, 1, 500).seats(2);
+        let seats = seats(&audience(5000, 1, 500), 2);
         assert_eq!(count(&seats, |seat| seat.part == Part::Stalling), 500);
         let in_first_thread = seats[0]
             .iter()

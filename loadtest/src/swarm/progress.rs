@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// What viewers of one encoding got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
     /// Frames that carry a batch.
     pub frames: u64,
@@ -33,14 +35,18 @@ impl Delivered {
 }
 
 /// A look at the swarm.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Viewers that have joined so far.
     pub joined: u64,
     /// Viewers that could not connect.
     pub failed: u64,
-    /// Viewers that joined and have ended since.
+    /// Viewers that joined and have lost their connection since.
     pub ended: u64,
+    /// Viewers that joined and went by themselves, as they were told to.
+    pub left: u64,
+    /// Viewers that came back.
+    pub rejoined: u64,
     /// Deliveries by encoding, in the order of `Encoding::ALL`.
     pub delivered: [Delivered; 3],
     /// Whether every reading viewer has all that is acknowledged. Only tended to once the swarm was told to settle.
@@ -57,10 +63,24 @@ impl Snapshot {
             .sum()
     }
 
+    /// Viewers that are in.
+    #[must_use]
+    pub fn up(&self) -> u64 {
+        self.joined.saturating_sub(self.ended + self.left)
+    }
+
+    /// Viewers that could not connect, or lost their connection without being told to.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.failed + self.ended
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;
         self.failed += other.failed;
         self.ended += other.ended;
+        self.left += other.left;
+        self.rejoined += other.rejoined;
         self.caught_up &= other.caught_up;
         for (mine, theirs) in self.delivered.iter_mut().zip(&other.delivered) {
             mine.add(theirs);
@@ -68,40 +88,48 @@ impl Snapshot {
     }
 }
 
-/// The shared side of one thread's [`Snapshot`]. The numbers are independent of each other, so relaxed stores will do.
+/// The shared side of the [`Snapshot`] of one thread, or of one process. The counters are independent of each other, so relaxed
+/// stores will do; only who is told that everybody has everything must see the counters of that.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     joined: AtomicU64,
     failed: AtomicU64,
     ended: AtomicU64,
+    left: AtomicU64,
+    rejoined: AtomicU64,
     delivered: [[AtomicU64; 3]; 3],
     caught_up: AtomicBool,
 }
 
 impl Progress {
-    pub(super) fn publish(&self, snapshot: &Snapshot) {
+    pub(crate) fn publish(&self, snapshot: &Snapshot) {
         self.joined.store(snapshot.joined, Ordering::Relaxed);
         self.failed.store(snapshot.failed, Ordering::Relaxed);
         self.ended.store(snapshot.ended, Ordering::Relaxed);
+        self.left.store(snapshot.left, Ordering::Relaxed);
+        self.rejoined.store(snapshot.rejoined, Ordering::Relaxed);
         for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
             shared[0].store(delivered.frames, Ordering::Relaxed);
             shared[1].store(delivered.bytes, Ordering::Relaxed);
             shared[2].store(delivered.comments, Ordering::Relaxed);
         }
-        self.caught_up.store(snapshot.caught_up, Ordering::Relaxed);
+        self.caught_up.store(snapshot.caught_up, Ordering::Release);
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
+        let caught_up = self.caught_up.load(Ordering::Acquire);
         Snapshot {
             joined: self.joined.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
+            left: self.left.load(Ordering::Relaxed),
+            rejoined: self.rejoined.load(Ordering::Relaxed),
             delivered: self.delivered.each_ref().map(|shared| Delivered {
                 frames: shared[0].load(Ordering::Relaxed),
                 bytes: shared[1].load(Ordering::Relaxed),
                 comments: shared[2].load(Ordering::Relaxed),
             }),
-            caught_up: self.caught_up.load(Ordering::Relaxed),
+            caught_up,
         }
     }
 }

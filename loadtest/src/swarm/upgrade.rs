@@ -11,14 +11,22 @@ pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Largest response head that is waited for.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-/// Writes the request of a viewer of `room` into `out`.
-pub(crate) fn write_request(authority: &str, room: &str, encoding: Encoding, out: &mut Vec<u8>) {
+/// Writes the request of a viewer of `room` into `out`; `since` is the epoch and position to resume from.
+pub(crate) fn write_request(
+    authority: &str,
+    room: &str,
+    encoding: Encoding,
+    since: Option<(u64, u64)>,
+    out: &mut Vec<u8>,
+) {
     out.clear();
+    let since = since.map_or_else(String::new, |(epoch, seq)| format!("&since={epoch}:{seq}"));
     for part in [
         "GET /v1/rooms/",
         room,
         "/ws?encoding=",
         encoding.as_str(),
+        &since,
         " HTTP/1.1\r\nHost: ",
         authority,
         "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ",
@@ -87,7 +95,13 @@ mod tests {
     #[test]
     fn the_request_is_what_rfc_6455_asks_for() {
         let mut request = Vec::new();
-        write_request("127.0.0.1:8080", "load-0", Encoding::Gzip, &mut request);
+        write_request(
+            "127.0.0.1:8080",
+            "load-0",
+            Encoding::Gzip,
+            None,
+            &mut request,
+        );
         let text = String::from_utf8(request).unwrap();
         assert!(
             text.starts_with("GET /v1/rooms/load-0/ws?encoding=gzip HTTP/1.1\r\n"),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use danmaku_client::Event;
+use danmaku_client::{Event, Joined};
 use danmaku_wire::{CloseReason, Encoding};
 use mio::net::TcpStream;
 
@@ -19,6 +19,8 @@ pub(super) struct Viewer {
     pub(super) watch: Watch,
     pub(super) seat: Seat,
     pub(super) state: State,
+    /// The numbering of the room it watches; 0 before it has joined.
+    pub(super) epoch: u64,
     /// The start of a frame or response head whose rest has not come yet.
     #[expect(
         clippy::box_collection,
@@ -42,6 +44,8 @@ pub(super) enum State {
     Live,
     /// Has stopped reading.
     Stalled,
+    /// Reads, but only as fast as the worker lets it.
+    Slow,
     /// Stopped reading once and reads again, only to see what became of it.
     Resumed,
     /// Has sent its close frame at the end of the run.
@@ -62,6 +66,7 @@ impl Viewer {
             watch: Watch::default(),
             seat,
             state: State::Waiting,
+            epoch: 0,
             partial: None,
         }
     }
@@ -81,7 +86,14 @@ impl Viewer {
             return self.fail(index, cause, desk);
         }
         let room = &desk.rooms[self.seat.room as usize];
-        upgrade::write_request(&desk.authority, room, self.seat.encoding, &mut desk.request);
+        let since = (self.epoch != 0).then(|| (self.epoch, Auditor::position(&self.watch)));
+        upgrade::write_request(
+            &desk.authority,
+            room,
+            self.seat.encoding,
+            since,
+            &mut desk.request,
+        );
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
         match socket.write(&desk.request) {
             Ok(written) if written == desk.request.len() => self.state = State::Asked,
@@ -114,6 +126,40 @@ impl Viewer {
         }
     }
 
+    /// Loses its connection without a word, as when a network goes away. It keeps its place.
+    pub(super) fn cut(&mut self) {
+        self.socket = None;
+        self.partial = None;
+        self.state = State::Waiting;
+    }
+
+    /// Goes away politely, and forgets where it was.
+    pub(super) fn depart(&mut self) {
+        self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
+        self.cut();
+        self.epoch = 0;
+    }
+
+    /// Reads at most `bytes` of what there is.
+    pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], desk: &mut Desk) {
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        match socket.read(buffer) {
+            Ok(0) => self.end(index, End::Silent, desk),
+            Ok(read) => {
+                let now = desk.clock.now();
+                self.take(index, &buffer[..read], now, desk);
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(_) => self.end(index, End::Silent, desk),
+        }
+    }
+
     /// Stops reading.
     pub(super) fn stall(&mut self) {
         if self.state == State::Live {
@@ -123,7 +169,7 @@ impl Viewer {
 
     /// The viewer could not connect.
     pub(super) fn fail(&mut self, index: usize, cause: String, desk: &mut Desk) {
-        desk.fail(index, cause);
+        self.refused(index, cause, desk);
         self.socket = None;
         self.partial = None;
         self.state = State::Ended(End::Silent);
@@ -132,7 +178,7 @@ impl Viewer {
     /// The run is over: says goodbye as RFC 6455 section 7.1.2 asks, so that the server closes first.
     pub(super) fn leave(&mut self) {
         match self.state {
-            State::Live | State::Resumed | State::Stalled => {
+            State::Live | State::Resumed | State::Slow | State::Stalled => {
                 self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
                 self.state = State::Leaving;
             }
@@ -181,20 +227,23 @@ impl Viewer {
                         return input.len();
                     }
                 },
-                State::Joining | State::Live | State::Stalled | State::Resumed | State::Leaving => {
-                    match ServerFrame::parse(rest) {
-                        Ok(None) => return consumed,
-                        Ok(Some(frame)) => {
-                            consumed += frame.bytes;
-                            self.frame(index, frame, now, desk);
-                        }
-                        Err(fault) => {
-                            desk.fault(fault.to_string());
-                            self.end(index, End::Silent, desk);
-                            return input.len();
-                        }
+                State::Joining
+                | State::Live
+                | State::Stalled
+                | State::Slow
+                | State::Resumed
+                | State::Leaving => match ServerFrame::parse(rest) {
+                    Ok(None) => return consumed,
+                    Ok(Some(frame)) => {
+                        consumed += frame.bytes;
+                        self.frame(index, frame, now, desk);
                     }
-                }
+                    Err(fault) => {
+                        desk.fault(fault.to_string());
+                        self.end(index, End::Silent, desk);
+                        return input.len();
+                    }
+                },
             }
         }
     }
@@ -238,7 +287,7 @@ impl Viewer {
                 desk.fault("a batch before `joined`".to_owned());
                 self.end(index, End::Silent, desk);
             }
-            State::Resumed => desk.tolls.stalled.frames += 1,
+            State::Resumed | State::Slow => desk.tolls.stalled.frames += 1,
             _ => {}
         }
     }
@@ -252,8 +301,7 @@ impl Viewer {
         };
         match (event, self.state) {
             (Event::Joined(joined), State::Joining) => {
-                let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
-                self.watch = Auditor::joined(joined.seq.value(), sampled);
+                self.joined(&joined, desk);
                 self.state = State::Live;
                 desk.joined(index, joined.window_ms, now);
             }
@@ -265,12 +313,12 @@ impl Viewer {
             (Event::Gap(gap), State::Live) => {
                 desk.auditor.gap(
                     &mut self.watch,
+                    self.seat.room,
                     self.seat.encoding,
-                    gap.from.value(),
-                    gap.to.value(),
+                    (gap.from.value(), gap.to.value()),
                 );
             }
-            (Event::Gap(gap), State::Resumed) => {
+            (Event::Gap(gap), State::Resumed | State::Slow) => {
                 let stalled = &mut desk.tolls.stalled;
                 stalled.gaps += 1;
                 stalled.skipped += (gap.to.value() + 1).saturating_sub(gap.from.value());
@@ -283,6 +331,41 @@ impl Viewer {
         }
     }
 
+    /// Takes its place: a new one, the old one, or one in a room that numbers anew.
+    fn joined(&mut self, joined: &Joined, desk: &mut Desk) {
+        let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
+        let epoch = joined.epoch.value();
+        if self.epoch == epoch {
+            if !joined.resumed && joined.seq.value() < Auditor::position(&self.watch) {
+                desk.fault("a room that ends before what its viewer has had of it".to_owned());
+            }
+            Auditor::resumed(&mut self.watch, joined.seq.value(), sampled);
+            desk.tolls.resumed += u64::from(joined.resumed);
+        } else {
+            if self.epoch != 0 {
+                let room = self.seat.room;
+                desk.tolls.renumbered += 1;
+                desk.tolls.unreplayed +=
+                    desk.auditor.renumbered(&self.watch, room) + joined.seq.value();
+                match desk.auditor.renumbered_room(room) {
+                    Some(anew) => self.seat.room = anew,
+                    None => desk.fault("the room's numbering changed twice".to_owned()),
+                }
+            }
+            self.watch = Auditor::joined(joined.seq.value(), sampled);
+            self.epoch = epoch;
+        }
+    }
+
+    /// Not let in: a failure, unless it had been in before and tries again.
+    fn refused(&self, index: usize, cause: String, desk: &mut Desk) {
+        if self.epoch == 0 {
+            desk.fail(index, cause);
+        } else {
+            desk.retry(index);
+        }
+    }
+
     fn closed(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
         let code = frame.close_code();
         if self.state != State::Leaving {
@@ -291,11 +374,13 @@ impl Viewer {
         }
         match self.state {
             State::Live | State::Joining => *desk.tolls.closes.entry(code).or_default() += 1,
-            State::Resumed => *desk.tolls.stalled.closes.entry(code).or_default() += 1,
+            State::Resumed | State::Slow => {
+                *desk.tolls.stalled.closes.entry(code).or_default() += 1;
+            }
             _ => {}
         }
         if self.state == State::Joining {
-            desk.fail(index, format!("closed with {code} before `joined`"));
+            self.refused(index, format!("closed with {code} before `joined`"), desk);
         }
         self.socket = None;
         self.partial = None;
@@ -305,13 +390,11 @@ impl Viewer {
     fn end(&mut self, index: usize, end: End, desk: &mut Desk) {
         match self.state {
             State::Connecting | State::Asked | State::Joining => {
-                desk.fail(
-                    index,
-                    "the connection broke during the handshake".to_owned(),
-                );
+                let cause = "the connection broke during the handshake".to_owned();
+                self.refused(index, cause, desk);
             }
             State::Live => desk.tolls.silent_ends += 1,
-            State::Resumed => desk.tolls.stalled.silent += 1,
+            State::Resumed | State::Slow => desk.tolls.stalled.silent += 1,
             _ => {}
         }
         self.socket = None;

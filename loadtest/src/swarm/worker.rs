@@ -1,26 +1,34 @@
 //! One thread of the swarm: a poll and the viewers it serves.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use serde::{Deserialize, Serialize};
 
-use crate::audit::{End, Findings};
+use crate::audit::End;
 use crate::clock::Moment;
-use crate::swarm::desk::{Desk, Tolls};
+use crate::swarm::desk::Desk;
 use crate::swarm::dial::{Dialer, Receive};
 use crate::swarm::pace::Pace;
 use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
 use crate::swarm::viewer::{State, Viewer};
+use crate::swarm::{Habits, SwarmResult};
 
 /// What the swarm is told to do, in this order, each at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The viewers that are there to stall stop reading.
     Stall,
+    /// Everybody loses the connection and comes back at once.
+    Storm,
+    /// Viewers begin to leave and join.
+    Churn,
     /// The stalled viewers read again.
     Resume,
     /// Everything is posted: show when all viewers have it.
@@ -38,13 +46,7 @@ pub(super) struct Terms {
     pub(super) per_second: f64,
     pub(super) connecting_max: usize,
     pub(super) deadline: Duration,
-}
-
-/// What a thread hands over when it ends.
-pub(super) struct Harvest {
-    pub(super) findings: Findings,
-    pub(super) tolls: Tolls,
-    pub(super) last: Snapshot,
+    pub(super) habits: Habits,
 }
 
 /// The receive buffer all viewers of a thread share: one frame of a busy room fits.
@@ -52,6 +54,11 @@ const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 1024;
 /// How long the server may take to close its side at the end.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a viewer waits before it tries again to come back.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Dials between two looks at what has arrived.
+const DIALS_PER_TURN_MAX: usize = 256;
+const SLOW_READS_PER_SECOND: u32 = 10;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Stands for the waker among the tokens; the others are viewers' indexes.
 const WAKE: Token = Token(usize::MAX);
@@ -64,7 +71,16 @@ pub(super) struct Worker {
     pace: Pace,
     buffer: Vec<u8>,
     dialled: usize,
+    /// Viewers to dial again, and not before when.
+    redials: VecDeque<(usize, Moment)>,
+    /// While everybody comes back at once there is no pace.
+    storming: bool,
+    churn: Option<Pace>,
+    /// The next viewer to leave.
+    churned: usize,
+    next_slow_read: Moment,
     ended: u64,
+    left: u64,
     /// The first viewer that may not have everything yet, once told to settle.
     settling: Option<usize>,
     leaving: Option<Moment>,
@@ -85,7 +101,13 @@ impl Worker {
             terms,
             buffer: vec![0; BUFFER_BYTES],
             dialled: 0,
+            redials: VecDeque::new(),
+            storming: false,
+            churn: None,
+            churned: 0,
+            next_slow_read: now,
             ended: 0,
+            left: 0,
             settling: None,
             leaving: None,
             next_sweep: now.after(SWEEP_EVERY),
@@ -99,7 +121,7 @@ impl Worker {
         mut self,
         orders: &Receiver<Order>,
         progress: &Arc<Progress>,
-    ) -> io::Result<Harvest> {
+    ) -> io::Result<SwarmResult> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             match self.poll.poll(&mut events, Some(self.patience())) {
@@ -132,7 +154,7 @@ impl Worker {
             let snapshot = self.snapshot();
             progress.publish(&snapshot);
             if self.has_left(now) {
-                return Ok(Harvest {
+                return Ok(SwarmResult {
                     findings: self.desk.auditor.into_findings(),
                     tolls: self.desk.tolls,
                     last: snapshot,
@@ -145,15 +167,93 @@ impl Worker {
         let Some(viewer) = self.viewers.get_mut(index) else {
             return;
         };
-        let was_live = viewer.state == State::Live;
+        let (was_live, joined) = (viewer.state == State::Live, self.desk.tolls.joined);
         if viewer.state == State::Connecting && (writable || closed) {
             viewer.connected(index, &mut self.desk);
         }
         if !matches!(viewer.state, State::Connecting | State::Stalled) {
             viewer.read(index, closed, &mut self.buffer, &mut self.desk);
         }
+        // One read may bring the welcome and the farewell.
+        let was_live = was_live || self.desk.tolls.joined > joined;
         if was_live && matches!(viewer.state, State::Ended(_)) {
             self.ended += 1;
+        }
+        self.come_back(index, was_live);
+    }
+
+    /// A viewer that has been in and lost its connection tries again, when that is its habit.
+    fn come_back(&mut self, index: usize, was_live: bool) {
+        let viewer = &mut self.viewers[index];
+        if self.terms.habits.reconnects
+            && self.leaving.is_none()
+            && viewer.epoch != 0
+            && viewer.seat.part != Part::Stalling
+            && matches!(viewer.state, State::Ended(_))
+        {
+            viewer.cut();
+            let now = self.desk.clock.now();
+            if was_live {
+                self.desk.lost_at.insert(index, now);
+            }
+            self.redials.push_back((index, now.after(RETRY_AFTER)));
+        }
+    }
+
+    /// Everybody who reads loses the connection.
+    fn storm(&mut self) {
+        let now = self.desk.clock.now();
+        self.storming = true;
+        for (index, viewer) in self.viewers.iter_mut().enumerate() {
+            if viewer.state == State::Live {
+                viewer.cut();
+                self.left += 1;
+                self.desk.lost_at.insert(index, now);
+                self.redials.push_back((index, now));
+            }
+        }
+    }
+
+    /// As many leave as the pace lets, one after the other, and are dialled again as somebody new.
+    fn churn(&mut self, now: Moment) {
+        let Some(pace) = &mut self.churn else {
+            return;
+        };
+        while pace.take(now) {
+            let count = self.viewers.len();
+            let Some(index) = (0..count)
+                .map(|step| (self.churned + step) % count)
+                .find(|index| {
+                    let viewer = &self.viewers[*index];
+                    viewer.state == State::Live && viewer.seat.part == Part::Counted
+                })
+            else {
+                return;
+            };
+            self.churned = index + 1;
+            let viewer = &mut self.viewers[index];
+            self.desk
+                .auditor
+                .finish(&viewer.watch, viewer.seat.room, End::Left);
+            viewer.depart();
+            self.left += 1;
+            self.desk.lost_at.insert(index, now);
+            self.redials.push_back((index, now));
+        }
+    }
+
+    /// The slow ones read their share.
+    fn read_slowly(&mut self, now: Moment) {
+        let share = self.terms.habits.slow_bytes_per_second / SLOW_READS_PER_SECOND;
+        if share == 0 || now < self.next_slow_read {
+            return;
+        }
+        self.next_slow_read = now.after(Duration::from_secs(1) / SLOW_READS_PER_SECOND);
+        let share = (share as usize).min(BUFFER_BYTES);
+        for (index, viewer) in self.viewers.iter_mut().enumerate() {
+            if viewer.state == State::Slow {
+                viewer.read_some(index, &mut self.buffer[..share], &mut self.desk);
+            }
         }
     }
 
@@ -166,15 +266,28 @@ impl Worker {
                     .filter(|viewer| viewer.seat.part == Part::Stalling)
                 {
                     viewer.stall();
-                    if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+                    if self.terms.habits.slow_bytes_per_second > 0 && viewer.state == State::Stalled
+                    {
+                        viewer.state = State::Slow;
+                    }
+                    if let (State::Stalled | State::Slow, Some(socket)) =
+                        (viewer.state, &mut viewer.socket)
+                    {
                         // Without it the thread would be woken for every frame it means to ignore.
                         let _ = self.poll.registry().deregister(socket);
                     }
                 }
             }
+            Order::Storm => self.storm(),
+            Order::Churn => {
+                let per_second = self.terms.habits.churn_per_second;
+                self.churn = Some(Pace::new(per_second, self.desk.clock.now()));
+            }
             Order::Resume => {
                 for (index, viewer) in self.viewers.iter_mut().enumerate() {
-                    if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+                    if let (State::Stalled | State::Slow, Some(socket)) =
+                        (viewer.state, &mut viewer.socket)
+                    {
                         let _ =
                             self.poll
                                 .registry()
@@ -183,7 +296,10 @@ impl Worker {
                     }
                 }
             }
-            Order::Settle => self.settling = Some(0),
+            Order::Settle => {
+                self.churn = None;
+                self.settling = Some(0);
+            }
             Order::Leave if self.leaving.is_none() => self.leave(),
             Order::Leave => {}
         }
@@ -202,10 +318,19 @@ impl Worker {
                         .auditor
                         .finish(&viewer.watch, viewer.seat.room, end);
                 }
-                State::Stalled | State::Resumed => self.desk.tolls.stalled.open += 1,
+                State::Stalled | State::Slow | State::Resumed => {
+                    self.desk.tolls.stalled.open += 1;
+                }
+                // Had been in and is not back.
+                _ if viewer.epoch != 0 && !matches!(viewer.state, State::Ended(_)) => {
+                    self.desk
+                        .auditor
+                        .finish(&viewer.watch, viewer.seat.room, End::Silent);
+                }
                 _ => {}
             }
-            if let (State::Stalled, Some(socket)) = (viewer.state, &mut viewer.socket) {
+            if let (State::Stalled | State::Slow, Some(socket)) = (viewer.state, &mut viewer.socket)
+            {
                 let _ = self.poll.registry().register(
                     socket,
                     Token(usize::MAX - 1),
@@ -221,12 +346,19 @@ impl Worker {
         if self.leaving.is_some() {
             return;
         }
-        while self.dialled < self.viewers.len()
-            && self.desk.connecting.len() < self.terms.connecting_max
-            && self.pace.take(now)
-        {
-            let index = self.dialled;
-            self.dialled += 1;
+        for _ in 0..DIALS_PER_TURN_MAX {
+            if !self.storming
+                && (self.desk.connecting.len() >= self.terms.connecting_max || !self.has_dials(now))
+            {
+                return;
+            }
+            if !self.storming && !self.pace.take(now) {
+                return;
+            }
+            let Some(index) = self.next_dial(now) else {
+                self.storming = false;
+                return;
+            };
             let viewer = &mut self.viewers[index];
             let receive = if viewer.seat.part == Part::Stalling {
                 Receive::Tiny
@@ -251,9 +383,29 @@ impl Worker {
                     viewer.state = State::Connecting;
                     self.desk.connecting.insert(index, now);
                 }
-                Err(error) => viewer.fail(index, error.to_string(), &mut self.desk),
+                Err(error) => {
+                    viewer.fail(index, error.to_string(), &mut self.desk);
+                    self.come_back(index, false);
+                }
             }
         }
+    }
+
+    fn has_dials(&self, now: Moment) -> bool {
+        self.dialled < self.viewers.len()
+            || self.redials.front().is_some_and(|(_, due)| *due <= now)
+    }
+
+    /// Those on their way back go first.
+    fn next_dial(&mut self, now: Moment) -> Option<usize> {
+        if self.redials.front().is_some_and(|(_, due)| *due <= now) {
+            return self.redials.pop_front().map(|(index, _)| index);
+        }
+        let index = self.dialled;
+        (index < self.viewers.len()).then(|| {
+            self.dialled += 1;
+            index
+        })
     }
 
     /// What is due by the clock: handshakes that take too long, frames whose latencies can be taken, viewers to catch up.
@@ -271,15 +423,26 @@ impl Worker {
             for index in late {
                 let cause = format!("no `joined` within {} s", self.terms.deadline.as_secs());
                 self.viewers[index].fail(index, cause, &mut self.desk);
+                self.come_back(index, false);
             }
         }
+        self.churn(now);
+        self.read_slowly(now);
         if now >= self.next_sweep {
             self.next_sweep = now.after(SWEEP_EVERY);
             self.desk.auditor.sweep(now);
         }
         if let Some(first) = self.settling {
             let lags = |viewer: &Viewer| {
-                viewer.state == State::Live
+                let reads = match viewer.state {
+                    State::Live => true,
+                    // On its way back, to where it was: what it missed is still to come.
+                    State::Waiting | State::Connecting | State::Asked | State::Joining => {
+                        viewer.epoch != 0
+                    }
+                    _ => false,
+                };
+                reads
                     && !self
                         .desk
                         .auditor
@@ -291,7 +454,8 @@ impl Worker {
     }
 
     fn patience(&self) -> Duration {
-        if self.dialled < self.viewers.len() && self.leaving.is_none() {
+        let dials = self.dialled < self.viewers.len() || !self.redials.is_empty();
+        if dials && self.leaving.is_none() {
             Duration::from_millis(1)
         } else if self
             .settling
@@ -299,6 +463,8 @@ impl Worker {
             || self.leaving.is_some()
         {
             Duration::from_millis(10)
+        } else if self.churn.is_some() || self.terms.habits.slow_bytes_per_second > 0 {
+            Duration::from_millis(20)
         } else {
             Duration::from_millis(250)
         }
@@ -310,7 +476,9 @@ impl Worker {
             joined: tolls.joined,
             failed: tolls.failures.values().sum(),
             ended: self.ended,
+            left: self.left,
             delivered: self.desk.delivered,
+            rejoined: tolls.rejoined,
             caught_up: self.settling == Some(self.viewers.len()),
         }
     }

@@ -40,7 +40,7 @@ impl Recorder {
     /// A post has left, this late.
     pub fn posted(&self, at: Moment, lateness_micros: u64) {
         let mut seconds = self.lock();
-        if let Some(second) = second(&mut seconds, at) {
+        if let Some(second) = second(&mut seconds, number(at)) {
             second.posts += 1;
             second.lateness.record(lateness_micros, 1);
         }
@@ -48,15 +48,32 @@ impl Recorder {
 
     /// A post was acknowledged.
     pub fn acknowledged(&self, at: Moment) {
-        if let Some(second) = second(&mut self.lock(), at) {
+        if let Some(second) = second(&mut self.lock(), number(at)) {
             second.acknowledged += 1;
         }
     }
 
     /// A post was refused, or has got no answer.
     pub fn failed(&self, at: Moment) {
-        if let Some(second) = second(&mut self.lock(), at) {
+        if let Some(second) = second(&mut self.lock(), number(at)) {
             second.failed += 1;
+        }
+    }
+
+    /// Takes the latencies recorded so far, by second. What was recorded of posts goes with them: this is for a process that
+    /// only watches.
+    #[must_use]
+    pub fn take_latencies(&self) -> Vec<(u64, Buckets)> {
+        std::mem::take(&mut *self.lock())
+            .into_iter()
+            .map(|(number, second)| (number, second.latency))
+            .collect()
+    }
+
+    /// Adds latencies that another process recorded of the second with this number.
+    pub fn add_latencies(&self, number: u64, latencies: &Buckets) {
+        if let Some(second) = second(&mut self.lock(), number) {
+            second.latency.merge(latencies);
         }
     }
 
@@ -89,14 +106,17 @@ impl Recorder {
 impl Arrivals<'_> {
     /// Viewers got a comment at a moment, this long after it was due.
     pub fn record(&mut self, at: Moment, micros: u64, viewers: u64) {
-        if let Some(second) = second(&mut self.0, at) {
+        if let Some(second) = second(&mut self.0, number(at)) {
             second.latency.record(micros, viewers);
         }
     }
 }
 
-fn second(seconds: &mut BTreeMap<u64, Second>, at: Moment) -> Option<&mut Second> {
-    let number = at.micros() / SECOND_MICROS;
+fn number(at: Moment) -> u64 {
+    at.micros() / SECOND_MICROS
+}
+
+fn second(seconds: &mut BTreeMap<u64, Second>, number: u64) -> Option<&mut Second> {
     if seconds.len() >= SECONDS_MAX && !seconds.contains_key(&number) {
         return None;
     }
@@ -125,5 +145,20 @@ mod tests {
             (1, 1, 0)
         );
         assert_eq!(recorder.failures(), 1);
+    }
+
+    #[test]
+    fn latencies_of_another_process_are_added_once() {
+        let (here, elsewhere) = (Recorder::default(), Recorder::default());
+        let at = |ms: u64| Moment::from_micros(ms * 1000);
+        here.arrivals().record(at(1200), 5_000, 3);
+        elsewhere.arrivals().record(at(1700), 9_000, 2);
+        for _ in 0..2 {
+            for (number, latencies) in elsewhere.take_latencies() {
+                here.add_latencies(number, &latencies);
+            }
+        }
+        let summary = here.latency_of(1);
+        assert_eq!((summary.count, summary.max_ms), (5, 9.0));
     }
 }

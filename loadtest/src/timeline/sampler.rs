@@ -1,34 +1,25 @@
 //! Looks at the run once a second, and shows it while it goes on.
 
-use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::process::{CpuMark, Process};
+use crate::process::ProcessGroup;
+use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
-use crate::table::{bytes_f64, figure, rate};
+use crate::timeline::live::{Glance, Live, Posting, Progress, clear_live_line};
+use crate::timeline::meter::{GeneratorMeter, ServerMeter, kernel_tcp_bytes};
 use crate::timeline::recorder::Recorder;
-use crate::timeline::{Mark, Sample, Timeline, Usage};
-
-/// Who is shown how the run goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Live {
-    /// A person at a terminal: one line that is rewritten each second.
-    Line,
-    /// A log file: a line every few seconds.
-    Lines,
-    /// Nobody.
-    Off,
-}
+use crate::timeline::{Mark, Sample, Timeline};
 
 /// Takes a sample a second in a thread of its own, until it is dropped or collected.
 pub struct Sampler {
     stop: Arc<AtomicBool>,
     marks: Mutex<Vec<Mark>>,
+    posting: Arc<OnceLock<Posting>>,
     clock: Clock,
     recorder: Arc<Recorder>,
     thread: Option<JoinHandle<Vec<Sample>>>,
@@ -36,29 +27,8 @@ pub struct Sampler {
 
 /// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
 const JUDGED_AFTER_S: u64 = 5;
-/// How often a log file gets a line.
-const LINES_EVERY_S: u64 = 5;
 /// The last second counts when at least this much of it has passed.
 const LAST_MIN: Duration = Duration::from_millis(200);
-
-impl Live {
-    /// A line when stderr is a terminal, lines otherwise.
-    #[must_use]
-    pub fn of_stderr() -> Self {
-        if io::stderr().is_terminal() {
-            Self::Line
-        } else {
-            Self::Lines
-        }
-    }
-}
-
-/// Takes the live line away, so that something else can be printed where it stood.
-pub fn clear_live_line() {
-    if Live::of_stderr() == Live::Line {
-        let _ = io::stderr().write_all(b"\r\x1b[K");
-    }
-}
 
 impl Sampler {
     /// Starts; the timeline's zero is the clock's.
@@ -69,17 +39,20 @@ impl Sampler {
         clock: Clock,
         lookout: Lookout,
         recorder: Arc<Recorder>,
-        server: Option<Process>,
+        server: &ServerSide,
+        generator: ProcessGroup,
         live: Live,
     ) -> Result<Self, HarnessError> {
         let stop = Arc::new(AtomicBool::new(false));
+        let posting = Arc::new(OnceLock::new());
         let watcher = Watcher {
             clock,
             lookout,
             recorder: Arc::clone(&recorder),
-            server: Meter::new(server),
-            generator: Meter::new(Process::this()),
+            server: ServerMeter::new(server),
+            generator: GeneratorMeter::new(generator),
             live,
+            posting: Arc::clone(&posting),
             last: Moment::default(),
             before: Snapshot::default(),
         };
@@ -91,6 +64,7 @@ impl Sampler {
         Ok(Self {
             stop,
             marks: Mutex::default(),
+            posting,
             clock,
             recorder,
             thread: Some(thread),
@@ -105,6 +79,13 @@ impl Sampler {
                 what: what.to_owned(),
             });
         }
+    }
+
+    /// Notes when posting begins and for how long it is planned.
+    pub fn mark_posting(&self, from: Moment, planned: Duration) {
+        self.mark("posting", from);
+        // Whoever looks on is told the first plan; a session posts once.
+        let _ = self.posting.set(Posting { from, planned });
     }
 
     /// Stops looking. What the audit finds after this is still taken up by `Stopped::timeline`.
@@ -171,9 +152,10 @@ struct Watcher {
     clock: Clock,
     lookout: Lookout,
     recorder: Arc<Recorder>,
-    server: Meter,
-    generator: Meter,
+    server: ServerMeter,
+    generator: GeneratorMeter,
     live: Live,
+    posting: Arc<OnceLock<Posting>>,
     last: Moment,
     before: Snapshot,
 }
@@ -193,7 +175,10 @@ impl Watcher {
             let elapsed = self.clock.now().micros_since(self.last);
             if !stopped || u128::from(elapsed) >= LAST_MIN.as_micros() {
                 let sample = self.sample();
-                self.show(&sample, samples.len() as u64 + 1);
+                // A second that was cut short has no rates to show.
+                if !stopped {
+                    self.show(&sample, samples.len() as u64 + 1);
+                }
                 samples.push(sample);
             }
             if stopped {
@@ -210,17 +195,18 @@ impl Watcher {
         let interval_s = seconds(now.micros_since(self.last));
         let look = self.lookout.snapshot();
         let (delivered, before) = (total(&look), total(&self.before));
-        let errors = |snapshot: &Snapshot| snapshot.failed + snapshot.ended;
         let delivered = delivered.since(&before);
+        let server = self.server.usage();
         let sample = Sample {
             t_s: seconds(now.micros()),
             interval_s,
-            viewers_up: look.joined.saturating_sub(look.ended),
+            viewers_up: look.up(),
             frames: delivered.frames,
             comments: delivered.comments,
             bytes: delivered.bytes,
-            errors: errors(&look).saturating_sub(errors(&self.before)),
-            server: self.server.usage(),
+            errors: look.errors().saturating_sub(self.before.errors()),
+            server: server.map(|(usage, _)| usage),
+            server_kernel_tcp_bytes: server.and_then(|(_, kernel)| kernel),
             generator: self.generator.usage(),
             kernel_tcp_bytes: kernel_tcp_bytes(),
             ..Sample::default()
@@ -231,83 +217,17 @@ impl Watcher {
     }
 
     fn show(&self, sample: &Sample, number: u64) {
-        let errors = self.before.failed + self.before.ended + self.recorder.failures();
-        match self.live {
-            Live::Line => {
-                let line = format!("\r\x1b[K{}", self.line(sample, number, errors));
-                let mut stderr = io::stderr().lock();
-                let _ = stderr.write_all(line.as_bytes());
-                let _ = stderr.flush();
-            }
-            Live::Lines if number.is_multiple_of(LINES_EVERY_S) => {
-                let _ = writeln!(io::stderr(), "{}", self.line(sample, number, errors));
-            }
-            Live::Lines | Live::Off => {}
-        }
-    }
-
-    /// At most 100 columns, so that one line of a terminal holds it.
-    fn line(&self, sample: &Sample, number: u64, errors: u64) -> String {
-        let latency = number
-            .checked_sub(JUDGED_AFTER_S)
-            .map(|judged| self.recorder.latency_of(judged))
-            .filter(|latency| latency.count > 0)
-            .map_or_else(
-                || "p50/p99 -".to_owned(),
-                |latency| {
-                    format!(
-                        "p50/p99 {}/{} ms",
-                        figure(latency.p50_ms),
-                        figure(latency.p99_ms)
-                    )
-                },
-            );
-        format!(
-            "{number:>4} s  {} up  {} frames/s  {} comments/s  {}/s  {latency}  {errors} errors",
-            crate::table::count(sample.viewers_up),
-            rate(sample.per_second(sample.frames)),
-            rate(sample.per_second(sample.comments)),
-            bytes_f64(sample.per_second(sample.bytes)),
-        )
-    }
-}
-
-/// The CPU of a process from one look to the next.
-struct Meter {
-    process: Option<Process>,
-    last: Option<(Instant, CpuMark)>,
-}
-
-impl Meter {
-    fn new(process: Option<Process>) -> Self {
-        let last = process
-            .as_ref()
-            .and_then(|process| Some((Instant::now(), process.cpu().ok()?)));
-        Self { process, last }
-    }
-
-    /// `None` when there is no process to look at, or no longer.
-    fn usage(&mut self) -> Option<Usage> {
-        let process = self.process.as_ref()?;
-        let mark = process.cpu().ok()?;
-        let now = Instant::now();
-        let memory = process.memory_at_a_glance().ok()?;
-        let (then, before) = self.last.replace((now, mark.clone()))?;
-        let spent = mark.since(&before);
-        let interval_ms = (now - then).as_secs_f64() * 1000.0;
-        let percent = |ms: f64| {
-            if interval_ms > 0.0 {
-                ms / interval_ms * 100.0
-            } else {
-                0.0
-            }
+        let judged = number.checked_sub(JUDGED_AFTER_S);
+        let glance = Glance {
+            progress: Progress::of(self.posting.get(), self.last),
+            viewers_up: sample.viewers_up,
+            frames_per_s: sample.per_second(sample.frames),
+            comments_per_s: sample.per_second(sample.comments),
+            bytes_per_s: sample.per_second(sample.bytes),
+            latency: judged.map(|judged| self.recorder.latency_of(judged)),
+            errors: self.before.errors() + self.recorder.failures(),
         };
-        Some(Usage {
-            user_percent: percent(spent.user_ms),
-            system_percent: percent(spent.system_ms),
-            resident_bytes: memory.resident_bytes,
-            anonymous_bytes: memory.anonymous_bytes,
-        })
+        self.live.show(&glance, number);
     }
 }
 
@@ -319,21 +239,6 @@ fn total(snapshot: &Snapshot) -> Delivered {
     total
 }
 
-/// Memory of all TCP sockets in this network namespace: pages by `/proc/net/sockstat`.
-fn kernel_tcp_bytes() -> Option<u64> {
-    let pages = tcp_pages(&std::fs::read_to_string("/proc/net/sockstat").ok()?)?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-fn tcp_pages(sockstat: &str) -> Option<u64> {
-    let line = sockstat
-        .lines()
-        .find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_ascii_whitespace();
-    words.find(|word| *word == "mem")?;
-    words.next()?.parse().ok()
-}
-
 #[expect(clippy::cast_precision_loss, reason = "times of a run")]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
@@ -342,14 +247,9 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
-    #[test]
-    fn kernel_memory_is_the_number_after_mem_in_the_tcp_line() {
-        let sockstat =
-            "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 321\nUDP: inuse 2 mem 7\n";
-        assert_eq!(tcp_pages(sockstat), Some(321));
-        assert_eq!(tcp_pages("UDP: inuse 2 mem 7\n"), None);
-    }
+    use crate::process::Process;
 
     #[test]
     fn latencies_judged_after_the_last_sample_are_in_the_timeline() {
@@ -359,7 +259,8 @@ mod tests {
             clock,
             Lookout::default(),
             Arc::clone(&recorder),
-            Process::this(),
+            &ServerSide::Unknown,
+            Process::this().into_iter().collect(),
             Live::Off,
         )
         .unwrap();
@@ -390,7 +291,8 @@ mod tests {
             Clock::start(),
             Lookout::default(),
             recorder,
-            None,
+            &ServerSide::Unknown,
+            ProcessGroup::default(),
             Live::Off,
         );
         let began = Instant::now();

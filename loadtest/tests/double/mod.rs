@@ -1,26 +1,35 @@
-//! A danmaku server small enough to be broken on purpose: one task per connection, one lock, and a switch for each way of
-//! failing. It is not fast and keeps nothing.
+//! A danmaku server small enough to be broken on purpose: a few tasks per connection, one lock, and a switch for each way of
+//! failing. It is not fast and forgets nothing.
+
+pub(crate) mod process;
+mod room;
+mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use danmaku_wire::{
-    Batch, ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits,
-    CompressionPolicy, DeflateCursor, DeflateViewers, Encoding, Fragment, FrameSet, Posted, Sealer,
-    Seq, frame_for, outbound, parse_client_message, parse_posted,
+    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, DeflateCursor,
+    Encoding, Posted, Seq, frame_for, outbound, parse_client_message, parse_posted,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// What is wrong with the server. Each fault happens once per room, at its third batch of at least two comments.
+use process::Records;
+use room::{Pulse, Room, Viewer};
+use wire::{parameter, request, response, upgrade};
+
+/// What is wrong with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
+    // These happen once per room, at its third batch of at least two comments.
     /// A comment is left out, and nobody is told.
     DropComment,
     /// A comment stands in the place of the next one too.
@@ -45,50 +54,55 @@ pub(crate) enum Fault {
     Cut,
     /// One viewer is evicted.
     Evict,
+    // These happen whenever they can.
+    /// A viewer that is behind is cut off without a word.
+    CutSlow,
+    /// Everybody waits while a viewer is behind.
+    WaitForSlow,
+    /// Once somebody has come back, each batch cuts off some viewers.
+    CutAgain,
+    /// Who comes back is told that what it missed follows, and nothing does.
+    ReplayNothing,
+    /// A replay lacks its last comment.
+    ReplayLeavesOut,
+    /// A replay begins with a comment the viewer has.
+    ReplayRepeats,
+    /// The first two comments of a replay have changed places.
+    ReplaySwaps,
+    /// Who comes back is not let in.
+    RefuseReturn,
+    /// Who comes back is let in, and sent away in the same breath.
+    SendAway,
 }
 
 pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 const EPOCH: u64 = 42;
+/// Who comes back waits for a few windows, so that it has missed something.
+const RETURN_TAKES: Duration = Duration::from_millis(250);
+const STALL: Duration = Duration::from_millis(700);
+const OUTBOX_FRAMES: usize = 1024;
+/// Frames and bytes that make a viewer slow when that matters.
+const SLOW_FRAMES: usize = 16;
+const SLOW_BYTES: usize = 4096;
 
 /// A running double.
 pub(crate) struct Double {
     pub(crate) address: SocketAddr,
+    made: Arc<Made>,
 }
+
+/// How often a fault was made: in comments that a replay had wrong, or in viewers that were cut off.
+#[derive(Debug, Default)]
+struct Made(AtomicU64);
 
 #[derive(Clone)]
 struct Server {
     fault: Fault,
+    epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
-}
-
-struct Room {
-    accepted: u64,
-    sealed: u64,
-    pending: Vec<Fragment>,
-    sealer: Sealer,
-    viewers: Vec<Viewer>,
-    full_batches: u32,
-    held_back: Option<Bytes>,
-}
-
-struct Viewer {
-    encoding: Encoding,
-    cursor: DeflateCursor,
-    frames: mpsc::Sender<Option<Bytes>>,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self {
-            accepted: 0,
-            sealed: 0,
-            pending: Vec::new(),
-            sealer: Sealer::new(CompressionPolicy::default()),
-            viewers: Vec::new(),
-            full_batches: 0,
-            held_back: None,
-        }
-    }
+    made: Arc<Made>,
+    /// What a double that is a process of its own writes down.
+    records: Option<Arc<Records>>,
 }
 
 impl Double {
@@ -97,40 +111,64 @@ impl Double {
         let address = listener.local_addr().unwrap();
         let server = Server {
             fault,
+            epoch: EPOCH,
             rooms: Arc::default(),
+            made: Arc::default(),
+            records: None,
         };
-        let ticking = server.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(WINDOW).await;
-                if ticking.tick() {
-                    tokio::time::sleep(Duration::from_millis(700)).await;
-                }
-            }
-        });
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let server = server.clone();
-                tokio::spawn(async move { server.serve(stream).await });
-            }
-        });
-        Self { address }
+        let made = Arc::clone(&server.made);
+        tokio::spawn(server.run(listener));
+        Self { address, made }
+    }
+
+    /// Faults it made in replays, in comments, or viewers it cut off.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Made {
+    fn add(&self, more: usize) {
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
+    }
+}
+
+impl Fault {
+    /// Whether it happens whenever it can.
+    fn recurs(self) -> bool {
+        matches!(self, Self::CutSlow | Self::WaitForSlow | Self::CutAgain)
     }
 }
 
 impl Server {
-    /// Seals every room that has something; whether the server now stalls.
-    fn tick(&self) -> bool {
+    async fn run(self, listener: TcpListener) {
+        let ticking = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WINDOW).await;
+                if ticking.tick() == Pulse::Stalls {
+                    tokio::time::sleep(STALL).await;
+                }
+            }
+        });
+        while let Ok((stream, _)) = listener.accept().await {
+            if self.fault.recurs() {
+                let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SLOW_BYTES);
+            }
+            let server = self.clone();
+            tokio::spawn(async move { server.serve(stream).await });
+        }
+    }
+
+    /// Seals every room that has something.
+    fn tick(&self) -> Pulse {
         let mut rooms = self.rooms.lock().unwrap();
-        rooms
-            .values_mut()
-            .filter(|room| !room.pending.is_empty())
-            .fold(false, |stalls, room| {
-                let due = room.fault_is_due();
-                let set = room.seal(if due { self.fault } else { Fault::None });
-                room.deliver(&set, if due { self.fault } else { Fault::None });
-                stalls | (due && self.fault == Fault::Stall)
-            })
+        rooms.values_mut().fold(Pulse::Beats, |pulse, room| {
+            match room.tick(self.fault, &self.made) {
+                Pulse::Beats => pulse,
+                Pulse::Stalls => Pulse::Stalls,
+            }
+        })
     }
 
     async fn serve(&self, stream: TcpStream) {
@@ -139,15 +177,14 @@ impl Server {
         while let Some((head, body)) = request(&mut reader, &mut bytes).await {
             let mut words = head.split(' ');
             let (method, target) = (words.next().unwrap(), words.next().unwrap());
-            let room = target.split('/').nth(3).unwrap_or_default().to_owned();
+            let room = target.split('/').nth(3).unwrap_or_default();
             match (method, target) {
                 ("POST", _) => {
-                    let answer = self.post(&room, body);
+                    let answer = self.post(room, body);
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
                 }
                 (_, target) if target.contains("/ws?") => {
-                    let encoding = target.split_once("encoding=").unwrap().1.parse().unwrap();
-                    return self.watch(&room, encoding, &head, reader, writer).await;
+                    return self.join(room, target, &head, reader, writer).await;
                 }
                 _ => {
                     let body = r#"{"error":{"code":"not_found","message":"no such page"}}"#;
@@ -161,57 +198,115 @@ impl Server {
         let Ok(Posted::One(comment)) = parse_posted(&mut body, &CommentLimits::default()) else {
             panic!("the publisher posts one well-formed comment at a time");
         };
-        format!(
-            r#"{{"epoch":{EPOCH},"id":{}}}"#,
-            self.accept(room, &comment).value()
-        )
+        let id = self.accept(room, &comment).value();
+        format!(r#"{{"epoch":{},"id":{id}}}"#, self.epoch)
     }
 
     fn accept(&self, room: &str, comment: &Comment) -> Seq {
         let mut rooms = self.rooms.lock().unwrap();
-        let room = rooms.entry(room.to_owned()).or_default();
-        room.accepted += 1;
-        room.pending.push(comment.fragment());
-        Seq::new(room.accepted)
+        let fragment = comment.fragment();
+        if let Some(records) = &self.records {
+            records.accepted(room, &fragment);
+        }
+        let room = rooms
+            .entry(room.to_owned())
+            .or_insert_with(|| Room::with(Vec::new()));
+        Seq::new(room.accept(fragment))
     }
 
-    async fn watch(
+    async fn join(
+        &self,
+        room: &str,
+        target: &str,
+        head: &str,
+        reader: OwnedReadHalf,
+        mut writer: OwnedWriteHalf,
+    ) {
+        let encoding = parameter(target, "encoding").unwrap().parse().unwrap();
+        let since = parameter(target, "since").map(|since| {
+            let (epoch, seq) = since.split_once(':').unwrap();
+            (epoch.parse().unwrap(), seq.parse().unwrap())
+        });
+        if since.is_some() {
+            if self.fault == Fault::RefuseReturn {
+                let body = r#"{"error":{"code":"overloaded","message":"not now"}}"#;
+                let refusal = response("503 Service Unavailable", body);
+                let _ = writer.write_all(&refusal).await;
+                return;
+            }
+            tokio::time::sleep(RETURN_TAKES).await;
+        }
+        let _ = writer.write_all(&upgrade(head)).await;
+        if let (Some((_, seq)), Fault::SendAway) = (since, self.fault) {
+            let mut both = outbound::text_frame(&self.joined(room, seq, true)).to_vec();
+            both.extend_from_slice(&outbound::close_frame(CloseReason::GoingAway));
+            let _ = writer.write_all(&both).await;
+            return;
+        }
+        let frames = self.watch(room, encoding, since, writer);
+        self.listen(room, reader, frames).await;
+    }
+
+    fn joined(&self, room: &str, seq: u64, resumed: bool) -> String {
+        format!(
+            r#"{{"type":"joined","room":"{room}","epoch":{},"seq":{seq},"window_ms":{},"viewers":1,"resumed":{resumed}}}"#,
+            self.epoch,
+            WINDOW.as_millis()
+        )
+    }
+
+    /// Welcomes a viewer and enters it into its room; returns where frames for it go.
+    fn watch(
         &self,
         room: &str,
         encoding: Encoding,
-        head: &str,
-        mut reader: OwnedReadHalf,
+        since: Option<(u64, u64)>,
         mut writer: OwnedWriteHalf,
-    ) {
-        let (frames, mut outbox) = mpsc::channel(1024);
-        let hello = {
-            let mut rooms = self.rooms.lock().unwrap();
-            let entry = rooms.entry(room.to_owned()).or_default();
-            let joined = format!(
-                r#"{{"type":"joined","room":"{room}","epoch":{EPOCH},"seq":{},"window_ms":{},"viewers":1,"resumed":false}}"#,
-                entry.sealed,
-                WINDOW.as_millis()
-            );
-            entry.viewers.push(Viewer {
-                encoding,
-                cursor: DeflateCursor::default(),
-                frames: frames.clone(),
-            });
-            outbound::text_frame(&joined)
+    ) -> mpsc::Sender<Option<Bytes>> {
+        let outbox_frames = if self.fault.recurs() {
+            SLOW_FRAMES
+        } else {
+            OUTBOX_FRAMES
         };
-        let upgrade = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-            accept_value(head)
-        );
-        writer.write_all(upgrade.as_bytes()).await.unwrap();
-        writer.write_all(&hello).await.unwrap();
-        tokio::spawn(async move {
+        let (frames, mut outbox) = mpsc::channel::<Option<Bytes>>(outbox_frames);
+        let mut rooms = self.rooms.lock().unwrap();
+        let entry = rooms
+            .entry(room.to_owned())
+            .or_insert_with(|| Room::with(Vec::new()));
+        let here = since.filter(|(epoch, _)| *epoch == self.epoch);
+        let welcome = entry.welcome(here.map(|(_, seq)| seq), self.fault, &self.made);
+        if let (Some(records), Some(since)) = (&self.records, since) {
+            records.returned(since, (self.epoch, welcome.seq));
+        }
+        let joined = outbound::text_frame(&self.joined(room, welcome.seq, welcome.resumed));
+        let _ = frames.try_send(Some(joined));
+        if let Some(set) = welcome.replay {
+            let mut apart = DeflateCursor::default();
+            let _ = frames.try_send(Some(frame_for(encoding, &mut apart, &set).clone()));
+        }
+        let writing = tokio::spawn(async move {
             while let Some(Some(frame)) = outbox.recv().await {
                 if writer.write_all(&frame).await.is_err() {
                     return;
                 }
             }
         });
+        entry.watch(Viewer {
+            encoding,
+            cursor: DeflateCursor::default(),
+            frames: frames.clone(),
+            writer: writing.abort_handle(),
+        });
+        frames
+    }
+
+    /// Takes what a viewer posts, until it goes.
+    async fn listen(
+        &self,
+        room: &str,
+        mut reader: OwnedReadHalf,
+        frames: mpsc::Sender<Option<Bytes>>,
+    ) {
         let mut decoder = ClientDecoder::new(4096);
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = reader.read(&mut buffer).await {
@@ -236,139 +331,4 @@ impl Server {
             }
         }
     }
-}
-
-impl Room {
-    fn fault_is_due(&mut self) -> bool {
-        self.full_batches += u32::from(self.pending.len() >= 2);
-        self.full_batches == 3 && self.pending.len() >= 2
-    }
-
-    fn seal(&mut self, fault: Fault) -> FrameSet {
-        let first = self.sealed + 1;
-        self.sealed += self.pending.len() as u64;
-        let mut fragments = std::mem::take(&mut self.pending);
-        let mut shed = 0;
-        match fault {
-            Fault::DropComment => drop(fragments.remove(0)),
-            Fault::ShedComment => {
-                fragments.remove(0);
-                shed = 1;
-            }
-            Fault::RepeatComment => fragments[1] = fragments[0].clone(),
-            Fault::SwapComments => fragments.swap(0, 1),
-            Fault::CorruptComment => {
-                let text = danmaku_wire::CommentText::new(
-                    "not what was posted",
-                    &CommentLimits::default(),
-                );
-                fragments[0] = Comment::new(text.unwrap()).fragment();
-            }
-            _ => {}
-        }
-        let ids = (first + u64::from(shed)..).map(Seq::new);
-        let comments = ids.zip(fragments).collect();
-        let ts_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis();
-        let ts_ms = u64::try_from(ts_ms).unwrap();
-        let batch = Batch {
-            first: Seq::new(first),
-            ts_ms,
-            viewers: 1,
-            likes: 0,
-            shed,
-            comments,
-        };
-        self.sealer.seal(&batch, DeflateViewers::Some)
-    }
-
-    fn deliver(&mut self, set: &FrameSet, fault: Fault) {
-        let held_back = self.held_back.take();
-        // The victim reads plain text, so that what it misses is told by positions alone.
-        let victim = self
-            .viewers
-            .iter()
-            .position(|viewer| viewer.encoding == Encoding::Identity);
-        for (index, viewer) in self.viewers.iter_mut().enumerate() {
-            let frame = frame_for(viewer.encoding, &mut viewer.cursor, set).clone();
-            let is_victim = Some(index) == victim;
-            let frames = match fault {
-                Fault::DropFrame if is_victim => vec![],
-                Fault::RepeatFrame if is_victim => vec![Some(frame.clone()), Some(frame)],
-                Fault::SwapFrames if is_victim => {
-                    self.held_back = Some(frame);
-                    vec![]
-                }
-                Fault::GapFrame if is_victim => {
-                    vec![Some(outbound::text_frame(&outbound::gap_json(
-                        set.first(),
-                        set.last(),
-                    )))]
-                }
-                Fault::Cut if is_victim => vec![None],
-                Fault::Evict if is_victim => {
-                    vec![Some(outbound::close_frame(CloseReason::SlowConsumer)), None]
-                }
-                _ => match &held_back {
-                    Some(earlier) if is_victim => vec![Some(frame), Some(earlier.clone())],
-                    _ => vec![Some(frame)],
-                },
-            };
-            for frame in frames {
-                let _ = viewer.frames.try_send(frame);
-            }
-        }
-    }
-}
-
-/// Reads one request: its head as text and its body.
-async fn request(reader: &mut OwnedReadHalf, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            let length = header(&head, "content-length").map_or(0, |value| value.parse().unwrap());
-            if bytes.len() >= end + 4 + length {
-                let body = bytes[end + 4..end + 4 + length].to_vec();
-                bytes.drain(..end + 4 + length);
-                return Some((head, body));
-            }
-        }
-        if reader.read_buf(bytes).await.ok()? == 0 {
-            return None;
-        }
-    }
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim())
-}
-
-fn response(status: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// The accept value of a request's key, as `fastwebsockets` computes it.
-fn accept_value(head: &str) -> String {
-    let request = hyper::Request::get("/")
-        .header(
-            "Sec-WebSocket-Key",
-            header(head, "sec-websocket-key").unwrap(),
-        )
-        .header("Sec-WebSocket-Version", "13")
-        .body(())
-        .unwrap();
-    let (response, _) = fastwebsockets::upgrade::upgrade(request).unwrap();
-    response.headers()["sec-websocket-accept"]
-        .to_str()
-        .unwrap()
-        .to_owned()
 }

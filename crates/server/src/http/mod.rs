@@ -30,6 +30,8 @@ pub use websocket::Upgrade;
 
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
+use crate::metrics;
+use crate::process::Process;
 use deadline::AnswerDeadline;
 use error::json;
 
@@ -111,6 +113,7 @@ async fn route(
         [Some(""), None, ..] => read_only(&request).map(|()| plain(INDEX)),
         [Some("healthz"), None, ..] => read_only(&request).map(|()| plain("ok\n")),
         [Some("readyz"), None, ..] => read_only(&request).and_then(|()| ready(context)),
+        [Some("metrics"), None, ..] => read_only(&request).map(|()| scrape(context)),
         [Some("v1"), Some("stats"), None, ..] => {
             read_only(&request).map(|()| json(StatusCode::OK, &context.snapshot()))
         }
@@ -182,13 +185,24 @@ fn ready(context: &Context) -> Answer {
     }
 }
 
-fn plain(text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+/// `GET /metrics`. Reading the process's figures blocks, but for less time than it
+/// would take to have another thread do it.
+fn scrape(context: &Context) -> Response<Full<Bytes>> {
+    let exposition = metrics::exposition(&context.snapshot(), &Process::read());
+    text(metrics::CONTENT_TYPE, Bytes::from(exposition))
+}
+
+fn plain(words: &'static str) -> Response<Full<Bytes>> {
+    text(
+        "text/plain; charset=utf-8",
+        Bytes::from_static(words.as_bytes()),
+    )
+}
+
+fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -208,5 +222,6 @@ danmaku: a live-stream comment fan-out server
   GET  /v1/rooms                  rooms and their viewers
   GET  /v1/rooms/{room}           one room
   GET  /v1/stats                  counters
+  GET  /metrics                   counters and process figures, for Prometheus
   GET  /healthz, /readyz          probes
 ";

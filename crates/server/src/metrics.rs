@@ -1,0 +1,398 @@
+//! Owns `GET /metrics`: the counters of `GET /v1/stats` and the process's own
+//! figures in the text exposition format of Prometheus, version 0.0.4.
+//!
+//! Nothing is counted here: each scrape takes the one [`Snapshot`] and writes
+//! it down. Counters end in `_total`, units are seconds and bytes, and what
+//! `/v1/stats` says with several names for one event is one family here, with
+//! a label (<https://prometheus.io/docs/practices/naming/>).
+
+use danmaku_fanout::StatsSnapshot;
+use prometheus::TextEncoder;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use crate::process::{CpuTime, Process};
+use crate::stats::Snapshot;
+
+pub(crate) use prometheus::TEXT_FORMAT as CONTENT_TYPE;
+
+/// The answer to a scrape.
+pub(crate) fn exposition(stats: &Snapshot, process: &Process) -> String {
+    let mut families = Families::default();
+    families.server(stats);
+    families.connections(stats);
+    families.inbound(stats);
+    families.rooms(stats);
+    families.frames(&stats.fanout);
+    families.viewers(&stats.fanout);
+    families.process(process);
+    TextEncoder::new()
+        .encode_to_string(&families.0)
+        .expect("invariant: every family has a name and a sample")
+}
+
+/// Families of samples, in the order in which they are written.
+#[derive(Default)]
+struct Families(Vec<MetricFamily>);
+
+impl Families {
+    fn server(&mut self, stats: &Snapshot) {
+        self.add(
+            MetricType::GAUGE,
+            "danmaku_build_info",
+            "The server's version, as a label of a constant 1.",
+            [sample(1.0).with("version", env!("CARGO_PKG_VERSION"))],
+        );
+        self.add(
+            MetricType::GAUGE,
+            "danmaku_uptime_seconds",
+            "Time since the server's start.",
+            [sample(float(stats.uptime_ms) / 1e3)],
+        );
+    }
+
+    fn connections(&mut self, stats: &Snapshot) {
+        self.gauge(
+            "danmaku_connections",
+            "Connections now, viewers included.",
+            stats.connections.into(),
+        );
+        self.counter(
+            "danmaku_connections_accepted_total",
+            "Connections accepted.",
+            stats.connections_accepted,
+        );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_connections_refused_total",
+            "Connections refused because the server (total) or their address holds as many as it may.",
+            [
+                count(stats.connections_refused_total).with("reason", "total"),
+                count(stats.connections_refused_address).with("reason", "address"),
+            ],
+        );
+        self.counter(
+            "danmaku_connections_broken_total",
+            "Connections that broke a deadline or the rules of HTTP before they were a viewer's.",
+            stats.connections_broken,
+        );
+        self.counter(
+            "danmaku_connections_upgraded_total",
+            "Connections that became a viewer's.",
+            stats.connections_upgraded,
+        );
+        self.counter(
+            "danmaku_accept_errors_total",
+            "Times the system had no connection to give.",
+            stats.accept_errors,
+        );
+        self.counter(
+            "danmaku_joins_timed_out_total",
+            "Viewers that waited too long for their room.",
+            stats.joins_timed_out,
+        );
+    }
+
+    fn inbound(&mut self, stats: &Snapshot) {
+        self.counter(
+            "danmaku_comments_accepted_total",
+            "Comments accepted: they are in the log.",
+            stats.comments_accepted,
+        );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_messages_refused_total",
+            "Messages and bodies of posts not taken: bad input, too soon, or the room's log was behind.",
+            [
+                count(stats.messages_rejected).with("reason", "bad_input"),
+                count(stats.messages_rate_limited).with("reason", "rate_limited"),
+                count(stats.messages_overloaded).with("reason", "overloaded"),
+            ],
+        );
+        self.counter(
+            "danmaku_protocol_errors_total",
+            "Viewers that broke the rules of the WebSocket protocol.",
+            stats.protocol_errors,
+        );
+    }
+
+    fn rooms(&mut self, stats: &Snapshot) {
+        self.gauge("danmaku_rooms", "Rooms now.", stats.rooms);
+        self.counter(
+            "danmaku_frames_sealed_total",
+            "Frames sealed: once per room and window with comments or likes.",
+            stats.frames_sealed,
+        );
+        self.counter(
+            "danmaku_comments_sealed_total",
+            "Comments in sealed frames.",
+            stats.comments_sealed,
+        );
+        let shed = &stats.comments_shed_by_priority;
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_comments_shed_total",
+            "Comments left out of a frame because their window was full.",
+            shed.iter()
+                .map(|(priority, shed)| count(*shed).with("priority", priority)),
+        );
+        self.counter(
+            "danmaku_comments_missed_total",
+            "Positions that a room's log could not give.",
+            stats.comments_missed,
+        );
+        self.counter(
+            "danmaku_comments_repeated_total",
+            "Comments ignored because their position came before.",
+            stats.comments_repeated,
+        );
+        self.counter(
+            "danmaku_likes_total",
+            "Likes, before a window's sum stops at its limit.",
+            stats.likes,
+        );
+        self.counter(
+            "danmaku_shard_inbox_full_total",
+            "Times a room waited for a full shard inbox.",
+            stats.shard_inbox_full,
+        );
+    }
+
+    fn frames(&mut self, shards: &StatsSnapshot) {
+        self.counter(
+            "danmaku_shard_passes_total",
+            "Passes of a shard over a room's viewers.",
+            shards.passes,
+        );
+        self.counter(
+            "danmaku_frames_offered_total",
+            "Frames that were to be written to a viewer: once per viewer and frame.",
+            shards.frames_offered,
+        );
+        self.counter(
+            "danmaku_frames_written_total",
+            "Frames written whole: once per viewer and frame.",
+            shards.frames_written,
+        );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_frames_skipped_total",
+            "Frames not written to a viewer: too many bytes or too old a frame waited, or the viewer was evicted or gone.",
+            [
+                count(shards.frames_skipped_bytes).with("reason", "bytes"),
+                count(shards.frames_skipped_age).with("reason", "age"),
+                count(shards.frames_skipped_evicted).with("reason", "evicted"),
+                count(shards.frames_skipped_closed).with("reason", "closed"),
+            ],
+        );
+        self.counter(
+            "danmaku_written_bytes_total",
+            "Bytes written to viewers, of all kinds.",
+            shards.bytes_written,
+        );
+        self.counter(
+            "danmaku_partial_writes_total",
+            "Writes that took only a part of what they were given.",
+            shards.partial_writes,
+        );
+        self.counter(
+            "danmaku_gaps_written_total",
+            "Gap messages written.",
+            shards.gaps_written,
+        );
+        self.counter(
+            "danmaku_controls_written_total",
+            "Messages other than frames and gaps that were written: pings, pongs and closes too.",
+            shards.controls_written,
+        );
+        self.counter(
+            "danmaku_controls_unsent_total",
+            "Messages for a viewer that had left or was closing.",
+            shards.controls_unsent,
+        );
+        self.counter(
+            "danmaku_pings_written_total",
+            "Pings written to silent viewers.",
+            shards.pings_written,
+        );
+    }
+
+    fn viewers(&mut self, shards: &StatsSnapshot) {
+        self.gauge(
+            "danmaku_viewers",
+            "Viewers now, closing ones included.",
+            shards.viewers,
+        );
+        self.gauge(
+            "danmaku_viewers_behind",
+            "Viewers with something in their outbox now.",
+            shards.viewers_behind,
+        );
+        self.gauge(
+            "danmaku_outbox_bytes",
+            "Bytes in outboxes; a frame that many viewers wait for is held once, but counted for each.",
+            shards.outbox_bytes,
+        );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_viewers_evicted_total",
+            "Viewers evicted: they stayed behind, or too many bytes that may not be skipped waited (control).",
+            [
+                count(shards.evicted_behind).with("reason", "behind"),
+                count(shards.evicted_control).with("reason", "control"),
+            ],
+        );
+        self.counter(
+            "danmaku_viewers_closed_idle_total",
+            "Viewers closed because nothing was heard from them.",
+            shards.closed_idle,
+        );
+        self.counter(
+            "danmaku_viewer_closes_begun_total",
+            "Closes of viewers begun, for any reason.",
+            shards.closes_begun,
+        );
+        self.counter(
+            "danmaku_viewer_closes_forced_total",
+            "Viewers' connections reset because their close took too long.",
+            shards.closes_forced,
+        );
+        self.counter(
+            "danmaku_viewers_broken_total",
+            "Viewers whose connection failed while it was written to.",
+            shards.broken,
+        );
+    }
+
+    /// The names without our prefix are those of Prometheus's own client
+    /// libraries, which dashboards know
+    /// (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>).
+    fn process(&mut self, process: &Process) {
+        if let Some(CpuTime { user, system }) = process.cpu {
+            self.add(
+                MetricType::COUNTER,
+                "process_cpu_seconds_total",
+                "CPU time of the process, user and system.",
+                [sample((user + system).as_secs_f64())],
+            );
+            self.add(
+                MetricType::COUNTER,
+                "danmaku_process_cpu_seconds_total",
+                "CPU time of the process, by mode.",
+                [
+                    sample(user.as_secs_f64()).with("mode", "user"),
+                    sample(system.as_secs_f64()).with("mode", "system"),
+                ],
+            );
+        }
+        if let Some(started) = process.started {
+            self.add(
+                MetricType::GAUGE,
+                "process_start_time_seconds",
+                "When the process was started, in seconds since 1970 UTC.",
+                [sample(started.as_secs_f64())],
+            );
+        }
+        let gauges = [
+            (
+                "process_resident_memory_bytes",
+                "Memory of the process in RAM.",
+                process.resident_bytes,
+            ),
+            (
+                "danmaku_process_anonymous_memory_bytes",
+                "Memory of the process in RAM that no file stands behind: heap and stacks.",
+                process.anonymous_bytes,
+            ),
+            (
+                "process_open_fds",
+                "Open file descriptors.",
+                process.descriptors,
+            ),
+            (
+                "process_max_fds",
+                "File descriptors the process may open.",
+                process.descriptors_max,
+            ),
+            (
+                "danmaku_kernel_tcp_memory_bytes",
+                "Memory in TCP buffers of the whole machine, not of this process alone.",
+                process.tcp_bytes,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                self.gauge(name, help, value);
+            }
+        }
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.add(MetricType::COUNTER, name, help, [count(value)]);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.add(MetricType::GAUGE, name, help, [count(value)]);
+    }
+
+    fn add(
+        &mut self,
+        kind: MetricType,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        let samples = samples.into_iter().map(|sample| sample.of(kind));
+        family.set_metric(samples.collect());
+        self.0.push(family);
+    }
+}
+
+/// One value of a family.
+struct Sample {
+    label: Option<(&'static str, &'static str)>,
+    value: f64,
+}
+
+fn sample(value: f64) -> Sample {
+    Sample { label: None, value }
+}
+
+fn count(value: u64) -> Sample {
+    sample(float(value))
+}
+
+/// The format has no integers: exact up to 2^53, which no counter here reaches.
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+impl Sample {
+    fn with(mut self, label: &'static str, value: &'static str) -> Self {
+        self.label = Some((label, value));
+        self
+    }
+
+    fn of(self, kind: MetricType) -> Metric {
+        let labels = self.label.map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name(name.to_owned());
+            pair.set_value(value.to_owned());
+            pair
+        });
+        let mut metric = Metric::from_label(labels.into_iter().collect());
+        if kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(self.value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(self.value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    }
+}

@@ -1,0 +1,308 @@
+//! The scenarios: each is a `run` with something more, and ends with a verdict.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
+use crate::command::run::{lines, prepare, publish, setup};
+use crate::command::{Verdict, say};
+use crate::error::HarnessError;
+use crate::report::{RunReport, ScenarioReport, Step};
+use crate::restart::Restart;
+use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_hour};
+use crate::schedule::{Schedule, Spread};
+use crate::server_side::ServerSide;
+use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
+use crate::table::count;
+use crate::target::Target;
+
+/// How long everybody may take to be back when the verdict does not say it.
+const PATIENCE_S: f64 = 60.0;
+
+/// Runs a shipped scenario.
+pub(super) async fn shipped(
+    kind: Kind,
+    args: &ScenarioArgs,
+    stop: Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    conduct(&Spec::shipped(kind, &args.set)?, args, &stop).await
+}
+
+/// Runs a scenario from a file.
+pub(super) async fn own(
+    file: &Path,
+    args: &ScenarioArgs,
+    stop: Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    conduct(&Spec::read(file, &args.set)?, args, &stop).await
+}
+
+async fn conduct(
+    spec: &Spec,
+    args: &ScenarioArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
+        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
+    }
+    let report = if spec.scenario == Kind::Search {
+        search(spec, &args.server, stop).await?
+    } else {
+        perform(spec, &args.server, stop).await?
+    };
+    publish(&args.report, &report)
+}
+
+/// One scenario, from the first dial to the verdict.
+async fn perform(
+    spec: &Spec,
+    server: &ServerArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunReport, HarnessError> {
+    let args = run_args(spec, server)?;
+    let (mut party, mut program) = prepare(&args)?;
+    let mut target = Target::reach(&server.url).await?;
+    let server_side = server_side(spec, server, &target).await?;
+    arrange(spec, &args, &target, &mut party, &mut program)?;
+    let posts = count(program.schedule.posts().len() as u64);
+    say(&format!(
+        "{}: {} viewers, {posts} posts over {} s",
+        spec.scenario.name(),
+        count(spec.viewers.into()),
+        spec.duration_s
+    ));
+    let opened = Session::open(&target, party, program.late, &server_side, Arc::clone(stop)).await;
+    let session = match opened {
+        Err(HarnessError::Interrupted { joined, .. }) => {
+            let mut report = RunReport::interrupted(setup(&args), joined);
+            report.set_scenario(ScenarioReport::unjudged(spec));
+            return Ok(report);
+        }
+        opened => opened?,
+    };
+    let connect = session.connect.clone();
+    let outcome = session.play(&mut target, &program).await?;
+    let partial = stop.load(Ordering::Relaxed);
+    let evidence = evidence(spec, &outcome);
+    let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    report.set_scenario(ScenarioReport {
+        fields: spec.clone(),
+        checks: spec.slo.judge(&evidence),
+        memory_mib_per_hour: evidence.memory_mib_per_hour,
+        steps: Vec::new(),
+    });
+    Ok(report)
+}
+
+/// Where this scenario's figures of the server come from. Metrics are those of whichever process listens, so they go on after
+/// a restart.
+async fn server_side(
+    spec: &Spec,
+    server: &ServerArgs,
+    target: &Target,
+) -> Result<ServerSide, HarnessError> {
+    let named = ServerSide::find(server.server_pid, target).await?;
+    match spec.scenario {
+        Kind::Restart => match ServerSide::find(None, target).await? {
+            ServerSide::Unknown => Ok(named),
+            metrics => Ok(metrics),
+        },
+        Kind::Soak if matches!(named, ServerSide::Unknown) => Err(HarnessError::Flags(
+            "soak needs --server-pid, or a server that tells its memory at /metrics".to_owned(),
+        )),
+        _ => Ok(named),
+    }
+}
+
+/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
+/// report of the best step that met every limit, or of the first one when that did not.
+async fn search(
+    spec: &Spec,
+    server: &ServerArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunReport, HarnessError> {
+    let searched = spec.search.unwrap_or(Searched::Viewers);
+    let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
+    let mut steps: Vec<Step> = Vec::new();
+    let mut best = None::<RunReport>;
+    while let Some(value) = bisection.next() {
+        let mut step = spec.clone();
+        match searched {
+            Searched::Viewers => step.viewers = whole(value),
+            Searched::Rate => step.rate = value,
+        }
+        let server = ServerArgs {
+            room_prefix: format!("{}-s{}", server.room_prefix, steps.len()),
+            ..server.clone()
+        };
+        let report = perform(&step, &server, stop).await?;
+        if stop.load(Ordering::Relaxed) {
+            // A step that was cut short says nothing about its value.
+            best.get_or_insert(report);
+            break;
+        }
+        let failed = report
+            .scenario
+            .as_ref()
+            .map(ScenarioReport::failed)
+            .unwrap_or_default();
+        let met = report.passed;
+        say(&if met {
+            format!("{value:.0}: within all limits")
+        } else {
+            format!("{value:.0}: not within: {}", failed.join("; "))
+        });
+        steps.push(Step { value, met, failed });
+        bisection.tell(met);
+        if met || best.is_none() {
+            best = Some(report);
+        }
+    }
+    let mut report =
+        best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
+    report.partial = stop.load(Ordering::Relaxed);
+    if let Some(scenario) = report.scenario.take() {
+        report.set_scenario(ScenarioReport { steps, ..scenario });
+    }
+    Ok(report)
+}
+
+/// The flags of the `run` a scenario is made from, so that both check and mean the same.
+fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
+    let stalling = spec.slow_percent / 100.0 * f64::from(spec.viewers);
+    let mut words: Vec<String> = vec!["danmaku-loadtest".to_owned(), "run".to_owned()];
+    for (flag, value) in [
+        ("--viewers", spec.viewers.to_string()),
+        ("--rooms", spec.rooms.to_string()),
+        ("--encodings", spec.encodings.clone()),
+        ("--duration-s", spec.duration_s.to_string()),
+        ("--drain-s", spec.drain_s.to_string()),
+        ("--rate", spec.rate.to_string()),
+        ("--speed", spec.speed.to_string()),
+        ("--seed", spec.seed.to_string()),
+        ("--late-ms", spec.late_ms.to_string()),
+        ("--stall-viewers", whole(stalling).to_string()),
+        ("--stall-after-s", spec.slow_after_s.to_string()),
+        ("--corpus", spec.corpus.clone()),
+    ] {
+        if !value.is_empty() {
+            words.push(format!("{flag}={value}"));
+        }
+    }
+    let parsed = Cli::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        HarnessError::Flags(line.trim_start_matches("error: ").to_owned())
+    })?;
+    let Command::Run(mut args) = parsed.command else {
+        return Err(HarnessError::Flags("not a run".to_owned()));
+    };
+    args.server = server.clone();
+    if let Some(per_second) = spec.ramp_per_second {
+        if !(per_second > 0.0 && per_second.is_finite()) {
+            let text = format!("ramp_per_second = {per_second}: not a number above 0");
+            return Err(HarnessError::Flags(text));
+        }
+        args.server.connect_rate = per_second;
+    }
+    Ok(args)
+}
+
+/// Adds to a run what makes it this scenario.
+fn arrange(
+    spec: &Spec,
+    args: &RunArgs,
+    target: &Target,
+    party: &mut Party,
+    program: &mut Program,
+) -> Result<(), HarnessError> {
+    let patience = spec.slo.last_back_s_max.unwrap_or(PATIENCE_S) * 2.0;
+    let act = |at_s: u64, what: Deed| Act {
+        at: Duration::from_secs(at_s),
+        what,
+        patience: Duration::try_from_secs_f64(patience).unwrap_or(Duration::from_secs(60)),
+    };
+    match spec.scenario {
+        Kind::HotRoom | Kind::Search => party.gathering = Gathering::Meanwhile,
+        Kind::ManyRooms => {
+            party.audience.zipf = spec.zipf;
+            let schedule = std::mem::take(&mut program.schedule);
+            program.schedule = schedule.drawn(spec.rooms, spec.zipf, spec.seed);
+        }
+        Kind::Storm => {
+            party.habits.reconnects = true;
+            program.acts = vec![act(spec.storm_at_s, Deed::Storm)];
+        }
+        Kind::SlowViewers => party.habits.slow_bytes_per_second = spec.slow_bytes_per_second,
+        Kind::Burst => {
+            let third = program.duration / 3;
+            let steps = [(third, 1.0), (third, spec.burst_factor), (third, 1.0)];
+            let recorded = third.mul_f64(2.0 + spec.burst_factor);
+            let lines = lines(&args.load, recorded)?;
+            program.schedule = Schedule::replay(&lines, spec.speed, spec.rooms, Spread::RoundRobin)
+                .warped(&steps)
+                .until(program.duration);
+            program.lines = lines.into();
+        }
+        Kind::Churn => {
+            party.habits.churn_per_second = spec.churn_per_second;
+            program.acts = vec![act(0, Deed::Churn)];
+        }
+        Kind::Restart => {
+            party.habits.reconnects = true;
+            let restart = Restart {
+                pid: args.server.server_pid.unwrap_or_default(),
+                command: spec.start.clone(),
+                server: target.socket,
+            };
+            program.acts = vec![act(spec.restart_at_s, Deed::Restart(restart))];
+        }
+        Kind::Soak => {}
+    }
+    Ok(())
+}
+
+fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
+    let tolls = &outcome.result.tolls;
+    let faults: u64 = tolls.faults.values().sum();
+    let posts = outcome.publication.summary();
+    let stages = &outcome.result.findings.stages;
+    let p99 = stages
+        .iter()
+        .map(|stage| stage.beyond_window.summary().p99_ms);
+    let ended = tolls.closes.values().sum::<u64>() + tolls.silent_ends;
+    Evidence {
+        tally: outcome.result.findings.tally,
+        breaches: faults + outcome.publication.contradicted,
+        p99_beyond_window_ms: p99.fold(0.0, f64::max),
+        posts: [posts.due, posts.acknowledged],
+        missing_viewers: u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined),
+        // A server that stops tells everybody to go: that is what is measured.
+        ended_viewers: if spec.scenario == Kind::Restart {
+            0
+        } else {
+            ended
+        },
+        events: outcome
+            .events
+            .iter()
+            .filter(|event| event.what != "churn")
+            .cloned()
+            .collect(),
+        memory_mib_per_hour: memory_mib_per_hour(&outcome.timeline, spec.warm_up_s),
+        lateness_p99_ms: posts.lateness.p99_ms,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of a double saturates, and the flags check what is too much"
+)]
+fn whole(value: f64) -> u32 {
+    value.round() as u32
+}

@@ -1,0 +1,152 @@
+//! One viewer process: it runs a share of the swarm with a ledger and a judge of its own, and tells its parent how it goes.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::audit::Judge;
+use crate::clock::Clock;
+use crate::crew::protocol::{BATCH_MAX, FromChild, Plan, Report, ToChild, read, write};
+use crate::descriptors::{self, Need};
+use crate::error::HarnessError;
+use crate::swarm::{Bench, Lookout, Snapshot, Swarm};
+
+/// How often a child looks whether it has something new to tell.
+const REPORT_EVERY: Duration = Duration::from_millis(10);
+
+/// What a child does from its start to its end. It says nothing except to its parent, and ends when its input does: then the
+/// parent is done, or is no more.
+#[must_use]
+pub fn attend() -> ExitCode {
+    let mut output = io::stdout();
+    match watch(&mut io::stdin().lock(), &mut output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A parent that is gone cannot be told, and nobody else is there to listen.
+            let _ = write(&mut output, &FromChild::Failed(error.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(), HarnessError> {
+    let _ignored = ignore_interrupts().map_err(HarnessError::system("signal of the terminal"))?;
+    let failed = || HarnessError::system("pipe to the parent");
+    write(output, &FromChild::Ready).map_err(failed())?;
+    let mut line = String::new();
+    let Some(ToChild::Plan(plan)) = read(input, &mut line).map_err(failed())? else {
+        return Ok(());
+    };
+    let bench = prepare(&plan)?;
+    let swarm = Swarm::start(&plan.config, &plan.audience, plan.share, &bench)?;
+    let mut reporter = Reporter {
+        lookout: swarm.lookout(),
+        judge: &bench.judge,
+        output: &mut *output,
+        told: None,
+    };
+    let done = AtomicBool::new(false);
+    let (listened, reported) = std::thread::scope(|scope| {
+        let reporting = scope.spawn(|| reporter.report_until(&done));
+        let listened = listen(input, &mut line, &swarm, &bench);
+        done.store(true, Ordering::Relaxed);
+        reporting.thread().unpark();
+        let ended = || Err(io::Error::other("the reporter panicked"));
+        (listened, reporting.join().unwrap_or_else(|_| ended()))
+    });
+    let result = swarm.finish()?;
+    listened.and(reported).map_err(failed())?;
+    // What the audits found at their end is still to be told.
+    reporter.report().map_err(failed())?;
+    for arrivals in bench.ledger.arrivals().chunks(BATCH_MAX) {
+        write(output, &FromChild::Arrivals(arrivals.to_vec())).map_err(failed())?;
+    }
+    write(output, &FromChild::Result(Box::new(result))).map_err(failed())
+}
+
+/// Ctrl-C at a terminal reaches every process of a command. It is the parent's to answer: its report needs what the children
+/// have. The answer stays in force as long as what is returned is kept.
+fn ignore_interrupts() -> io::Result<(Runtime, Signal)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let signal = {
+        let _context = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
+    Ok((runtime, signal))
+}
+
+fn prepare(plan: &Plan) -> Result<Bench, HarnessError> {
+    let viewers = plan
+        .audience
+        .per_process(plan.config.threads, plan.share.of)[plan.share.number];
+    descriptors::reserve(&Need::here(viewers.into()), |_| viewers.into())?;
+    let clock = Clock::join(plan.origin);
+    Ok(Bench {
+        clock,
+        ledger: Arc::new(plan.config.habits.ledger(plan.audience.rooms)),
+        judge: Arc::new(Judge::new(clock, plan.late)),
+    })
+}
+
+/// Does what the parent says, until it says nothing more.
+fn listen(
+    input: &mut impl BufRead,
+    line: &mut String,
+    swarm: &Swarm,
+    bench: &Bench,
+) -> io::Result<()> {
+    while let Some(message) = read(input, line)? {
+        match message {
+            ToChild::Acknowledged(entries) => {
+                for entry in &entries {
+                    bench.ledger.enter(entry);
+                }
+            }
+            ToChild::StallFrom(moment) => bench.judge.set_stall(moment),
+            ToChild::Order(order) => swarm.order(order),
+            ToChild::Plan(_) => return Err(io::Error::other("a second plan")),
+        }
+    }
+    Ok(())
+}
+
+/// Tells the parent what has changed.
+struct Reporter<'a, W> {
+    lookout: Lookout,
+    judge: &'a Judge,
+    output: &'a mut W,
+    told: Option<(Snapshot, u64)>,
+}
+
+impl<W: Write> Reporter<'_, W> {
+    fn report_until(&mut self, done: &AtomicBool) -> io::Result<()> {
+        while !done.load(Ordering::Relaxed) {
+            self.report()?;
+            std::thread::park_timeout(REPORT_EVERY);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> io::Result<()> {
+        let snapshot = self.lookout.snapshot();
+        let window_ms = self.judge.window_micros() / 1000;
+        let latencies = self.judge.recorder().take_latencies();
+        if latencies.is_empty() && self.told == Some((snapshot, window_ms)) {
+            return Ok(());
+        }
+        self.told = Some((snapshot, window_ms));
+        let report = Report {
+            snapshot,
+            window_ms,
+            latencies,
+        };
+        write(self.output, &FromChild::Report(report))
+    }
+}

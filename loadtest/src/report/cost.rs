@@ -1,0 +1,120 @@
+//! What a run cost: the server, this process, and the floor to hold them against.
+
+use serde::{Deserialize, Serialize};
+
+use crate::floor::Floor;
+use crate::ingest::PostCost;
+use crate::process::{CpuTime, Memory};
+use crate::report::RunReport;
+use crate::report::delivery::ratio;
+use crate::server_side::Source;
+use crate::session::Outcome;
+
+/// The server's process over the measured stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerReport {
+    /// Where its figures come from.
+    pub source: Option<Source>,
+    /// CPU.
+    pub cpu: CpuTime,
+    /// CPU per delivered frame.
+    pub frame_micros: f64,
+    /// What posting alone cost, when it was asked for.
+    pub post_cost: Option<PostCost>,
+    /// CPU per delivered frame without what the posts cost, when that is known.
+    pub fan_out_micros: Option<f64>,
+    /// Share of one CPU.
+    pub cpu_percent: f64,
+    /// Memory at the end.
+    pub memory: Option<Memory>,
+}
+
+/// This process over the measured stretch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GeneratorReport {
+    /// CPU.
+    pub cpu: Option<CpuTime>,
+    /// User-space CPU per received frame, the audit included.
+    pub user_frame_micros: f64,
+    /// CPU per received frame, the kernel included.
+    pub frame_micros: f64,
+}
+
+/// The floor beside the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FloorReport {
+    /// What was measured.
+    pub floor: Floor,
+    /// Threads that sent, each its share of every room.
+    pub threads: usize,
+    /// Before and after the run, in microseconds per send.
+    pub halves_micros: [f64; 2],
+    /// Server CPU per delivered frame over floor CPU per send, when the server's process was named.
+    pub ratio: Option<f64>,
+    /// The same without what the posts cost, when that is known.
+    pub fan_out_ratio: Option<f64>,
+}
+
+impl RunReport {
+    /// Adds what posting alone costs, and takes it off the cost of a frame.
+    pub fn set_post_cost(&mut self, cost: PostCost) {
+        let frames: u64 = self.traffic.values().map(|traffic| traffic.frames).sum();
+        if let Some(server) = &mut self.server {
+            let posts_ms = ratio(self.posts.acknowledged, 1000) * cost.post_micros;
+            let left = CpuTime {
+                user_ms: 0.0,
+                system_ms: (server.cpu.total_ms() - posts_ms).max(0.0),
+            };
+            server.post_cost = Some(cost);
+            server.fan_out_micros = Some(left.micros_per(frames));
+        }
+    }
+
+    /// Adds the floor and sets the server against it.
+    pub fn set_floor(&mut self, halves: [Floor; 2], threads: usize) {
+        let floor = halves[0].with(&halves[1]);
+        let ratio = self
+            .server
+            .map(|server| server.frame_micros / floor.send_micros);
+        let fan_out = self.server.and_then(|server| server.fan_out_micros);
+        let fan_out_ratio = fan_out.map(|micros| micros / floor.send_micros);
+        self.floor = Some(FloorReport {
+            floor,
+            threads,
+            halves_micros: halves.map(|half| half.send_micros),
+            ratio,
+            fan_out_ratio,
+        });
+    }
+}
+
+impl ServerReport {
+    /// `None` when nothing told its figures.
+    pub(super) fn of(outcome: &Outcome, frames: u64) -> Option<Self> {
+        let cpu = outcome.server_cpu?;
+        Some(Self {
+            source: outcome.server_source,
+            cpu,
+            frame_micros: cpu.micros_per(frames),
+            post_cost: None,
+            fan_out_micros: None,
+            cpu_percent: cpu.total_ms() / 10.0 / outcome.seconds.max(f64::MIN_POSITIVE),
+            memory: outcome.server_memory,
+        })
+    }
+}
+
+impl GeneratorReport {
+    pub(super) fn of(cpu: Option<CpuTime>, frames: u64) -> Self {
+        let user = cpu.map(|cpu| CpuTime {
+            system_ms: 0.0,
+            ..cpu
+        });
+        let per_frame = |cpu: Option<CpuTime>| cpu.map_or(0.0, |cpu| cpu.micros_per(frames));
+        Self {
+            cpu,
+            user_frame_micros: per_frame(user),
+            frame_micros: per_frame(cpu),
+        }
+    }
+}

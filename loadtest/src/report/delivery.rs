@@ -1,0 +1,127 @@
+//! What was delivered and how late, over the measured stretch.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use danmaku_wire::Encoding;
+
+use crate::latency::{Stage, Summary};
+use crate::session::{Outcome, of_stage};
+use crate::swarm::Delivered;
+
+/// What was delivered in the measured stretch, over all viewers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Total {
+    /// Length of the stretch, its drain included.
+    pub seconds: f64,
+    /// Frames.
+    pub frames: u64,
+    /// Viewer-comments.
+    pub comments: u64,
+    /// Bytes, WebSocket heads included.
+    pub bytes: u64,
+    /// Frames a second.
+    pub frames_per_s: f64,
+    /// Viewer-comments a second.
+    pub comments_per_s: f64,
+    /// Bytes a second.
+    pub bytes_per_s: f64,
+}
+
+/// Deliveries of one encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes, WebSocket heads included.
+    pub bytes: u64,
+    /// Comments.
+    pub comments: u64,
+    /// Bytes per frame.
+    pub bytes_per_frame: f64,
+    /// Bytes per comment and viewer.
+    pub bytes_per_comment: f64,
+}
+
+/// Latencies of one stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// `all`, or `before stall` and `during stall`.
+    pub stage: String,
+    /// Scheduled post to first viewer, per comment.
+    pub first_viewer: Summary,
+    /// Scheduled post to each viewer.
+    pub each_viewer: Summary,
+    /// Scheduled post to last viewer, per comment.
+    pub last_viewer: Summary,
+    /// Each viewer, less the window.
+    pub each_beyond_window: Summary,
+    /// Last viewer, less the window.
+    pub last_beyond_window: Summary,
+    /// The batch's time stamp to each viewer.
+    pub seal_to_viewer: Summary,
+}
+
+impl Total {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        let sum = |of: fn(&Delivered) -> u64| outcome.delivered.iter().map(of).sum::<u64>();
+        let (frames, comments, bytes) = (
+            sum(|delivered| delivered.frames),
+            sum(|delivered| delivered.comments),
+            sum(|delivered| delivered.bytes),
+        );
+        let seconds = outcome.seconds.max(f64::MIN_POSITIVE);
+        Self {
+            seconds: outcome.seconds,
+            frames,
+            comments,
+            bytes,
+            frames_per_s: ratio(frames, 1) / seconds,
+            comments_per_s: ratio(comments, 1) / seconds,
+            bytes_per_s: ratio(bytes, 1) / seconds,
+        }
+    }
+}
+
+impl StageReport {
+    pub(super) fn new(stage: Stage, name: &'static str, outcome: &Outcome) -> Self {
+        let latencies = &outcome.result.findings.stages[stage as usize];
+        Self {
+            stage: name.to_owned(),
+            first_viewer: of_stage(&outcome.first_viewer, stage),
+            each_viewer: latencies.each.summary(),
+            last_viewer: of_stage(&outcome.last_viewer, stage),
+            each_beyond_window: latencies.beyond_window.summary(),
+            last_beyond_window: of_stage(&outcome.last_beyond, stage),
+            seal_to_viewer: latencies.seal.summary(),
+        }
+    }
+}
+
+/// Deliveries by encoding, of those that had any.
+pub(super) fn traffic(outcome: &Outcome) -> BTreeMap<String, Traffic> {
+    Encoding::ALL
+        .into_iter()
+        .map(|encoding| (encoding, outcome.delivered[encoding as usize]))
+        .filter(|(_, delivered)| delivered.frames > 0)
+        .map(|(encoding, delivered)| {
+            let traffic = Traffic {
+                frames: delivered.frames,
+                bytes: delivered.bytes,
+                comments: delivered.comments,
+                bytes_per_frame: ratio(delivered.bytes, delivered.frames),
+                bytes_per_comment: ratio(delivered.bytes, delivered.comments),
+            };
+            (encoding.as_str().to_owned(), traffic)
+        })
+        .collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of a run are far below 2^53"
+)]
+pub(super) fn ratio(sum: u64, count: u64) -> f64 {
+    sum as f64 / (count.max(1) as f64)
+}

@@ -1,0 +1,174 @@
+//! What was not the same about two runs themselves: their figures then mean little side by side.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::report::{RunReport, ScenarioReport, Setup};
+
+/// A line for each difference, the scenario first.
+pub(super) fn unlike(before: &RunReport, after: &RunReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = |report: &RunReport| match &report.scenario {
+        Some(scenario) => format!("the scenario {}", scenario.fields.scenario.name()),
+        None => "a run without a scenario".to_owned(),
+    };
+    if name(before) != name(after) {
+        lines.push(format!("{} in A, {} in B", name(before), name(after)));
+    }
+    if let (Some(before), Some(after)) = (&before.scenario, &after.scenario) {
+        lines.extend(unlike_fields(before, after));
+    }
+    lines.extend(unlike_setups(&before.setup, &after.setup));
+    for (report, letter) in [(before, "A"), (after, "B")] {
+        if report.partial {
+            lines.push(format!("{letter} was ended early"));
+        }
+    }
+    lines
+}
+
+/// Fields of the setup that scenarios have too: they are compared there.
+const ALSO_IN_SETUP: [&str; 8] = [
+    "corpus",
+    "duration_s",
+    "encodings",
+    "late_ms",
+    "rooms",
+    "seed",
+    "speed",
+    "viewers",
+];
+
+fn unlike_fields(before: &ScenarioReport, after: &ScenarioReport) -> Vec<String> {
+    let (left, right) = (fields(before), fields(after));
+    left.iter()
+        .filter_map(|(name, before)| {
+            let after = right.get(name)?;
+            (before != after).then(|| format!("{name} {before} in A, {after} in B"))
+        })
+        .collect()
+}
+
+/// The fields as text, those of a table inside as `table.field`. Every scenario has all names.
+fn fields(scenario: &ScenarioReport) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    if let Ok(Value::Object(members)) = serde_json::to_value(&scenario.fields) {
+        for (name, value) in members {
+            if let Value::Object(inner) = value {
+                let inner = inner.into_iter();
+                fields.extend(inner.map(|(key, value)| (format!("{name}.{key}"), text(&value))));
+            } else if name != "scenario" && !ALSO_IN_SETUP.contains(&name.as_str()) {
+                fields.insert(name, text(&value));
+            }
+        }
+    }
+    fields
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) if text.is_empty() => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        // 30.0 and 30 are the same number.
+        Value::Number(number) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), |number| number.to_string()),
+        other => other.to_string(),
+    }
+}
+
+fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
+    let describe = |setup: &Setup| {
+        [
+            ("version", setup.version.clone()),
+            ("viewers", setup.viewers.to_string()),
+            ("rooms", setup.rooms.to_string()),
+            ("encodings", setup.encodings.join(",")),
+            ("corpus", setup.corpus.clone()),
+            ("speed", setup.speed.to_string()),
+            ("seed", setup.seed.to_string()),
+            ("duration_s", setup.duration_s.to_string()),
+            ("window_ms", setup.window_ms.to_string()),
+            ("late_ms", setup.late_ms.to_string()),
+            ("kernel", setup.machine.kernel.clone()),
+            ("cpus", setup.machine.cores.to_string()),
+        ]
+    };
+    describe(before)
+        .into_iter()
+        .zip(describe(after))
+        .filter(|((_, before), (_, after))| before != after)
+        .map(|((name, before), (_, after))| format!("{name} {before} in A, {after} in B"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample_report;
+    use crate::scenario::{Kind, Spec};
+
+    /// What is said of a report and the same after a change.
+    fn lines(change: impl FnOnce(&mut RunReport)) -> Vec<String> {
+        let before = sample_report();
+        let mut after = before.clone();
+        change(&mut after);
+        unlike(&before, &after)
+    }
+
+    fn fields_of(report: &mut RunReport) -> &mut Spec {
+        &mut report.scenario.as_mut().unwrap().fields
+    }
+
+    #[test]
+    fn runs_that_are_not_alike_are_called_so() {
+        assert_eq!(lines(|_| {}), Vec::<String>::new());
+        let lines = lines(|report| {
+            report.setup.viewers += 1;
+            report.setup.seed += 1;
+            report.partial = true;
+        });
+        assert_eq!(
+            lines,
+            [
+                "viewers 500 in A, 501 in B",
+                "seed 7 in A, 8 in B",
+                "B was ended early"
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_that_differ_are_listed_once() {
+        let lines = lines(|report| {
+            // A field that the setup has as well.
+            report.setup.viewers = 9;
+            let fields = fields_of(report);
+            fields.viewers = 9;
+            fields.storm_at_s = 11;
+            fields.slo.last_back_s_max = None;
+        });
+        assert_eq!(
+            lines,
+            [
+                "slo.last_back_s_max 10 in A, none in B",
+                "storm_at_s 10 in A, 11 in B",
+                "viewers 500 in A, 9 in B",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_scenario_is_said_first() {
+        let other = lines(|report| fields_of(report).scenario = Kind::Churn);
+        assert_eq!(other[0], "the scenario storm in A, the scenario churn in B");
+        let none = lines(|report| report.scenario = None);
+        assert_eq!(
+            none[0],
+            "the scenario storm in A, a run without a scenario in B"
+        );
+        assert_eq!(none.len(), 1);
+    }
+}

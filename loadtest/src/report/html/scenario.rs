@@ -1,0 +1,393 @@
+//! What a scenario adds to the page: its limits, what was done to the viewers, the audit by room, the steps of a search.
+
+use std::fmt::Write as _;
+
+use crate::report::markup::escape;
+use crate::report::scenario::mark;
+use crate::report::{RoomReport, RunReport, ScenarioReport};
+use crate::session::Event;
+use crate::table::{amount, count, figure};
+
+/// A table with heads of columns, each row in a tone.
+struct Grid<'a> {
+    title: &'a str,
+    heads: Vec<&'a str>,
+    rows: Vec<(Tone, Vec<String>)>,
+    /// Of the last column.
+    last: Last,
+    note: Option<String>,
+}
+
+/// What the last column of a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// A figure as the others.
+    Figure,
+    /// What is to be thought of the row, in words.
+    Words,
+}
+
+/// How a row looks. Its text says the same, for those who see no colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tone {
+    Neutral,
+    Good,
+    Bad,
+}
+
+/// Rooms that the page shows.
+const ROOMS_SHOWN_MAX: usize = 20;
+
+/// Limits, steps, events and returns; nothing when there are none.
+pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
+    if let Some(scenario) = &report.scenario {
+        let title = format!("Limits of {}", scenario.fields.scenario.name());
+        section(&title, &[limits(scenario), steps(scenario)], html);
+    }
+    let grids = [events(&report.events), returns(report)];
+    section("What was done to the viewers", &grids, html);
+}
+
+/// The audit by room, when there are several.
+pub(super) fn write_rooms(report: &RunReport, html: &mut String) {
+    section("The audit by room", &[rooms(report)], html);
+}
+
+fn section(title: &str, grids: &[Option<Grid<'_>>], html: &mut String) {
+    let grids: Vec<String> = grids.iter().flatten().map(Grid::render).collect();
+    if !grids.is_empty() {
+        let _ = write!(html, "<h2>{}</h2>{}", escape(title), grids.concat());
+    }
+}
+
+fn limits(scenario: &ScenarioReport) -> Option<Grid<'_>> {
+    let rows = scenario.checks.iter().map(|check| {
+        (
+            tone_of(check.met),
+            vec![
+                check.what.clone(),
+                check.measured(),
+                check.allowed(),
+                mark(check.met).to_owned(),
+            ],
+        )
+    });
+    (!scenario.checks.is_empty()).then(|| Grid {
+        title: "Each figure against its limit",
+        heads: vec!["figure", "was", "limit", "verdict"],
+        rows: rows.collect(),
+        last: Last::Words,
+        note: None,
+    })
+}
+
+fn steps(scenario: &ScenarioReport) -> Option<Grid<'_>> {
+    let rows: Vec<(Tone, Vec<String>)> = scenario
+        .steps
+        .iter()
+        .map(|step| {
+            let mut text = mark(step.met).to_owned();
+            if !step.failed.is_empty() {
+                let _ = write!(text, ": {}", step.failed.join("; "));
+            }
+            let cells = vec![amount(step.value), text];
+            (tone_of(step.met), cells)
+        })
+        .collect();
+    let searched = scenario.searched();
+    let note = match scenario.most() {
+        Some(most) => format!(
+            "The most that met every limit: {} {searched}.",
+            amount(most)
+        ),
+        None => "No step met every limit.".to_owned(),
+    };
+    (!rows.is_empty()).then_some(Grid {
+        title: "Steps of the search, in their order",
+        heads: vec![searched, "verdict"],
+        rows,
+        last: Last::Words,
+        note: Some(note),
+    })
+}
+
+fn events(events: &[Event]) -> Option<Grid<'_>> {
+    let or_none = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
+    let rows: Vec<(Tone, Vec<String>)> = events
+        .iter()
+        .map(|event| {
+            let mut cells = vec![event.what.clone(), amount(event.at_s), count(event.viewers)];
+            // Churn has no end that could be waited for.
+            if event.what == "churn" {
+                cells.extend(std::iter::repeat_n("-".to_owned(), 4));
+                cells.push("goes on until the end".to_owned());
+                return (Tone::Neutral, cells);
+            }
+            let (tone, mark) = match (&event.problem, event.last_back_s) {
+                (Some(problem), _) => (Tone::Bad, format!("PROBLEM: {problem}")),
+                (None, None) => (Tone::Bad, "NOT ALL BACK".to_owned()),
+                (None, Some(_)) => (Tone::Good, "all back".to_owned()),
+            };
+            let server = event
+                .server_pid
+                .map_or_else(String::new, |pid| format!("; the server is now pid {pid}"));
+            cells.extend([
+                or_none(event.down_s),
+                count(event.back),
+                or_none(event.last_back_s),
+                figure(event.per_second),
+                format!("{mark}{server}"),
+            ]);
+            (tone, cells)
+        })
+        .collect();
+    (!rows.is_empty()).then_some(Grid {
+        title: "Events",
+        heads: vec![
+            "event",
+            "at second of the posting",
+            "viewers up",
+            "nobody listened, s",
+            "came back",
+            "last one back after, s",
+            "back per second",
+            "outcome",
+        ],
+        rows,
+        last: Last::Words,
+        note: None,
+    })
+}
+
+fn returns(report: &RunReport) -> Option<Grid<'_>> {
+    let returns = report.returns.as_ref()?;
+    let latency = &returns.latency;
+    let note = "The times are from losing the connection to having joined again.";
+    Some(Grid {
+        title: if report.has_churned() {
+            "Viewers that left and joined as somebody new"
+        } else {
+            "Viewers that came back"
+        },
+        heads: vec![
+            "came back",
+            "went on where they were",
+            "room numbered anew",
+            "viewer-comments not replayed for that",
+            "dials in vain",
+            "p50, ms",
+            "p90, ms",
+            "p99, ms",
+            "max, ms",
+        ],
+        rows: vec![(
+            Tone::Neutral,
+            vec![
+                count(returns.rejoined),
+                count(returns.resumed),
+                count(returns.renumbered),
+                count(returns.unreplayed),
+                count(returns.retries),
+                figure(latency.p50_ms),
+                figure(latency.p90_ms),
+                figure(latency.p99_ms),
+                figure(latency.max_ms),
+            ],
+        )],
+        last: Last::Figure,
+        note: Some(note.to_owned()),
+    })
+}
+
+fn rooms(report: &RunReport) -> Option<Grid<'_>> {
+    // One room is what the audit as a whole is already.
+    if report.rooms.len() < 2 {
+        return None;
+    }
+    let rows = report.rooms.iter().take(ROOMS_SHOWN_MAX).map(room_row);
+    Some(Grid {
+        title: "In viewer-comments; rooms with faults first, then those with the most deliveries",
+        heads: vec![
+            "room",
+            "lost",
+            "duplicate",
+            "reordered",
+            "corrupt",
+            "late",
+            "shed",
+            "skipped",
+            "delivered",
+            "verdict",
+        ],
+        rows: rows.collect(),
+        last: Last::Words,
+        note: rooms_note(report),
+    })
+}
+
+fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
+    let audit = &room.audit;
+    let name = if room.renumbered {
+        format!("{} (numbered anew)", room.room)
+    } else {
+        room.room.clone()
+    };
+    let mut cells = vec![name];
+    cells.extend(
+        [
+            audit.lost,
+            audit.duplicate,
+            audit.reordered,
+            audit.corrupt,
+            audit.late,
+            audit.shed,
+            audit.skipped,
+            audit.delivered,
+        ]
+        .map(count),
+    );
+    if audit.is_clean() {
+        cells.push("ok".to_owned());
+        return (Tone::Good, cells);
+    }
+    let mut mark = "FAULTS".to_owned();
+    for (what, number) in [
+        ("undecodable frames", audit.undecodable),
+        ("contradicting gaps", audit.contradicted),
+    ] {
+        if number > 0 {
+            let _ = write!(mark, ", {} {what}", count(number));
+        }
+    }
+    cells.push(mark);
+    (Tone::Bad, cells)
+}
+
+/// What the table leaves out, and where it is.
+fn rooms_note(report: &RunReport) -> Option<String> {
+    let hidden = report.rooms.len().saturating_sub(ROOMS_SHOWN_MAX) as u64;
+    let names = report.rooms.iter().filter(|room| !room.renumbered).count() as u64;
+    let unlisted = u64::from(report.setup.rooms).saturating_sub(names);
+    let mut notes = Vec::new();
+    if hidden > 0 {
+        notes.push(format!("{} more are in the JSON.", count(hidden)));
+    }
+    if unlisted > 0 {
+        notes.push(format!(
+            "The other {} of {} rooms had fewer deliveries, or none.",
+            count(unlisted),
+            count(report.setup.rooms.into())
+        ));
+    }
+    (!notes.is_empty()).then(|| notes.join(" "))
+}
+
+const fn tone_of(met: bool) -> Tone {
+    if met { Tone::Good } else { Tone::Bad }
+}
+
+impl Grid<'_> {
+    fn render(&self) -> String {
+        let mut html = format!(
+            "<div class=\"table fit\"><h3>{}</h3><table class=\"grid-of{}\"><thead><tr>",
+            escape(self.title),
+            match self.last {
+                Last::Figure => "",
+                Last::Words => " judged",
+            }
+        );
+        for head in &self.heads {
+            let _ = write!(html, "<th scope=\"col\">{}</th>", escape(head));
+        }
+        html.push_str("</tr></thead><tbody>");
+        for (tone, cells) in &self.rows {
+            let class = match tone {
+                Tone::Neutral => "",
+                Tone::Good => " class=\"met\"",
+                Tone::Bad => " class=\"unmet\"",
+            };
+            let _ = write!(html, "<tr{class}>");
+            for cell in cells {
+                let _ = write!(html, "<td>{}</td>", escape(cell));
+            }
+            html.push_str("</tr>");
+        }
+        html.push_str("</tbody></table>");
+        if let Some(note) = &self.note {
+            let _ = write!(html, "<p class=\"soft\">{}</p>", escape(note));
+        }
+        html.push_str("</div>");
+        html
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Tally;
+    use crate::report::tests::{faulty_report, sample_report};
+
+    fn written(report: &RunReport) -> String {
+        let mut html = String::new();
+        write_scenario(report, &mut html);
+        write_rooms(report, &mut html);
+        html
+    }
+
+    #[test]
+    fn every_limit_says_in_words_whether_it_is_met() {
+        let good = written(&sample_report());
+        assert!(good.contains("Limits of storm") && good.contains("<td>ok</td>"));
+        assert!(!good.contains("NOT MET") && !good.contains("unmet"));
+        assert!(good.contains("at most 10") && good.contains("at least 1"));
+        let bad = written(&faulty_report());
+        let unmet = bad.matches("<tr class=\"unmet\"><td>").count();
+        // A limit, a step of the search, an event.
+        assert_eq!((unmet, bad.matches("NOT MET").count()), (3, 2));
+    }
+
+    #[test]
+    fn events_and_returns_are_there() {
+        let page = written(&faulty_report());
+        for text in [
+            "PROBLEM: exit code 1",
+            "Viewers that came back",
+            "dials in vain",
+        ] {
+            assert!(page.contains(text), "{text}");
+        }
+        let mut report = sample_report();
+        report.events[0].last_back_s = None;
+        assert!(written(&report).contains("NOT ALL BACK"));
+        let fields = report.scenario.take().unwrap().fields;
+        report.set_scenario(ScenarioReport::unjudged(&fields));
+        assert!(!report.passed && !written(&report).contains("Limits of"));
+        report.events.clear();
+        report.returns = None;
+        report.scenario = None;
+        assert_eq!(written(&report), "", "a run has none of it");
+    }
+
+    #[test]
+    fn twenty_rooms_are_shown_and_the_rest_is_counted() {
+        let mut report = sample_report();
+        report.setup.rooms = 5000;
+        report.rooms = (0..100_u64)
+            .map(|number| RoomReport {
+                room: format!("room-{number}"),
+                renumbered: number == 1,
+                audit: Tally {
+                    lost: u64::from(number == 0),
+                    delivered: 1000 - number,
+                    ..Tally::default()
+                },
+            })
+            .collect();
+        let page = written(&report);
+        assert!(page.contains("room-19<") && !page.contains("room-20<"));
+        assert!(page.contains("80 more are in the JSON."));
+        assert!(page.contains("The other 4,901 of 5,000 rooms"));
+        assert!(page.contains("room-1 (numbered anew)"));
+        assert_eq!(page.matches("FAULTS").count(), 1);
+    }
+}

@@ -1,0 +1,308 @@
+//! What makes a run a scenario: its fields, each figure against its limit, and the steps of a search.
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Tally;
+use crate::latency::Summary;
+use crate::report::RunReport;
+use crate::scenario::{Bound, Check, Searched, Spec};
+use crate::session::{Event, Outcome};
+use crate::table::{Table, amount, count, figure};
+
+/// What a scenario was, and what it had to show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioReport {
+    /// The scenario with all its fields.
+    pub fields: Spec,
+    /// Each figure against its limit.
+    pub checks: Vec<Check>,
+    /// Growth of the server's memory, when its process was named.
+    pub memory_mib_per_hour: Option<f64>,
+    /// The steps of a search.
+    pub steps: Vec<Step>,
+}
+
+/// One step of a search.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Viewers, or comments a second.
+    pub value: f64,
+    /// Whether every limit was met.
+    pub met: bool,
+    /// The figures that were not.
+    pub failed: Vec<String>,
+}
+
+/// The audit of one room.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoomReport {
+    /// Its name.
+    pub room: String,
+    /// Whether this is the room as the server numbered it anew, after its restart.
+    pub renumbered: bool,
+    /// Its counts.
+    pub audit: Tally,
+}
+
+/// Viewers that lost their connection and came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Returns {
+    /// Joins after the first one of the same viewer.
+    pub rejoined: u64,
+    /// Of those, how many the server let go on where they were.
+    pub resumed: u64,
+    /// Of those, how many found their room with another epoch.
+    pub renumbered: u64,
+    /// Acknowledged viewer-comments that could not be replayed because of that.
+    pub unreplayed: u64,
+    /// Dials in vain.
+    pub retries: u64,
+    /// From losing the connection to being back.
+    pub latency: Summary,
+}
+
+/// Rooms that are listed by name.
+const ROOMS_LISTED_MAX: usize = 100;
+/// Rooms with faults that the tables name.
+const ROOMS_SHOWN_MAX: usize = 10;
+
+impl ScenarioReport {
+    /// A scenario that was ended before anything could be judged.
+    #[must_use]
+    pub fn unjudged(fields: &Spec) -> Self {
+        Self {
+            fields: fields.clone(),
+            checks: Vec::new(),
+            memory_mib_per_hour: None,
+            steps: Vec::new(),
+        }
+    }
+
+    /// The figures that were not within their limits.
+    #[must_use]
+    pub fn failed(&self) -> Vec<String> {
+        let failed = self.checks.iter().filter(|check| !check.met);
+        failed.map(|check| check.what.clone()).collect()
+    }
+
+    /// What was found, in a sentence.
+    #[must_use]
+    pub fn judge(&self, partial: bool) -> String {
+        let name = self.fields.scenario.name();
+        let partial = if partial {
+            " (partial: ended early)"
+        } else {
+            ""
+        };
+        let failed = self.failed();
+        let mut text = if failed.is_empty() {
+            format!(
+                "PASS{partial}: {name} is within all {} limits",
+                self.checks.len()
+            )
+        } else {
+            format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
+        };
+        if let Some(most) = self.most() {
+            text.push_str(&format!(
+                "; the most that met them is {} {}",
+                amount(most),
+                self.searched()
+            ));
+        }
+        text
+    }
+
+    /// The highest value of a search that met every limit.
+    #[must_use]
+    pub fn most(&self) -> Option<f64> {
+        let met = self.steps.iter().filter(|step| step.met);
+        met.map(|step| step.value).reduce(f64::max)
+    }
+
+    /// Each figure against its limit, and the steps of a search.
+    pub(super) fn table(&self) -> Table {
+        let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
+        table.row(["", "was", "limit", ""]);
+        for check in &self.checks {
+            let (was, limit) = (check.measured(), check.allowed());
+            table.row([&check.what, &was, &limit, mark(check.met)]);
+        }
+        table
+    }
+
+    /// The steps of a search.
+    pub(super) fn steps_table(&self) -> Table {
+        let mut table = Table::new("steps of the search");
+        for step in &self.steps {
+            table.row([
+                &format!("{} {}", amount(step.value), self.searched()),
+                mark(step.met),
+            ]);
+        }
+        table
+    }
+
+    /// What a search looked for the most of.
+    pub(super) const fn searched(&self) -> &'static str {
+        match self.fields.search {
+            Some(Searched::Rate) => "comments a second",
+            Some(Searched::Viewers) | None => "viewers",
+        }
+    }
+}
+
+impl Check {
+    /// Its value for a person.
+    pub(super) fn measured(&self) -> String {
+        self.value.map_or_else(|| "not measured".to_owned(), amount)
+    }
+
+    /// Its limit for a person.
+    pub(super) fn allowed(&self) -> String {
+        let side = match self.bound {
+            Bound::Most => "at most",
+            Bound::Least => "at least",
+        };
+        format!("{side} {}", amount(self.limit))
+    }
+}
+
+/// Whether a limit is met, in a word that stands out when it is not.
+pub(super) const fn mark(met: bool) -> &'static str {
+    if met { "ok" } else { "NOT MET" }
+}
+
+impl Returns {
+    pub(super) fn of(outcome: &Outcome) -> Option<Self> {
+        let tolls = &outcome.result.tolls;
+        (tolls.rejoined > 0 || tolls.retries > 0).then(|| Self {
+            rejoined: tolls.rejoined,
+            resumed: tolls.resumed,
+            renumbered: tolls.renumbered,
+            unreplayed: tolls.unreplayed,
+            retries: tolls.retries,
+            latency: tolls.rejoins.summary(),
+        })
+    }
+}
+
+impl RoomReport {
+    /// Rooms with faults first, then those with the most deliveries; at most a hundred.
+    pub(super) fn of(outcome: &Outcome) -> Vec<Self> {
+        let names = outcome.rooms.len().max(1);
+        let mut listed: Vec<Self> = (0..)
+            .zip(&outcome.result.findings.rooms)
+            .filter(|(_, tally)| **tally != Tally::default())
+            .filter_map(|(index, tally): (usize, &Tally)| {
+                Some(Self {
+                    room: outcome.rooms.get(index % names)?.to_string(),
+                    renumbered: index >= names,
+                    audit: *tally,
+                })
+            })
+            .collect();
+        listed.sort_by_key(|room| {
+            (
+                room.audit.is_clean(),
+                std::cmp::Reverse(room.audit.delivered),
+            )
+        });
+        listed.truncate(ROOMS_LISTED_MAX);
+        listed
+    }
+}
+
+impl RunReport {
+    /// Whether viewers left and joined as somebody new, who has no place to go on from.
+    pub(super) fn has_churned(&self) -> bool {
+        self.events.iter().any(|event| event.what == "churn")
+    }
+
+    /// What happened to the viewers, and how they came back.
+    pub(super) fn events_table(&self) -> Table {
+        let mut table = Table::new("viewers that lost their connection");
+        for event in &self.events {
+            event_rows(event, &mut table);
+        }
+        if let Some(returns) = &self.returns {
+            let latency = &returns.latency;
+            let resumed = if self.has_churned() {
+                String::new()
+            } else {
+                format!(" ({} went on where they were)", count(returns.resumed))
+            };
+            let text = format!(
+                "{}{resumed}, p50 {} ms, p99 {} ms, {} dials in vain",
+                count(returns.rejoined),
+                figure(latency.p50_ms),
+                figure(latency.p99_ms),
+                count(returns.retries)
+            );
+            let name = if self.has_churned() {
+                "joined anew"
+            } else {
+                "came back"
+            };
+            table.row([name, &text]);
+            if returns.renumbered > 0 {
+                let text = format!(
+                    "the epoch changed for {} viewers: {} viewer-comments could not be replayed",
+                    count(returns.renumbered),
+                    count(returns.unreplayed)
+                );
+                table.row(["numbered anew", &text]);
+            }
+        }
+        table
+    }
+
+    /// The rooms the audit found faults in.
+    pub(super) fn rooms_table(&self) -> Table {
+        let mut table = Table::new("rooms with faults");
+        // One room is what the audit as a whole is already.
+        if self.rooms.len() < 2 {
+            return table;
+        }
+        let faulty = self.rooms.iter().filter(|room| !room.audit.is_clean());
+        for room in faulty.take(ROOMS_SHOWN_MAX) {
+            let audit = &room.audit;
+            let text = format!(
+                "{} lost, {} duplicate, {} reordered, {} corrupt, {} undecodable frames",
+                count(audit.lost),
+                count(audit.duplicate),
+                count(audit.reordered),
+                count(audit.corrupt),
+                count(audit.undecodable)
+            );
+            table.row([&room.room, &text]);
+        }
+        table
+    }
+}
+
+fn event_rows(event: &Event, table: &mut Table) {
+    if event.what == "churn" {
+        return;
+    }
+    let last = event.last_back_s.map_or_else(
+        || "not all of them".to_owned(),
+        |last| format!("the last after {} s", figure(last)),
+    );
+    let down = event.down_s.map_or_else(String::new, |down| {
+        format!(", nobody listened for {} s", figure(down))
+    });
+    let text = format!(
+        "{} of {} viewers back, {last}, {} a second{down}",
+        count(event.back),
+        count(event.viewers),
+        figure(event.per_second)
+    );
+    table.row([&event.what, &text]);
+    if let Some(pid) = event.server_pid {
+        table.row(["the server now", &format!("pid {pid}")]);
+    }
+    if let Some(problem) = &event.problem {
+        table.row(["problem", problem]);
+    }
+}

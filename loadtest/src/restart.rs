@@ -1,0 +1,181 @@
+//! Stopping the server and starting it again, as an operator would.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::error::HarnessError;
+
+/// What is stopped, and how it is started again.
+#[derive(Clone, Debug)]
+pub struct Restart {
+    /// The server's process. It gets SIGTERM.
+    pub pid: u32,
+    /// A command for the shell that starts it again.
+    pub command: String,
+    /// Where it listens.
+    pub server: SocketAddr,
+}
+
+/// A server that was started again. Its process stays when the harness ends.
+#[derive(Debug)]
+pub struct Started {
+    process: Child,
+    down_since: Instant,
+}
+
+/// How long is waited, and what ends the wait early.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    /// How long the server may take to stop, and as long again to listen; more than half a minute is not waited.
+    pub at_most: Duration,
+    /// Set when the run is to end.
+    pub stop: &'a AtomicBool,
+}
+
+/// What is found where the server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Nobody listens.
+    Shut,
+    /// Somebody listens, and takes no connection.
+    Stuck,
+}
+
+/// How long the server may take to stop, and to listen again.
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A server that hangs has a full backlog in the end, and then the kernel tries for minutes.
+const KNOCK_DEADLINE: Duration = Duration::from_millis(500);
+
+impl Restart {
+    /// Tells the server to stop, and waits until it has: its process has ended, and nobody listens.
+    ///
+    /// # Errors
+    /// There is no such process, or it does not stop.
+    pub async fn stop_server(&self, patience: Patience<'_>) -> Result<(), HarnessError> {
+        let gone = HarnessError::Process { pid: self.pid };
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let Some(pid) = pid else {
+            return Err(gone);
+        };
+        kill_process(pid, Signal::TERM).map_err(|_| gone)?;
+        let began = Instant::now();
+        loop {
+            let ended = has_ended(pid);
+            if ended && self.knock().await == Door::Shut {
+                return Ok(());
+            }
+            patience.check(began, |waited| {
+                let (pid, server) = (self.pid, self.server);
+                if ended {
+                    format!(
+                        "process {pid} has ended and somebody still listens on {server} after {waited}: \
+                         is --server-pid the server's?"
+                    )
+                } else {
+                    format!("the server (pid {pid}) did not stop within {waited}")
+                }
+            })?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// There is no shell.
+    pub fn start_server(&self) -> Result<Started, HarnessError> {
+        let down_since = Instant::now();
+        // What stays must not hold on to our output: whoever reads that from a pipe would wait for its end for ever.
+        let process = Command::new("sh")
+            .args(["-c", &format!("exec {}", self.command)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(HarnessError::system("--set start"))?;
+        Ok(Started {
+            process,
+            down_since,
+        })
+    }
+
+    /// Waits until the server listens; returns how long nobody did.
+    ///
+    /// # Errors
+    /// It ended, or does not listen.
+    pub async fn listening(
+        &self,
+        started: &mut Started,
+        patience: Patience<'_>,
+    ) -> Result<Duration, HarnessError> {
+        let pid = started.pid().unwrap_or_default();
+        while self.knock().await != Door::Open {
+            if let Ok(Some(status)) = started.process.try_wait() {
+                let text = format!(
+                    "the server was started again and ended at once: {status}; \
+                     run the command by hand to see why"
+                );
+                return Err(HarnessError::Flags(text));
+            }
+            patience.check(started.down_since, |waited| {
+                format!(
+                    "the server was started again (pid {pid}) and does not listen within {waited}"
+                )
+            })?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(started.down_since.elapsed())
+    }
+
+    async fn knock(&self) -> Door {
+        match tokio::time::timeout(KNOCK_DEADLINE, TcpStream::connect(self.server)).await {
+            Ok(Ok(_)) => Door::Open,
+            Ok(Err(_)) => Door::Shut,
+            Err(_) => Door::Stuck,
+        }
+    }
+}
+
+impl Started {
+    /// The number of its process, unless that has ended already.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.id()
+    }
+}
+
+impl Patience<'_> {
+    /// What to say when it has ended: `what` is told how long was waited.
+    fn check(self, since: Instant, what: impl FnOnce(&str) -> String) -> Result<(), HarnessError> {
+        let at_most = self.at_most.min(PATIENCE_MAX);
+        let text = if self.stop.load(Ordering::Relaxed) {
+            "interrupted while the server was restarted".to_owned()
+        } else if since.elapsed() >= at_most {
+            what(&format!("{} s", at_most.as_secs_f64()))
+        } else {
+            return Ok(());
+        };
+        Err(HarnessError::Flags(text))
+    }
+}
+
+/// Gone, or a zombie whose parent has not looked yet.
+fn has_ended(pid: Pid) -> bool {
+    test_kill_process(pid).is_err()
+        || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(
+            |stat| {
+                stat.rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+            },
+        )
+}

@@ -1,0 +1,340 @@
+//! Scenarios: what is run and what it must show, as fields of a TOML file. The files shipped in `loadtest/scenarios/` are the
+//! defaults and say what each field means; a file of one's own, or `--set`, changes some of them.
+
+mod bisection;
+mod slo;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::error::HarnessError;
+
+pub use bisection::Bisection;
+pub use slo::{Bound, Check, Evidence, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
+
+/// The scenarios there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// One room that fills while people write.
+    HotRoom,
+    /// Viewers over many rooms by a Zipf law.
+    ManyRooms,
+    /// Everybody reconnects at once.
+    Storm,
+    /// A share reads slowly or not at all.
+    SlowViewers,
+    /// The rate rises and falls.
+    Burst,
+    /// Viewers leave and join all the time.
+    Churn,
+    /// Hours, for the slope of the memory.
+    Soak,
+    /// The server stops and comes back.
+    Restart,
+    /// The most that still meets the figures.
+    Search,
+}
+
+/// What the search varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Searched {
+    /// Viewers.
+    Viewers,
+    /// Comments a second.
+    Rate,
+}
+
+/// A scenario with all its fields. The shipped files describe them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field is described in the shipped files")]
+pub struct Spec {
+    pub scenario: Kind,
+    pub viewers: u32,
+    #[serde(default = "one")]
+    pub rooms: u32,
+    #[serde(default)]
+    pub zipf: f64,
+    pub ramp_per_second: Option<f64>,
+    pub encodings: String,
+    pub duration_s: u64,
+    pub drain_s: u64,
+    pub rate: f64,
+    pub speed: f64,
+    pub seed: u64,
+    pub corpus: String,
+    pub late_ms: u64,
+    #[serde(default)]
+    pub storm_at_s: u64,
+    #[serde(default)]
+    pub slow_percent: f64,
+    #[serde(default)]
+    pub slow_after_s: u64,
+    #[serde(default)]
+    pub slow_bytes_per_second: u32,
+    #[serde(default)]
+    pub burst_factor: f64,
+    #[serde(default)]
+    pub churn_per_second: f64,
+    #[serde(default)]
+    pub warm_up_s: u64,
+    #[serde(default)]
+    pub restart_at_s: u64,
+    #[serde(default)]
+    pub start: String,
+    pub search: Option<Searched>,
+    #[serde(default)]
+    pub from: f64,
+    #[serde(default)]
+    pub to: f64,
+    #[serde(default)]
+    pub precision_percent: f64,
+    pub slo: Slo,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::HotRoom,
+        Self::ManyRooms,
+        Self::Storm,
+        Self::SlowViewers,
+        Self::Burst,
+        Self::Churn,
+        Self::Soak,
+        Self::Restart,
+        Self::Search,
+    ];
+
+    /// As the command and the file call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HotRoom => "hot-room",
+            Self::ManyRooms => "many-rooms",
+            Self::Storm => "storm",
+            Self::SlowViewers => "slow-viewers",
+            Self::Burst => "burst",
+            Self::Churn => "churn",
+            Self::Soak => "soak",
+            Self::Restart => "restart",
+            Self::Search => "search",
+        }
+    }
+
+    /// The shipped file.
+    const fn shipped(self) -> &'static str {
+        match self {
+            Self::HotRoom => include_str!("../scenarios/hot-room.toml"),
+            Self::ManyRooms => include_str!("../scenarios/many-rooms.toml"),
+            Self::Storm => include_str!("../scenarios/storm.toml"),
+            Self::SlowViewers => include_str!("../scenarios/slow-viewers.toml"),
+            Self::Burst => include_str!("../scenarios/burst.toml"),
+            Self::Churn => include_str!("../scenarios/churn.toml"),
+            Self::Soak => include_str!("../scenarios/soak.toml"),
+            Self::Restart => include_str!("../scenarios/restart.toml"),
+            Self::Search => include_str!("../scenarios/search.toml"),
+        }
+    }
+}
+
+impl Spec {
+    /// A shipped scenario with `key=value` settings.
+    ///
+    /// # Errors
+    /// A field it does not have, or a value that does not fit.
+    pub fn shipped(kind: Kind, settings: &[String]) -> Result<Self, HarnessError> {
+        Self::build(kind, Table::new(), settings)
+    }
+
+    /// A scenario of the operator's own, with settings.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML or names no scenario; as [`Spec::shipped`].
+    pub fn read(path: &Path, settings: &[String]) -> Result<Self, HarnessError> {
+        let text = std::fs::read_to_string(path).map_err(|source| HarnessError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let named = |what: &str| HarnessError::Flags(format!("{}: {what}", path.display()));
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| {
+                1 + text[..span.start.min(text.len())].matches('\n').count()
+            });
+            named(&format!("line {line}: {}", error.message()))
+        })?;
+        let name = table.remove("scenario");
+        let name = name.as_ref().and_then(Value::as_str);
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| Some(kind.name()) == name)
+            .ok_or_else(|| {
+                let names = Kind::ALL.map(Kind::name).join(", ");
+                named(&format!("`scenario` is none of {names}"))
+            })?;
+        Self::build(kind, table, settings).map_err(|error| named(&error.to_string()))
+    }
+
+    fn build(kind: Kind, own: Table, settings: &[String]) -> Result<Self, HarnessError> {
+        let mut fields: Table = kind
+            .shipped()
+            .parse()
+            .expect("invariant: a test parses every shipped file");
+        let mut changes = own;
+        for setting in settings {
+            set(&mut changes, setting)?;
+        }
+        merge(&mut fields, changes, kind, "")?;
+        let spec: Self = fields.try_into().map_err(|error: toml::de::Error| {
+            let text = error.to_string();
+            HarnessError::Flags(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        })?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    fn check(&self) -> Result<(), HarnessError> {
+        let wrong = |what: &str| Err(HarnessError::Flags(what.to_owned()));
+        let within = |at_s: u64| at_s < self.duration_s;
+        match self.scenario {
+            Kind::Storm if !within(self.storm_at_s) => wrong("storm_at_s is not below duration_s"),
+            Kind::Restart if !within(self.restart_at_s) => {
+                wrong("restart_at_s is not below duration_s")
+            }
+            Kind::Restart if self.start.trim().is_empty() => {
+                wrong("restart needs the command that starts the server: --set start=\"…\"")
+            }
+            Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => {
+                wrong("slow_percent is not between 0 and 100")
+            }
+            Kind::Burst if !(1.0..=1000.0).contains(&self.burst_factor) => {
+                wrong("burst_factor is not between 1 and 1000")
+            }
+            Kind::Churn if !(self.churn_per_second > 0.0 && self.churn_per_second <= 1e6) => {
+                wrong("churn_per_second is not between 0 and 1000000")
+            }
+            Kind::ManyRooms if !(0.0..=10.0).contains(&self.zipf) => {
+                wrong("zipf is not between 0 and 10")
+            }
+            Kind::Soak if !within(self.warm_up_s) => wrong("warm_up_s is not below duration_s"),
+            Kind::Search
+                if !(self.from >= 1.0 && self.to >= self.from && self.precision_percent > 0.0) =>
+            {
+                wrong("search needs 1 <= from <= to and precision_percent above 0")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Enters `key=value`; `slo.key` names a field of the verdict. What is no TOML value is a text.
+fn set(changes: &mut Table, setting: &str) -> Result<(), HarnessError> {
+    let Some((key, value)) = setting.split_once('=') else {
+        return Err(HarnessError::Flags(format!(
+            "--set {setting}: not key=value"
+        )));
+    };
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(value.to_owned()));
+    match key.split_once('.') {
+        None => {
+            changes.insert(key.to_owned(), value);
+        }
+        Some((outer, inner)) => {
+            let table = changes
+                .entry(outer)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(table) = table {
+                table.insert(inner.to_owned(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts changes over fields that are there.
+fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result<(), HarnessError> {
+    for (key, change) in changes {
+        let names = fields.keys().cloned().collect::<Vec<_>>().join(", ");
+        match (fields.get_mut(&key), change) {
+            (Some(Value::Table(field)), Value::Table(change)) => {
+                merge(field, change, kind, &format!("{key}."))?;
+            }
+            (Some(field), change) if key != "scenario" => *field = change,
+            _ => {
+                let text = format!(
+                    "`{inside}{key}` is no field of {}: there are {names}",
+                    kind.name()
+                );
+                return Err(HarnessError::Flags(text));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: Kind, setting: &str) -> String {
+        let text = Spec::shipped(kind, &[setting.to_owned()])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        text
+    }
+
+    #[test]
+    fn every_shipped_file_is_whole() {
+        for kind in Kind::ALL {
+            let settings = ["start=./server".to_owned()];
+            let settings = if kind == Kind::Restart {
+                &settings[..]
+            } else {
+                &[]
+            };
+            let spec = Spec::shipped(kind, settings).unwrap();
+            assert_eq!(spec.scenario, kind);
+        }
+    }
+
+    #[test]
+    fn settings_replace_fields_and_keep_the_rest() {
+        let settings = [
+            "viewers=7",
+            "rate=3",
+            "encodings=gzip",
+            "slo.p99_beyond_window_ms=9",
+        ]
+        .map(str::to_owned);
+        let spec = Spec::shipped(Kind::HotRoom, &settings).unwrap();
+        assert_eq!((spec.viewers, spec.encodings.as_str()), (7, "gzip"));
+        assert!((spec.rate - 3.0).abs() < 1e-9 && spec.duration_s == 30);
+        assert!((spec.slo.p99_beyond_window_ms - 9.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_one_clear_line() {
+        assert!(refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is no field of hot-room"));
+        assert!(refused(Kind::HotRoom, "slo.p98=1").contains("`slo.p98`"));
+        // A field of another scenario.
+        assert!(refused(Kind::HotRoom, "storm_at_s=1").contains("`storm_at_s`"));
+        assert!(refused(Kind::HotRoom, "viewers").contains("key=value"));
+        let _ = refused(Kind::HotRoom, "viewers=many");
+        let _ = refused(Kind::HotRoom, "viewers=-1");
+        let _ = refused(Kind::Storm, "storm_at_s=5000");
+        let _ = refused(Kind::Restart, "viewers=1");
+        let _ = refused(Kind::HotRoom, "scenario=storm");
+    }
+}

@@ -1,0 +1,288 @@
+//! What a scenario must show, and whether it did.
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Tally;
+use crate::session::Event;
+use crate::timeline::Timeline;
+
+/// The figures of a verdict. `loadtest/scenarios/hot-room.toml` says what they mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field is described in the shipped files")]
+pub struct Slo {
+    pub p99_beyond_window_ms: f64,
+    pub late_percent_max: f64,
+    pub shed_or_skipped_percent_max: f64,
+    pub failed_posts_percent_max: f64,
+    pub ended_viewers_max: u64,
+    pub lateness_p99_ms_max: f64,
+    pub last_back_s_max: Option<f64>,
+    pub memory_mib_per_hour_max: Option<f64>,
+}
+
+/// What a verdict is reached on.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The audit.
+    pub tally: Tally,
+    /// Breaches of the protocol, and acknowledgements that contradict earlier ones.
+    pub breaches: u64,
+    /// The slowest stage's 99th percentile, less the window.
+    pub p99_beyond_window_ms: f64,
+    /// Posts that were due, and those that were acknowledged.
+    pub posts: [u64; 2],
+    /// Viewers that could not join.
+    pub missing_viewers: u64,
+    /// Viewers that were cut off by the server.
+    pub ended_viewers: u64,
+    /// What happened meanwhile.
+    pub events: Vec<Event>,
+    /// Growth of the server's memory.
+    pub memory_mib_per_hour: Option<f64>,
+    /// How late posts left: 99 in 100 were at or below.
+    pub lateness_p99_ms: f64,
+}
+
+/// One figure against its limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// What.
+    pub what: String,
+    /// As it was; absent when it could not be measured.
+    pub value: Option<f64>,
+    /// As it may be.
+    pub limit: f64,
+    /// Which side of the limit is good.
+    pub bound: Bound,
+    /// Whether it is within.
+    pub met: bool,
+}
+
+/// Which side of a limit is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// The limit and below.
+    Most,
+    /// The limit and above.
+    Least,
+}
+
+/// When posts leave later than this, the generator and not the server may have set the pace: every report says so.
+pub const LATENESS_P99_MS_MAX: f64 = 50.0;
+const MIB: f64 = 1_048_576.0;
+
+impl Slo {
+    /// Every figure against its limit.
+    #[must_use]
+    pub fn judge(&self, evidence: &Evidence) -> Vec<Check> {
+        let mut checks = self.deliveries(evidence);
+        checks.extend(self.viewers(evidence));
+        let [due, acknowledged] = evidence.posts;
+        checks.push(check(
+            "posts not taken, %",
+            percent(due.saturating_sub(acknowledged), due),
+            self.failed_posts_percent_max,
+        ));
+        checks.push(check(
+            "posts left late (the generator's own fault), p99 ms",
+            evidence.lateness_p99_ms,
+            self.lateness_p99_ms_max,
+        ));
+        if let Some(limit) = self.memory_mib_per_hour_max {
+            checks.push(measured(
+                "memory growth, MiB/h",
+                evidence.memory_mib_per_hour,
+                limit,
+            ));
+        }
+        checks
+    }
+
+    fn deliveries(&self, evidence: &Evidence) -> Vec<Check> {
+        let tally = &evidence.tally;
+        let faults = [
+            tally.lost,
+            tally.duplicate,
+            tally.reordered,
+            tally.corrupt,
+            tally.contradicted,
+            tally.undecodable,
+            evidence.breaches,
+        ];
+        vec![
+            check("faults of the audit", to_f64(faults.iter().sum()), 0.0),
+            // A server that delivered nothing has not passed anything.
+            Check {
+                what: "viewer-comments delivered".to_owned(),
+                value: Some(to_f64(tally.delivered)),
+                limit: 1.0,
+                bound: Bound::Least,
+                met: tally.delivered > 0,
+            },
+            check(
+                "p99 beyond the window, ms",
+                evidence.p99_beyond_window_ms,
+                self.p99_beyond_window_ms,
+            ),
+            check(
+                "late, %",
+                percent(tally.late, tally.delivered),
+                self.late_percent_max,
+            ),
+            check(
+                "shed or skipped, %",
+                percent(tally.shed + tally.skipped, tally.delivered),
+                self.shed_or_skipped_percent_max,
+            ),
+        ]
+    }
+
+    fn viewers(&self, evidence: &Evidence) -> Vec<Check> {
+        let mut checks = vec![
+            check(
+                "viewers that did not get in",
+                to_f64(evidence.missing_viewers),
+                0.0,
+            ),
+            check(
+                "viewers cut off",
+                to_f64(evidence.ended_viewers),
+                to_f64(self.ended_viewers_max),
+            ),
+        ];
+        if let Some(limit) = self.last_back_s_max {
+            let mut last = evidence.events.iter().map(|event| event.last_back_s);
+            let slowest = last.try_fold(0.0_f64, |slowest, last| Some(slowest.max(last?)));
+            let slowest = slowest.filter(|_| !evidence.events.is_empty());
+            checks.push(measured("the last viewer is back, s", slowest, limit));
+        }
+        checks
+    }
+}
+
+fn percent(part: u64, of: u64) -> f64 {
+    100.0 * to_f64(part) / to_f64(of.max(1))
+}
+
+fn check(what: &str, value: f64, limit: f64) -> Check {
+    measured(what, Some(value), limit)
+}
+
+fn measured(what: &str, value: Option<f64>, limit: f64) -> Check {
+    Check {
+        what: what.to_owned(),
+        value,
+        limit,
+        bound: Bound::Most,
+        met: value.is_some_and(|value| value <= limit),
+    }
+}
+
+/// The slope of the server's anonymous memory: the line that fits the seconds after `warm_up_s` best.
+#[must_use]
+pub fn memory_mib_per_hour(timeline: &Timeline, warm_up_s: u64) -> Option<f64> {
+    let begin_s = timeline.samples.first()?.t_s + to_f64(warm_up_s);
+    let points: Vec<(f64, f64)> = timeline
+        .samples
+        .iter()
+        .filter(|sample| sample.t_s >= begin_s)
+        .filter_map(|sample| {
+            let bytes = sample.server?.anonymous_bytes;
+            Some((sample.t_s / 3600.0, to_f64(bytes) / MIB))
+        })
+        .collect();
+    slope(&points)
+}
+
+/// Least squares. At least three points, or it says nothing.
+fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    if points.len() < 3 {
+        return None;
+    }
+    let count = to_f64(points.len() as u64);
+    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let covariance: f64 = points
+        .iter()
+        .map(|(x, y)| (x - mean_x) * (y - mean_y))
+        .sum();
+    let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    (variance > 0.0).then(|| covariance / variance)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a run are far below 2^53"
+)]
+fn to_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(evidence: &Evidence, slo: &Slo) -> Vec<String> {
+        let checks = slo.judge(evidence).into_iter();
+        checks
+            .filter(|check| !check.met)
+            .map(|check| check.what)
+            .collect()
+    }
+
+    fn good() -> (Evidence, Slo) {
+        let mut evidence = Evidence {
+            posts: [10, 10],
+            ..Evidence::default()
+        };
+        evidence.tally.delivered = 100;
+        let slo = Slo {
+            p99_beyond_window_ms: 500.0,
+            lateness_p99_ms_max: 100.0,
+            ..Slo::default()
+        };
+        (evidence, slo)
+    }
+
+    #[test]
+    fn a_clean_run_meets_everything_and_one_fault_does_not() {
+        let (mut evidence, slo) = good();
+        assert!(failed(&evidence, &slo).is_empty());
+        evidence.tally.reordered = 1;
+        assert_eq!(failed(&evidence, &slo), ["faults of the audit"]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_met() {
+        let (evidence, mut slo) = good();
+        slo.last_back_s_max = Some(5.0);
+        slo.memory_mib_per_hour_max = Some(5.0);
+        assert_eq!(
+            failed(&evidence, &slo),
+            ["the last viewer is back, s", "memory growth, MiB/h"]
+        );
+    }
+
+    #[test]
+    fn nothing_delivered_is_no_pass_and_a_late_generator_is_named() {
+        let (mut evidence, slo) = good();
+        evidence.tally.delivered = 0;
+        evidence.lateness_p99_ms = 250.0;
+        let failed = failed(&evidence, &slo);
+        assert_eq!(failed.len(), 2);
+        assert!(
+            failed[1].contains("the generator's own fault"),
+            "{failed:?}"
+        );
+    }
+
+    #[test]
+    fn the_slope_is_that_of_the_line() {
+        let line: Vec<(f64, f64)> = (0..10)
+            .map(|x| (f64::from(x), 5.0 + 3.0 * f64::from(x)))
+            .collect();
+        assert!((slope(&line).unwrap() - 3.0).abs() < 1e-9);
+        assert_eq!(slope(&line[..2]), None);
+    }
+}

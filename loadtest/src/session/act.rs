@@ -1,0 +1,151 @@
+//! What happens to the viewers while comments are posted: everybody is cut off, viewers come and go, the server restarts.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::error::HarnessError;
+use crate::restart::{Patience, Restart};
+use crate::session::{LOOK_EVERY, Program, Session, seconds};
+use crate::swarm::Order;
+
+/// Something that happens to the viewers while comments are posted.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// When, in the measured stretch.
+    pub at: Duration,
+    /// What.
+    pub what: Deed,
+    /// How long everybody may take to be back.
+    pub patience: Duration,
+}
+
+/// What happens to the viewers.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// Everybody loses the connection and comes back at once.
+    Storm,
+    /// Viewers begin to leave and join.
+    Churn,
+    /// The server is told to stop and started again.
+    Restart(Restart),
+}
+
+impl Deed {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Storm => "storm",
+            Self::Churn => "churn",
+            Self::Restart(_) => "restart",
+        }
+    }
+}
+
+/// What came of an [`Act`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// `storm`, `churn` or `restart`.
+    pub what: String,
+    /// When, in seconds of the measured stretch.
+    pub at_s: f64,
+    /// Viewers that were up.
+    pub viewers: u64,
+    /// Of those, how many were back before patience ended.
+    pub back: u64,
+    /// From the beginning until the last one was back; absent when it never was.
+    pub last_back_s: Option<f64>,
+    /// Viewers that joined a second, once there was a server.
+    pub per_second: f64,
+    /// How long nobody listened.
+    pub down_s: Option<f64>,
+    /// The server that was started.
+    pub server_pid: Option<u32>,
+    /// Why the server is not there again.
+    pub problem: Option<String>,
+}
+
+impl Session {
+    /// Does what the program has for the viewers, each when it is due.
+    pub(super) async fn act_out(&self, program: &Program, start: Moment) -> Vec<Event> {
+        let mut events = Vec::new();
+        for act in &program.acts {
+            self.sleep_until(start.after(act.at)).await;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            events.push(self.perform(act).await);
+        }
+        events
+    }
+
+    /// Does what is due, and watches until its effect is over.
+    async fn perform(&self, act: &Act) -> Event {
+        let clock = self.bench.clock;
+        let before = self.viewers.snapshot();
+        let began = clock.now();
+        let up = before.up();
+        let mut event = Event {
+            what: act.what.name().to_owned(),
+            at_s: act.at.as_secs_f64(),
+            viewers: up,
+            ..Event::default()
+        };
+        self.sampler.mark(act.what.name(), began);
+        match &act.what {
+            Deed::Churn => {
+                self.viewers.order(Order::Churn);
+                return event;
+            }
+            Deed::Storm => self.viewers.order(Order::Storm),
+            Deed::Restart(restart) => {
+                let patience = Patience {
+                    at_most: act.patience,
+                    stop: &self.stop,
+                };
+                // What was measured until now must not be thrown away for it.
+                if let Err(error) = perform_restart(restart, patience, &mut event).await {
+                    event.problem = Some(error.to_string());
+                    return event;
+                }
+            }
+        }
+        let give_up = clock.now().after(act.patience);
+        // Progress is shown once per turn of each thread, so the dip is waited for as well. Who came back and lost the
+        // connection again is not back: those that are in count, not the joins.
+        let back = || {
+            let now = self.viewers.snapshot();
+            (now.rejoined - before.rejoined).min(now.up()).min(up)
+        };
+        event.back = back();
+        while event.back < up {
+            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY / 4).await;
+            event.back = back();
+        }
+        let took_s = seconds(clock.now().micros_since(began));
+        event.last_back_s = (event.back == up).then_some(took_s);
+        event.per_second = event.back as f64 / (took_s - event.down_s.unwrap_or(0.0)).max(0.001);
+        event
+    }
+}
+
+/// Stops the server, starts it and waits until it listens. The event names the new process also when that does not help.
+async fn perform_restart(
+    restart: &Restart,
+    patience: Patience<'_>,
+    event: &mut Event,
+) -> Result<(), HarnessError> {
+    restart.stop_server(patience).await?;
+    let mut started = restart.start_server()?;
+    event.server_pid = started.pid();
+    let down = restart.listening(&mut started, patience).await;
+    if started.pid().is_none() {
+        event.server_pid = None;
+    }
+    event.down_s = Some(down?.as_secs_f64());
+    Ok(())
+}

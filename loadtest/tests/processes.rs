@@ -1,0 +1,331 @@
+//! Viewers in several processes: what they find is what one process would find, and none of them is left behind.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+#[expect(dead_code, reason = "the other test files use the other faults")]
+mod double;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use double::{Double, Fault};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// How long processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Ran {
+    code: i32,
+    report: Value,
+    text: String,
+}
+
+fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("danmaku-processes-{}-{name}", std::process::id()))
+}
+
+async fn loadtest(double: &Double, name: &str, args: &str) -> Ran {
+    let path = scratch(&format!("{name}.json"));
+    let output = command(double, args)
+        .arg("--json")
+        .arg(&path)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let report = std::fs::read(&path).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let _ = std::fs::remove_file(&path);
+    Ran {
+        code: output.status.code().unwrap(),
+        report: serde_json::from_slice(&report).unwrap(),
+        text,
+    }
+}
+
+fn command(double: &Double, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"));
+    command
+        .args(args.split_ascii_whitespace())
+        .args(["--url", &format!("http://{}", double.address)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
+}
+
+/// The processes a process has started.
+fn children(parent: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((head, fields)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let parent_of: Option<i32> = fields.split(' ').nth(1).and_then(|word| word.parse().ok());
+        if parent_of == Some(parent.as_raw_nonzero().get()) {
+            let number = head.split(' ').next().and_then(|word| word.parse().ok());
+            children.extend(number.and_then(Pid::from_raw));
+        }
+    }
+    children
+}
+
+/// Waits until a process has this many children.
+async fn children_of(parent: Pid, count: usize) -> Vec<Pid> {
+    let began = Instant::now();
+    loop {
+        let found = children(parent);
+        if found.len() == count {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{} children", found.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn all_are_gone(processes: &[Pid]) {
+    let began = Instant::now();
+    while let Some(left) = processes
+        .iter()
+        .find(|pid| test_kill_process(**pid).is_ok())
+    {
+        assert!(began.elapsed() < PATIENCE, "{left:?} is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_processes_find_what_one_finds() {
+    for processes in [1, 3] {
+        let double = Double::start(Fault::None).await;
+        let args = format!(
+            "run --viewers 30 --rooms 2 --duration-s 4 --settle-s 0 --drain-s 2 --rate 60 --processes {processes}"
+        );
+        let ran = loadtest(&double, &format!("clean-{processes}"), &args).await;
+        let (report, text) = (&ran.report, &ran.text);
+        assert_eq!(ran.code, 0, "{text}");
+        assert_eq!(report["setup"]["processes"], processes, "{text}");
+        let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+        let delivered = report["audit"]["delivered"].as_u64().unwrap();
+        assert!(acknowledged > 150, "{text}");
+        assert_eq!(delivered, acknowledged * 15, "{text}");
+        let faults = [
+            "lost",
+            "duplicate",
+            "reordered",
+            "corrupt",
+            "foreign",
+            "undecodable",
+        ];
+        for fault in faults {
+            assert_eq!(report["audit"][fault], 0, "{fault}: {text}");
+        }
+        assert_eq!(report["ends"]["faults"], serde_json::json!({}), "{text}");
+        let count = |name: &str| report["histograms"][name]["summary"]["count"].as_u64();
+        for name in ["post_to_viewer", "post_to_viewer_beyond_window"] {
+            assert_eq!(count(name), Some(delivered), "{name}: {text}");
+        }
+        for name in [
+            "post_to_first_viewer",
+            "post_to_last_viewer",
+            "post_to_seal",
+        ] {
+            assert_eq!(count(name), Some(acknowledged), "{name}: {text}");
+        }
+        assert_eq!(count("connect"), Some(30), "{text}");
+        let frames = report["total"]["frames"].as_u64();
+        assert_eq!(count("seal_to_viewer"), frames, "{text}");
+        let samples = report["timeline"]["samples"].as_array().unwrap();
+        let of_samples = |of: fn(&Value) -> &Value| -> u64 {
+            samples
+                .iter()
+                .map(|sample| of(sample).as_u64().unwrap())
+                .sum()
+        };
+        assert_eq!(
+            of_samples(|sample| &sample["comments"]),
+            delivered,
+            "{text}"
+        );
+        assert_eq!(
+            of_samples(|sample| &sample["latency"]["count"]),
+            delivered,
+            "{text}"
+        );
+        assert_eq!(report["total"]["comments"], delivered, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_comment_is_lost_to_the_viewers_of_both_processes() {
+    let double = Double::start(Fault::DropComment).await;
+    let args = "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 1 --rate 120 --processes 2";
+    let ran = loadtest(&double, "dropped", args).await;
+    assert_eq!(ran.code, 1, "{}", ran.text);
+    assert!(
+        ran.report["audit"]["lost"].as_u64() >= Some(30),
+        "{}",
+        ran.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_over_two_processes_brings_everybody_back() {
+    let double = Double::start(Fault::None).await;
+    let args = "storm --processes 2 --set viewers=60 --set duration_s=4 --set drain_s=2 --set rate=40 \
+                --set storm_at_s=1";
+    // The double replays nothing, so what was said meanwhile is lost: the verdict is not what is tested.
+    let Ran { report, .. } = loadtest(&double, "storm", args).await;
+    let storm = &report["events"][0];
+    assert_eq!(
+        (&storm["viewers"], &storm["back"]),
+        (&60.into(), &60.into()),
+        "{storm:#}"
+    );
+    assert!(storm["last_back_s"].as_f64() > Some(0.0), "{storm:#}");
+    assert_eq!(report["returns"]["rejoined"], 60, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalling_viewers_stall_in_every_process() {
+    let double = Double::start(Fault::None).await;
+    let args = "run --viewers 30 --duration-s 4 --settle-s 0 --drain-s 2 --rate 40 --processes 2 \
+                --stall-viewers 6 --stall-after-s 2";
+    let ran = loadtest(&double, "stall", args).await;
+    assert_eq!(ran.code, 0, "{}", ran.text);
+    assert_eq!(ran.report["ends"]["stalled"]["open"], 6, "{}", ran.text);
+    let stages = ran.report["latency"].as_array().unwrap();
+    assert_eq!(stages.len(), 2, "{}", ran.text);
+    for stage in stages {
+        assert!(
+            stage["each_viewer"]["count"].as_u64() > Some(0),
+            "{stage:#}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_quiet_may_have_several_processes_too() {
+    let double = Double::start(Fault::None).await;
+    let quiet = "quiet --viewers 6 --posts 3 --every-ms 300 --processes 2";
+    let ran = loadtest(&double, "quiet", quiet).await;
+    assert_eq!(ran.report["each_viewer"]["count"], 18, "{}", ran.text);
+    let ran = loadtest(
+        &double,
+        "idle",
+        "idle --viewers 6 --settle-s 0 --processes 3",
+    )
+    .await;
+    assert_eq!(
+        (ran.code, &ran.report["ended"]),
+        (0, &0.into()),
+        "{}",
+        ran.text
+    );
+    assert_eq!(ran.report["connect_latency"]["count"], 6, "{}", ran.text);
+}
+
+/// A run that would take a minute, with its children.
+async fn long_run(double: &Double, more: &str) -> (Child, Vec<Pid>) {
+    let args =
+        format!("run --viewers 30 --duration-s 60 --settle-s 0 --rate 50 --processes 3 {more}");
+    let child = command(double, &args).process_group(0).spawn().unwrap();
+    let children = children_of(pid(&child), 3).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    (child, children)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_ends_the_run_with_one_line() {
+    let double = Double::start(Fault::None).await;
+    let (child, children) = long_run(&double, "").await;
+    let killed = Instant::now();
+    kill_process(children[1], Signal::KILL).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(killed.elapsed() < Duration::from_secs(5), "{text}");
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let said: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("danmaku-loadtest: "))
+        .collect();
+    let expected = format!(
+        "danmaku-loadtest: viewer process {}: ended early: signal: 9 (SIGKILL)",
+        children[1].as_raw_nonzero()
+    );
+    assert_eq!(said, [expected.as_str()], "{text}");
+    assert!(output.stdout.is_empty(), "{text}");
+    all_are_gone(&children).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_end_when_their_parent_is_killed() {
+    let double = Double::start(Fault::None).await;
+    let (mut child, children) = long_run(&double, "").await;
+    child.kill().await.unwrap();
+    all_are_gone(&children).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_that_reaches_everybody_still_gives_a_report() {
+    let double = Double::start(Fault::None).await;
+    let path = scratch("interrupted.json");
+    let (child, children) = long_run(&double, &format!("--json {}", path.display())).await;
+    kill_process_group(pid(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let _ = std::fs::remove_file(&path);
+    assert_eq!(report["partial"], true, "{text}");
+    let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+    assert!(acknowledged > 0, "{text}");
+    assert_eq!(report["audit"]["delivered"], acknowledged * 30, "{text}");
+    all_are_gone(&children).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_gets_one_line_and_exit_code_2() {
+    let double = Double::start(Fault::None).await;
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let viewers = allowed.maximum.unwrap() * 3;
+    for (args, word) in [
+        (format!("run --viewers {viewers}"), "take --processes 4"),
+        (
+            format!("run --processes 2 --viewers {viewers}"),
+            "take --processes 4",
+        ),
+        (
+            format!("storm --set viewers={viewers}"),
+            "take --processes 4",
+        ),
+        (
+            "run --processes 2 --viewers 100000000".to_owned(),
+            "lower --viewers to",
+        ),
+        (
+            "run --processes 2 --with-floor".to_owned(),
+            "--with-floor is measured in one process",
+        ),
+        ("run --processes 65".to_owned(), "--processes"),
+        ("idle --processes 0".to_owned(), "--processes"),
+    ] {
+        let output = command(&double, &args).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2)
+                && text.starts_with("danmaku-loadtest: ")
+                && text.contains(word)
+                && text.lines().count() == 1,
+            "{args}: {text}"
+        );
+        assert!(output.stdout.is_empty(), "{args}");
+    }
+}

@@ -1,0 +1,442 @@
+//! The scenarios in which viewers lose their connection, against servers that can resume and do it well or badly.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+#[expect(dead_code, reason = "the other test files use the other faults")]
+mod double;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use double::process::{Manner, Site, serve_if_told};
+use double::{Double, Fault};
+use serde_json::Value;
+use tokio::process::Command;
+
+const VIEWERS: u64 = 30;
+const POSTS_PER_SECOND: f64 = 40.0;
+/// No run of these tests takes that long.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+struct Ran {
+    code: i32,
+    report: Value,
+    text: String,
+    took: Duration,
+}
+
+impl Ran {
+    /// A count of the audit.
+    fn audit(&self, name: &str) -> u64 {
+        self.number(&["audit", name])
+    }
+
+    fn number(&self, path: &[&str]) -> u64 {
+        let found = path.iter().fold(&self.report, |value, name| &value[*name]);
+        found
+            .as_u64()
+            .unwrap_or_else(|| panic!("{path:?}: {}", self.text))
+    }
+
+    fn event(&self) -> &Value {
+        &self.report["events"][0]
+    }
+
+    /// What the audit counts as faults: lost, duplicate, reordered, corrupt, contradicted, undecodable.
+    fn faults(&self) -> [u64; 6] {
+        [
+            "lost",
+            "duplicate",
+            "reordered",
+            "corrupt",
+            "contradicted",
+            "undecodable",
+        ]
+        .map(|name| self.audit(name))
+    }
+}
+
+/// A file that goes with its value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let id = std::process::id();
+        Self(std::env::temp_dir().join(format!("danmaku-reconnects-{id}-{number}-{name}")))
+    }
+
+    /// A recording of so many seconds in which no two comments are alike, so that each can be told from all others.
+    fn recording(seconds: f64) -> Self {
+        let recording = Self::new("recording.jsonl");
+        let lines = (0_u32..)
+            .take_while(|number| f64::from(*number) < seconds * POSTS_PER_SECOND)
+            .map(|number| {
+                // Not at a full second, when servers are stopped: a post that is under way then may be taken and not answered.
+                let at_ms = (f64::from(number) * 1000.0 / POSTS_PER_SECOND - 12.0).max(0.0);
+                format!("{{\"t\":{at_ms:.0},\"text\":\"comment {number}\"}}\n")
+            });
+        std::fs::write(&recording.0, lines.collect::<String>()).unwrap();
+        recording
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs a scenario to its end, with all it prints. Settings that come later win.
+async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&str]) -> Ran {
+    let (json, recording) = (Scratch::new("report.json"), Scratch::recording(3.0));
+    let viewers = format!("viewers={VIEWERS}");
+    let corpus = format!("corpus={}", recording.0.display());
+    let common = [viewers.as_str(), &corpus, "duration_s=3", "drain_s=3"];
+    let settings = common.iter().chain(settings);
+    let began = Instant::now();
+    let running = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args([name, "--url", &format!("http://{address}"), "--json"])
+        .arg(&json.0)
+        .args(flags)
+        .args(settings.flat_map(|setting| ["--set", setting]))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    // Its output ends when nobody holds it any more, so this also tells whether a server that was started holds on to it.
+    let output = tokio::time::timeout(DEADLINE, running)
+        .await
+        .unwrap()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let report = std::fs::read(&json.0).unwrap_or_else(|error| panic!("{error}: {text}"));
+    Ran {
+        code: output.status.code().unwrap(),
+        report: serde_json::from_slice(&report).unwrap(),
+        text,
+        took: began.elapsed(),
+    }
+}
+
+async fn storm(double: &Double, settings: &[&str]) -> Ran {
+    let settings = [&["storm_at_s=1"], settings].concat();
+    scenario(double.address, "storm", &settings, &[]).await
+}
+
+async fn restart(site: &Site, again: Manner, settings: &[&str]) -> Ran {
+    restart_of(site, site.pid(), &site.start_again(again), settings).await
+}
+
+async fn restart_of(site: &Site, pid: u32, command: &str, settings: &[&str]) -> Ran {
+    let (pid, start) = (pid.to_string(), format!("start={command}"));
+    let settings = [&["restart_at_s=1", start.as_str()], settings].concat();
+    let flags = ["--server-pid", &pid];
+    scenario(site.address, "restart", &settings, &flags).await
+}
+
+/// No test: the double in a process of its own, which the tests below start.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the tests start it"]
+async fn double_process() {
+    serve_if_told().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_brings_everybody_back_to_where_they_were() {
+    let double = Double::start(Fault::None).await;
+    let ran = storm(&double, &[]).await;
+    assert_eq!((ran.code, ran.faults()), (0, [0; 6]), "{}", ran.text);
+    let (event, text) = (ran.event(), &ran.text);
+    assert_eq!([&event["viewers"], &event["back"]], [VIEWERS; 2], "{text}");
+    assert!(event["last_back_s"].as_f64() > Some(0.2), "{text}");
+    for count in ["rejoined", "resumed"] {
+        assert_eq!(ran.number(&["returns", count]), VIEWERS, "{text}");
+    }
+    assert!(ran.audit("replayed") >= VIEWERS, "{text}");
+    let acknowledged = ran.number(&["posts", "acknowledged"]);
+    assert_eq!(ran.audit("delivered"), acknowledged * VIEWERS, "{text}");
+}
+
+/// A storm against a double that replays badly: exactly so many faults of this kind as it made, and no others.
+async fn bad_replay(fault: Fault, expected: impl Fn(u64) -> [u64; 6]) {
+    let double = Double::start(fault).await;
+    let ran = storm(&double, &[]).await;
+    let (text, made) = (&ran.text, double.made());
+    assert!(ran.code == 1 && made >= VIEWERS, "{fault:?}: {text}");
+    assert_eq!(ran.faults(), expected(made), "{fault:?}: {text}");
+    assert!(
+        text.contains("FAIL: storm is not within: faults of the audit"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_replay_is_told_by_kind() {
+    tokio::join!(
+        bad_replay(Fault::ReplayLeavesOut, |made| [made, 0, 0, 0, 0, 0]),
+        bad_replay(Fault::ReplayNothing, |made| [made, 0, 0, 0, 0, 0]),
+        bad_replay(Fault::ReplayRepeats, |made| [0, made, 0, 0, 0, 0]),
+        bad_replay(Fault::ReplaySwaps, |made| [0, 0, made, 0, 0, 0]),
+    );
+}
+
+/// A storm after which nobody is back to stay.
+async fn nobody_returns(fault: Fault) -> Ran {
+    let double = Double::start(fault).await;
+    let ran = storm(&double, &["slo.last_back_s_max=1"]).await;
+    let (event, text) = (ran.event(), &ran.text);
+    assert_eq!(ran.code, 1, "{text}");
+    assert!(event["last_back_s"].is_null(), "{text}");
+    assert!(event["back"].as_u64() < Some(VIEWERS), "{text}");
+    assert!(text.contains("the last viewer is back"), "{text}");
+    assert!(ran.audit("lost") >= VIEWERS, "{text}");
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_are_refused_or_sent_away_are_never_back() {
+    let (refused, sent_away) = tokio::join!(
+        nobody_returns(Fault::RefuseReturn),
+        nobody_returns(Fault::SendAway)
+    );
+    let text = &refused.text;
+    assert_eq!(refused.event()["back"], 0, "{text}");
+    assert_eq!(refused.number(&["returns", "rejoined"]), 0, "{text}");
+    assert!(refused.number(&["returns", "retries"]) > VIEWERS, "{text}");
+    let text = &sent_away.text;
+    assert!(
+        sent_away.number(&["ends", "closes", "1001"]) > VIEWERS,
+        "{text}"
+    );
+    assert!(
+        sent_away.number(&["returns", "rejoined"]) > VIEWERS,
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_are_cut_off_again_and_again_get_everything_in_the_end() {
+    let double = Double::start(Fault::CutAgain).await;
+    let ran = storm(&double, &["slo.last_back_s_max=1"]).await;
+    assert_eq!(ran.faults(), [0; 6], "{}", ran.text);
+    let cut = double.made();
+    assert!(cut > VIEWERS, "{}", ran.text);
+    assert_eq!(ran.number(&["ends", "silent"]), cut, "{}", ran.text);
+    let acknowledged = ran.number(&["posts", "acknowledged"]);
+    assert_eq!(
+        ran.audit("delivered"),
+        acknowledged * VIEWERS,
+        "{}",
+        ran.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_a_durable_server_restarts() {
+    let site = Site::start(Manner::Durable).await;
+    let ran = restart(&site, Manner::Durable, &[]).await;
+    let (event, text) = (ran.event(), &ran.text);
+    assert_eq!((ran.code, ran.faults()), (0, [0; 6]), "{text}");
+    assert_eq!([&event["viewers"], &event["back"]], [VIEWERS; 2], "{text}");
+    assert_eq!(event["server_pid"], site.pids()[1], "{text}");
+    assert!(event["down_s"].as_f64() > Some(0.0), "{text}");
+    for (count, expected) in [("resumed", VIEWERS), ("renumbered", 0), ("unreplayed", 0)] {
+        assert_eq!(ran.number(&["returns", count]), expected, "{text}");
+    }
+    assert!(ran.audit("replayed") > 0, "{text}");
+    let acknowledged = ran.number(&["posts", "acknowledged"]);
+    assert_eq!(ran.audit("delivered"), acknowledged * VIEWERS, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_without_memory_cannot_replay_is_counted() {
+    let site = Site::start(Manner::Memory).await;
+    let ran = restart(&site, Manner::Memory, &[]).await;
+    let text = &ran.text;
+    assert_eq!((ran.code, ran.faults()), (0, [0; 6]), "{text}");
+    let returns = site.returns();
+    assert_eq!(returns.len() as u64, VIEWERS, "{text}");
+    assert!(returns.iter().all(|back| back.was.0 != back.is.0), "{text}");
+    for (count, expected) in [
+        ("rejoined", VIEWERS),
+        ("renumbered", VIEWERS),
+        ("resumed", 0),
+    ] {
+        assert_eq!(ran.number(&["returns", count]), expected, "{text}");
+    }
+    // The rest of the old numbering, and what the new one had before the viewer was back.
+    let acknowledged = ran.number(&["posts", "acknowledged"]);
+    let before = acknowledged - site.accepted();
+    let unreplayed = returns
+        .iter()
+        .map(|back| before.saturating_sub(back.was.1) + back.is.1);
+    let unreplayed: u64 = unreplayed.sum();
+    assert!(unreplayed > 0, "{text}");
+    assert_eq!(ran.number(&["returns", "unreplayed"]), unreplayed, "{text}");
+    let whole = acknowledged * VIEWERS;
+    assert_eq!(ran.audit("delivered") + unreplayed, whole, "{text}");
+    let said = format!(
+        "the epoch changed for {VIEWERS} viewers: {unreplayed} viewer-comments could not be replayed"
+    );
+    assert!(text.contains(&said), "{said}: {text}");
+}
+
+/// A restart that loses what was acknowledged.
+async fn forgets(again: Manner, settings: &[&str]) -> Ran {
+    let site = Site::start(Manner::Durable).await;
+    let ran = restart(&site, again, settings).await;
+    assert_eq!(ran.code, 1, "{}", ran.text);
+    assert!(ran.event()["problem"].is_null(), "{}", ran.text);
+    assert!(
+        ran.text
+            .contains("FAIL: restart is not within: faults of the audit"),
+        "{}",
+        ran.text
+    );
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restart_forgets_is_found() {
+    // Everybody has everything before the restart, and nothing is said after it.
+    let short = Scratch::recording(0.5);
+    let short = format!("corpus={}", short.0.display());
+    let short = [short.as_str()];
+    let (last, unnoticed, all) = tokio::join!(
+        forgets(Manner::LosesLast, &[]),
+        forgets(Manner::LosesLast, &short),
+        forgets(Manner::KeepsEpochOnly, &[]),
+    );
+    // The lost position is given to another comment.
+    assert_eq!(last.number(&["posts", "contradicted"]), 1, "{}", last.text);
+    assert!(
+        last.text.contains("contradicting acknowledgements   1"),
+        "{}",
+        last.text
+    );
+    let behind = "a room that ends before what its viewer has had of it";
+    let text = &unnoticed.text;
+    assert_eq!(
+        unnoticed.number(&["ends", "faults", behind]),
+        VIEWERS,
+        "{text}"
+    );
+    assert_eq!(unnoticed.faults(), [0; 6], "{text}");
+    assert_eq!(unnoticed.number(&["posts", "contradicted"]), 0, "{text}");
+    // As many as were acknowledged before, or after, whichever is less.
+    assert!(all.number(&["posts", "contradicted"]) > 10, "{}", all.text);
+}
+
+/// A restart that does not happen: there is a report of what was measured until then, with the reason.
+fn check_not_restarted(ran: &Ran, problem: &str) {
+    let (event, text) = (ran.event(), &ran.text);
+    assert_eq!((ran.code, &event["back"]), (1, &Value::from(0)), "{text}");
+    assert_eq!(event["problem"], problem, "{text}");
+    assert!(event["last_back_s"].is_null(), "{text}");
+    // Tables break long lines.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(text).contains(&words(problem)), "{text}");
+    assert!(text.contains("FAIL: "), "{text}");
+    assert!(ran.audit("delivered") > 0, "{text}");
+    // Two seconds to settle, three to measure, and three that the last comments may take.
+    assert!(ran.took < Duration::from_secs(12), "{:?}: {text}", ran.took);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_come_back_is_reported() {
+    let (first, second) = (
+        Site::start(Manner::Durable).await,
+        Site::start(Manner::Durable).await,
+    );
+    let deaf = second.start_again(Manner::NeverListens);
+    let (ended, silent) = tokio::join!(
+        restart_of(&first, first.pid(), "sh -c 'exit 3'", &[]),
+        restart_of(&second, second.pid(), &deaf, &["slo.last_back_s_max=1"]),
+    );
+    let problem = "the server was started again and ended at once: exit status: 3; run the command by hand to see why";
+    check_not_restarted(&ended, problem);
+    assert!(ended.event()["server_pid"].is_null(), "{}", ended.text);
+    let pid = second.pids()[1];
+    let problem =
+        format!("the server was started again (pid {pid}) and does not listen within 2 s");
+    check_not_restarted(&silent, &problem);
+    assert_eq!(silent.event()["server_pid"], pid, "{}", silent.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_stop_is_reported() {
+    let (first, second) = (
+        Site::start(Manner::IgnoresTerm).await,
+        Site::start(Manner::Durable).await,
+    );
+    let mut other = Command::new("sleep")
+        .arg("60")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (other_pid, again) = (other.id().unwrap(), second.start_again(Manner::Durable));
+    let settings = ["slo.last_back_s_max=1"];
+    let (ignores, wrong) = tokio::join!(
+        restart(&first, Manner::Durable, &settings),
+        restart_of(&second, other_pid, &again, &settings),
+    );
+    let problem = format!("the server (pid {}) did not stop within 2 s", first.pid());
+    check_not_restarted(&ignores, &problem);
+    let address = second.address;
+    let problem = format!(
+        "process {other_pid} has ended and somebody still listens on {address} after 2 s: is --server-pid the server's?"
+    );
+    check_not_restarted(&wrong, &problem);
+    for (ran, site) in [(&ignores, &first), (&wrong, &second)] {
+        assert_eq!(site.pids().len(), 1, "{}", ran.text);
+        // It serves on, and is judged on.
+        assert_eq!(ran.faults(), [0; 6], "{}", ran.text);
+    }
+    assert!(!other.wait().await.unwrap().success());
+}
+
+/// Some viewers read nothing any more after a second.
+async fn slow_viewers(double: &Double) -> Ran {
+    // Frames of a size that fills the buffers of a viewer that does not read.
+    let settings = [
+        "corpus=\"\"",
+        "rate=600",
+        "encodings=identity",
+        "duration_s=4",
+        "slow_percent=20",
+        "slow_after_s=1",
+        "late_ms=300",
+    ];
+    scenario(double.address, "slow-viewers", &settings, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_viewers_may_be_cut_off_and_must_not_hold_up_the_others() {
+    let (cuts, waits) = (
+        Double::start(Fault::CutSlow).await,
+        Double::start(Fault::WaitForSlow).await,
+    );
+    let (cut, held_up) = tokio::join!(slow_viewers(&cuts), slow_viewers(&waits));
+    let slow = VIEWERS / 5;
+    let (stalled, text) = (&cut.report["ends"]["stalled"], &cut.text);
+    assert_eq!((cut.code, cut.faults()), (0, [0; 6]), "{text}");
+    assert_eq!(cuts.made(), slow, "{text}");
+    assert_eq!([&stalled["silent"], &stalled["open"]], [slow, 0], "{text}");
+    assert_eq!(cut.number(&["ends", "silent"]), 0, "{text}");
+    let acknowledged = cut.number(&["posts", "acknowledged"]);
+    assert!(
+        cut.audit("delivered") >= acknowledged * (VIEWERS - slow),
+        "{text}"
+    );
+    let text = &held_up.text;
+    assert_eq!((held_up.code, held_up.faults()), (1, [0; 6]), "{text}");
+    assert!(
+        held_up.audit("late") > 0 && text.contains("late, %"),
+        "{text}"
+    );
+}

@@ -1,0 +1,216 @@
+//! The scenarios against a server that is broken on purpose: a good one passes, one fault in 10,000 comments does not.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+#[expect(dead_code, reason = "the other test file uses the other faults")]
+mod double;
+
+use std::path::PathBuf;
+
+use double::{Double, Fault};
+use serde_json::Value;
+use tokio::process::Command;
+
+struct Ran {
+    code: i32,
+    report: Value,
+    text: String,
+}
+
+async fn loadtest(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args(args)
+        .output()
+        .await
+        .unwrap()
+}
+
+fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("danmaku-scenario-{}-{name}", std::process::id()))
+}
+
+async fn scenario(double: &Double, name: &str, settings: &[&str]) -> Ran {
+    let path = scratch(&format!("{name}-{}.json", double.address.port()));
+    let url = format!("http://{}", double.address);
+    let mut args = vec![name, "--url", &url, "--json", path.to_str().unwrap()];
+    for setting in settings {
+        args.extend(["--set", setting]);
+    }
+    let output = loadtest(&args).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let report = std::fs::read(&path).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let _ = std::fs::remove_file(&path);
+    Ran {
+        code: output.status.code().unwrap(),
+        report: serde_json::from_slice(&report).unwrap(),
+        text,
+    }
+}
+
+async fn passes(name: &str, settings: &[&str]) -> Value {
+    let double = Double::start(Fault::None).await;
+    let settings: Vec<&str> = ["duration_s=4", "drain_s=2", "viewers=60", "rate=40"]
+        .into_iter()
+        .chain(settings.iter().copied())
+        .collect();
+    let ran = scenario(&double, name, &settings).await;
+    assert_eq!(ran.code, 0, "{}", ran.text);
+    assert!(ran.text.contains("PASS: "), "{}", ran.text);
+    assert_eq!(ran.report["passed"], true, "{}", ran.text);
+    ran.report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_room_fills_while_people_write() {
+    let report = passes("hot-room", &["ramp_per_second=30"]).await;
+    assert_eq!(report["scenario"]["fields"]["viewers"], 60);
+    // Those that came late did not get what was before them: fewer deliveries than posts times viewers.
+    let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+    let delivered = report["audit"]["delivered"].as_u64().unwrap();
+    assert!(delivered > 0 && delivered < 60 * acknowledged, "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rooms_are_audited_by_room() {
+    let report = passes("many-rooms", &["rooms=10"]).await;
+    let rooms = report["rooms"].as_array().unwrap();
+    let delivered = |room: &Value| room["audit"]["delivered"].as_u64().unwrap();
+    assert!(
+        delivered(&rooms[0]) > 2 * delivered(rooms.last().unwrap()),
+        "{rooms:#?}"
+    );
+    let sum: u64 = rooms.iter().map(delivered).sum();
+    assert_eq!(report["audit"]["delivered"].as_u64(), Some(sum));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_has_most_posts_in_its_middle() {
+    let report = passes("burst", &["rate=10", "duration_s=6"]).await;
+    assert!(report["posts"]["due"].as_u64() > Some(250), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_come_and_go_lose_nothing() {
+    let report = passes("churn", &["churn_per_second=20"]).await;
+    assert!(
+        report["returns"]["rejoined"].as_u64() > Some(30),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_viewers_do_not_disturb_the_others() {
+    let settings = ["slow_after_s=1", "slow_bytes_per_second=2000"];
+    let report = passes("slow-viewers", &settings).await;
+    assert!(
+        report["ends"]["stalled"]["open"].as_u64() > Some(0),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_says_what_it_found() {
+    let settings = ["from=10", "to=20", "duration_s=2", "drain_s=1"];
+    let report = passes("search", &settings).await;
+    let steps = report["scenario"]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 2, "{steps:#?}");
+}
+
+/// One room, 10,000 comments, one fault.
+async fn one_in_ten_thousand(fault: Fault) -> Ran {
+    let double = Double::start(fault).await;
+    let settings = [
+        "viewers=6",
+        "ramp_per_second=1000",
+        "rate=1000",
+        "duration_s=10",
+        "drain_s=2",
+        "late_ms=400",
+        "slo.p99_beyond_window_ms=10000",
+    ];
+    let ran = scenario(&double, "hot-room", &settings).await;
+    let acknowledged = ran.report["posts"]["acknowledged"].as_u64().unwrap();
+    assert!((8_000..12_000).contains(&acknowledged), "{}", ran.text);
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dropped_comment_in_ten_thousand_is_lost() {
+    let ran = one_in_ten_thousand(Fault::DropComment).await;
+    assert!(
+        ran.code == 1 && ran.report["audit"]["lost"].as_u64() >= Some(6),
+        "{}",
+        ran.text
+    );
+    assert!(ran.text.contains("FAIL: "), "{}", ran.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_repeated_comment_in_ten_thousand_is_duplicate() {
+    let ran = one_in_ten_thousand(Fault::RepeatComment).await;
+    assert!(
+        ran.code == 1 && ran.report["audit"]["duplicate"].as_u64() >= Some(6),
+        "{}",
+        ran.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_swapped_comments_in_ten_thousand_are_reordered() {
+    let ran = one_in_ten_thousand(Fault::SwapComments).await;
+    assert!(
+        ran.code == 1 && ran.report["audit"]["reordered"].as_u64() >= Some(12),
+        "{}",
+        ran.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_of_700_ms_among_ten_thousand_comments_is_late() {
+    let ran = one_in_ten_thousand(Fault::Stall).await;
+    assert!(
+        ran.code == 1 && ran.report["audit"]["late"].as_u64() > Some(0),
+        "{}",
+        ran.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_gets_one_line_and_exit_code_2() {
+    let double = Double::start(Fault::None).await;
+    let url = format!("http://{}", double.address);
+    let (broken, unknown) = (scratch("broken.toml"), scratch("unknown.toml"));
+    std::fs::write(&broken, "scenario = \"storm\"\nviewers = = 3\n").unwrap();
+    std::fs::write(&unknown, "scenario = \"hot-room\"\nviewerz = 3\n").unwrap();
+    let cases: [&[&str]; 10] = [
+        &["hot-room", "--url", "http://127.0.0.1:1"],
+        &["hot-room", "--url", &url, "--set", "viewerz=3"],
+        &["hot-room", "--url", &url, "--set", "viewers=100000000"],
+        &["hot-room", "--url", &url, "--set", "viewers=0"],
+        &[
+            "hot-room",
+            "--url",
+            &url,
+            "--set",
+            "corpus=/nowhere/to/be/found",
+        ],
+        &["restart", "--url", &url, "--set", "start=true"],
+        &["soak", "--url", &url],
+        &["scenario", "/nowhere/to/be/found.toml"],
+        &["scenario", broken.to_str().unwrap()],
+        &["scenario", unknown.to_str().unwrap()],
+    ];
+    for args in cases {
+        let output = loadtest(args).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(2)
+                && text.starts_with("danmaku-loadtest: ")
+                && text.lines().count() == 1,
+            "{args:?}: {text}"
+        );
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    let _ = (std::fs::remove_file(broken), std::fs::remove_file(unknown));
+}

@@ -21,6 +21,7 @@ use danmaku_wire::RoomId;
 use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
+use crate::report::{Machine, Setup};
 use crate::scenario::Kind;
 use crate::session::{Gathering, Party};
 use crate::swarm::{Audience, Habits};
@@ -139,6 +140,25 @@ fn interrupt() -> Arc<AtomicBool> {
         }
     });
     stop
+}
+
+/// How a command can be repeated, as far as connecting goes.
+fn connecting(server: &ServerArgs, audience: &AudienceArgs) -> Setup {
+    let encodings = audience.encodings.encodings().into_iter();
+    Setup {
+        command: std::env::args().collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: server.url.to_string(),
+        viewers: audience.viewers,
+        rooms: audience.rooms,
+        processes: server.processes,
+        encodings: encodings
+            .map(|encoding| encoding.as_str().to_owned())
+            .collect(),
+        cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        machine: Machine::this(),
+        ..Setup::default()
+    }
 }
 
 /// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits its processes

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::IdleArgs;
-use crate::command::{Verdict, party, print, say};
+use crate::command::{Verdict, connecting, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::report::text::{connect_rows, quantiles};
-use crate::report::write_json;
+use crate::report::{Setup, write_json};
 use crate::server_side::ServerSide;
 use crate::session::{ConnectReport, Session};
 use crate::table::{Table, bytes, count};
@@ -19,6 +19,7 @@ use crate::target::Target;
 
 #[derive(Serialize)]
 struct IdleReport {
+    setup: Setup,
     connect: ConnectReport,
     connect_latency: Summary,
     /// Viewers that were no longer connected after the settling time.
@@ -38,6 +39,7 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     let connect = session.connect.clone();
     let result = session.close()?;
     let report = IdleReport {
+        setup: connecting(&args.server, &args.audience),
         connect,
         connect_latency: result.tolls.connects.summary(),
         ended: result.tolls.silent_ends + result.tolls.closes.values().sum::<u64>(),

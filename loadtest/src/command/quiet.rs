@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::cli::QuietArgs;
-use crate::command::{Verdict, party, print, say};
+use crate::command::{Verdict, connecting, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::{Stage, Summary};
 use crate::publisher::PublicationSummary;
 use crate::report::text::quantiles;
-use crate::report::write_json;
+use crate::report::{Setup, write_json};
 use crate::schedule::Schedule;
 use crate::server_side::ServerSide;
 use crate::session::{Program, Session, of_stage};
@@ -23,9 +23,8 @@ use crate::target::Target;
 
 #[derive(Serialize)]
 struct QuietReport {
-    viewers: u32,
+    setup: Setup,
     every_ms: u64,
-    window_ms: u64,
     partial: bool,
     posts: PublicationSummary,
     audit: Tally,
@@ -60,9 +59,16 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let outcome = session.play(&mut target, &program).await?;
     let latencies = &outcome.result.findings.stages[Stage::Calm as usize];
     let report = QuietReport {
-        viewers: args.audience.viewers,
+        setup: Setup {
+            corpus: "made up".to_owned(),
+            speed: 1.0,
+            seed: args.seed,
+            duration_s: duration.as_secs(),
+            window_ms: outcome.window_ms,
+            late_ms: u64::try_from(program.late.as_millis()).unwrap_or(u64::MAX),
+            ..connecting(&args.server, &args.audience)
+        },
         every_ms: args.every_ms,
-        window_ms: outcome.window_ms,
         partial: stop.load(Ordering::Relaxed),
         posts: outcome.publication.summary(),
         audit: outcome.result.findings.tally,
@@ -73,7 +79,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         "quiet room at {}: {} viewers, window {} ms",
         args.server.url,
         count(args.audience.viewers.into()),
-        report.window_ms
+        report.setup.window_ms
     ));
     table.row([
         "posts",

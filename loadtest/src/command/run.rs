@@ -8,12 +8,12 @@ use danmaku_client::{Connect, Connection, Event};
 use danmaku_wire::{Encoding, RoomId};
 
 use crate::cli::{LoadArgs, ReportArgs, RunArgs};
-use crate::command::{Verdict, party, print, say};
+use crate::command::{Verdict, connecting, party, print, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
 use crate::floor::{self, FloorPlan};
 use crate::ingest;
-use crate::report::{Machine, RunReport, Setup, write_html, write_json};
+use crate::report::{RunReport, Setup, write_html, write_json};
 use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
 use crate::server_side::ServerSide;
@@ -182,19 +182,6 @@ pub(super) fn setup(args: &RunArgs) -> Setup {
             .into_owned()
     };
     Setup {
-        command: std::env::args().collect(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: args.server.url.to_string(),
-        viewers: args.audience.viewers,
-        rooms: args.audience.rooms,
-        processes: args.server.processes,
-        encodings: args
-            .audience
-            .encodings
-            .encodings()
-            .into_iter()
-            .map(|encoding| encoding.as_str().to_owned())
-            .collect(),
         corpus: args
             .load
             .corpus
@@ -203,10 +190,8 @@ pub(super) fn setup(args: &RunArgs) -> Setup {
         speed: args.load.speed,
         seed: args.load.seed,
         duration_s: args.duration_s,
-        window_ms: 0,
         late_ms: args.late_ms,
-        cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        machine: Machine::this(),
+        ..connecting(&args.server, &args.audience)
     }
 }
 

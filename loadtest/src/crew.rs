@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Moment;
 use crate::error::HarnessError;
 use crate::process::Process;
-use crate::swarm::{
-    Audience, Bench, Lookout, Order, Progress, Share, Snapshot, SwarmConfig, SwarmResult,
-};
+use crate::swarm::{Audience, Bench, Lookout, Order, Progress, Share, SwarmConfig, SwarmResult};
 
 pub use child::attend;
 use protocol::{BATCH_MAX, FromChild, Plan, ToChild, line, read};
@@ -71,7 +69,7 @@ const HANDOVER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that closed its output may take to end.
 const EXIT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long an acknowledgement may wait before the children are told. An order does not wait.
-const FEED_EVERY: Duration = Duration::from_millis(20);
+const FEED_EVERY: Duration = Duration::from_millis(50);
 /// Orders are given once each, so this many never wait.
 const ORDERS_MAX: usize = 8;
 
@@ -193,12 +191,6 @@ impl Muster {
 }
 
 impl Crew {
-    /// The present counters.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.lookout().snapshot()
-    }
-
     /// Looks at the counters from elsewhere.
     #[must_use]
     pub fn lookout(&self) -> Lookout {

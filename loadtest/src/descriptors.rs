@@ -6,7 +6,7 @@ use crate::error::{HarnessError, Remedy};
 
 /// Descriptors that are not viewers: standard streams, polls, wakers, the corpus, `/proc`, the sender of the floor.
 const OTHERS: u64 = 64;
-/// What a process that watches costs the one that started it: both ends of its life are pipes.
+/// What a process of viewers costs the one that started it: a pipe to it and a pipe from it.
 const PER_PROCESS: u64 = 2;
 
 /// What a command wants to open.

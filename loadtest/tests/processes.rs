@@ -292,6 +292,64 @@ async fn an_interrupt_that_reaches_everybody_still_gives_a_report() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scenarios_know_nothing_of_processes() {
+    let double = Double::start(Fault::None).await;
+    let common = "--processes 2 --set duration_s=4 --set drain_s=2 --set viewers=60 --set rate=40";
+    let run = async |name: &str, more: &str| {
+        let args = format!("{name} {common} {more} --room-prefix {name}");
+        let ran = loadtest(&double, name, &args).await;
+        assert_eq!(ran.code, 0, "{}", ran.text);
+        assert_eq!(ran.report["setup"]["processes"], 2, "{}", ran.text);
+        ran.report
+    };
+    let (hot, many, churn, _) = tokio::join!(
+        run("hot-room", "--set ramp_per_second=30"),
+        run("many-rooms", "--set rooms=20"),
+        run("churn", "--set churn_per_second=20"),
+        run("slow-viewers", "--set slow_after_s=1"),
+    );
+    assert!(hot["audit"]["delivered"].as_u64() > Some(0), "{hot:#}");
+    let rooms = many["rooms"].as_array().unwrap();
+    let delivered = |of: &Value| of["audit"]["delivered"].as_u64().unwrap();
+    let sum: u64 = rooms.iter().map(delivered).sum();
+    assert_eq!(
+        (delivered(&many), rooms.len() > 10),
+        (sum, true),
+        "{many:#}"
+    );
+    assert!(
+        churn["returns"]["rejoined"].as_u64() > Some(30),
+        "{churn:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_viewers_than_one_process_may_open() {
+    let double = Double::start(Fault::None).await;
+    let run = async |processes: u32| {
+        let script = format!(
+            "ulimit -n 200; exec {} run --viewers 300 --duration-s 2 --settle-s 0 --rate 20 --processes {processes} \
+             --url http://{}",
+            env!("CARGO_BIN_EXE_danmaku-loadtest"),
+            double.address
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().await;
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    let (code, text) = run(1).await;
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("lower --viewers to 135, take --processes 3 or raise"),
+        "{text}"
+    );
+    let (code, text) = run(3).await;
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_gets_one_line_and_exit_code_2() {
     let double = Double::start(Fault::None).await;
     let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);

@@ -16,8 +16,10 @@ use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::swarm::{Bench, Lookout, Snapshot, Swarm};
 
-/// How often a child looks whether it has something new to tell.
+/// How often a child looks whether it has something new to tell, while it has.
 const REPORT_EVERY: Duration = Duration::from_millis(10);
+/// The same after a while without: a look costs as much as a dozen frames.
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(40);
 
 /// What a child does from its start to its end. It says nothing except to its parent, and ends when its input does: then the
 /// parent is done, or is no more.
@@ -117,6 +119,12 @@ fn listen(
     Ok(())
 }
 
+/// Whether there was anything new.
+enum Told {
+    Something,
+    Nothing,
+}
+
 /// Tells the parent what has changed.
 struct Reporter<'a, W> {
     lookout: Lookout,
@@ -127,19 +135,23 @@ struct Reporter<'a, W> {
 
 impl<W: Write> Reporter<'_, W> {
     fn report_until(&mut self, done: &AtomicBool) -> io::Result<()> {
+        let mut wait = REPORT_EVERY;
         while !done.load(Ordering::Relaxed) {
-            self.report()?;
-            std::thread::park_timeout(REPORT_EVERY);
+            wait = match self.report()? {
+                Told::Something => REPORT_EVERY,
+                Told::Nothing => (wait * 2).min(LOOK_EVERY_MAX),
+            };
+            std::thread::park_timeout(wait);
         }
         Ok(())
     }
 
-    fn report(&mut self) -> io::Result<()> {
+    fn report(&mut self) -> io::Result<Told> {
         let snapshot = self.lookout.snapshot();
         let window_ms = self.judge.window_micros() / 1000;
         let latencies = self.judge.recorder().take_latencies();
         if latencies.is_empty() && self.told == Some((snapshot, window_ms)) {
-            return Ok(());
+            return Ok(Told::Nothing);
         }
         self.told = Some((snapshot, window_ms));
         let report = Report {
@@ -147,6 +159,7 @@ impl<W: Write> Reporter<'_, W> {
             window_ms,
             latencies,
         };
-        write(self.output, &FromChild::Report(report))
+        write(self.output, &FromChild::Report(report))?;
+        Ok(Told::Something)
     }
 }

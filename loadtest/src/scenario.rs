@@ -262,6 +262,19 @@ fn set(changes: &mut Table, setting: &str) -> Result<(), HarnessError> {
     Ok(())
 }
 
+/// What a field that holds a text is set to. One that looks like a number or a truth, as in start=false, is still a text.
+fn as_text(value: Value, key: &str) -> Result<String, HarnessError> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Boolean(value) => Ok(value.to_string()),
+        Value::Integer(value) => Ok(value.to_string()),
+        Value::Float(value) => Ok(value.to_string()),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
+            Err(HarnessError::Flags(format!("`{key}` is a text")))
+        }
+    }
+}
+
 /// Puts changes over fields that are there.
 fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result<(), HarnessError> {
     for (key, change) in changes {
@@ -269,6 +282,9 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
         match (fields.get_mut(&key), change) {
             (Some(Value::Table(field)), Value::Table(change)) => {
                 merge(field, change, kind, &format!("{key}."))?;
+            }
+            (Some(Value::String(text)), change) if key != "scenario" => {
+                *text = as_text(change, &key)?;
             }
             (Some(field), change) if key != "scenario" => *field = change,
             _ => {
@@ -322,6 +338,8 @@ mod tests {
         assert_eq!((spec.viewers, spec.encodings.as_str()), (7, "gzip"));
         assert!((spec.rate - 3.0).abs() < 1e-9 && spec.duration_s == 30);
         assert!((spec.slo.p99_beyond_window_ms - 9.0).abs() < 1e-9);
+        let restart = Spec::shipped(Kind::Restart, &["start=false".to_owned()]).unwrap();
+        assert_eq!(restart.start, "false");
     }
 
     #[test]

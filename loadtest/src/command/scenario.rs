@@ -293,6 +293,7 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
             .filter(|event| event.what != "churn")
             .cloned()
             .collect(),
+        unreplayed: tolls.unreplayed,
         memory_mib_per_hour: memory_mib_per_hour(&outcome.timeline, spec.warm_up_s),
         lateness_p99_ms: posts.lateness.p99_ms,
     }

@@ -17,6 +17,7 @@ pub struct Slo {
     pub ended_viewers_max: u64,
     pub lateness_p99_ms_max: f64,
     pub last_back_s_max: Option<f64>,
+    pub unreplayed_percent_max: Option<f64>,
     pub memory_mib_per_hour_max: Option<f64>,
 }
 
@@ -37,6 +38,8 @@ pub struct Evidence {
     pub ended_viewers: u64,
     /// What happened meanwhile.
     pub events: Vec<Event>,
+    /// Acknowledged viewer-comments that could not be replayed because rooms were numbered anew.
+    pub unreplayed: u64,
     /// Growth of the server's memory.
     pub memory_mib_per_hour: Option<f64>,
     /// How late posts left: 99 in 100 were at or below.
@@ -157,6 +160,13 @@ impl Slo {
             let slowest = slowest.filter(|_| !evidence.events.is_empty());
             checks.push(measured("the last viewer is back, s", slowest, limit));
         }
+        if let Some(limit) = self.unreplayed_percent_max {
+            checks.push(check(
+                "not replayed after a new epoch, %",
+                percent(evidence.unreplayed, evidence.tally.delivered),
+                limit,
+            ));
+        }
         checks
     }
 }
@@ -251,6 +261,18 @@ mod tests {
         assert!(failed(&evidence, &slo).is_empty());
         evidence.tally.reordered = 1;
         assert_eq!(failed(&evidence, &slo), ["faults of the audit"]);
+    }
+
+    #[test]
+    fn what_a_new_epoch_forgot_is_judged_where_a_log_should_have_kept_it() {
+        let (mut evidence, mut slo) = good();
+        evidence.unreplayed = 1;
+        assert!(failed(&evidence, &slo).is_empty());
+        slo.unreplayed_percent_max = Some(0.0);
+        assert_eq!(
+            failed(&evidence, &slo),
+            ["not replayed after a new epoch, %"]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use danmaku_client::ServerAddress;
 
 use crate::mix::EncodingMix;
 use crate::publisher::PostVia;
+use crate::scenario::Kind;
 
 /// The largest `--processes`.
 pub const PROCESSES_MAX: u16 = 64;
@@ -27,22 +28,31 @@ pub enum Command {
     /// Viewers watch, a recording is replayed, every delivery is audited
     Run(RunArgs),
     /// Scenario: one room that fills while people write
+    #[command(after_long_help = fields(Kind::HotRoom))]
     HotRoom(ScenarioArgs),
     /// Scenario: viewers over many rooms by a Zipf law
+    #[command(after_long_help = fields(Kind::ManyRooms))]
     ManyRooms(ScenarioArgs),
     /// Scenario: everybody loses the connection and comes back at once
+    #[command(after_long_help = fields(Kind::Storm))]
     Storm(ScenarioArgs),
     /// Scenario: a share of the viewers reads slowly or not at all
+    #[command(after_long_help = fields(Kind::SlowViewers))]
     SlowViewers(ScenarioArgs),
     /// Scenario: calm, twenty times as much, calm
+    #[command(after_long_help = fields(Kind::Burst))]
     Burst(ScenarioArgs),
     /// Scenario: viewers leave and join all the time
+    #[command(after_long_help = fields(Kind::Churn))]
     Churn(ScenarioArgs),
     /// Scenario: hours, for the slope of the server's memory
+    #[command(after_long_help = fields(Kind::Soak))]
     Soak(ScenarioArgs),
     /// Scenario: the server is stopped and started again
+    #[command(after_long_help = fields(Kind::Restart))]
     Restart(ScenarioArgs),
     /// Scenario: the most viewers, or the highest rate, that still meets the figures
+    #[command(after_long_help = fields(Kind::Search))]
     Search(ScenarioArgs),
     /// A scenario from a file; those shipped are in loadtest/scenarios
     Scenario {
@@ -371,6 +381,14 @@ pub struct SealArgs {
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// What `--set` can change, with its defaults.
+fn fields(kind: Kind) -> String {
+    format!(
+        "Fields for --set, with their defaults:\n\n{}",
+        kind.shipped()
+    )
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -25,6 +25,7 @@ use crate::report::{Machine, Setup};
 use crate::scenario::Kind;
 use crate::session::{Gathering, Party};
 use crate::swarm::{Audience, Habits};
+use crate::target::Target;
 use crate::timeline::clear_live_line;
 
 /// What a command concludes.
@@ -143,12 +144,13 @@ fn interrupt() -> Arc<AtomicBool> {
 }
 
 /// How a command can be repeated, as far as connecting goes.
-fn connecting(server: &ServerArgs, audience: &AudienceArgs) -> Setup {
+fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> Setup {
     let encodings = audience.encodings.encodings().into_iter();
     Setup {
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: server.url.to_string(),
+        server_version: target.version.clone(),
         viewers: audience.viewers,
         rooms: audience.rooms,
         processes: server.processes,

@@ -94,6 +94,8 @@ pub struct Setup {
     pub version: String,
     /// The server.
     pub url: String,
+    /// The server's version, when it tells.
+    pub server_version: Option<String>,
     /// Viewers.
     pub viewers: u32,
     /// Rooms.

@@ -130,7 +130,7 @@ impl Kind {
     }
 
     /// The shipped file.
-    const fn shipped(self) -> &'static str {
+    pub(crate) const fn shipped(self) -> &'static str {
         match self {
             Self::HotRoom => include_str!("../scenarios/hot-room.toml"),
             Self::ManyRooms => include_str!("../scenarios/many-rooms.toml"),

@@ -13,6 +13,8 @@ pub struct Target {
     pub address: ServerAddress,
     /// Where viewers connect to.
     pub socket: SocketAddr,
+    /// Its version, when it tells.
+    pub version: Option<String>,
     http: HttpClient,
 }
 
@@ -33,9 +35,14 @@ impl Target {
         let mut target = Self {
             address: address.clone(),
             socket,
+            version: None,
             http: HttpClient::new(address.clone()),
         };
         target.counters().await?;
+        target.version = match target.http.get_text("/metrics").await {
+            Ok(exposition) => version(&exposition),
+            Err(_) => None,
+        };
         Ok(target)
     }
 
@@ -52,5 +59,26 @@ impl Target {
                 source,
             }),
         }
+    }
+}
+
+/// The label of `danmaku_build_info`.
+fn version(exposition: &str) -> Option<String> {
+    let line = exposition
+        .lines()
+        .find_map(|line| line.strip_prefix("danmaku_build_info{version=\""))?;
+    Some(line.split_once('"')?.0.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_the_build_info() {
+        let exposition =
+            "# TYPE danmaku_build_info gauge\ndanmaku_build_info{version=\"1.2.3\"} 1\n";
+        assert_eq!(version(exposition).as_deref(), Some("1.2.3"));
+        assert_eq!(version("danmaku_rooms 1\n"), None);
     }
 }

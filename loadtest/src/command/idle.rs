@@ -39,7 +39,7 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     let connect = session.connect.clone();
     let result = session.close()?;
     let report = IdleReport {
-        setup: connecting(&args.server, &args.audience),
+        setup: connecting(&args.server, &args.audience, &target),
         connect,
         connect_latency: result.tolls.connects.summary(),
         ended: result.tolls.silent_ends + result.tolls.closes.values().sum::<u64>(),

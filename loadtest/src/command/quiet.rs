@@ -66,7 +66,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
             duration_s: duration.as_secs(),
             window_ms: outcome.window_ms,
             late_ms: u64::try_from(program.late.as_millis()).unwrap_or(u64::MAX),
-            ..connecting(&args.server, &args.audience)
+            ..connecting(&args.server, &args.audience, &target)
         },
         every_ms: args.every_ms,
         partial: stop.load(Ordering::Relaxed),

@@ -64,7 +64,10 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     let opened = Session::open(&target, party.clone(), late, &server, Arc::clone(&stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            return publish(&args.report, &RunReport::interrupted(setup(&args), joined));
+            return publish(
+                &args.report,
+                &RunReport::interrupted(setup(&args, &target), joined),
+            );
         }
         opened => opened?,
     };
@@ -85,7 +88,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         }
     }
     let partial = stop.load(Ordering::Relaxed);
-    let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    let mut report = RunReport::new(setup(&args, &target), connect, &outcome, partial);
     if let Some(post_cost) = post_cost {
         report.set_post_cost(post_cost);
     }
@@ -174,7 +177,7 @@ pub(super) fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, Ha
     }
 }
 
-pub(super) fn setup(args: &RunArgs) -> Setup {
+pub(super) fn setup(args: &RunArgs, target: &Target) -> Setup {
     let name = |path: &std::path::PathBuf| {
         path.file_name()
             .unwrap_or_default()
@@ -191,7 +194,7 @@ pub(super) fn setup(args: &RunArgs) -> Setup {
         seed: args.load.seed,
         duration_s: args.duration_s,
         late_ms: args.late_ms,
-        ..connecting(&args.server, &args.audience)
+        ..connecting(&args.server, &args.audience, target)
     }
 }
 

@@ -78,7 +78,7 @@ async fn perform(
     let opened = Session::open(&target, party, program.late, &server_side, Arc::clone(stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            let mut report = RunReport::interrupted(setup(&args), joined);
+            let mut report = RunReport::interrupted(setup(&args, &target), joined);
             report.set_scenario(ScenarioReport::unjudged(spec));
             return Ok(report);
         }
@@ -88,7 +88,7 @@ async fn perform(
     let outcome = session.play(&mut target, &program).await?;
     let partial = stop.load(Ordering::Relaxed);
     let evidence = evidence(spec, &outcome);
-    let mut report = RunReport::new(setup(&args), connect, &outcome, partial);
+    let mut report = RunReport::new(setup(&args, &target), connect, &outcome, partial);
     report.set_scenario(ScenarioReport {
         fields: spec.clone(),
         checks: spec.slo.judge(&evidence),

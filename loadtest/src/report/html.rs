@@ -173,12 +173,17 @@ fn repeat(report: &RunReport, html: &mut String) {
         .cpu
         .as_ref()
         .map_or_else(String::new, |cpu| format!(" ({cpu})"));
+    let server = setup
+        .server_version
+        .as_ref()
+        .map_or_else(String::new, |version| format!(", danmaku-server {version}"));
     let _ = write!(
         html,
         "<h2>To repeat it</h2><p><code>{}</code></p>\
-         <p class=\"soft\">danmaku-loadtest {}, seed {}, report schema {} · {}, kernel {}, {} CPUs{}{}</p>",
+         <p class=\"soft\">danmaku-loadtest {}{}, seed {}, report schema {} · {}, kernel {}, {} CPUs{}{}</p>",
         escape(&setup.command.join(" ")),
         escape(&setup.version),
+        escape(&server),
         setup.seed,
         report.schema,
         escape(&machine.platform),

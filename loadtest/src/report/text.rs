@@ -61,12 +61,21 @@ impl RunReport {
 
     fn setup_table(&self) -> Table {
         let setup = &self.setup;
+        let server = setup
+            .server_version
+            .as_ref()
+            .map_or_else(String::new, |version| format!(" (version {version})"));
         let mut table = Table::new(format!(
-            "danmaku-loadtest {} · {}",
+            "danmaku-loadtest {} · {}{server}",
             setup.version, setup.url
         ));
+        let processes = if setup.processes > 1 {
+            format!(", in {} processes", setup.processes)
+        } else {
+            String::new()
+        };
         let audience = format!(
-            "{} in {} {}: {}",
+            "{} in {} {}: {}{processes}",
             count(setup.viewers.into()),
             count(setup.rooms.into()),
             if setup.rooms == 1 { "room" } else { "rooms" },

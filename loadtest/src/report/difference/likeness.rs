@@ -83,8 +83,16 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
     let describe = |setup: &Setup| {
         [
             ("version", setup.version.clone()),
+            (
+                "server_version",
+                setup
+                    .server_version
+                    .clone()
+                    .unwrap_or_else(|| "unknown".to_owned()),
+            ),
             ("viewers", setup.viewers.to_string()),
             ("rooms", setup.rooms.to_string()),
+            ("processes", setup.processes.to_string()),
             ("encodings", setup.encodings.join(",")),
             ("corpus", setup.corpus.clone()),
             ("speed", setup.speed.to_string()),

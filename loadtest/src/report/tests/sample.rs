@@ -107,6 +107,7 @@ fn setup() -> Setup {
             .into(),
         version: "0.0.0".to_owned(),
         url: "http://127.0.0.1:8080".to_owned(),
+        server_version: Some("0.0.0".to_owned()),
         viewers: 500,
         rooms: 1,
         processes: 1,

@@ -1,6 +1,6 @@
 //! The flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -87,6 +87,40 @@ pub enum Command {
         /// The plan, as JSON
         plan: String,
     },
+}
+
+impl Command {
+    /// The files it will write.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<&Path> {
+        let (json, html) = match self {
+            Self::Run(args) => args.report.files(),
+            Self::HotRoom(args)
+            | Self::ManyRooms(args)
+            | Self::Storm(args)
+            | Self::SlowViewers(args)
+            | Self::Burst(args)
+            | Self::Churn(args)
+            | Self::Soak(args)
+            | Self::Restart(args)
+            | Self::Search(args)
+            | Self::Scenario { args, .. } => args.report.files(),
+            Self::Idle(args) => (args.json.as_deref(), None),
+            Self::Quiet(args) => (args.json.as_deref(), None),
+            Self::Floor(args) => (args.json.as_deref(), None),
+            Self::Seal(args) => (args.json.as_deref(), None),
+            Self::Abuse(_) | Self::Compare(_) | Self::FloorSender { .. } | Self::ViewerProcess => {
+                (None, None)
+            }
+        };
+        json.into_iter().chain(html).collect()
+    }
+}
+
+impl ReportArgs {
+    fn files(&self) -> (Option<&Path>, Option<&Path>) {
+        (self.json.as_deref(), self.html.as_deref())
+    }
 }
 
 /// The server and how viewers connect to it.

@@ -21,7 +21,7 @@ use danmaku_wire::RoomId;
 use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
-use crate::report::{Machine, Setup};
+use crate::report::{Machine, Setup, check_writable};
 use crate::scenario::Kind;
 use crate::session::{Gathering, Party};
 use crate::swarm::{Audience, Habits};
@@ -61,6 +61,11 @@ pub fn main() -> ExitCode {
         Command::FloorSender { plan } => return floor_sender(plan),
         Command::ViewerProcess => return crate::crew::attend(),
         _ => {}
+    }
+    for path in cli.command.outputs() {
+        if let Err(error) = check_writable(path) {
+            return refuse(&error.to_string());
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -27,7 +27,7 @@ use crate::timeline::Timeline;
 
 pub use cost::{FloorReport, GeneratorReport, ServerReport};
 pub use delivery::{StageReport, Total, Traffic};
-pub use file::{read_json, write_html, write_json};
+pub use file::{check_writable, read_json, write_html, write_json};
 pub use histogram::Histogram;
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};

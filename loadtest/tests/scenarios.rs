@@ -192,7 +192,16 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
     let (broken, unknown) = (scratch("broken.toml"), scratch("unknown.toml"));
     std::fs::write(&broken, "scenario = \"storm\"\nviewers = = 3\n").unwrap();
     std::fs::write(&unknown, "scenario = \"hot-room\"\nviewerz = 3\n").unwrap();
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 12] = [
+        // Known before the run, so the run is not wasted.
+        &[
+            "hot-room",
+            "--url",
+            &url,
+            "--json",
+            "/nowhere/to/be/found.json",
+        ],
+        &["storm", "--url", &url, "--html", "/"],
         &["hot-room", "--url", "http://127.0.0.1:1"],
         &["hot-room", "--url", &url, "--set", "viewerz=3"],
         &["hot-room", "--url", &url, "--set", "viewers=100000000"],

@@ -1,12 +1,29 @@
 //! Reports in files.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Serialize;
 
 use crate::error::HarnessError;
 use crate::report::{RunReport, SCHEMA, html};
+
+/// Makes sure that a report can be written here, before the run that it is to be about.
+///
+/// # Errors
+/// It cannot: there is no such folder, it may not be written, or a folder has this name.
+pub fn check_writable(path: &Path) -> Result<(), HarnessError> {
+    let part = part_of(path);
+    let tried = if path.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        fs::write(&part, b"").and_then(|()| fs::remove_file(&part))
+    };
+    tried.map_err(|source| HarnessError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
 
 /// Writes a result, whole or not at all.
 ///
@@ -56,17 +73,21 @@ pub fn read_json(path: &Path) -> Result<RunReport, HarnessError> {
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), HarnessError> {
-    let failed = |source| HarnessError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    let part = Path::new(&name);
-    let written = fs::write(part, content).and_then(|()| fs::rename(part, path));
+    let part = part_of(path);
+    let written = fs::write(&part, content).and_then(|()| fs::rename(&part, path));
     if written.is_err() {
         // Nothing half-written stays behind.
-        let _ = fs::remove_file(part);
+        let _ = fs::remove_file(&part);
     }
-    written.map_err(failed)
+    written.map_err(|source| HarnessError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Where a file is while it is written.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
 }

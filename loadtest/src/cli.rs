@@ -225,7 +225,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 2, value_name = "S")]
     pub settle_s: u64,
     /// Seconds the last comments may take to arrive before they count as lost
-    #[arg(long, default_value_t = 10, value_name = "S")]
+    #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_s: u64,
     /// Of each room, encoding and thread, viewers that decode every byte
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

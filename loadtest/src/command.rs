@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use danmaku_wire::RoomId;
 
@@ -48,19 +49,18 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            let text = error.to_string();
-            return refuse(
-                text.lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: "),
-            );
+            return refuse(&one_line(&error));
         }
     };
     match &cli.command {
         Command::FloorSender { plan } => return floor_sender(plan),
         Command::ViewerProcess => return crate::crew::attend(),
         _ => {}
+    }
+    if let [json, html] = cli.command.outputs()[..]
+        && json == html
+    {
+        return refuse("--json and --html name the same file");
     }
     for path in cli.command.outputs() {
         if let Err(error) = check_writable(path) {
@@ -118,6 +118,17 @@ fn floor_sender(plan: &str) -> ExitCode {
     }
 }
 
+/// What is wrong with a command line, without the usage: that is for `--help`.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is needed: see --help".to_owned();
+    }
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.trim().is_empty());
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
 fn refuse(why: &str) -> ExitCode {
     say(&format!("danmaku-loadtest: {why}"));
     ExitCode::from(2)
@@ -136,12 +147,20 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// A flag that Ctrl-C raises: commands then end early and print what they have.
+/// A flag that Ctrl-C raises, and SIGTERM: commands then end early and print what they have.
 fn interrupt() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        let interrupted = tokio::signal::ctrl_c();
+        let told = match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                told = interrupted => told.is_ok(),
+                told = terminate.recv() => told.is_some(),
+            },
+            Err(_) => interrupted.await.is_ok(),
+        };
+        if told {
             raised.store(true, Ordering::Relaxed);
         }
     });

@@ -78,6 +78,14 @@ pub enum HarnessError {
         /// The process.
         pid: u32,
     },
+    /// A process that is not the server's.
+    #[error("--server-pid {pid}: this process does not listen on port {port}")]
+    NotTheServer {
+        /// The process.
+        pid: u32,
+        /// The server's port.
+        port: u16,
+    },
     /// Viewers that could not connect.
     #[error("{failed} of {viewers} viewers could not connect: {first}")]
     Connects {

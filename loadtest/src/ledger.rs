@@ -100,6 +100,11 @@ impl RoomLedger {
         Ok(())
     }
 
+    /// Whether the room has this epoch: the first one that is said is the room's.
+    pub fn is_epoch(&mut self, epoch: u64) -> bool {
+        *self.epoch.get_or_insert(epoch) == epoch
+    }
+
     /// The comment at a position.
     #[must_use]
     pub fn at(&self, position: u64) -> Option<&Acknowledged> {
@@ -288,6 +293,36 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .expect("invariant: no thread panics while it holds a ledger")
 }
 
+/// The lowest position of all comments that were due after a moment. Kept apart from the ledger it is made from, and made
+/// anew when that has grown.
+#[derive(Debug, Default)]
+pub struct PositionFloor {
+    entries: usize,
+    /// When a comment was due, and the lowest position of it and all later ones; in order of time.
+    lowest: Vec<(Moment, u64)>,
+}
+
+impl PositionFloor {
+    /// The lowest position of the comments of `room` that were due after `moment`.
+    pub fn lowest_after(&mut self, room: &RoomLedger, moment: Moment) -> Option<u64> {
+        if self.entries != room.acknowledged.len() {
+            self.entries = room.acknowledged.len();
+            let entries = room.acknowledged.iter();
+            self.lowest = entries
+                .map(|(position, entry)| (entry.scheduled, *position))
+                .collect();
+            self.lowest.sort_unstable();
+            let mut lowest = u64::MAX;
+            for (_, position) in self.lowest.iter_mut().rev() {
+                lowest = lowest.min(*position);
+                *position = lowest;
+            }
+        }
+        let later = self.lowest.partition_point(|(due, _)| *due <= moment);
+        self.lowest.get(later).map(|(_, position)| *position)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +375,21 @@ mod tests {
             (80, Some(at(25)), Some(at(40)))
         );
         assert!(here.room(0).at(1).unwrap().first_arrival.is_none());
+    }
+
+    #[test]
+    fn the_floor_is_of_what_was_due_later() {
+        let (mut room, mut floor) = (RoomLedger::default(), PositionFloor::default());
+        let at = Moment::from_micros;
+        for (due, position) in [(10, 1), (20, 3), (30, 2), (40, 4)] {
+            assert_eq!(room.acknowledge(None, position, at(due), 0), Ok(()));
+        }
+        assert_eq!(floor.lowest_after(&room, at(5)), Some(1));
+        assert_eq!(floor.lowest_after(&room, at(10)), Some(2));
+        assert_eq!(floor.lowest_after(&room, at(30)), Some(4));
+        assert_eq!(floor.lowest_after(&room, at(40)), None);
+        assert_eq!(room.acknowledge(None, 5, at(50), 0), Ok(()));
+        assert_eq!(floor.lowest_after(&room, at(40)), Some(5));
     }
 
     #[test]

@@ -69,6 +69,28 @@ impl Process {
         Ok(process)
     }
 
+    /// Whether it listens on this port; `None` when that cannot be known, as for another user's process.
+    #[must_use]
+    pub fn listens_on(&self, port: u16) -> Option<bool> {
+        let listening: Vec<u64> = ["net/tcp", "net/tcp6"]
+            .iter()
+            .filter_map(|table| fs::read_to_string(self.root.join(table)).ok())
+            .flat_map(|table| {
+                let inodes = table.lines().filter_map(|line| listener(line, port));
+                inodes.collect::<Vec<_>>()
+            })
+            .collect();
+        let descriptors = fs::read_dir(self.root.join("fd")).ok()?;
+        let mut sockets = descriptors
+            .flatten()
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .filter_map(|link| {
+                let link = link.to_str()?.strip_prefix("socket:[")?;
+                link.strip_suffix(']')?.parse::<u64>().ok()
+            });
+        Some(sockets.any(|socket| listening.contains(&socket)))
+    }
+
     /// This process; `None` where there is no `/proc`.
     #[must_use]
     pub fn this() -> Option<Self> {
@@ -260,6 +282,19 @@ fn parse_stat(stat: &str) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// The inode of a socket that listens on a port, from a line of `/proc/net/tcp` (proc(5)): number, local address and port in
+/// hexadecimal, remote, state (`0A` is LISTEN), queues, timer, retransmits, user, timeout, inode.
+fn listener(line: &str, port: u16) -> Option<u64> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let local = words.next()?;
+    let state = words.nth(1)?;
+    let (_, local_port) = local.rsplit_once(':')?;
+    if state != "0A" || u16::from_str_radix(local_port, 16).ok()? != port {
+        return None;
+    }
+    words.nth(5)?.parse().ok()
+}
+
 fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim()
@@ -334,6 +369,16 @@ mod tests {
     fn a_name_with_spaces_and_brackets_does_not_confuse_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
         assert_eq!(parse_stat(stat), Some((11, 12)));
+    }
+
+    #[test]
+    fn who_listens_is_known_from_who_does_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let process = Process::this().unwrap();
+        assert_eq!(process.listens_on(port), Some(true));
+        drop(listener);
+        assert_eq!(process.listens_on(port), Some(false));
     }
 
     #[test]

@@ -181,15 +181,13 @@ impl RunReport {
             faults: result.tolls.faults.clone(),
             stalled: has_stalled.then(|| stalled.clone()),
         };
-        let passed =
-            tally.is_clean() && ends.faults.is_empty() && outcome.publication.contradicted == 0;
         let mut report = Self {
             schema: SCHEMA,
             setup: Setup {
                 window_ms: outcome.window_ms,
                 ..setup
             },
-            passed,
+            passed: false,
             partial,
             verdict: String::new(),
             connect: if connect.viewers == 0 {
@@ -222,6 +220,7 @@ impl RunReport {
             histograms: histogram::all(outcome),
             timeline: outcome.timeline.clone(),
         };
+        report.passed = report.faults().is_empty();
         report.verdict = report.judge();
         report
     }

@@ -201,6 +201,10 @@ impl Spec {
     }
 
     fn check(&self) -> Result<(), HarnessError> {
+        if let Some(name) = self.slo.odd_limit() {
+            let text = format!("slo.{name} is not a number that is 0 or more");
+            return Err(HarnessError::Flags(text));
+        }
         let wrong = |what: &str| Err(HarnessError::Flags(what.to_owned()));
         let within = |at_s: u64| at_s < self.duration_s;
         match self.scenario {
@@ -351,6 +355,10 @@ mod tests {
         assert!(refused(Kind::HotRoom, "viewers").contains("key=value"));
         let _ = refused(Kind::HotRoom, "viewers=many");
         let _ = refused(Kind::HotRoom, "viewers=-1");
+        for odd in ["nan", "inf", "-1"] {
+            let setting = format!("slo.late_percent_max={odd}");
+            assert!(refused(Kind::HotRoom, &setting).contains("slo.late_percent_max"));
+        }
         let _ = refused(Kind::Storm, "storm_at_s=5000");
         let _ = refused(Kind::Restart, "viewers=1");
         let _ = refused(Kind::HotRoom, "scenario=storm");

@@ -1,6 +1,8 @@
 //! Where the server's own CPU and memory are read: from its process when it runs on this machine, from its `GET /metrics`
 //! when it does not, or when nobody said which process it is.
 
+use std::time::Duration;
+
 use danmaku_client::{HttpClient, ServerAddress};
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +70,8 @@ enum Cpu {
     Total(CpuTime),
 }
 
+/// A server that takes longer to tell its figures has none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Names of the server's metrics.
 const USER_SECONDS: &str = "danmaku_process_cpu_seconds_total{mode=\"user\"}";
 const SYSTEM_SECONDS: &str = "danmaku_process_cpu_seconds_total{mode=\"system\"}";
@@ -79,10 +83,16 @@ impl ServerSide {
     /// The process with this number, or else what the server itself tells.
     ///
     /// # Errors
-    /// There is no such process, or its figures may not be read.
+    /// There is no such process, its figures may not be read, or it is not the one that listens.
     pub async fn find(pid: Option<u32>, target: &Target) -> Result<Self, HarnessError> {
         if let Some(pid) = pid {
-            return Process::open(pid).map(Self::Process);
+            let process = Process::open(pid)?;
+            let port = target.socket.port();
+            // Elsewhere than here a process of this number has nothing to do with the server.
+            if process.listens_on(port) == Some(false) {
+                return Err(HarnessError::NotTheServer { pid, port });
+            }
+            return Ok(Self::Process(process));
         }
         let metrics = Self::Metrics {
             address: target.address.clone(),
@@ -144,7 +154,8 @@ impl Eye {
         let Self::Metrics(http, machine) = self else {
             return None;
         };
-        let mut look = Look::read(&http.get_text("/metrics").await.ok()?)?;
+        let asked = tokio::time::timeout(ANSWER_WITHIN, http.get_text("/metrics")).await;
+        let mut look = Look::read(&asked.ok()?.ok()?)?;
         if *machine == Machine::Same {
             // The harness sees it itself.
             look.kernel_tcp_bytes = None;
@@ -173,6 +184,7 @@ impl Look {
                 .lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
                 .and_then(|value| value.split_ascii_whitespace().next()?.parse::<f64>().ok())
+                .filter(|value| value.is_finite() && *value >= 0.0)
         };
         Some(Self {
             cpu: Cpu::Total(CpuTime {
@@ -246,7 +258,12 @@ danmaku_kernel_tcp_memory_bytes 4096
     fn a_server_without_these_figures_is_not_looked_at() {
         assert!(Look::read("").is_none());
         assert!(Look::read("process_resident_memory_bytes 5\n").is_none());
-        assert!(Look::read(&EXPOSITION.replace("0.75", "much")).is_none());
+        for odd in ["much", "NaN", "+Inf", "-1"] {
+            assert!(
+                Look::read(&EXPOSITION.replace("0.75", odd)).is_none(),
+                "{odd}"
+            );
+        }
     }
 
     #[test]

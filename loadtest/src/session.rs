@@ -264,6 +264,8 @@ impl Session {
             ledger,
             judge,
         } = self.bench.clone();
+        // Asking takes time, and the schedule does not wait.
+        let before = self.marks().await;
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
@@ -281,7 +283,6 @@ impl Session {
             recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
-        let before = self.marks().await;
         let schedule = program.schedule.clone();
         let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
         if let Some(after) = program.stall_after {

@@ -117,6 +117,13 @@ impl Content {
         self.replays += 1;
     }
 
+    /// Whether everything it carries is acknowledged.
+    pub(super) fn is_acknowledged(&self, ledger: &RoomLedger) -> bool {
+        self.comments
+            .iter()
+            .all(|comment| ledger.at(comment.position).is_some())
+    }
+
     pub(super) fn has_arrivals(&self) -> bool {
         !self.arrivals.is_empty() || self.replays > 0
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, Moment};
 use crate::fingerprint::fingerprint;
 use crate::latency::{Latencies, Stage};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, PositionFloor};
 use crate::timeline::Recorder;
 
 use content::Content;
@@ -31,10 +31,15 @@ use cursor::Cursor;
 use history::{FormInflater, History, Mark, Past};
 pub use tally::Tally;
 
-/// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged.
+/// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged, as a rule.
 const FOLD_AFTER: Duration = Duration::from_secs(3);
+/// How long is waited for acknowledgements that are slow: longer than a post may take. What nobody has acknowledged by then,
+/// others have posted.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
 /// How long a frame is remembered, so that a slow viewer's copy is still known.
 const KEEP_FOR: Duration = Duration::from_secs(60);
+/// The last position there can be: clients keep positions in doubles (docs/PROTOCOL.md), and sums of such stay far from wrapping.
+pub const POSITION_MAX: u64 = (1 << 53) - 1;
 /// Viewers that get an unpacker of their own because they skipped a frame, so that it is checked that their stream goes on.
 const WITNESSES_MAX: usize = 256;
 
@@ -62,10 +67,11 @@ impl Judge {
         }
     }
 
-    /// The rooms' window, as the server told it.
-    pub fn set_window_ms(&self, window_ms: u64) {
-        self.window_micros
-            .store(window_ms.saturating_mul(1000), Ordering::Relaxed);
+    /// The rooms' window, as the server told it. Returns whether it is the one it told before.
+    pub fn set_window_ms(&self, window_ms: u64) -> bool {
+        let window_micros = window_ms.saturating_mul(1000);
+        let told = self.window_micros.swap(window_micros, Ordering::Relaxed);
+        told == 0 || told == window_micros
     }
 
     /// Comments scheduled from this moment on belong to the stage in which viewers stall.
@@ -110,8 +116,10 @@ impl Judge {
 #[derive(Default)]
 pub struct Watch {
     cursor: Cursor,
-    /// Batches that end at or before this position are a replay.
-    replay_ends: u64,
+    /// The room's last position when the viewer joined. Batches that end at or before it are a replay.
+    joined_seq: u64,
+    /// When the viewer joined: whatever was posted after that has a later position.
+    joined_at: Moment,
     mark: Mark,
     witness: Option<Box<Unpacker>>,
 }
@@ -119,7 +127,7 @@ pub struct Watch {
 impl Watch {
     /// Whether a batch of these positions was sent again because this viewer had missed it.
     fn is_replay(&self, first: u64, covered: u64) -> bool {
-        covered > 0 && first + covered - 1 <= self.replay_ends
+        covered > 0 && first + covered - 1 <= self.joined_seq
     }
 }
 
@@ -183,6 +191,8 @@ pub struct Auditor {
     /// The number of the front content: contents are numbered in the order they were learned.
     front: u64,
     histories: Vec<History>,
+    /// By room, like the histories.
+    floors: Vec<PositionFloor>,
     inflater: FormInflater,
     plain: Vec<u8>,
     witnesses: usize,
@@ -193,7 +203,8 @@ impl Auditor {
     /// An auditor for rooms of `ledger`.
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, judge: Arc<Judge>) -> Self {
-        let histories = (0..ledger.rooms()).map(|_| History::default()).collect();
+        let ledger_rooms = ledger.rooms();
+        let histories = (0..ledger_rooms).map(|_| History::default()).collect();
         let findings = Findings {
             rooms: vec![Tally::default(); ledger.rooms() as usize],
             ..Findings::default()
@@ -205,6 +216,9 @@ impl Auditor {
             contents: VecDeque::new(),
             front: 0,
             histories,
+            floors: (0..ledger_rooms)
+                .map(|_| PositionFloor::default())
+                .collect(),
             inflater: FormInflater::default(),
             plain: Vec::new(),
             witnesses: 0,
@@ -214,11 +228,12 @@ impl Auditor {
 
     /// A viewer that joined after position `seq`. With an encoding it is sampled: it decodes every byte it gets.
     #[must_use]
-    pub fn joined(seq: u64, sampled: Option<Encoding>) -> Watch {
+    pub fn joined(seq: u64, at: Moment, sampled: Option<Encoding>) -> Watch {
         let witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
         Watch {
             cursor: Cursor::joined_after(seq),
-            replay_ends: 0,
+            joined_seq: seq,
+            joined_at: at,
             mark: Mark::START,
             witness,
         }
@@ -226,8 +241,9 @@ impl Auditor {
 
     /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream. What it
     /// gets up to position `seq` is a replay.
-    pub fn resumed(watch: &mut Watch, seq: u64, sampled: Option<Encoding>) {
-        watch.replay_ends = seq;
+    pub fn resumed(watch: &mut Watch, seq: u64, at: Moment, sampled: Option<Encoding>) {
+        watch.joined_seq = seq;
+        watch.joined_at = at;
         watch.mark = Mark::START;
         watch.witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
     }
@@ -243,6 +259,12 @@ impl Auditor {
     pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
         self.finish(watch, room, End::Left);
         self.ledger.room(room).count_from(watch.cursor.next())
+    }
+
+    /// Whether a room has this epoch, as far as acknowledgements and other viewers have said.
+    #[must_use]
+    pub fn is_epoch(&self, room: u32, epoch: u64) -> bool {
+        self.ledger.room(room).is_epoch(epoch)
     }
 
     /// The index of a room that is numbered anew.
@@ -310,10 +332,14 @@ impl Auditor {
         encoding: Encoding,
         (from, to): (u64, u64),
     ) {
-        let step = watch.cursor.gap(from, to);
         let tally = &mut self.findings.rooms[room as usize];
         tally.gaps += 1;
-        tally.skipped += step.skipped;
+        if from > to || to > POSITION_MAX {
+            tally.contradicted += 1;
+            return;
+        }
+        let step = watch.cursor.gap(from, to);
+        tally.skipped = tally.skipped.saturating_add(step.skipped);
         tally.contradicted += step.contradicted;
         if encoding == Encoding::Deflate
             && watch.witness.is_none()
@@ -333,6 +359,9 @@ impl Auditor {
 
     /// A viewer is done: what it did not get is lost, or was announced.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
+        if end != End::Left && self.claimed_too_much(watch, room) {
+            self.findings.rooms[room as usize].contradicted += 1;
+        }
         let outstanding = match end {
             End::Left => 0,
             End::Open | End::Silent | End::Told => {
@@ -340,20 +369,33 @@ impl Auditor {
             }
         };
         let tally = &mut self.findings.rooms[room as usize];
-        tally.lost += watch.cursor.missing();
+        tally.lost = tally.lost.saturating_add(watch.cursor.missing());
         match end {
-            End::Open | End::Silent => tally.lost += outstanding,
+            End::Open | End::Silent => tally.lost = tally.lost.saturating_add(outstanding),
             End::Told => tally.after_close += outstanding,
             End::Left => {}
         }
     }
 
+    /// Whether the server said at `joined` that the room was further than it can have been: then comments that were posted
+    /// later would be taken for what the viewer had missed.
+    fn claimed_too_much(&mut self, watch: &Watch, room: u32) -> bool {
+        let floor = &mut self.floors[room as usize];
+        let lowest = floor.lowest_after(&self.ledger.room(room), watch.joined_at);
+        lowest.is_some_and(|position| position <= watch.joined_seq)
+    }
+
     /// Takes the latencies of frames that are no longer arriving, and forgets old ones. To be called about once a second.
     pub fn sweep(&mut self, now: Moment) {
-        let fold_micros = micros(FOLD_AFTER);
         for index in 0..self.contents.len() {
             let content = &self.contents[index];
-            if content.has_arrivals() && now.micros_since(content.last_arrival()) >= fold_micros {
+            let since_micros = now.micros_since(content.last_arrival());
+            if !content.has_arrivals() || since_micros < micros(FOLD_AFTER) {
+                continue;
+            }
+            if since_micros >= micros(ACKNOWLEDGED_WITHIN)
+                || content.is_acknowledged(&self.ledger.room(content.room))
+            {
                 self.fold(index);
             }
         }
@@ -431,9 +473,14 @@ impl Auditor {
     }
 
     fn learn_content(&mut self, watch: &Watch, room: u32, plain: u64, now: Moment) -> Option<u64> {
+        // Text messages are UTF-8 (RFC 6455 section 8.1), and batches are such, however they are packed.
+        std::str::from_utf8(&self.plain).ok()?;
         let Ok(Event::Batch(batch)) = Event::parse(&self.plain) else {
             return None;
         };
+        if batch.seq.value().saturating_add(batch.covered()) > POSITION_MAX {
+            return None;
+        }
         let only_replayed = watch.is_replay(batch.seq.value(), batch.covered());
         let mark = self.histories[room as usize].add(Past {
             order: (batch.seq.value(), batch.ts_ms),

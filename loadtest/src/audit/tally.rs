@@ -36,22 +36,22 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds another tally.
+    /// Adds another tally. What a server claims may be any number, so sums saturate: a loss never wraps to none.
     pub fn add(&mut self, other: &Self) {
-        self.delivered += other.delivered;
-        self.replayed += other.replayed;
-        self.lost += other.lost;
-        self.duplicate += other.duplicate;
-        self.reordered += other.reordered;
-        self.corrupt += other.corrupt;
-        self.late += other.late;
-        self.shed += other.shed;
-        self.skipped += other.skipped;
-        self.gaps += other.gaps;
-        self.contradicted += other.contradicted;
-        self.after_close += other.after_close;
-        self.foreign += other.foreign;
-        self.undecodable += other.undecodable;
+        self.delivered = self.delivered.saturating_add(other.delivered);
+        self.replayed = self.replayed.saturating_add(other.replayed);
+        self.lost = self.lost.saturating_add(other.lost);
+        self.duplicate = self.duplicate.saturating_add(other.duplicate);
+        self.reordered = self.reordered.saturating_add(other.reordered);
+        self.corrupt = self.corrupt.saturating_add(other.corrupt);
+        self.late = self.late.saturating_add(other.late);
+        self.shed = self.shed.saturating_add(other.shed);
+        self.skipped = self.skipped.saturating_add(other.skipped);
+        self.gaps = self.gaps.saturating_add(other.gaps);
+        self.contradicted = self.contradicted.saturating_add(other.contradicted);
+        self.after_close = self.after_close.saturating_add(other.after_close);
+        self.foreign = self.foreign.saturating_add(other.foreign);
+        self.undecodable = self.undecodable.saturating_add(other.undecodable);
     }
 
     /// Whether every acknowledged comment reached every viewer once and in order, or was accounted for.

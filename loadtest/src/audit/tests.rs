@@ -23,7 +23,7 @@ impl Stand {
     fn new() -> Self {
         let ledger = Arc::new(Ledger::new(1));
         let judge = Arc::new(Judge::new(Clock::start(), LATE));
-        judge.set_window_ms(WINDOW_MS);
+        assert!(judge.set_window_ms(WINDOW_MS));
         let auditor = Auditor::new(Arc::clone(&ledger), judge);
         let now = Moment::from_micros(10_000_000);
         Self {
@@ -132,7 +132,7 @@ type Crafted<'a> = (u64, u32, &'a [(u64, u64)]);
 fn audit(posted: u64, frames: &[Crafted<'_>]) -> Tally {
     let mut stand = Stand::new();
     stand.acknowledge(1..=posted);
-    let mut watch = Auditor::joined(0, None);
+    let mut watch = Auditor::joined(0, Moment::default(), None);
     for (first, shed, comments) in frames {
         let set = stand.seal(*first, *shed, comments);
         stand.read(&mut watch, &set);
@@ -282,7 +282,7 @@ fn a_gap_accounts_for_skipped_frames_and_the_stream_goes_on() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=5);
     let frames = [stand.plain(1, 1), stand.plain(4, 5)];
-    let mut watch = Auditor::joined(0, None);
+    let mut watch = Auditor::joined(0, Moment::default(), None);
     stand.read(&mut watch, &frames[0]);
     stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 3));
     stand.read(&mut watch, &frames[1]);
@@ -302,7 +302,7 @@ fn late_counts_from_the_scheduled_time_beyond_the_window() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=2);
     let frames = [stand.plain(1, 1), stand.plain(2, 2)];
-    let mut watch = Auditor::joined(0, None);
+    let mut watch = Auditor::joined(0, Moment::default(), None);
     stand.now = stand.now.after(Duration::from_millis(WINDOW_MS + 499));
     stand.read(&mut watch, &frames[0]);
     stand.now = stand.now.after(Duration::from_millis(2));
@@ -337,7 +337,7 @@ fn what_an_evicted_viewer_misses_is_not_lost_and_what_a_broken_one_misses_is() {
         let mut stand = Stand::new();
         stand.acknowledge(1..=3);
         let frame = stand.plain(1, 1);
-        let mut watch = Auditor::joined(0, None);
+        let mut watch = Auditor::joined(0, Moment::default(), None);
         stand.read(&mut watch, &frame);
         assert_eq!(stand.finish(&watch, end), expected, "{end:?}");
     }
@@ -352,7 +352,7 @@ fn every_encoding_is_audited_without_an_inflater_per_viewer() {
             let encoding = Encoding::ALL[index % 3];
             let sampled = (index < 3).then_some(encoding);
             (
-                Auditor::joined(0, sampled),
+                Auditor::joined(0, Moment::default(), sampled),
                 encoding,
                 DeflateCursor::default(),
             )
@@ -374,8 +374,14 @@ fn every_encoding_is_audited_without_an_inflater_per_viewer() {
 fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=40);
-    let mut steady = (Auditor::joined(0, None), DeflateCursor::default());
-    let mut skipping = (Auditor::joined(10, None), DeflateCursor::default());
+    let mut steady = (
+        Auditor::joined(0, Moment::default(), None),
+        DeflateCursor::default(),
+    );
+    let mut skipping = (
+        Auditor::joined(10, stand.now, None),
+        DeflateCursor::default(),
+    );
     for position in 1..=40 {
         let set = stand.plain(position, position);
         stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
@@ -403,13 +409,64 @@ fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
     );
 }
 
+/// Regression: comments that were posted after a viewer had joined were taken for what it had missed.
+#[test]
+fn a_joined_that_claims_more_than_there_is_contradicts_itself() {
+    let mut stand = Stand::new();
+    let joined_at = stand.now;
+    stand.now = stand.now.after(Duration::from_secs(1));
+    stand.acknowledge(1..=3);
+    let honest = Auditor::joined(0, joined_at, None);
+    assert!(!stand.auditor.claimed_too_much(&honest, 0));
+    let watch = Auditor::joined(1_000_000_000, joined_at, None);
+    assert_eq!(stand.finish(&watch, End::Open).contradicted, 1);
+}
+
+/// Regression: numbers that only a broken server sends wrapped to a clean result.
+#[test]
+fn absurd_positions_are_faults() {
+    let mut stand = Stand::new();
+    let mut watch = Auditor::joined(0, stand.now, None);
+    let encoding = Encoding::Identity;
+    for (from, to) in [(1, 1 << 63), (3, 2), (1, u64::MAX)] {
+        stand.auditor.gap(&mut watch, 0, encoding, (from, to));
+    }
+    let set = Sealer::new(CompressionPolicy::default()).seal(
+        &Stand::batch((1 << 63) + 1, (1 << 63) + 2),
+        DeflateViewers::Some,
+    );
+    stand.read(&mut watch, &set);
+    let tally = stand.finish(&watch, End::Open);
+    assert_eq!((tally.contradicted, tally.undecodable), (3, 1));
+}
+
+/// Regression: a comment whose acknowledgement was slow was compared with nothing.
+#[test]
+fn a_slow_acknowledgement_is_waited_for() {
+    let mut stand = Stand::new();
+    let mut watch = Auditor::joined(0, stand.now, None);
+    let set = stand.plain(1, 2);
+    stand.read(&mut watch, &set);
+    let later = stand.now.after(Duration::from_secs(5));
+    stand.auditor.sweep(later);
+    stand.acknowledge(1..=2);
+    stand.auditor.sweep(later.after(Duration::from_secs(1)));
+    assert_eq!(stand.finish(&watch, End::Open), clean(2));
+}
+
 /// Regression: replayed batches were taken for a part of what other viewers had, whose chained forms then did not decode.
 #[test]
 fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=20);
-    let mut steady = (Auditor::joined(0, None), DeflateCursor::default());
-    let mut back = (Auditor::joined(0, None), DeflateCursor::default());
+    let mut steady = (
+        Auditor::joined(0, Moment::default(), None),
+        DeflateCursor::default(),
+    );
+    let mut back = (
+        Auditor::joined(0, Moment::default(), None),
+        DeflateCursor::default(),
+    );
     for position in 1..=20 {
         let set = stand.plain(position, position);
         stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
@@ -417,7 +474,7 @@ fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
             // Its connection is broken.
             5..=9 => {}
             10 => {
-                Auditor::resumed(&mut back.0, 10, None);
+                Auditor::resumed(&mut back.0, 10, stand.now, None);
                 back.1 = DeflateCursor::default();
                 let merged =
                     danmaku_wire::seal_replay(&Stand::batch(5, 10), CompressionPolicy::default());
@@ -454,8 +511,14 @@ fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
 fn a_chained_form_after_a_skip_is_undecodable() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=6);
-    let mut steady = (Auditor::joined(0, None), DeflateCursor::default());
-    let mut skipping = (Auditor::joined(0, None), DeflateCursor::default());
+    let mut steady = (
+        Auditor::joined(0, Moment::default(), None),
+        DeflateCursor::default(),
+    );
+    let mut skipping = (
+        Auditor::joined(0, Moment::default(), None),
+        DeflateCursor::default(),
+    );
     for position in 1..=6 {
         let set = stand.plain(position, position);
         stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
@@ -481,7 +544,7 @@ fn a_chained_form_after_a_skip_is_undecodable() {
 #[test]
 fn bytes_that_do_not_decode_are_counted() {
     let mut stand = Stand::new();
-    let mut watch = Auditor::joined(0, None);
+    let mut watch = Auditor::joined(0, Moment::default(), None);
     for encoding in Encoding::ALL {
         let carrier = Carrier {
             room: 0,
@@ -504,7 +567,7 @@ fn latencies_are_taken_once_and_old_frames_are_forgotten() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=2);
     let first = stand.plain(1, 1);
-    let mut watch = Auditor::joined(0, None);
+    let mut watch = Auditor::joined(0, Moment::default(), None);
     stand.now = stand.now.after(Duration::from_millis(30));
     stand.read(&mut watch, &first);
     for second in 1..=70 {
@@ -529,7 +592,12 @@ fn equal_chained_bytes_with_different_texts_are_told_apart() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=300);
     let mut viewers: Vec<(Watch, DeflateCursor)> = (0..2)
-        .map(|_| (Auditor::joined(0, None), DeflateCursor::default()))
+        .map(|_| {
+            (
+                Auditor::joined(0, Moment::default(), None),
+                DeflateCursor::default(),
+            )
+        })
         .collect();
     for position in 1..=300 {
         let set = stand.plain(position, position);

@@ -1,7 +1,8 @@
 //! `idle`: viewers only hold their connections.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,6 +23,10 @@ struct IdleReport {
     setup: Setup,
     connect: ConnectReport,
     connect_latency: Summary,
+    /// Whether it was ended early.
+    partial: bool,
+    /// Breaches of the protocol, by kind.
+    faults: BTreeMap<String, u64>,
     /// Viewers that were no longer connected after the settling time.
     ended: u64,
 }
@@ -35,13 +40,15 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
         count(args.audience.viewers.into()),
         args.settle_s
     ));
-    let session = Session::open(&target, party, Duration::ZERO, &server, stop).await?;
+    let session = Session::open(&target, party, Duration::ZERO, &server, Arc::clone(&stop)).await?;
     let connect = session.connect.clone();
     let result = session.close()?;
     let report = IdleReport {
         setup: connecting(&args.server, &args.audience, &target),
         connect,
         connect_latency: result.tolls.connects.summary(),
+        partial: stop.load(Ordering::Relaxed),
+        faults: result.tolls.faults.clone(),
         ended: result.tolls.silent_ends + result.tolls.closes.values().sum::<u64>(),
     };
     let mut table = Table::new(format!("idle viewers at {}", args.server.url));
@@ -55,12 +62,24 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
         table.row(["server, anonymous", &text]);
     }
     table.row(["connect to joined", &quantiles(&report.connect_latency)]);
-    table.row(["ended early", &count(report.ended)]);
+    table.row(["viewers that ended early", &count(report.ended)]);
+    for (fault, times) in &report.faults {
+        table.row([
+            "breach of the protocol",
+            &format!("{} x {fault}", count(*times)),
+        ]);
+    }
+    if report.partial {
+        table.row([
+            "partial",
+            "ended early, so less time to settle than asked for",
+        ]);
+    }
     print(&table.render());
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
-    Ok(if report.ended == 0 {
+    Ok(if report.ended == 0 && report.faults.is_empty() {
         Verdict::Good
     } else {
         Verdict::Bad

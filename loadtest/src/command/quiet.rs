@@ -16,7 +16,7 @@ use crate::report::text::quantiles;
 use crate::report::{Setup, write_json};
 use crate::schedule::Schedule;
 use crate::server_side::ServerSide;
-use crate::session::{Program, Session, of_stage};
+use crate::session::{Outcome, Program, Session, of_stage};
 use crate::synthetic;
 use crate::table::{Table, count};
 use crate::target::Target;
@@ -89,11 +89,31 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     table.row(["post to the last viewer", &quantiles(&report.last_viewer)]);
     table.row(["post to its answer", &quantiles(&report.posts.answer)]);
     table.row(["posts left late by", &quantiles(&report.posts.lateness)]);
-    let clean = report.audit.is_clean();
-    table.row(["audit", if clean { "clean" } else { "faults: see --json" }]);
+    let clean = audit_row(&outcome, &mut table);
+    if report.partial {
+        table.row(["partial", "ended early"]);
+    }
     print(&table.render());
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     Ok(if clean { Verdict::Good } else { Verdict::Bad })
+}
+
+/// What the audit and the protocol say; returns whether that is nothing bad.
+fn audit_row(outcome: &Outcome, table: &mut Table) -> bool {
+    let (tolls, audit) = (&outcome.result.tolls, &outcome.result.findings.tally);
+    let ended = tolls.silent_ends + tolls.closes.values().sum::<u64>();
+    let breaches = tolls.faults.values().sum::<u64>() + outcome.publication.contradicted;
+    let clean = audit.is_clean() && audit.delivered > 0 && breaches == 0 && ended == 0;
+    let found = format!(
+        "{}: {} delivered, {} lost, {} breaches of the protocol, {} connections ended",
+        if clean { "clean" } else { "faults" },
+        count(audit.delivered),
+        count(audit.lost),
+        count(breaches),
+        count(ended)
+    );
+    table.row(["audit", &found]);
+    clean
 }

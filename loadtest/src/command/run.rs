@@ -36,16 +36,14 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
     let mut halves = Vec::new();
     if args.with_floor {
-        let window = window_of(&target, &party.rooms[0]).await?;
-        let sealing = Sealing::of(
-            &program.schedule,
-            &program.lines,
-            args.audience.rooms,
-            window,
-        );
-        let pace = Pace::expected(&sealing, &program, args.audience.rooms, window);
         say(&format!("floor, first half: {} s", half.as_secs()));
-        halves.push(floor::measure(&pace.plan(&args, &party, half), &stop).await?);
+        let pace = Pace::asked(&target, &args, &party, &program).await?;
+        let measured = floor::measure(&pace.plan(&args, &party, half), &stop).await;
+        if stop.load(Ordering::Relaxed) {
+            let report = RunReport::interrupted(setup(&args, &target), 0);
+            return publish(&args.report, &report);
+        }
+        halves.push(measured?);
     }
     let post_cost = if args.with_post_cost {
         say("posting into a room that nobody watches");
@@ -162,9 +160,22 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
     Ok((party, program))
 }
 
+/// The schedule is fixed before the run and kept in memory, so it has to fit.
+const POSTS_MAX: f64 = 10_000_000.0;
+
 /// The comments for a stretch of `duration`, sped up.
 pub(super) fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
-    let take = duration.mul_f64(load.speed);
+    let recorded_s = duration.as_secs_f64() * load.speed;
+    let take = Duration::try_from_secs_f64(recorded_s).map_err(|_| {
+        HarnessError::Flags(format!("{recorded_s:.0} recorded seconds are too many"))
+    })?;
+    let posts = recorded_s * load.rate;
+    if load.corpus.is_none() && posts > POSTS_MAX {
+        let text = format!(
+            "{posts:.0} posts (seconds x rate x speed) are more than the {POSTS_MAX:.0} a run may have"
+        );
+        return Err(HarnessError::Flags(text));
+    }
     match &load.corpus {
         Some(path) => corpus::read(
             path,
@@ -223,6 +234,19 @@ struct Pace {
 }
 
 impl Pace {
+    /// Before the run: from the window the server tells.
+    async fn asked(
+        target: &Target,
+        args: &RunArgs,
+        party: &Party,
+        program: &Program,
+    ) -> Result<Self, HarnessError> {
+        let window = window_of(target, &party.rooms[0]).await?;
+        let rooms = args.audience.rooms;
+        let sealing = Sealing::of(&program.schedule, &program.lines, rooms, window);
+        Ok(Self::expected(&sealing, program, rooms, window))
+    }
+
     /// Before the run: from sealing the schedule offline.
     fn expected(sealing: &Sealing, program: &Program, rooms: u32, window: Duration) -> Self {
         let batches = u32::try_from(sealing.batches / u64::from(rooms)).unwrap_or(u32::MAX);

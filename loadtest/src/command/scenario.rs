@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
 use crate::command::run::{lines, prepare, publish, setup};
-use crate::command::{Verdict, say};
+use crate::command::{Verdict, one_line, say};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport, Step};
 use crate::restart::Restart;
@@ -126,6 +126,12 @@ async fn search(
     stop: &Arc<AtomicBool>,
 ) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
+    if searched == Searched::Viewers {
+        // What cannot be reached from here is said now, not after the steps that can.
+        let mut most = spec.clone();
+        most.viewers = whole(spec.to);
+        prepare(&run_args(&most, server)?)?;
+    }
     let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
     let mut steps: Vec<Step> = Vec::new();
     let mut best = None::<RunReport>;
@@ -165,8 +171,14 @@ async fn search(
     let mut report =
         best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
     report.partial = stop.load(Ordering::Relaxed);
+    let finished = !report.partial || steps.len() > 1;
     if let Some(scenario) = report.scenario.take() {
         report.set_scenario(ScenarioReport { steps, ..scenario });
+    }
+    if !finished {
+        report.passed = false;
+        report.verdict =
+            "FAIL (partial: ended early): search was ended in its first step".to_owned();
     }
     Ok(report)
 }
@@ -189,15 +201,13 @@ fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
         ("--stall-after-s", spec.slow_after_s.to_string()),
         ("--corpus", spec.corpus.clone()),
     ] {
-        if !value.is_empty() {
+        // An empty corpus is none; anything else that is empty is for the flag to refuse.
+        if !(value.is_empty() && flag == "--corpus") {
             words.push(format!("{flag}={value}"));
         }
     }
-    let parsed = Cli::try_parse_from(words).map_err(|error| {
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        HarnessError::Flags(line.trim_start_matches("error: ").to_owned())
-    })?;
+    let parsed = Cli::try_parse_from(words)
+        .map_err(|error| HarnessError::Flags(in_fields(&one_line(&error))))?;
     let Command::Run(mut args) = parsed.command else {
         return Err(HarnessError::Flags("not a run".to_owned()));
     };
@@ -210,6 +220,20 @@ fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
         args.server.connect_rate = per_second;
     }
     Ok(args)
+}
+
+/// Names a flag as the field it comes from: `'--late-ms <MS>'` is `late_ms`.
+fn in_fields(text: &str) -> String {
+    let mut named = String::new();
+    let mut rest = text;
+    while let Some((before, flag)) = rest.split_once("'--") {
+        let (flag, after) = flag.split_once('\'').unwrap_or((flag, ""));
+        let name = flag.split(' ').next().unwrap_or_default();
+        named.push_str(before);
+        named.push_str(&format!("`{}`", name.replace('-', "_")));
+        rest = after;
+    }
+    named + rest
 }
 
 /// Adds to a run what makes it this scenario.
@@ -277,7 +301,14 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
     let ended = tolls.closes.values().sum::<u64>() + tolls.silent_ends;
     Evidence {
         tally: outcome.result.findings.tally,
-        breaches: faults + outcome.publication.contradicted,
+        // A room that is numbered anew has forgotten: only a server that was stopped may have.
+        breaches: faults
+            + outcome.publication.contradicted
+            + if spec.scenario == Kind::Restart {
+                0
+            } else {
+                tolls.renumbered
+            },
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
         posts: [posts.due, posts.acknowledged],
         missing_viewers: u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined),

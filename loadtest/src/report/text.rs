@@ -318,6 +318,61 @@ impl RunReport {
         table
     }
 
+    /// Why a run has not passed; a scenario has limits instead.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.audit.is_clean() || !self.ends.faults.is_empty() || self.posts.contradicted > 0 {
+            faults.push("the audit found faults".to_owned());
+        }
+        if self.ends.silent > 0 {
+            faults.push(format!("{} connections broke", count(self.ends.silent)));
+        }
+        if self.audit.delivered == 0 {
+            faults.push("nothing was delivered, so it shows nothing".to_owned());
+        }
+        faults
+    }
+
+    /// What limits the worth of the verdict.
+    fn reservations(&self) -> Vec<String> {
+        let mut reservations = Vec::new();
+        let audit = &self.audit;
+        let of_all = |what: u64, name: &str| {
+            format!(
+                "{} of {} viewer-comments {name}",
+                count(what),
+                count(audit.delivered + what)
+            )
+        };
+        if self.scenario.is_none() && audit.late > 0 {
+            let (late, delivered) = (count(audit.late), count(audit.delivered));
+            reservations.push(format!("{late} of {delivered} deliveries were late"));
+        }
+        let told = audit.shed.saturating_add(audit.skipped);
+        if told > 0 {
+            reservations.push(of_all(told, "were shed or skipped, and said to be"));
+        }
+        if audit.after_close > 0 {
+            reservations.push(of_all(
+                audit.after_close,
+                "came after their viewer was told to go",
+            ));
+        }
+        let (refused, failed): (u64, u64) = (
+            self.posts.refused.values().sum(),
+            self.posts.failed.values().sum(),
+        );
+        for (posts, what) in [(refused, "were refused"), (failed, "got no answer")] {
+            if posts > 0 {
+                reservations.push(format!(
+                    "{} posts {what}, so less was measured than asked for",
+                    count(posts)
+                ));
+            }
+        }
+        reservations
+    }
+
     /// The verdict in a sentence.
     pub(crate) fn judge(&self) -> String {
         let partial = if self.partial {
@@ -325,22 +380,16 @@ impl RunReport {
         } else {
             ""
         };
-        let refused: u64 = self.posts.refused.values().sum();
+        let faults = self.faults();
         let mut text = if let Some(scenario) = &self.scenario {
             scenario.judge(self.partial)
-        } else if self.passed {
+        } else if faults.is_empty() {
             format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
         } else {
-            format!("FAIL{partial}: the audit found faults")
+            format!("FAIL{partial}: {}", faults.join("; "))
         };
-        if self.audit.delivered == 0 {
-            text.push_str("; nothing was delivered, so it shows nothing");
-        }
-        if refused > 0 {
-            text.push_str(&format!(
-                "; {} posts were refused, so less was measured than asked for",
-                count(refused)
-            ));
+        for reservation in self.reservations() {
+            text.push_str(&format!("; {reservation}"));
         }
         let late = &self.posts.lateness;
         if late.p99_ms > LATENESS_P99_MS_MAX {

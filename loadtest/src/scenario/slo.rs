@@ -76,6 +76,29 @@ pub const LATENESS_P99_MS_MAX: f64 = 50.0;
 const MIB: f64 = 1_048_576.0;
 
 impl Slo {
+    /// A limit that nothing can be held against.
+    pub(super) fn odd_limit(&self) -> Option<&'static str> {
+        let limits = [
+            ("p99_beyond_window_ms", Some(self.p99_beyond_window_ms)),
+            ("late_percent_max", Some(self.late_percent_max)),
+            (
+                "shed_or_skipped_percent_max",
+                Some(self.shed_or_skipped_percent_max),
+            ),
+            (
+                "failed_posts_percent_max",
+                Some(self.failed_posts_percent_max),
+            ),
+            ("lateness_p99_ms_max", Some(self.lateness_p99_ms_max)),
+            ("last_back_s_max", self.last_back_s_max),
+            ("unreplayed_percent_max", self.unreplayed_percent_max),
+            ("memory_mib_per_hour_max", self.memory_mib_per_hour_max),
+        ];
+        let odd = |limit: f64| !(limit.is_finite() && limit >= 0.0);
+        let mut limits = limits.into_iter();
+        limits.find_map(|(name, limit)| limit.is_some_and(odd).then_some(name))
+    }
+
     /// Every figure against its limit.
     #[must_use]
     pub fn judge(&self, evidence: &Evidence) -> Vec<Check> {

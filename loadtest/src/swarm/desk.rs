@@ -105,7 +105,9 @@ impl Desk {
             self.tolls.rejoined += 1;
             self.tolls.rejoins.record(now.micros_since(lost_at), 1);
         }
-        self.judge.set_window_ms(window_ms);
+        if !self.judge.set_window_ms(window_ms) {
+            self.fault("another window than before".to_owned());
+        }
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use danmaku_client::{Event, Joined};
 use danmaku_wire::{CloseReason, Encoding};
 use mio::net::TcpStream;
 
-use crate::audit::{Auditor, Carrier, End, Watch};
+use crate::audit::{Auditor, Carrier, End, POSITION_MAX, Watch};
 use crate::clock::Moment;
 use crate::swarm::desk::Desk;
 use crate::swarm::plan::{Part, Seat};
@@ -250,9 +250,9 @@ impl Viewer {
 
     fn frame(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
         match frame.kind {
-            FrameKind::Binary => self.batch(index, self.seat.encoding, frame, now, desk),
+            FrameKind::Binary => self.binary(index, frame, now, desk),
             FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
-                self.batch(index, Encoding::Identity, frame, now, desk);
+                self.text_batch(index, frame, now, desk);
             }
             FrameKind::Text => self.message(index, frame, now, desk),
             FrameKind::Ping => {
@@ -262,6 +262,24 @@ impl Viewer {
             FrameKind::Pong => {}
             FrameKind::Close => self.closed(index, frame, desk),
         }
+    }
+
+    /// A batch as a binary message: only packed ones travel so.
+    #[inline]
+    fn binary(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+        if self.seat.encoding == Encoding::Identity {
+            desk.fault("a binary message to a viewer of `identity`".to_owned());
+        }
+        self.batch(index, self.seat.encoding, frame, now, desk);
+    }
+
+    /// A batch as a text message: only plain ones travel so.
+    #[inline]
+    fn text_batch(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+        if self.seat.encoding != Encoding::Identity {
+            desk.fault("a batch as text to a viewer that asked for a packed one".to_owned());
+        }
+        self.batch(index, Encoding::Identity, frame, now, desk);
     }
 
     #[inline]
@@ -301,7 +319,7 @@ impl Viewer {
         };
         match (event, self.state) {
             (Event::Joined(joined), State::Joining) => {
-                self.joined(&joined, desk);
+                self.joined(&joined, now, desk);
                 self.state = State::Live;
                 desk.joined(index, joined.window_ms, now);
             }
@@ -309,7 +327,7 @@ impl Viewer {
                 desk.fault("a message before `joined`".to_owned());
                 self.end(index, End::Silent, desk);
             }
-            (Event::Batch(_), _) => self.batch(index, Encoding::Identity, frame, now, desk),
+            (Event::Batch(_), _) => self.text_batch(index, frame, now, desk),
             (Event::Gap(gap), State::Live) => {
                 desk.auditor.gap(
                     &mut self.watch,
@@ -321,7 +339,9 @@ impl Viewer {
             (Event::Gap(gap), State::Resumed | State::Slow) => {
                 let stalled = &mut desk.tolls.stalled;
                 stalled.gaps += 1;
-                stalled.skipped += (gap.to.value() + 1).saturating_sub(gap.from.value());
+                let skipped =
+                    gap.to.value().saturating_add(1) - gap.from.value().min(gap.to.value());
+                stalled.skipped = stalled.skipped.saturating_add(skipped);
             }
             (Event::Error(error), State::Live) => {
                 desk.fault(format!("an error message: {}", error.code));
@@ -332,28 +352,35 @@ impl Viewer {
     }
 
     /// Takes its place: a new one, the old one, or one in a room that numbers anew.
-    fn joined(&mut self, joined: &Joined, desk: &mut Desk) {
+    fn joined(&mut self, joined: &Joined, now: Moment, desk: &mut Desk) {
         let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
         let epoch = joined.epoch.value();
+        let seq = joined.seq.value();
+        if seq > POSITION_MAX {
+            desk.fault("a `joined` whose position is beyond 2^53".to_owned());
+        }
+        let seq = seq.min(POSITION_MAX);
         if self.epoch == epoch {
-            if !joined.resumed && joined.seq.value() < Auditor::position(&self.watch) {
+            if !joined.resumed && seq < Auditor::position(&self.watch) {
                 desk.fault("a room that ends before what its viewer has had of it".to_owned());
             }
-            Auditor::resumed(&mut self.watch, joined.seq.value(), sampled);
+            Auditor::resumed(&mut self.watch, seq, now, sampled);
             desk.tolls.resumed += u64::from(joined.resumed);
         } else {
             if self.epoch != 0 {
                 let room = self.seat.room;
                 desk.tolls.renumbered += 1;
-                desk.tolls.unreplayed +=
-                    desk.auditor.renumbered(&self.watch, room) + joined.seq.value();
+                desk.tolls.unreplayed += desk.auditor.renumbered(&self.watch, room) + seq;
                 match desk.auditor.renumbered_room(room) {
                     Some(anew) => self.seat.room = anew,
                     None => desk.fault("the room's numbering changed twice".to_owned()),
                 }
             }
-            self.watch = Auditor::joined(joined.seq.value(), sampled);
+            self.watch = Auditor::joined(seq, now, sampled);
             self.epoch = epoch;
+        }
+        if !desk.auditor.is_epoch(self.seat.room, epoch) {
+            desk.fault("a room with another epoch for this viewer than for the rest".to_owned());
         }
     }
 

@@ -310,6 +310,7 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
                 tolls.renumbered
             },
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
+        window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
         missing_viewers: u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined),
         // A server that stops tells everybody to go: that is what is measured.

@@ -11,6 +11,7 @@ use crate::timeline::Timeline;
 #[expect(missing_docs, reason = "each field is described in the shipped files")]
 pub struct Slo {
     pub p99_beyond_window_ms: f64,
+    pub window_ms_max: u64,
     pub late_percent_max: f64,
     pub shed_or_skipped_percent_max: f64,
     pub failed_posts_percent_max: f64,
@@ -30,6 +31,8 @@ pub struct Evidence {
     pub breaches: u64,
     /// The slowest stage's 99th percentile, less the window.
     pub p99_beyond_window_ms: f64,
+    /// The rooms' window.
+    pub window_ms: u64,
     /// Posts that were due, and those that were acknowledged.
     pub posts: [u64; 2],
     /// Viewers that could not join.
@@ -150,6 +153,11 @@ impl Slo {
                 "p99 beyond the window, ms",
                 evidence.p99_beyond_window_ms,
                 self.p99_beyond_window_ms,
+            ),
+            check(
+                "the rooms' window, ms",
+                to_f64(evidence.window_ms),
+                to_f64(self.window_ms_max),
             ),
             check(
                 "late, %",

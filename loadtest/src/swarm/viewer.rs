@@ -54,6 +54,18 @@ pub(super) enum State {
     Ended(End),
 }
 
+/// How a viewer's turn to read has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Turn {
+    /// Nothing is left; new bytes make a new event.
+    Over,
+    /// There may be more, and no event will say so.
+    Unfinished,
+}
+
+/// Buffers of bytes a viewer may read in one turn.
+const READS_PER_TURN_MAX: usize = 16;
 /// What makes a text message a batch: the server writes the type first.
 const BATCH_START: &[u8] = br#"{"type":"batch""#;
 /// The mask of our few frames. RFC 6455 section 5.3 wants it unpredictable against proxies; there is none here.
@@ -102,28 +114,42 @@ impl Viewer {
         }
     }
 
-    /// Reads what there is. `closed` says that the peer has sent its last byte: then a short read is not the end.
-    pub(super) fn read(&mut self, index: usize, closed: bool, buffer: &mut [u8], desk: &mut Desk) {
-        loop {
+    /// Reads what there is, but no more than its turn allows: the other viewers of the thread wait. `closed` says that the
+    /// peer has sent its last byte: then a short read is not the end.
+    pub(super) fn read(
+        &mut self,
+        index: usize,
+        closed: bool,
+        buffer: &mut [u8],
+        desk: &mut Desk,
+    ) -> Turn {
+        for _ in 0..READS_PER_TURN_MAX {
             let Some(socket) = &mut self.socket else {
-                return;
+                return Turn::Over;
             };
             match socket.read(buffer) {
-                Ok(0) => return self.end(index, End::Silent, desk),
+                Ok(0) => {
+                    self.end(index, End::Silent, desk);
+                    return Turn::Over;
+                }
                 Ok(read) => {
                     let now = desk.clock.now();
                     self.take(index, &buffer[..read], now, desk);
                     // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
                     // so is spared.
                     if read < buffer.len() && !closed {
-                        return;
+                        return Turn::Over;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Over,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.end(index, End::Silent, desk),
+                Err(_) => {
+                    self.end(index, End::Silent, desk);
+                    return Turn::Over;
+                }
             }
         }
+        Turn::Unfinished
     }
 
     /// Loses its connection without a word, as when a network goes away. It keeps its place.

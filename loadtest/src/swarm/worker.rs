@@ -16,7 +16,7 @@ use crate::swarm::dial::{Dialer, Receive};
 use crate::swarm::pace::Pace;
 use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
-use crate::swarm::viewer::{State, Viewer};
+use crate::swarm::viewer::{State, Turn, Viewer};
 use crate::swarm::{Habits, SwarmResult};
 
 /// What the swarm is told to do, in this order, each at most once.
@@ -79,6 +79,8 @@ pub(super) struct Worker {
     /// The next viewer to leave.
     churned: usize,
     next_slow_read: Moment,
+    /// Viewers whose turn ended before they had read everything, and whether their peer has closed.
+    unfinished: Vec<(usize, bool)>,
     ended: u64,
     left: u64,
     /// The first viewer that may not have everything yet, once told to settle.
@@ -106,6 +108,7 @@ impl Worker {
             churn: None,
             churned: 0,
             next_slow_read: now,
+            unfinished: Vec::new(),
             ended: 0,
             left: 0,
             settling: None,
@@ -124,7 +127,12 @@ impl Worker {
     ) -> io::Result<SwarmResult> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            match self.poll.poll(&mut events, Some(self.patience())) {
+            let patience = if self.unfinished.is_empty() {
+                self.patience()
+            } else {
+                Duration::ZERO
+            };
+            match self.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -137,6 +145,13 @@ impl Worker {
                         event.is_read_closed() || event.is_error(),
                     );
                 }
+            }
+            let mut unfinished = std::mem::take(&mut self.unfinished);
+            // An event may have given somebody a turn who was waiting for one.
+            unfinished.sort_unstable();
+            unfinished.dedup_by_key(|(index, _)| *index);
+            for (index, closed) in unfinished {
+                self.ready(index, false, closed);
             }
             loop {
                 match orders.try_recv() {
@@ -172,7 +187,10 @@ impl Worker {
             viewer.connected(index, &mut self.desk);
         }
         if !matches!(viewer.state, State::Connecting | State::Stalled) {
-            viewer.read(index, closed, &mut self.buffer, &mut self.desk);
+            let turn = viewer.read(index, closed, &mut self.buffer, &mut self.desk);
+            if turn == Turn::Unfinished {
+                self.unfinished.push((index, closed));
+            }
         }
         // One read may bring the welcome and the farewell.
         let was_live = was_live || self.desk.tolls.joined > joined;

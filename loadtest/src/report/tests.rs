@@ -225,3 +225,52 @@ fn rates_are_over_the_measured_stretch() {
     assert!((report.total.frames_per_s - 500.0).abs() < 1e-9);
     assert!((report.total.comments_per_s - 5000.0).abs() < 1e-9);
 }
+
+/// Regression: a run whose viewers were all cut off, or got nothing, passed.
+#[test]
+fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
+    let judged = |change: fn(&mut RunReport)| {
+        let mut report = RunReport {
+            scenario: None,
+            ..sample_report()
+        };
+        report.posts.lateness = Summary::default();
+        change(&mut report);
+        (report.faults().is_empty(), report.judge())
+    };
+    assert_eq!(
+        judged(|_| {}),
+        (
+            true,
+            "PASS: nothing lost, duplicate, reordered or corrupt".to_owned()
+        )
+    );
+    type Case<'a> = (fn(&mut RunReport), bool, &'a str);
+    let cases: [Case<'_>; 5] = [
+        (
+            |report| report.ends.silent = 3,
+            false,
+            "FAIL: 3 connections broke",
+        ),
+        (
+            |report| report.audit.delivered = 0,
+            false,
+            "nothing was delivered",
+        ),
+        (|report| report.audit.lost = 1, false, "the audit found"),
+        (
+            |report| report.audit.late = 7,
+            true,
+            "7 of 100,000 deliveries were late",
+        ),
+        (
+            |report| report.audit.skipped = u64::MAX,
+            true,
+            "were shed or skipped",
+        ),
+    ];
+    for (change, passes, said) in cases {
+        let (passed, verdict) = judged(change);
+        assert!(passed == passes && verdict.contains(said), "{verdict}");
+    }
+}

@@ -341,7 +341,7 @@ impl RunReport {
             format!(
                 "{} of {} viewer-comments {name}",
                 count(what),
-                count(audit.delivered + what)
+                count(audit.delivered.saturating_add(what))
             )
         };
         if self.scenario.is_none() && audit.late > 0 {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use danmaku_client::{ClientError, NewComment, ServerAddress};
 use danmaku_wire::{Mode, RoomId};
 
+use crate::causes;
 use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
@@ -199,9 +200,9 @@ impl Publication {
                 } else {
                     refusal.code.clone()
                 };
-                *self.refused.entry(code).or_default() += 1;
+                causes::count(&mut self.refused, &code, 1);
             }
-            other => *self.failed.entry(other.to_string()).or_default() += 1,
+            other => causes::count(&mut self.failed, &other.to_string(), 1),
         }
     }
 
@@ -211,14 +212,8 @@ impl Publication {
         self.contradicted += other.contradicted;
         self.lateness.merge(&other.lateness);
         self.answer.merge(&other.answer);
-        for (into, from) in [
-            (&mut self.refused, &other.refused),
-            (&mut self.failed, &other.failed),
-        ] {
-            for (cause, count) in from {
-                *into.entry(cause.clone()).or_default() += count;
-            }
-        }
+        causes::add(&mut self.refused, &other.refused);
+        causes::add(&mut self.failed, &other.failed);
     }
 
     /// The printed side.

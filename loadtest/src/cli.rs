@@ -196,7 +196,7 @@ pub struct LoadArgs {
     #[arg(long, default_value = "http", value_enum, value_name = "VIA")]
     pub post_via: PostVia,
     /// Connections that post, over HTTP
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub post_connections: u16,
     /// Seed of everything that is random
     #[arg(long, default_value_t = 1, value_name = "N")]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use danmaku_client::ClientError;
 
+use crate::quoted::quoted;
+
 /// Why a command cannot run, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
@@ -59,7 +61,7 @@ pub enum HarnessError {
         remedy: Remedy,
     },
     /// The server does not answer, or answers with an error.
-    #[error("{source} (--url {address})")]
+    #[error("{} (--url {address})", quoted(&source.to_string()))]
     Server {
         /// The server.
         address: String,
@@ -87,7 +89,7 @@ pub enum HarnessError {
         port: u16,
     },
     /// Viewers that could not connect.
-    #[error("{failed} of {viewers} viewers could not connect: {first}")]
+    #[error("{failed} of {viewers} viewers could not connect: {}", quoted(first))]
     Connects {
         /// How many.
         failed: u64,
@@ -161,5 +163,36 @@ impl HarnessError {
     /// Names what was tried when the operating system refused.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use danmaku_client::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_server_cannot_write_to_the_terminal_through_an_error() {
+        let refusal = Refusal {
+            status: 400,
+            code: "x\x1b[2J".to_owned(),
+            message: "\n\nPASS: everything is fine".to_owned(),
+            retry_after_ms: None,
+        };
+        let error = HarnessError::Server {
+            address: "http://127.0.0.1:1".to_owned(),
+            source: ClientError::Refused(refusal),
+        };
+        assert_eq!(
+            error.to_string(),
+            r"the server answered 400 x\u{1b}[2J: \u{a}\u{a}PASS: everything is fine (--url http://127.0.0.1:1)"
+        );
+        let error = HarnessError::Connects {
+            failed: 1,
+            viewers: 1,
+            first: "y".repeat(1 << 20),
+        };
+        assert!(error.to_string().len() < 200, "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! The operators' load-test harness: it owns the load on a server and the judgement of what arrives.
 
 pub mod audit;
+mod causes;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -17,6 +18,7 @@ pub mod ledger;
 pub mod mix;
 pub mod process;
 pub mod publisher;
+pub mod quoted;
 pub mod random;
 pub mod report;
 pub mod restart;

@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use danmaku_client::{ClientError, NewComment, ServerAddress};
 use danmaku_wire::{Mode, RoomId};
 
+use crate::causes;
 use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
@@ -30,7 +31,7 @@ use crate::timeline::Recorder;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PostVia {
-    /// `POST /v1/rooms/{room}/comments` over a few kept-alive connections.
+    /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
     Http,
     /// WebSocket messages over one connection per room.
     Ws,
@@ -43,7 +44,7 @@ pub struct Publisher {
     pub server: ServerAddress,
     /// How posts are sent.
     pub via: PostVia,
-    /// Kept-alive connections for [`PostVia::Http`].
+    /// Kept-alive connections for [`PostVia::Http`] at most; they are opened when they are needed.
     pub connections: usize,
     /// The rooms, by index.
     pub rooms: Arc<[RoomId]>,
@@ -99,8 +100,31 @@ pub struct PublicationSummary {
 
 /// Posts that are due and not yet sent. Beyond it the time-keeper waits, which shows as lateness.
 const DUE_MAX: usize = 1024;
-/// The time-keeper looks at least this often whether it is to stop.
+/// Whoever waits looks at least this often whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
+/// How long a server may take: to answer after the last post was due, and to read a post.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Why a post that was due never left.
+const UNSENT: &str = "not sent: no connection was free";
+
+/// Why posting ends before everything is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// From outside.
+    Interrupted,
+    /// The last post was due [`ANSWER_DEADLINE`] ago.
+    OutOfTime,
+}
+
+impl Cut {
+    /// What becomes of the posts that are under way.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Interrupted => "interrupted",
+            Self::OutOfTime => "no answer within 10 s after the last post was due",
+        }
+    }
+}
 
 /// One post on its way.
 struct Errand<'a> {
@@ -110,7 +134,8 @@ struct Errand<'a> {
 }
 
 impl Publisher {
-    /// Posts everything; `start` is the moment of the schedule's zero. Ends when all posts are answered or given up.
+    /// Posts everything; `start` is the moment of the schedule's zero. Ends when all posts are answered or given up, at the
+    /// latest ten seconds after the last was due, and at once when it is stopped.
     ///
     /// # Errors
     /// No connection to post over.
@@ -135,20 +160,67 @@ impl Publisher {
         }
     }
 
-    /// Starts the time-keeper: it sends the index of each post, when due, to the channel its room maps to.
+    /// Comes when posting has to end, whatever is unanswered.
+    async fn cut(&self, posts: &[Post], start: Moment) -> Cut {
+        let last = posts.last().map_or(start, |post| start.after(post.at));
+        let end = last.after(ANSWER_DEADLINE);
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Cut::Interrupted;
+            }
+            let left = Duration::from_micros(end.micros_since(self.clock.now()));
+            if left.is_zero() {
+                return Cut::OutOfTime;
+            }
+            tokio::time::sleep(left.min(STOP_CHECK)).await;
+        }
+    }
+
+    /// Enters that a post leaves now; returns that moment.
+    fn leaves(&self, publication: &mut Publication, due: Moment) -> Moment {
+        let sent = self.clock.now();
+        let lateness_micros = sent.micros_since(due);
+        publication.due += 1;
+        publication.lateness.record(lateness_micros, 1);
+        self.recorder.posted(sent, lateness_micros);
+        sent
+    }
+
+    /// Enters posts that are not waited for any longer.
+    fn give_up(&self, publication: &mut Publication, cause: &str, posts: u64) {
+        if posts == 0 {
+            return;
+        }
+        causes::count(&mut publication.failed, cause, posts);
+        let now = self.clock.now();
+        for _ in 0..posts {
+            self.recorder.failed(now);
+        }
+    }
+
+    /// Enters the posts that came due and were never taken up.
+    fn count_unsent(&self, publication: &mut Publication, came_due: u64) {
+        let unsent = came_due.saturating_sub(publication.due);
+        publication.due += unsent;
+        self.give_up(publication, UNSENT, unsent);
+    }
+
+    /// Starts the time-keeper: it sends the index of each post, when due, to the channel its room maps to. At its end, which
+    /// comes early when a channel is closed or the run is stopped, it tells how many posts came due.
     fn keep_time(
         &self,
         posts: &Arc<[Post]>,
         start: Moment,
         channels: Vec<mpsc::Sender<u32>>,
-    ) -> Result<(), HarnessError> {
+    ) -> Result<oneshot::Receiver<u64>, HarnessError> {
         let (clock, stop, posts) = (self.clock, Arc::clone(&self.stop), Arc::clone(posts));
+        let (ended, came_due) = oneshot::channel();
         let keep = move || {
             for (post, index) in posts.iter().zip(0_u32..) {
                 let due = start.after(post.at);
                 loop {
                     if stop.load(Ordering::Relaxed) {
-                        return;
+                        return u64::from(index);
                     }
                     let left = Duration::from_micros(due.micros_since(clock.now()));
                     if left.is_zero() {
@@ -158,15 +230,16 @@ impl Publisher {
                 }
                 let channel = &channels[post.room as usize % channels.len()];
                 if channel.blocking_send(index).is_err() {
-                    return;
+                    return came_due_by(&posts, start, clock.now());
                 }
             }
+            posts.len() as u64
         };
         let thread = std::thread::Builder::new()
             .name("time-keeper".to_owned())
-            .spawn(keep);
+            .spawn(move || ended.send(keep()));
         thread
-            .map(drop)
+            .map(|_| came_due)
             .map_err(HarnessError::system("thread of the time-keeper"))
     }
 
@@ -199,9 +272,9 @@ impl Publication {
                 } else {
                     refusal.code.clone()
                 };
-                *self.refused.entry(code).or_default() += 1;
+                causes::count(&mut self.refused, &code, 1);
             }
-            other => *self.failed.entry(other.to_string()).or_default() += 1,
+            other => causes::count(&mut self.failed, &other.to_string(), 1),
         }
     }
 
@@ -211,14 +284,8 @@ impl Publication {
         self.contradicted += other.contradicted;
         self.lateness.merge(&other.lateness);
         self.answer.merge(&other.answer);
-        for (into, from) in [
-            (&mut self.refused, &other.refused),
-            (&mut self.failed, &other.failed),
-        ] {
-            for (cause, count) in from {
-                *into.entry(cause.clone()).or_default() += count;
-            }
-        }
+        causes::add(&mut self.refused, &other.refused);
+        causes::add(&mut self.failed, &other.failed);
     }
 
     /// The printed side.
@@ -234,6 +301,11 @@ impl Publication {
             answer: self.answer.summary(),
         }
     }
+}
+
+/// Posts that are due by a moment. They are in the order of time.
+fn came_due_by(posts: &[Post], start: Moment, now: Moment) -> u64 {
+    posts.partition_point(|post| start.after(post.at) <= now) as u64
 }
 
 /// A comment as it must arrive: what is left out has the protocol's default.

@@ -6,6 +6,7 @@ use danmaku_client::{ClientError, HttpClient, ServerAddress};
 
 use crate::counters::Counters;
 use crate::error::HarnessError;
+use crate::quoted::quoted;
 
 /// A server that answers.
 pub struct Target {
@@ -67,7 +68,7 @@ fn version(exposition: &str) -> Option<String> {
     let line = exposition
         .lines()
         .find_map(|line| line.strip_prefix("danmaku_build_info{version=\""))?;
-    Some(line.split_once('"')?.0.to_owned())
+    Some(quoted(line.split_once('"')?.0))
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! Posting over HTTP: a handful of kept-alive connections share the schedule.
+//! Posting over HTTP: kept-alive connections, as many as posts are under way at once, share the schedule.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use danmaku_client::HttpClient;
+use danmaku_client::{ClientError, HttpClient, Posted};
 
 use crate::clock::Moment;
 use crate::error::HarnessError;
-use crate::publisher::{DUE_MAX, Publication, Publisher};
+use crate::publisher::{Cut, DUE_MAX, Publication, Publisher};
 use crate::schedule::Post;
 
 pub(super) async fn publish(
@@ -17,60 +18,107 @@ pub(super) async fn publish(
     posts: &Arc<[Post]>,
     start: Moment,
 ) -> Result<Publication, HarnessError> {
-    let (sender, receiver) = mpsc::channel(DUE_MAX);
-    let receiver = Arc::new(Mutex::new(receiver));
-    let mut connections = JoinSet::new();
-    for _ in 0..publisher.connections.max(1) {
-        connections.spawn(serve(
-            publisher.clone(),
-            Arc::clone(posts),
-            start,
-            Arc::clone(&receiver),
-        ));
+    let (sender, mut due) = mpsc::channel(DUE_MAX);
+    let came_due = publisher.keep_time(posts, start, vec![sender])?;
+    let mut counter = Counter {
+        publisher,
+        posts,
+        start,
+        idle: Vec::new(),
+        unopened: publisher.connections.max(1),
+        busy: JoinSet::new(),
+        publication: Publication::default(),
+    };
+    let mut cut = pin!(publisher.cut(posts, start));
+    let mut is_open = true;
+    while is_open || !counter.busy.is_empty() {
+        tokio::select! {
+            cut = &mut cut => {
+                counter.abandon(cut).await?;
+                break;
+            }
+            Some(served) = counter.busy.join_next() => {
+                counter.settle(served.map_err(broken)?);
+            }
+            index = due.recv(), if is_open && counter.has_connection() => match index {
+                Some(index) => counter.send(index),
+                None => is_open = false,
+            },
+        }
     }
-    publisher.keep_time(posts, start, vec![sender])?;
-    let mut publication = Publication::default();
-    while let Some(part) = connections.join_next().await {
-        publication.merge(&part.map_err(|error| HarnessError::system("a sender")(error.into()))?);
-    }
+    // A time-keeper that waits for room in the channel must not wait for ever.
+    drop(due);
+    let mut publication = counter.publication;
+    publisher.count_unsent(&mut publication, came_due.await.unwrap_or_default());
     Ok(publication)
 }
 
-async fn serve(
-    publisher: Publisher,
-    posts: Arc<[Post]>,
+/// Hands posts to connections and takes their answers.
+struct Counter<'a> {
+    publisher: &'a Publisher,
+    posts: &'a Arc<[Post]>,
     start: Moment,
-    due: Arc<Mutex<mpsc::Receiver<u32>>>,
-) -> Publication {
-    let mut http = HttpClient::new(publisher.server.clone());
-    let mut publication = Publication::default();
-    loop {
-        // Whoever holds the lock waits for the next post; the others wait for the lock, in order.
-        let Some(index) = due.lock().await.recv().await else {
-            return publication;
-        };
-        let errand = publisher.errand(posts[index as usize], start);
-        publication.due += 1;
-        let sent = publisher.clock.now();
-        publication
-            .lateness
-            .record(sent.micros_since(errand.due), 1);
-        publisher
-            .recorder
-            .posted(sent, sent.micros_since(errand.due));
-        let room = &publisher.rooms[errand.post.room as usize];
-        let answer = http
-            .post_comments(room, std::slice::from_ref(errand.comment))
-            .await;
-        publication
-            .answer
-            .record(publisher.clock.now().micros_since(sent), 1);
-        match answer {
+    /// Connections that wait for a post. The last that was used is the next, so that no more are opened than are needed.
+    idle: Vec<HttpClient>,
+    /// Connections that may still be opened.
+    unopened: usize,
+    busy: JoinSet<Served>,
+    publication: Publication,
+}
+
+/// A post that was sent, and what came of it.
+struct Served {
+    http: HttpClient,
+    index: u32,
+    sent: Moment,
+    answered: Moment,
+    answer: Result<Posted, ClientError>,
+}
+
+impl Counter<'_> {
+    fn has_connection(&self) -> bool {
+        !self.idle.is_empty() || self.unopened > 0
+    }
+
+    fn send(&mut self, index: u32) {
+        let mut http = self.idle.pop().unwrap_or_else(|| {
+            self.unopened -= 1;
+            HttpClient::new(self.publisher.server.clone())
+        });
+        let publisher = self.publisher.clone();
+        let post = self.posts[index as usize];
+        let sent = self
+            .publisher
+            .leaves(&mut self.publication, self.start.after(post.at));
+        self.busy.spawn(async move {
+            let room = &publisher.rooms[post.room as usize];
+            let comment = &publisher.lines[post.line as usize].comment;
+            let answer = http
+                .post_comments(room, std::slice::from_ref(comment))
+                .await;
+            Served {
+                http,
+                index,
+                sent,
+                answered: publisher.clock.now(),
+                answer,
+            }
+        });
+    }
+
+    fn settle(&mut self, served: Served) {
+        self.idle.push(served.http);
+        let answer_micros = served.answered.micros_since(served.sent);
+        self.publication.answer.record(answer_micros, 1);
+        let recorder = &self.publisher.recorder;
+        match served.answer {
             Ok(posted) => {
-                publisher.recorder.acknowledged(publisher.clock.now());
+                recorder.acknowledged(served.answered);
+                let post = self.posts[served.index as usize];
+                let errand = self.publisher.errand(post, self.start);
                 for id in &posted.ids {
-                    publication.acknowledge(
-                        &publisher.ledger,
+                    self.publication.acknowledge(
+                        &self.publisher.ledger,
                         &errand,
                         posted.epoch.value(),
                         id.value(),
@@ -78,9 +126,29 @@ async fn serve(
                 }
             }
             Err(error) => {
-                publisher.recorder.failed(publisher.clock.now());
-                publication.fail(&error);
+                recorder.failed(served.answered);
+                self.publication.fail(&error);
             }
         }
     }
+
+    /// Waits no longer for the posts that are under way.
+    async fn abandon(&mut self, cut: Cut) -> Result<(), HarnessError> {
+        self.busy.abort_all();
+        while let Some(served) = self.busy.join_next().await {
+            match served {
+                Ok(served) => self.settle(served),
+                Err(error) if error.is_cancelled() => {
+                    self.publisher
+                        .give_up(&mut self.publication, cut.cause(), 1);
+                }
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broken(error: tokio::task::JoinError) -> HarnessError {
+    HarnessError::system("a sender")(error.into())
 }

@@ -2,10 +2,10 @@
 //! posters are, but not audited ones.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use danmaku_client::{ClientError, Connect, Connection, Event, Reference, Refusal};
@@ -13,23 +13,52 @@ use danmaku_wire::{Encoding, RoomId};
 
 use crate::clock::Moment;
 use crate::error::HarnessError;
-use crate::publisher::{DUE_MAX, Publication, Publisher};
+use crate::publisher::{ANSWER_DEADLINE, Cut, DUE_MAX, Publication, Publisher, came_due_by};
 use crate::schedule::Post;
 
-/// How long answers are waited for after the last post.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Why posts over a connection stay without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything is answered.
+    Done,
+    /// The server has closed the connection, or broken the protocol.
+    Closed,
+    /// The server does not take what is sent.
+    Unread,
+    /// Posting ends.
+    Cut(Cut),
+}
+
+impl End {
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Done | Self::Closed => "the connection has ended",
+            Self::Unread => "the server has not read for 10 s",
+            Self::Cut(cut) => cut.cause(),
+        }
+    }
+}
 
 pub(super) async fn publish(
     publisher: &Publisher,
     posts: &Arc<[Post]>,
     start: Moment,
 ) -> Result<Publication, HarnessError> {
+    let (cutter, cut) = watch::channel(None);
+    let mut coming = pin!(publisher.cut(posts, start));
+    let mut publication = Publication::default();
     let mut channels = Vec::with_capacity(publisher.rooms.len());
     let mut connections = JoinSet::new();
     for room in publisher.rooms.iter() {
-        let (connection, epoch) = join(publisher, room)
-            .await
-            .map_err(|error| publisher.unreachable(error))?;
+        let joined = tokio::select! {
+            joined = join(publisher, room) => joined,
+            _ = &mut coming => {
+                let came_due = came_due_by(posts, start, publisher.clock.now());
+                publisher.count_unsent(&mut publication, came_due);
+                return Ok(publication);
+            }
+        };
+        let (connection, epoch) = joined.map_err(|error| publisher.unreachable(error))?;
         let (sender, due) = mpsc::channel(DUE_MAX.div_ceil(publisher.rooms.len()));
         channels.push(sender);
         let poster = Poster {
@@ -40,13 +69,24 @@ pub(super) async fn publish(
             publication: Publication::default(),
             pending: HashMap::new(),
         };
-        connections.spawn(poster.run(connection, due));
+        connections.spawn(poster.run(connection, due, cut.clone()));
     }
-    publisher.keep_time(posts, start, channels)?;
-    let mut publication = Publication::default();
-    while let Some(part) = connections.join_next().await {
-        publication.merge(&part.map_err(|error| HarnessError::system("a sender")(error.into()))?);
+    let came_due = publisher.keep_time(posts, start, channels)?;
+    loop {
+        tokio::select! {
+            part = connections.join_next() => match part {
+                Some(part) => {
+                    let part = part.map_err(|error| HarnessError::system("a sender")(error.into()))?;
+                    publication.merge(&part);
+                }
+                None => break,
+            },
+            cut = &mut coming, if cutter.borrow().is_none() => {
+                cutter.send_replace(Some(cut));
+            }
+        }
     }
+    publisher.count_unsent(&mut publication, came_due.await.unwrap_or_default());
     Ok(publication)
 }
 
@@ -57,11 +97,21 @@ async fn join(publisher: &Publisher, room: &RoomId) -> Result<(Connection, u64),
         ..connect
     })
     .await?;
-    match connection.next().await? {
+    let first = tokio::time::timeout(ANSWER_DEADLINE, connection.next()).await;
+    match first.unwrap_or(Err(ClientError::Deadline(ANSWER_DEADLINE)))? {
         Event::Joined(joined) => Ok((connection, joined.epoch.value())),
         _ => Err(ClientError::NotTheProtocol(
             "the first message is not `joined`",
         )),
+    }
+}
+
+/// Waits for the cut.
+async fn come(cut: &mut watch::Receiver<Option<Cut>>) -> Cut {
+    match cut.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(cut)) => *cut,
+        // Nobody is left to be told.
+        Ok(None) | Err(_) => Cut::Interrupted,
     }
 }
 
@@ -80,56 +130,59 @@ impl Poster {
         mut self,
         mut connection: Connection,
         mut due: mpsc::Receiver<u32>,
+        mut cut: watch::Receiver<Option<Cut>>,
     ) -> Publication {
-        let mut open = true;
-        while open || !self.pending.is_empty() {
-            let patience = if open { Duration::MAX } else { ANSWER_DEADLINE };
-            tokio::select! {
-                index = due.recv(), if open => match index {
-                    Some(index) => self.post(&connection, index).await,
-                    None => open = false,
-                },
-                event = tokio::time::timeout(patience, connection.next()) => match event {
-                    Ok(Ok(Event::Closed(_)) | Err(_)) | Err(_) => break,
-                    Ok(Ok(event)) => self.hear(event),
-                },
-            }
-        }
-        for _ in 0..self.pending.len() {
-            self.publisher.recorder.failed(self.publisher.clock.now());
-            self.publication.fail(&ClientError::Ended);
-        }
+        // A cut comes whatever the server does or leaves undone, also while it does not read.
+        let end = tokio::select! {
+            end = self.serve(&mut connection, &mut due) => end,
+            cut = come(&mut cut) => End::Cut(cut),
+        };
+        let unanswered = self.pending.len() as u64;
+        self.publisher
+            .give_up(&mut self.publication, end.cause(), unanswered);
         // Posts that are still to come cannot be sent any more, and must not hold up those of other rooms.
-        while due.recv().await.is_some() {
+        while !matches!(end, End::Cut(_)) && due.recv().await.is_some() {
             self.publication.due += 1;
-            self.publisher.recorder.failed(self.publisher.clock.now());
-            self.publication.fail(&ClientError::Ended);
+            self.publisher
+                .give_up(&mut self.publication, end.cause(), 1);
         }
         self.publication
     }
 
-    async fn post(&mut self, connection: &Connection, index: u32) {
-        let errand = self
-            .publisher
-            .errand(self.posts[index as usize], self.start);
-        self.publication.due += 1;
-        let sent = self.publisher.clock.now();
-        self.publication
-            .lateness
-            .record(sent.micros_since(errand.due), 1);
-        self.publisher
-            .recorder
-            .posted(sent, sent.micros_since(errand.due));
-        let reference = Reference::Number(i64::from(index));
-        match connection.post(errand.comment, Some(&reference)).await {
-            Ok(()) => {
-                self.pending.insert(index, sent);
-            }
-            Err(error) => {
-                self.publisher.recorder.failed(self.publisher.clock.now());
-                self.publication.fail(&error);
+    /// Posts what is due and hears the answers, until all are in or no more can come.
+    async fn serve(&mut self, connection: &mut Connection, due: &mut mpsc::Receiver<u32>) -> End {
+        let mut is_open = true;
+        while is_open || !self.pending.is_empty() {
+            tokio::select! {
+                index = due.recv(), if is_open => match index {
+                    Some(index) => {
+                        // A post that was written in part leaves a connection that nothing can follow on.
+                        let posted = self.post(connection, index);
+                        match tokio::time::timeout(ANSWER_DEADLINE, posted).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(_)) => return End::Closed,
+                            Err(_) => return End::Unread,
+                        }
+                    }
+                    None => is_open = false,
+                },
+                event = connection.next() => match event {
+                    Ok(Event::Closed(_)) | Err(_) => return End::Closed,
+                    Ok(event) => self.hear(event),
+                },
             }
         }
+        End::Done
+    }
+
+    async fn post(&mut self, connection: &Connection, index: u32) -> Result<(), ClientError> {
+        let post = self.posts[index as usize];
+        let errand = self.publisher.errand(post, self.start);
+        let sent = self.publisher.leaves(&mut self.publication, errand.due);
+        // It waits for an answer from the first byte on, so that it is not forgotten when it does not leave.
+        self.pending.insert(index, sent);
+        let reference = Reference::Number(i64::from(index));
+        connection.post(errand.comment, Some(&reference)).await
     }
 
     fn hear(&mut self, event: Event) {

@@ -7,6 +7,7 @@ use danmaku_wire::Encoding;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{Auditor, Judge};
+use crate::causes;
 use crate::clock::{Clock, Moment};
 use crate::latency::Distribution;
 use crate::swarm::progress::Delivered;
@@ -77,13 +78,14 @@ pub struct StalledEnds {
     pub frames: u64,
 }
 
-/// Causes of failure that are told apart; a hostile server could invent any number.
-const CAUSES_MAX: usize = 32;
-
 impl Desk {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the text is made for this call"
+    )]
     pub(super) fn fail(&mut self, index: usize, cause: String) {
         self.connecting.remove(&index);
-        count(&mut self.tolls.failures, cause);
+        causes::count(&mut self.tolls.failures, &cause, 1);
     }
 
     /// A viewer on its way back was not let in; it tries again.
@@ -92,8 +94,12 @@ impl Desk {
         self.tolls.retries += 1;
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the text is made for this call"
+    )]
     pub(super) fn fault(&mut self, what: String) {
-        count(&mut self.tolls.faults, what);
+        causes::count(&mut self.tolls.faults, &what, 1);
     }
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
@@ -131,8 +137,8 @@ impl Tolls {
         self.rejoins.merge(&other.rejoins);
         self.silent_ends += other.silent_ends;
         self.pings += other.pings;
-        add_all(&mut self.failures, &other.failures);
-        add_all(&mut self.faults, &other.faults);
+        causes::add(&mut self.failures, &other.failures);
+        causes::add(&mut self.faults, &other.faults);
         add_all(&mut self.closes, &other.closes);
         add_all(&mut self.stalled.closes, &other.stalled.closes);
         self.stalled.open += other.stalled.open;
@@ -144,16 +150,8 @@ impl Tolls {
     }
 }
 
-fn count(causes: &mut BTreeMap<String, u64>, cause: String) {
-    if causes.len() < CAUSES_MAX || causes.contains_key(&cause) {
-        *causes.entry(cause).or_default() += 1;
-    } else {
-        *causes.entry("other causes".to_owned()).or_default() += 1;
-    }
-}
-
-fn add_all<K: Clone + Ord>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
-    for (key, count) in from {
-        *into.entry(key.clone()).or_default() += count;
+fn add_all(into: &mut BTreeMap<u16, u64>, from: &BTreeMap<u16, u64>) {
+    for (code, count) in from {
+        *into.entry(*code).or_default() += count;
     }
 }

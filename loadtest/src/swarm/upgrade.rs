@@ -2,6 +2,8 @@
 
 use danmaku_wire::Encoding;
 
+use crate::quoted::quoted;
+
 /// The example key and its accept value of RFC 6455 section 1.3. A constant key is fine here: it guards against caching
 /// proxies, and with it the answer is verified without hashing it ten thousand times.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -83,8 +85,8 @@ fn refusal(status: &str, body: &[u8]) -> String {
         .ok()
         .and_then(|body| Some(body.get("error")?.get("code")?.as_str()?.to_owned()));
     match code {
-        Some(code) => format!("{status}: {code}"),
-        None => status.to_owned(),
+        Some(code) => quoted(&format!("{status}: {code}")),
+        None => quoted(status),
     }
 }
 
@@ -139,5 +141,13 @@ mod tests {
             read_answer(b"HTTP/1.1 404 Not Found\r\n\r\n"),
             Answer::Refused("404 Not Found".to_owned())
         );
+    }
+
+    #[test]
+    fn a_refusal_cannot_write_to_the_terminal() {
+        let body = r#"{"error":{"code":"x\u001b[31m\nPASS: good"}}"#;
+        let bytes = format!("HTTP/1.1 503 \x1b[2J\r\n\r\n{body}");
+        let expected = r"503 \u{1b}[2J: x\u{1b}[31m\u{a}PASS: good".to_owned();
+        assert_eq!(read_answer(bytes.as_bytes()), Answer::Refused(expected));
     }
 }

@@ -6,6 +6,7 @@ mod room;
 mod wire;
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -73,6 +74,12 @@ pub(crate) enum Fault {
     RefuseReturn,
     /// Who comes back is let in, and sent away in the same breath.
     SendAway,
+    /// Posts are taken over HTTP and never answered.
+    AnswerNoPost,
+    /// Nothing is read of what a viewer sends.
+    ReadNothing,
+    /// Of posts over a WebSocket one in ten is not answered, and there is always something else to hear.
+    AnswerSomePosts,
 }
 
 pub(crate) const WINDOW: Duration = Duration::from_millis(100);
@@ -152,6 +159,9 @@ impl Server {
             }
         });
         while let Ok((stream, _)) = listener.accept().await {
+            if self.fault == Fault::ReadNothing {
+                let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(SLOW_BYTES);
+            }
             if self.fault.recurs() {
                 let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SLOW_BYTES);
             }
@@ -179,6 +189,7 @@ impl Server {
             let (method, target) = (words.next().unwrap(), words.next().unwrap());
             let room = target.split('/').nth(3).unwrap_or_default();
             match (method, target) {
+                ("POST", _) if self.fault == Fault::AnswerNoPost => pending().await,
                 ("POST", _) => {
                     let answer = self.post(room, body);
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
@@ -307,6 +318,18 @@ impl Server {
         mut reader: OwnedReadHalf,
         frames: mpsc::Sender<Option<Bytes>>,
     ) {
+        if self.fault == Fault::ReadNothing {
+            pending::<()>().await;
+        }
+        if self.fault == Fault::AnswerSomePosts {
+            let frames = frames.clone();
+            tokio::spawn(async move {
+                let chatter = outbound::text_frame(r#"{"type":"chatter"}"#);
+                while frames.send(Some(chatter.clone())).await.is_ok() {
+                    tokio::time::sleep(WINDOW).await;
+                }
+            });
+        }
         let mut decoder = ClientDecoder::new(4096);
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = reader.read(&mut buffer).await {
@@ -317,6 +340,9 @@ impl Server {
                         parse_client_message(text, &CommentLimits::default())
                     {
                         let id = self.accept(room, &comment);
+                        if self.fault == Fault::AnswerSomePosts && id.value().is_multiple_of(10) {
+                            return;
+                        }
                         answers.push(outbound::text_frame(&outbound::ack_json(
                             reference.as_ref(),
                             id,

@@ -1,0 +1,140 @@
+//! Posting to a server that does not answer: the run ends in time, and its report says what became of every post.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+#[expect(dead_code, reason = "the other test files use the other faults")]
+mod double;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use double::{Double, Fault};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+/// From the last post to the end of posting, and what a busy machine needs for the rest.
+const POSTING_ENDS: Duration = Duration::from_secs(10);
+const ALLOWANCE: Duration = Duration::from_secs(10);
+
+struct Ran {
+    child: Child,
+    report: PathBuf,
+    _double: Double,
+}
+
+impl Ran {
+    async fn start(fault: Fault, name: &str, args: &str) -> Self {
+        let double = Double::start(fault).await;
+        let report = std::env::temp_dir().join(format!(
+            "danmaku-loadtest-posting-{}-{name}.json",
+            std::process::id()
+        ));
+        let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+            .args("run --viewers 6 --settle-s 0 --drain-s 1".split(' '))
+            .args(args.split(' '))
+            .args(["--url", &format!("http://{}", double.address), "--json"])
+            .arg(&report)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            report,
+            _double: double,
+        }
+    }
+
+    /// Posts of the report, which it must have written by then.
+    async fn posts(mut self, deadline: Duration) -> Posts {
+        let ended = tokio::time::timeout(deadline, self.child.wait()).await;
+        assert!(ended.is_ok(), "it still runs after {deadline:?}");
+        let report: Value = serde_json::from_slice(&std::fs::read(&self.report).unwrap()).unwrap();
+        let _ = std::fs::remove_file(&self.report);
+        Posts(report["posts"].clone())
+    }
+}
+
+struct Posts(Value);
+
+impl Posts {
+    fn number(&self, name: &str) -> u64 {
+        self.0[name].as_u64().unwrap()
+    }
+
+    fn failed(&self, cause: &str) -> u64 {
+        self.0["failed"][cause].as_u64().unwrap_or_default()
+    }
+
+    /// Every post has come to something, and only to these.
+    fn add_up(&self, causes: &[&str]) {
+        let failed: u64 = causes.iter().map(|cause| self.failed(cause)).sum();
+        let due = self.number("due");
+        assert_eq!(due, self.number("acknowledged") + failed, "{:#}", self.0);
+    }
+}
+
+const UNANSWERED: &str = "no answer within 10 s after the last post was due";
+const UNSENT: &str = "not sent: no connection was free";
+const UNREAD: &str = "the server has not read for 10 s";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_that_are_never_answered_end_with_a_report() {
+    let args = "--duration-s 2 --rate 500 --post-connections 4";
+    let ran = Ran::start(Fault::AnswerNoPost, "http", args).await;
+    let posts = ran.posts(POSTING_ENDS + ALLOWANCE).await;
+    posts.add_up(&["no answer within 10000 ms", UNANSWERED, UNSENT]);
+    assert_eq!(posts.number("acknowledged"), 0);
+    assert!(posts.number("due") > 500, "{:#}", posts.0);
+    assert!(posts.failed(UNSENT) > 400, "{:#}", posts.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_posts_that_are_under_way() {
+    let args = "--duration-s 60 --rate 50 --post-connections 4";
+    let ran = Ran::start(Fault::AnswerNoPost, "interrupt", args).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let pid = Pid::from_raw(i32::try_from(ran.child.id().unwrap()).unwrap()).unwrap();
+    let interrupted = Instant::now();
+    kill_process(pid, Signal::INT).unwrap();
+    let posts = ran.posts(POSTING_ENDS).await;
+    assert!(interrupted.elapsed() < Duration::from_secs(4));
+    posts.add_up(&["interrupted", UNSENT]);
+    assert_eq!(posts.failed("interrupted"), 4, "{:#}", posts.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_read_its_posters_ends_with_a_report() {
+    // As much as the buffers in between do not hold.
+    let args = "--duration-s 3 --rate 30000 --post-via ws";
+    let ran = Ran::start(Fault::ReadNothing, "unread", args).await;
+    let posts = ran.posts(POSTING_ENDS + ALLOWANCE).await;
+    posts.add_up(&[UNREAD, UNANSWERED, UNSENT]);
+    assert_eq!(posts.number("acknowledged"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_a_post_that_is_not_read() {
+    let args = "--duration-s 60 --rate 30000 --post-via ws";
+    let ran = Ran::start(Fault::ReadNothing, "unread-interrupt", args).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let pid = Pid::from_raw(i32::try_from(ran.child.id().unwrap()).unwrap()).unwrap();
+    let interrupted = Instant::now();
+    kill_process(pid, Signal::INT).unwrap();
+    let posts = ran.posts(POSTING_ENDS).await;
+    assert!(interrupted.elapsed() < Duration::from_secs(4));
+    posts.add_up(&["interrupted", UNSENT]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_is_passed_over_does_not_keep_the_run_open() {
+    let args = "--duration-s 2 --rate 50 --post-via ws";
+    let ran = Ran::start(Fault::AnswerSomePosts, "some", args).await;
+    let posts = ran.posts(POSTING_ENDS + ALLOWANCE).await;
+    posts.add_up(&[UNANSWERED]);
+    assert!(posts.number("acknowledged") > 50, "{:#}", posts.0);
+    assert!(posts.failed(UNANSWERED) > 3, "{:#}", posts.0);
+}

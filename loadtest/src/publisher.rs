@@ -73,7 +73,7 @@ pub struct Publication {
     pub failed: BTreeMap<String, u64>,
     /// Acknowledgements that contradict earlier ones.
     pub contradicted: u64,
-    /// How late posts left, against the schedule: the generator's own fault.
+    /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Distribution,
     /// From sending a post to its acknowledgement.
     pub answer: Distribution,

@@ -63,7 +63,7 @@ pub struct Sample {
     pub latency: Summary,
     /// The same as counts.
     pub latency_buckets: Buckets,
-    /// How late posts left, against the schedule: the generator's own fault.
+    /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Summary,
     /// The same as counts.
     pub lateness_buckets: Buckets,

@@ -235,6 +235,7 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
             ..sample_report()
         };
         report.posts.lateness = Summary::default();
+        report.posts.answer = Summary::default();
         change(&mut report);
         (report.faults().is_empty(), report.judge())
     };
@@ -269,6 +270,13 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
             "were shed or skipped",
         ),
     ];
+    let late = judged(|report| report.posts.lateness.p99_ms = 900.0).1;
+    assert!(late.contains("the generator, not the server"), "{late}");
+    let slow = judged(|report| {
+        report.posts.lateness.p99_ms = 900.0;
+        report.posts.answer.p99_ms = 3000.0;
+    });
+    assert!(slow.1.contains("the server was the limit"), "{}", slow.1);
     for (change, passes, said) in cases {
         let (passed, verdict) = judged(change);
         assert!(passed == passes && verdict.contains(said), "{verdict}");

@@ -393,9 +393,17 @@ impl RunReport {
         }
         let late = &self.posts.lateness;
         if late.p99_ms > LATENESS_P99_MS_MAX {
+            let answer = &self.posts.answer;
+            // With every connection waiting for an answer nothing can leave: that is the server's doing.
+            let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
+                "because answers were slow: the server was the limit"
+            } else {
+                "and the generator, not the server, may have been the limit"
+            };
             text.push_str(&format!(
-                "; the generator itself was late (p99 {} ms) and may have been the limit: latencies are upper bounds",
-                figure(late.p99_ms)
+                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}: latencies are upper bounds",
+                figure(late.p99_ms),
+                figure(answer.p99_ms)
             ));
         }
         text

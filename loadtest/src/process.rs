@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -111,25 +111,43 @@ impl Process {
         let stat = self.read("stat")?;
         let (user_ticks, system_ticks) = parse_stat(&stat).ok_or(self.gone())?;
         let mut threads_ns = HashMap::new();
-        let threads = fs::read_dir(self.root.join("task")).map_err(|_| self.gone())?;
-        for thread in threads.flatten() {
-            let number = thread
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let spent = fs::read_to_string(thread.path().join("schedstat")).ok();
-            let spent = spent
-                .as_deref()
-                .and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
-            if let (Some(number), Some(spent)) = (number, spent) {
-                threads_ns.insert(number, spent);
-            }
+        for thread in self.threads()? {
+            threads_ns.extend(on_cpu_ns(&thread));
         }
         Ok(CpuMark {
             user_ticks,
             system_ticks,
             threads_ns,
         })
+    }
+
+    /// CPU time so far of the threads that run now and whose names start like this.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn threads_cpu(&self, name_start: &str) -> Result<CpuMark, HarnessError> {
+        let mut mark = CpuMark::default();
+        for thread in self.threads()? {
+            // A thread may end while we look.
+            let Ok(stat) = fs::read_to_string(thread.join("stat")) else {
+                continue;
+            };
+            if !parse_name(&stat).is_some_and(|name| name.starts_with(name_start)) {
+                continue;
+            }
+            if let Some((user_ticks, system_ticks)) = parse_stat(&stat) {
+                mark.user_ticks += user_ticks;
+                mark.system_ticks += system_ticks;
+            }
+            mark.threads_ns.extend(on_cpu_ns(&thread));
+        }
+        Ok(mark)
+    }
+
+    /// The folders of its threads.
+    fn threads(&self) -> Result<Vec<PathBuf>, HarnessError> {
+        let threads = fs::read_dir(self.root.join("task")).map_err(|_| self.gone())?;
+        Ok(threads.flatten().map(|thread| thread.path()).collect())
     }
 
     /// Memory now.
@@ -184,6 +202,13 @@ impl ProcessGroup {
     #[must_use]
     pub fn cpu(&self) -> Option<GroupMark> {
         self.each(Process::cpu).map(GroupMark)
+    }
+
+    /// CPU time so far of the threads whose names start like this.
+    #[must_use]
+    pub fn threads_cpu(&self, name_start: &str) -> Option<GroupMark> {
+        self.each(|process| process.threads_cpu(name_start))
+            .map(GroupMark)
     }
 
     /// Memory now, over all of them.
@@ -275,6 +300,20 @@ impl CpuTime {
     }
 }
 
+/// The number of a thread, from its folder, and its nanoseconds on a CPU.
+fn on_cpu_ns(thread: &Path) -> Option<(u32, u64)> {
+    let number = thread.file_name()?.to_str()?.parse().ok()?;
+    let schedule = fs::read_to_string(thread.join("schedstat")).ok()?;
+    let spent = schedule.split_ascii_whitespace().next()?.parse().ok()?;
+    Some((number, spent))
+}
+
+/// The name of a process or thread: what stands in brackets, and may hold anything.
+fn parse_name(stat: &str) -> Option<&str> {
+    let (head, _) = stat.rsplit_once(") ")?;
+    head.split_once('(').map(|(_, name)| name)
+}
+
 /// `utime` and `stime` (proc(5)): the 14th and 15th field, counted after the name, which may hold anything.
 fn parse_stat(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -332,6 +371,31 @@ mod tests {
     }
 
     #[test]
+    fn the_threads_of_a_name_are_counted_and_the_others_are_not() {
+        let spin = |name: &str| {
+            let (ended, end) = std::sync::mpsc::sync_channel::<()>(0);
+            let spin = move || {
+                while end.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    std::hint::spin_loop();
+                }
+            };
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            (ended, thread.spawn(spin).unwrap())
+        };
+        let process = Process::this().unwrap();
+        let (ended, thread) = spin("spinner (1) x");
+        let before = process.threads_cpu("spinner (").unwrap();
+        let of_others = process.threads_cpu("idler").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let spent = process.threads_cpu("spinner (").unwrap().since(&before);
+        let idle = process.threads_cpu("idler").unwrap().since(&of_others);
+        drop(ended);
+        thread.join().unwrap();
+        assert!(spent.total_ms() > 10.0, "{spent:?}");
+        assert_eq!(idle, CpuTime::default());
+    }
+
+    #[test]
     fn memory_that_is_touched_shows_as_anonymous() {
         let process = Process::this().unwrap();
         let before = process.memory().unwrap();
@@ -369,6 +433,7 @@ mod tests {
     fn a_name_with_spaces_and_brackets_does_not_confuse_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
         assert_eq!(parse_stat(stat), Some((11, 12)));
+        assert_eq!(parse_name(stat), Some("a) b (c"));
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl RunReport {
             traffic: delivery::traffic(outcome),
             server: ServerReport::of(outcome, frames),
             counters: outcome.counters.clone(),
-            generator: GeneratorReport::of(outcome.own_cpu, frames),
+            generator: GeneratorReport::of(outcome, frames),
             floor: None,
             histograms: histogram::all(outcome),
             timeline: outcome.timeline.clone(),

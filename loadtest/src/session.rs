@@ -22,7 +22,10 @@ use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
-use crate::swarm::{Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult};
+use crate::swarm::{
+    Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult,
+    THREAD_NAME_START,
+};
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
@@ -125,6 +128,14 @@ pub struct ConnectReport {
     pub own_bytes_per_viewer: Option<i64>,
 }
 
+/// Where everything stands at one end of the measured stretch.
+struct Marks {
+    server: Option<Look>,
+    own_cpu: Option<GroupMark>,
+    viewers_cpu: Option<GroupMark>,
+    viewers: Snapshot,
+}
+
 /// What posting gave.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -148,6 +159,8 @@ pub struct Outcome {
     pub server_memory: Option<Memory>,
     /// CPU of the harness over the measured stretch.
     pub own_cpu: Option<CpuTime>,
+    /// Of that, what the viewers' threads took.
+    pub viewers_cpu: Option<CpuTime>,
     /// Scheduled post to first viewer, by stage.
     pub first_viewer: [Summary; 2],
     /// Scheduled post to last viewer, by stage.
@@ -298,7 +311,7 @@ impl Session {
         let caught_up = self.drain(program.drain).await;
         let after = self.marks().await;
         let ended = clock.now();
-        let server_memory = after.0.as_ref().map(|look| look.memory);
+        let server_memory = after.server.as_ref().map(|look| look.memory);
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
@@ -312,17 +325,15 @@ impl Session {
         Ok(Outcome {
             publication,
             result,
-            delivered: delivered_between(&before.2, &after.2),
+            delivered: delivered_between(&before.viewers, &after.viewers),
             rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
-            server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
+            server_cpu: spent(before.server.as_ref(), after.server.as_ref()),
             server_source: self.server.source(),
             server_memory,
-            own_cpu: before
-                .1
-                .zip(after.1)
-                .map(|(before, after)| after.since(&before)),
+            own_cpu: between(before.own_cpu, after.own_cpu),
+            viewers_cpu: between(before.viewers_cpu, after.viewers_cpu),
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
@@ -389,12 +400,13 @@ impl Session {
         }
     }
 
-    async fn marks(&mut self) -> (Option<Look>, Option<GroupMark>, Snapshot) {
-        (
-            self.server.look().await,
-            self.generator.cpu(),
-            self.viewers.snapshot(),
-        )
+    async fn marks(&mut self) -> Marks {
+        Marks {
+            server: self.server.look().await,
+            own_cpu: self.generator.cpu(),
+            viewers_cpu: self.generator.threads_cpu(THREAD_NAME_START),
+            viewers: self.viewers.snapshot(),
+        }
     }
 
     /// Waits until every reading viewer has everything that is acknowledged.
@@ -440,6 +452,10 @@ fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
 
 fn spent(before: Option<&Look>, after: Option<&Look>) -> Option<CpuTime> {
     Some(after?.cpu_since(before?))
+}
+
+fn between(before: Option<GroupMark>, after: Option<GroupMark>) -> Option<CpuTime> {
+    Some(after?.since(&before?))
 }
 
 fn per_viewer(before: Option<Memory>, after: Option<Memory>, viewers: u64) -> Option<i64> {

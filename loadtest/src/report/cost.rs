@@ -38,6 +38,15 @@ pub struct GeneratorReport {
     pub user_frame_micros: f64,
     /// CPU per received frame, the kernel included.
     pub frame_micros: f64,
+    /// Of that CPU, what the viewers' threads took: receiving and the audit, without posting and the report.
+    #[serde(default)]
+    pub viewers_cpu: Option<CpuTime>,
+    /// User-space CPU of the viewers' threads per received frame.
+    #[serde(default)]
+    pub viewers_user_frame_micros: f64,
+    /// CPU of the viewers' threads per received frame, the kernel included.
+    #[serde(default)]
+    pub viewers_frame_micros: f64,
 }
 
 /// The floor beside the run.
@@ -105,16 +114,20 @@ impl ServerReport {
 }
 
 impl GeneratorReport {
-    pub(super) fn of(cpu: Option<CpuTime>, frames: u64) -> Self {
-        let user = cpu.map(|cpu| CpuTime {
+    pub(super) fn of(outcome: &Outcome, frames: u64) -> Self {
+        let user = |cpu: CpuTime| CpuTime {
             system_ms: 0.0,
             ..cpu
-        });
+        };
         let per_frame = |cpu: Option<CpuTime>| cpu.map_or(0.0, |cpu| cpu.micros_per(frames));
+        let (cpu, viewers_cpu) = (outcome.own_cpu, outcome.viewers_cpu);
         Self {
             cpu,
-            user_frame_micros: per_frame(user),
+            user_frame_micros: per_frame(cpu.map(user)),
             frame_micros: per_frame(cpu),
+            viewers_cpu,
+            viewers_user_frame_micros: per_frame(viewers_cpu.map(user)),
+            viewers_frame_micros: per_frame(viewers_cpu),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use crate::latency::Summary;
-use crate::report::{FloorReport, RunReport, StageReport};
+use crate::report::{FloorReport, GeneratorReport, RunReport, StageReport};
 use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
 use crate::table::{COLUMNS_MAX, Table, amount, bytes, count, figure, wrapped};
@@ -305,12 +305,7 @@ impl RunReport {
             }
         }
         if self.total.frames > 0 {
-            let own = format!(
-                "{} µs per received frame, {} µs of it in user space",
-                figure(self.generator.frame_micros),
-                figure(self.generator.user_frame_micros)
-            );
-            table.row(["generator CPU", &own]);
+            generator_rows(&self.generator, &mut table);
         }
         if let Some(floor) = &self.floor {
             floor_rows(floor, &mut table);
@@ -438,6 +433,22 @@ pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
 #[expect(clippy::cast_precision_loss, reason = "bytes of a viewer")]
 fn to_f64(bytes: i64) -> f64 {
     bytes as f64
+}
+
+fn generator_rows(generator: &GeneratorReport, table: &mut Table) {
+    let per_frame = |all: f64, user: f64| {
+        let (all, user) = (figure(all), figure(user));
+        format!("{all} µs per received frame, {user} µs of it in user space")
+    };
+    let own = per_frame(generator.frame_micros, generator.user_frame_micros);
+    table.row(["generator CPU", &own]);
+    if generator.viewers_cpu.is_some() {
+        let viewers = per_frame(
+            generator.viewers_frame_micros,
+            generator.viewers_user_frame_micros,
+        );
+        table.row(["of it for viewers", &viewers]);
+    }
 }
 
 fn floor_rows(report: &FloorReport, table: &mut Table) {

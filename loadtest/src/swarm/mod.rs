@@ -37,6 +37,9 @@ pub use server_frame::{FrameFault, FrameKind, ServerFrame};
 pub use worker::Order;
 use worker::{Terms, Worker};
 
+/// How the names of a swarm's threads start.
+pub const THREAD_NAME_START: &str = "swarm-";
+
 /// Where and how a swarm connects. With several processes each has the same one, and divides what is over all threads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SwarmConfig {
@@ -251,7 +254,7 @@ impl SwarmThread {
         let progress = Arc::new(Progress::default());
         let shared = Arc::clone(&progress);
         let handle = std::thread::Builder::new()
-            .name(format!("swarm-{number}"))
+            .name(format!("{THREAD_NAME_START}{number}"))
             .spawn(move || worker.run(&inbox, &shared))
             .map_err(HarnessError::system("thread of the swarm"))?;
         Ok(Self {

@@ -163,6 +163,10 @@ fn outcome() -> Outcome {
             user_ms: 100.0,
             system_ms: 200.0,
         }),
+        viewers_cpu: Some(CpuTime {
+            user_ms: 80.0,
+            system_ms: 150.0,
+        }),
         counters: Some([("posts".to_owned(), 200.0)].into()),
         caught_up: true,
         ..Outcome::default()

@@ -26,6 +26,8 @@ pub(super) struct Desk {
     /// Viewers that lost their connection and are to come back, with the moment they lost it.
     pub(super) lost_at: HashMap<usize, Moment>,
     pub(super) request: Vec<u8>,
+    /// When a viewer last read something.
+    pub(super) last_arrival: Moment,
 }
 
 /// What happened to the viewers of a thread, other than deliveries.

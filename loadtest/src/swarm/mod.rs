@@ -23,7 +23,7 @@ use mio::Waker;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{Auditor, Findings, Judge};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
@@ -195,6 +195,7 @@ impl Swarm {
                 connecting: HashMap::new(),
                 lost_at: HashMap::new(),
                 request: Vec::new(),
+                last_arrival: Moment::default(),
             };
             started.push(SwarmThread::spawn(number, seats, desk, terms)?);
         }

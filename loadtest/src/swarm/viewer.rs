@@ -134,6 +134,7 @@ impl Viewer {
                 }
                 Ok(read) => {
                     let now = desk.clock.now();
+                    desk.last_arrival = now;
                     self.take(index, &buffer[..read], now, desk);
                     // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
                     // so is spared.

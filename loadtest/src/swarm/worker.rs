@@ -59,6 +59,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Dials between two looks at what has arrived.
 const DIALS_PER_TURN_MAX: usize = 256;
 const SLOW_READS_PER_SECOND: u32 = 10;
+/// While frames arrive, what is due by the clock is looked at this often.
+const TEND_EVERY: Duration = Duration::from_millis(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Stands for the waker among the tokens; the others are viewers' indexes.
 const WAKE: Token = Token(usize::MAX);
@@ -126,6 +128,7 @@ impl Worker {
         progress: &Arc<Progress>,
     ) -> io::Result<SwarmResult> {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut tended = Moment::default();
         loop {
             let patience = if self.unfinished.is_empty() {
                 self.patience()
@@ -137,8 +140,11 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
+            let mut is_due = events.is_empty() || patience <= TEND_EVERY;
             for event in &events {
-                if event.token() != WAKE {
+                if event.token() == WAKE {
+                    is_due = true;
+                } else {
                     self.ready(
                         event.token().0,
                         event.is_writable(),
@@ -153,6 +159,11 @@ impl Worker {
             for (index, closed) in unfinished {
                 self.ready(index, false, closed);
             }
+            // The next frame is often there already, and costs less than a look at all that is due by the clock.
+            let last_arrival = self.desk.last_arrival;
+            if !is_due && last_arrival < tended.after(TEND_EVERY) {
+                continue;
+            }
             loop {
                 match orders.try_recv() {
                     Ok(order) => self.obey(order),
@@ -164,6 +175,7 @@ impl Worker {
                 }
             }
             let now = self.desk.clock.now();
+            tended = now;
             self.dial(now);
             self.tend(now);
             let snapshot = self.snapshot();

@@ -395,3 +395,31 @@ async fn compare_tells_by_its_exit_code() {
         assert!(text.contains(word), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_keeps_peers_with_broken_frames_fails() {
+    for (fault, code, verdict) in [
+        (
+            Fault::None,
+            0,
+            "PASS: the server answers, and has closed every",
+        ),
+        (Fault::ReadNothing, 1, "FAIL: the server answers, but kept"),
+    ] {
+        let double = Double::start(fault).await;
+        let url = format!("http://{}", double.address);
+        let args = [
+            "abuse",
+            "--url",
+            &url,
+            "--connections",
+            "40",
+            "--duration-s",
+            "1",
+        ];
+        let output = loadtest(&args).await;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(verdict), "{text}");
+    }
+}

@@ -58,8 +58,10 @@ impl Manner {
 enum Fate {
     /// The server closed it.
     Closed,
-    /// It was left when its time was up.
+    /// It went away by itself.
     Left,
+    /// The server still had it when its time was up.
+    Kept,
     /// The server did not take it.
     Refused,
 }
@@ -68,7 +70,26 @@ enum Fate {
 struct Fates {
     closed: u64,
     left: u64,
+    kept: u64,
     refused: u64,
+}
+
+impl Fates {
+    fn count(&mut self, fate: Fate) {
+        *match fate {
+            Fate::Closed => &mut self.closed,
+            Fate::Left => &mut self.left,
+            Fate::Kept => &mut self.kept,
+            Fate::Refused => &mut self.refused,
+        } += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.closed += other.closed;
+        self.left += other.left;
+        self.kept += other.kept;
+        self.refused += other.refused;
+    }
 }
 
 /// How long a bad connection waits for the server to end it before it goes away itself.
@@ -105,11 +126,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
                 let fate =
                     timeout(PATIENCE, misbehave(socket, manner, &request, &mut random)).await;
                 let fates = fates.entry(manner).or_default();
-                match fate {
-                    Ok(Fate::Closed) => fates.closed += 1,
-                    Ok(Fate::Refused) => fates.refused += 1,
-                    Ok(Fate::Left) | Err(_) => fates.left += 1,
-                }
+                fates.count(fate.unwrap_or(Fate::Kept));
                 tokio::time::sleep(PAUSE).await;
             }
             fates
@@ -120,33 +137,54 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
         for (manner, fates) in
             fates.map_err(|error| HarnessError::system("a bad peer")(error.into()))?
         {
-            let sum = total.entry(manner).or_default();
-            sum.closed += fates.closed;
-            sum.left += fates.left;
-            sum.refused += fates.refused;
+            total.entry(manner).or_default().add(&fates);
         }
     }
-    let mut table = Table::new(format!("bad peers of {}", args.url));
-    table.row(["", "closed by it", "left by us", "not accepted"]);
-    for (manner, fates) in &total {
+    print(&table_of(&args.url.to_string(), &total).render());
+    Ok(conclude(target.counters().await.is_ok(), &total))
+}
+
+fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
+    let mut table = Table::new(format!("bad peers of {url}"));
+    let kept = format!("kept for {} s", PATIENCE.as_secs());
+    table.row(["", "closed by it", &kept, "left by us", "not accepted"]);
+    for (manner, fates) in total {
         table.row([
             manner.name(),
             &count(fates.closed),
+            &count(fates.kept),
             &count(fates.left),
             &count(fates.refused),
         ]);
     }
-    let alive = target.counters().await.is_ok();
-    table.row([
-        "afterwards",
-        if alive {
-            "the server answers"
-        } else {
-            "the server does not answer"
-        },
-    ]);
-    print(&table.render());
-    Ok(if alive { Verdict::Good } else { Verdict::Bad })
+    table
+}
+
+/// The others may be kept: a head may still be on its way, and random bytes may be the start of a long frame. A broken
+/// frame is one at once, and RFC 6455 section 7.1.7 wants the connection failed.
+fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
+    let broken = total
+        .get(&Manner::BrokenFrames)
+        .copied()
+        .unwrap_or_default();
+    if !is_alive {
+        print("\nFAIL: the server does not answer any more\n");
+        return Verdict::Bad;
+    }
+    if broken.kept > 0 {
+        print(&format!(
+            "\nFAIL: the server answers, but kept {} of {} peers that had sent a broken frame\n",
+            count(broken.kept),
+            count(broken.kept + broken.closed)
+        ));
+        return Verdict::Bad;
+    }
+    print(if broken.closed > 0 {
+        "\nPASS: the server answers, and has closed every peer that sent a broken frame\n"
+    } else {
+        "\nPASS: the server answers; nobody waited to be closed for a broken frame\n"
+    });
+    Verdict::Good
 }
 
 async fn misbehave(

@@ -195,7 +195,9 @@ impl Server {
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
                 }
                 (_, target) if target.contains("/ws?") => {
-                    return self.join(room, target, &head, reader, writer).await;
+                    return self
+                        .join(room, target, &head, (reader, bytes), writer)
+                        .await;
                 }
                 _ => {
                     let body = r#"{"error":{"code":"not_found","message":"no such page"}}"#;
@@ -230,7 +232,7 @@ impl Server {
         room: &str,
         target: &str,
         head: &str,
-        reader: OwnedReadHalf,
+        (reader, read): (OwnedReadHalf, Vec<u8>),
         mut writer: OwnedWriteHalf,
     ) {
         let encoding = parameter(target, "encoding").unwrap().parse().unwrap();
@@ -255,7 +257,7 @@ impl Server {
             return;
         }
         let frames = self.watch(room, encoding, since, writer);
-        self.listen(room, reader, frames).await;
+        self.listen(room, (reader, read), frames).await;
     }
 
     fn joined(&self, room: &str, seq: u64, resumed: bool) -> String {
@@ -311,11 +313,11 @@ impl Server {
         frames
     }
 
-    /// Takes what a viewer posts, until it goes.
+    /// Takes what a viewer posts, until it goes; what it sent right after its request has been read already.
     async fn listen(
         &self,
         room: &str,
-        mut reader: OwnedReadHalf,
+        (mut reader, mut bytes): (OwnedReadHalf, Vec<u8>),
         frames: mpsc::Sender<Option<Bytes>>,
     ) {
         if self.fault == Fault::ReadNothing {
@@ -331,10 +333,9 @@ impl Server {
             });
         }
         let mut decoder = ClientDecoder::new(4096);
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = reader.read(&mut buffer).await {
+        loop {
             let mut answers = Vec::new();
-            let _ = decoder.decode(&mut buffer[..read], |event| match event {
+            let decoded = decoder.decode(&mut bytes, |event| match event {
                 ClientEvent::Text(text) => {
                     if let Ok(ClientMessage::Comment { reference, comment }) =
                         parse_client_message(text, &CommentLimits::default())
@@ -354,6 +355,14 @@ impl Server {
             });
             for answer in answers {
                 let _ = frames.send(Some(answer)).await;
+            }
+            if decoded.is_err() {
+                let _ = frames.send(None).await;
+                return;
+            }
+            bytes.clear();
+            if !matches!(reader.read_buf(&mut bytes).await, Ok(1..)) {
+                return;
             }
         }
     }

@@ -7,7 +7,7 @@ mod double;
 
 use std::path::PathBuf;
 
-use double::{Double, Fault};
+use double::{Double, Fault, LET_IN};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -124,6 +124,39 @@ async fn a_search_says_what_it_found() {
     let report = passes("search", &settings).await;
     let steps = report["scenario"]["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 2, "{steps:#?}");
+}
+
+/// Regression: viewers that were not let in, or not again after they had left, were said to have lost what they never could
+/// have got; the report did not say why they were not let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_are_not_let_in_are_counted_and_have_lost_nothing() {
+    let run = async |name: &str, settings: &[&str]| {
+        let double = Double::start(Fault::RefuseLate).await;
+        let common = ["duration_s=3", "drain_s=1", "rate=40"];
+        let settings = [&common[..], settings].concat();
+        let ran = scenario(&double, name, &settings).await;
+        let (report, text) = (&ran.report, &ran.text);
+        assert_eq!(
+            (ran.code, &report["audit"]["lost"]),
+            (1, &0.into()),
+            "{text}"
+        );
+        assert!(report["audit"]["delivered"].as_u64() > Some(0), "{text}");
+        let refused = &report["connect_failures"]["503 Service Unavailable: overloaded"];
+        let what = "viewers that did not get in";
+        let checks = report["scenario"]["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["what"] == what).unwrap();
+        assert_eq!(
+            check["value"].as_f64(),
+            refused.as_u64().map(|n| n as f64),
+            "{text}"
+        );
+        refused.as_u64().unwrap()
+    };
+    let late = ["viewers=40", "ramp_per_second=200"];
+    assert_eq!(run("hot-room", &late).await, 40 - LET_IN);
+    let again = ["viewers=20", "churn_per_second=20"];
+    assert!(run("churn", &again).await > 0);
 }
 
 /// One room, 10,000 comments, one fault.

@@ -17,6 +17,7 @@ use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_
 use crate::schedule::{Schedule, Spread};
 use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
+use crate::swarm::Tolls;
 use crate::table::count;
 use crate::target::Target;
 
@@ -290,6 +291,12 @@ fn arrange(
     Ok(())
 }
 
+/// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells.
+fn missing_viewers(spec: &Spec, tolls: &Tolls) -> u64 {
+    let never = u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined);
+    never.max(tolls.failures.values().sum())
+}
+
 fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
     let tolls = &outcome.result.tolls;
     let faults: u64 = tolls.faults.values().sum();
@@ -312,7 +319,7 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
         window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
-        missing_viewers: u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined),
+        missing_viewers: missing_viewers(spec, tolls),
         // A server that stops tells everybody to go: that is what is measured.
         ended_viewers: if spec.scenario == Kind::Restart {
             0

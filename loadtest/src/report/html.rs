@@ -258,6 +258,7 @@ mod tests {
         report.setup.command = vec![evil.to_owned()];
         report.verdict = evil.to_owned();
         report.posts.refused.insert(evil.to_owned(), 3);
+        report.connect_failures.insert(evil.to_owned(), 3);
         report.ends.faults.insert(evil.to_owned(), 3);
         report.timeline.marks[0].what = evil.to_owned();
         report.events[0].problem = Some(evil.to_owned());

@@ -165,6 +165,9 @@ impl RunReport {
             ends.evicted, others, ends.silent
         );
         table.row(["connections", &closed]);
+        if !self.connect_failures.is_empty() {
+            table.row(["did not get in", &list(&self.connect_failures)]);
+        }
         if others > 0 {
             table.row(["close codes", &list(&ends.closes)]);
         }

@@ -45,7 +45,7 @@ pub struct Tolls {
     pub retries: u64,
     /// From losing the connection to being back.
     pub rejoins: Distribution,
-    /// Viewers that could not, by cause.
+    /// Viewers that could not join, or not again after they had left, by cause.
     pub failures: BTreeMap<String, u64>,
     /// Close frames of the server to viewers that were reading, by code.
     pub closes: BTreeMap<u16, u64>,
@@ -132,7 +132,7 @@ impl Tolls {
         self.rejoined += other.rejoined;
         self.resumed += other.resumed;
         self.renumbered += other.renumbered;
-        self.unreplayed += other.unreplayed;
+        self.unreplayed = self.unreplayed.saturating_add(other.unreplayed);
         self.retries += other.retries;
         self.rejoins.merge(&other.rejoins);
         self.silent_ends += other.silent_ends;

@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     RefuseReturn,
     /// Who comes back is let in, and sent away in the same breath.
     SendAway,
+    /// Only the first thirty are let in.
+    RefuseLate,
     /// Posts are taken over HTTP and never answered.
     AnswerNoPost,
     /// Nothing is read of what a viewer sends.
@@ -87,6 +89,8 @@ const EPOCH: u64 = 42;
 /// Who comes back waits for a few windows, so that it has missed something.
 const RETURN_TAKES: Duration = Duration::from_millis(250);
 const STALL: Duration = Duration::from_millis(700);
+/// Under [`Fault::RefuseLate`] so many are let in, those that come a second time included.
+pub(crate) const LET_IN: u64 = 30;
 const OUTBOX_FRAMES: usize = 1024;
 /// Frames and bytes that make a viewer slow when that matters.
 const SLOW_FRAMES: usize = 16;
@@ -108,6 +112,8 @@ struct Server {
     epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     made: Arc<Made>,
+    /// How many have asked to be let in.
+    asked: Arc<AtomicU64>,
     /// What a double that is a process of its own writes down.
     records: Option<Arc<Records>>,
 }
@@ -121,6 +127,7 @@ impl Double {
             epoch: EPOCH,
             rooms: Arc::default(),
             made: Arc::default(),
+            asked: Arc::default(),
             records: None,
         };
         let made = Arc::clone(&server.made);
@@ -233,6 +240,9 @@ impl Server {
         reader: OwnedReadHalf,
         mut writer: OwnedWriteHalf,
     ) {
+        if self.fault == Fault::RefuseLate && self.asked.fetch_add(1, Ordering::Relaxed) >= LET_IN {
+            return refuse(&mut writer).await;
+        }
         let encoding = parameter(target, "encoding").unwrap().parse().unwrap();
         let since = parameter(target, "since").map(|since| {
             let (epoch, seq) = since.split_once(':').unwrap();
@@ -240,10 +250,7 @@ impl Server {
         });
         if since.is_some() {
             if self.fault == Fault::RefuseReturn {
-                let body = r#"{"error":{"code":"overloaded","message":"not now"}}"#;
-                let refusal = response("503 Service Unavailable", body);
-                let _ = writer.write_all(&refusal).await;
-                return;
+                return refuse(&mut writer).await;
             }
             tokio::time::sleep(RETURN_TAKES).await;
         }
@@ -357,4 +364,10 @@ impl Server {
             }
         }
     }
+}
+
+async fn refuse(writer: &mut OwnedWriteHalf) {
+    let body = r#"{"error":{"code":"overloaded","message":"not now"}}"#;
+    let refusal = response("503 Service Unavailable", body);
+    let _ = writer.write_all(&refusal).await;
 }

@@ -246,6 +246,7 @@ fn remember(manner: Manner, directory: &Path) -> Server {
         epoch,
         rooms: Arc::new(Mutex::new(rooms.collect())),
         made: Arc::default(),
+        asked: Arc::default(),
         records: Some(Arc::new(Records {
             log: Mutex::new(log),
             returns: Mutex::new(appended(&directory.join("returns"))),

@@ -89,13 +89,15 @@ fn section(title: &str, charts: &[Chart], html: &mut String) {
 
 fn tiles(report: &RunReport, html: &mut String) {
     let audit = &report.audit;
-    let wrong = audit.lost + audit.duplicate + audit.reordered + audit.corrupt;
     let mut tiles = vec![(count(report.connect.viewers), "viewers connected")];
     if report.has_measured() {
         tiles.extend([
             (count(report.total.frames), "frames delivered"),
             (count(audit.delivered), "viewer-comments audited"),
-            (count(wrong), "lost, duplicate, reordered or corrupt"),
+            (
+                count(audit.wrong()),
+                "lost, duplicate, reordered or corrupt",
+            ),
         ]);
     }
     if report.total.frames > 0 {

@@ -351,7 +351,7 @@ impl RunReport {
             let (late, delivered) = (count(audit.late), count(audit.delivered));
             reservations.push(format!("{late} of {delivered} deliveries were late"));
         }
-        let told = audit.shed.saturating_add(audit.skipped);
+        let told = audit.left_out();
         if told > 0 {
             reservations.push(of_all(told, "were shed or skipped, and said to be"));
         }

@@ -120,7 +120,8 @@ async fn server_side(
 }
 
 /// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
-/// report of the best step that met every limit, or of the first one when that did not.
+/// report of the best step that met every limit, or of the first one when that did not. A step after the first that cannot be
+/// run is one that did not meet them.
 async fn search(
     spec: &Spec,
     server: &ServerArgs,
@@ -146,7 +147,26 @@ async fn search(
             room_prefix: format!("{}-s{}", server.room_prefix, steps.len()),
             ..server.clone()
         };
-        let report = perform(&step, &server, stop).await?;
+        let report = match perform(&step, &server, stop).await {
+            Ok(report) => report,
+            // What the steps before it found must not be thrown away for it: a server that the last one has brought down is
+            // what a search may well find.
+            Err(error) if !steps.is_empty() => {
+                let why = format!("could not be run: {error}");
+                say(&format!("{value:.0}: {why}"));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                steps.push(Step {
+                    value,
+                    met: false,
+                    failed: vec![why],
+                });
+                bisection.tell(false);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if stop.load(Ordering::Relaxed) {
             // A step that was cut short says nothing about its value.
             best.get_or_insert(report);
@@ -172,7 +192,7 @@ async fn search(
     let mut report =
         best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
     report.partial = stop.load(Ordering::Relaxed);
-    let finished = !report.partial || steps.len() > 1;
+    let finished = !report.partial || !steps.is_empty();
     if let Some(scenario) = report.scenario.take() {
         report.set_scenario(ScenarioReport { steps, ..scenario });
     }

@@ -29,7 +29,7 @@ pub struct Step {
     pub value: f64,
     /// Whether every limit was met.
     pub met: bool,
-    /// The figures that were not.
+    /// The figures that were not, or why it could not be run.
     pub failed: Vec<String>,
 }
 

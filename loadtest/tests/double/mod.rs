@@ -20,7 +20,7 @@ use danmaku_wire::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use process::Records;
 use room::{Pulse, Room, Viewer};
@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     RefuseReturn,
     /// Who comes back is let in, and sent away in the same breath.
     SendAway,
+    /// Nobody is listened to any more once a viewer has said goodbye.
+    GoWithTheFirst,
     /// Only the first thirty are let in.
     RefuseLate,
     /// Posts are taken over HTTP and never answered.
@@ -114,6 +116,8 @@ struct Server {
     made: Arc<Made>,
     /// How many have asked to be let in.
     asked: Arc<AtomicU64>,
+    /// Tells it to listen no more.
+    gone: Arc<Notify>,
     /// What a double that is a process of its own writes down.
     records: Option<Arc<Records>>,
 }
@@ -128,6 +132,7 @@ impl Double {
             rooms: Arc::default(),
             made: Arc::default(),
             asked: Arc::default(),
+            gone: Arc::default(),
             records: None,
         };
         let made = Arc::clone(&server.made);
@@ -165,7 +170,14 @@ impl Server {
                 }
             }
         });
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.gone.notified() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                return;
+            };
             if self.fault == Fault::ReadNothing {
                 let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(SLOW_BYTES);
             }
@@ -356,7 +368,12 @@ impl Server {
                         )));
                     }
                 }
-                ClientEvent::Close(_) => answers.push(outbound::close_frame(CloseReason::Normal)),
+                ClientEvent::Close(_) => {
+                    if self.fault == Fault::GoWithTheFirst {
+                        self.gone.notify_one();
+                    }
+                    answers.push(outbound::close_frame(CloseReason::Normal));
+                }
                 _ => {}
             });
             for answer in answers {

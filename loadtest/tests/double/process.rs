@@ -247,6 +247,7 @@ fn remember(manner: Manner, directory: &Path) -> Server {
         rooms: Arc::new(Mutex::new(rooms.collect())),
         made: Arc::default(),
         asked: Arc::default(),
+        gone: Arc::default(),
         records: Some(Arc::new(Records {
             log: Mutex::new(log),
             returns: Mutex::new(appended(&directory.join("returns"))),

@@ -37,6 +37,17 @@ pub enum PostVia {
     Ws,
 }
 
+impl PostVia {
+    /// Connections that post to so many rooms, when there may be `connections` of them over HTTP.
+    #[must_use]
+    pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
+        match self {
+            Self::Http => connections as u32,
+            Self::Ws => rooms,
+        }
+    }
+}
+
 /// What a publisher needs.
 #[derive(Clone)]
 pub struct Publisher {

@@ -37,6 +37,8 @@ pub struct Party {
     pub audience: Audience,
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
+    /// Connections that post, beside the viewers.
+    pub posters: u32,
     /// Dials a second.
     pub connects_per_second: f64,
     /// Handshakes under way at once.

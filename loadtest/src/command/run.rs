@@ -134,7 +134,11 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
         );
         return Err(HarnessError::Flags(text));
     }
-    let mut party = party(&args.server, &args.audience, args.settle_s)?;
+    let load = &args.load;
+    let posters = load
+        .post_via
+        .posters(load.post_connections, args.audience.rooms);
+    let mut party = party(&args.server, &args.audience, args.settle_s, posters)?;
     party.audience.sampled = args.sample;
     party.audience.stalling = args.stall_viewers;
     let duration = Duration::from_secs(args.duration_s);

@@ -36,7 +36,7 @@ impl Venue {
         }
         let need = Need {
             viewers: party.audience.viewers.into(),
-            posters: party.audience.rooms.into(),
+            posters: party.posters.into(),
             processes: party.processes,
             processes_max: PROCESSES_MAX,
         };

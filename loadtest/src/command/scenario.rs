@@ -206,7 +206,6 @@ async fn search(
 
 /// The flags of the `run` a scenario is made from, so that both check and mean the same.
 fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
-    let stalling = spec.slow_percent / 100.0 * f64::from(spec.viewers);
     let mut words: Vec<String> = vec!["danmaku-loadtest".to_owned(), "run".to_owned()];
     for (flag, value) in [
         ("--viewers", spec.viewers.to_string()),
@@ -218,7 +217,7 @@ fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
         ("--speed", spec.speed.to_string()),
         ("--seed", spec.seed.to_string()),
         ("--late-ms", spec.late_ms.to_string()),
-        ("--stall-viewers", whole(stalling).to_string()),
+        ("--stall-viewers", whole(spec.slow_viewers()).to_string()),
         ("--stall-after-s", spec.slow_after_s.to_string()),
         ("--corpus", spec.corpus.clone()),
     ] {
@@ -287,7 +286,7 @@ fn arrange(
             let third = program.duration / 3;
             let steps = [(third, 1.0), (third, spec.burst_factor), (third, 1.0)];
             let recorded = third.mul_f64(2.0 + spec.burst_factor);
-            let lines = lines(&args.load, recorded)?;
+            let lines = lines(&args.load, spec.rooms, recorded)?;
             program.schedule = Schedule::replay(&lines, spec.speed, spec.rooms, Spread::RoundRobin)
                 .warped(&steps)
                 .until(program.duration);

@@ -351,13 +351,16 @@ impl Session {
         let viewers = u64::from(self.party.audience.viewers);
         loop {
             let snapshot = self.viewers.snapshot();
-            if snapshot.joined >= viewers {
+            // Who has come back meanwhile has joined before.
+            let joined = snapshot.joined.saturating_sub(snapshot.rejoined);
+            if joined >= viewers {
                 return None;
             }
             // A server that refuses everybody need not be asked by everybody.
-            let hopeless = snapshot.joined == 0 && snapshot.failed >= 100;
-            if snapshot.joined + snapshot.failed >= viewers
+            let hopeless = joined == 0 && snapshot.failed >= 100;
+            if joined + snapshot.failed >= viewers
                 || hopeless
+                || self.viewers.are_lost()
                 || self.stop.load(Ordering::Relaxed)
             {
                 return Some(snapshot);

@@ -276,6 +276,8 @@ async fn quiet_and_idle_report_what_they_are_for() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("3 due, 3 acknowledged"), "{text}");
     assert_eq!(report.read()["each_viewer"]["count"], 15);
     let output = loadtest(&["idle", "--url", &url, "--viewers", "5", "--settle-s", "0"]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -12,7 +12,7 @@ use crate::command::{Verdict, connecting, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::{Stage, Summary};
 use crate::publisher::PublicationSummary;
-use crate::report::text::quantiles;
+use crate::report::text::{outcome_of, quantiles};
 use crate::report::{Setup, write_json};
 use crate::schedule::Schedule;
 use crate::server_side::ServerSide;
@@ -85,10 +85,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         count(args.audience.viewers.into()),
         report.setup.window_ms
     ));
-    table.row([
-        "posts",
-        &format!("{} acknowledged", count(report.posts.acknowledged)),
-    ]);
+    table.row(["posts", &outcome_of(&report.posts)]);
     table.row(["post to each viewer", &quantiles(&report.each_viewer)]);
     table.row(["post to the last viewer", &quantiles(&report.last_viewer)]);
     table.row(["post to its answer", &quantiles(&report.posts.answer)]);

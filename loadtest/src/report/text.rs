@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use crate::latency::Summary;
+use crate::publisher::PublicationSummary;
 use crate::report::{FloorReport, RunReport, StageReport};
 use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
@@ -97,20 +98,7 @@ impl RunReport {
     fn posts_table(&self) -> Table {
         let posts = &self.posts;
         let mut table = Table::new("posts");
-        let mut outcome = format!(
-            "{} due, {} acknowledged",
-            count(posts.due),
-            count(posts.acknowledged)
-        );
-        for (word, causes) in [
-            ("refused", &posts.refused),
-            ("without answer", &posts.failed),
-        ] {
-            if !causes.is_empty() {
-                outcome.push_str(&format!(", {word}: {}", list(causes)));
-            }
-        }
-        table.row(["outcome", &outcome]);
+        table.row(["outcome", &outcome_of(posts)]);
         table.row(["left late by", &quantiles(&posts.lateness)]);
         table.row(["answered after", &quantiles(&posts.answer)]);
         table
@@ -151,7 +139,7 @@ impl RunReport {
         for (name, number) in [
             ("of others", audit.foreign),
             ("undecodable frames", audit.undecodable),
-            ("contradicting gaps", audit.contradicted),
+            ("contradictions", audit.contradicted),
             ("contradicting acknowledgements", self.posts.contradicted),
         ] {
             if number > 0 {
@@ -411,6 +399,24 @@ impl RunReport {
         }
         text
     }
+}
+
+/// What became of the posts, shared with `quiet`.
+pub(crate) fn outcome_of(posts: &PublicationSummary) -> String {
+    let mut outcome = format!(
+        "{} due, {} acknowledged",
+        count(posts.due),
+        count(posts.acknowledged)
+    );
+    for (word, causes) in [
+        ("refused", &posts.refused),
+        ("without answer", &posts.failed),
+    ] {
+        if !causes.is_empty() {
+            outcome.push_str(&format!(", {word}: {}", list(causes)));
+        }
+    }
+    outcome
 }
 
 /// Rows about connecting, shared with `idle`.

@@ -86,7 +86,7 @@ pub struct Publication {
     pub contradicted: u64,
     /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Distribution,
-    /// From sending a post to its acknowledgement.
+    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Distribution,
 }
 
@@ -105,7 +105,7 @@ pub struct PublicationSummary {
     pub contradicted: u64,
     /// How late posts left, against the schedule.
     pub lateness: Summary,
-    /// From sending a post to its acknowledgement.
+    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Summary,
 }
 

@@ -74,7 +74,7 @@ pub struct RunReport {
     pub total: Total,
     /// Deliveries by encoding.
     pub traffic: BTreeMap<String, Traffic>,
-    /// The server's side, when its process was named.
+    /// The server's side, when something told its figures.
     pub server: Option<ServerReport>,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,

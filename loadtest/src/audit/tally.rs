@@ -25,7 +25,8 @@ pub struct Tally {
     pub skipped: u64,
     /// `gap` messages.
     pub gaps: u64,
-    /// Positions a `gap` message called missed although they had been delivered.
+    /// Positions a `gap` message called missed although they had been delivered; also `gap` messages whose positions cannot be,
+    /// and viewers whose `joined` claimed later comments for earlier ones.
     pub contradicted: u64,
     /// Acknowledged comments that came after a viewer was evicted or told to go.
     pub after_close: u64,

@@ -16,7 +16,7 @@ pub struct ScenarioReport {
     pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
-    /// Growth of the server's memory, when its process was named.
+    /// Growth of the server's memory, when something told its figures.
     pub memory_mib_per_hour: Option<f64>,
     /// The steps of a search.
     pub steps: Vec<Step>,

@@ -53,8 +53,6 @@ pub struct Tolls {
     pub silent_ends: u64,
     /// Frames a server must not send.
     pub faults: BTreeMap<String, u64>,
-    /// Pings that were answered.
-    pub pings: u64,
     /// How the stalled viewers were found.
     pub stalled: StalledEnds,
     /// From dialling to `joined`.
@@ -94,12 +92,8 @@ impl Desk {
         self.tolls.retries += 1;
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the text is made for this call"
-    )]
-    pub(super) fn fault(&mut self, what: String) {
-        causes::count(&mut self.tolls.faults, &what, 1);
+    pub(super) fn fault(&mut self, what: &str) {
+        causes::count(&mut self.tolls.faults, what, 1);
     }
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
@@ -112,7 +106,7 @@ impl Desk {
             self.tolls.rejoins.record(now.micros_since(lost_at), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
-            self.fault("another window than before".to_owned());
+            self.fault("another window than before");
         }
     }
 
@@ -136,7 +130,6 @@ impl Tolls {
         self.retries += other.retries;
         self.rejoins.merge(&other.rejoins);
         self.silent_ends += other.silent_ends;
-        self.pings += other.pings;
         causes::add(&mut self.failures, &other.failures);
         causes::add(&mut self.faults, &other.faults);
         add_all(&mut self.closes, &other.closes);

@@ -268,7 +268,7 @@ impl Viewer {
                         self.frame(index, frame, now, desk);
                     }
                     Err(fault) => {
-                        desk.fault(fault.to_string());
+                        desk.fault(&fault.to_string());
                         self.end(index, End::Silent, desk);
                         return input.len();
                     }
@@ -284,10 +284,7 @@ impl Viewer {
                 self.text_batch(index, frame, now, desk);
             }
             FrameKind::Text => self.message(index, frame, now, desk),
-            FrameKind::Ping => {
-                self.send(0x8A, frame.payload);
-                desk.tolls.pings += 1;
-            }
+            FrameKind::Ping => self.send(0x8A, frame.payload),
             FrameKind::Pong => {}
             FrameKind::Close => self.closed(index, frame, desk),
         }
@@ -297,7 +294,7 @@ impl Viewer {
     #[inline]
     fn binary(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
         if self.seat.encoding == Encoding::Identity {
-            desk.fault("a binary message to a viewer of `identity`".to_owned());
+            desk.fault("a binary message to a viewer of `identity`");
         }
         self.batch(index, self.seat.encoding, frame, now, desk);
     }
@@ -306,7 +303,7 @@ impl Viewer {
     #[inline]
     fn text_batch(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
         if self.seat.encoding != Encoding::Identity {
-            desk.fault("a batch as text to a viewer that asked for a packed one".to_owned());
+            desk.fault("a batch as text to a viewer that asked for a packed one");
         }
         self.batch(index, Encoding::Identity, frame, now, desk);
     }
@@ -331,7 +328,7 @@ impl Viewer {
                 desk.delivered(self.seat.encoding, frame.bytes, comments);
             }
             State::Joining => {
-                desk.fault("a batch before `joined`".to_owned());
+                desk.fault("a batch before `joined`");
                 self.end(index, End::Silent, desk);
             }
             State::Resumed | State::Slow => desk.tolls.stalled.frames += 1,
@@ -343,7 +340,7 @@ impl Viewer {
         let event = match Event::parse(frame.payload) {
             Ok(event) => event,
             Err(error) => {
-                return desk.fault(format!("a text message that is not the protocol: {error}"));
+                return desk.fault(&format!("a text message that is not the protocol: {error}"));
             }
         };
         match (event, self.state) {
@@ -353,7 +350,7 @@ impl Viewer {
                 desk.joined(index, joined.window_ms, now);
             }
             (_, State::Joining) => {
-                desk.fault("a message before `joined`".to_owned());
+                desk.fault("a message before `joined`");
                 self.end(index, End::Silent, desk);
             }
             (Event::Batch(_), _) => self.text_batch(index, frame, now, desk),
@@ -373,9 +370,9 @@ impl Viewer {
                 stalled.skipped = stalled.skipped.saturating_add(skipped);
             }
             (Event::Error(error), State::Live) => {
-                desk.fault(format!("an error message: {}", error.code));
+                desk.fault(&format!("an error message: {}", error.code));
             }
-            (Event::Joined(_), State::Live) => desk.fault("a second `joined`".to_owned()),
+            (Event::Joined(_), State::Live) => desk.fault("a second `joined`"),
             _ => {}
         }
     }
@@ -386,12 +383,12 @@ impl Viewer {
         let epoch = joined.epoch.value();
         let seq = joined.seq.value();
         if seq > POSITION_MAX {
-            desk.fault("a `joined` whose position is beyond 2^53".to_owned());
+            desk.fault("a `joined` whose position is beyond 2^53");
         }
         let seq = seq.min(POSITION_MAX);
         if self.epoch == Some(epoch) {
             if !joined.resumed && seq < Auditor::position(&self.watch) {
-                desk.fault("a room that ends before what its viewer has had of it".to_owned());
+                desk.fault("a room that ends before what its viewer has had of it");
             }
             Auditor::resumed(&mut self.watch, seq, now, sampled);
             desk.tolls.resumed += u64::from(joined.resumed);
@@ -406,14 +403,14 @@ impl Viewer {
                     .saturating_add(unreplayed.saturating_add(seq));
                 match desk.auditor.renumbered_room(room) {
                     Some(anew) => self.seat.room = anew,
-                    None => desk.fault("the room's numbering changed twice".to_owned()),
+                    None => desk.fault("the room's numbering changed twice"),
                 }
             }
             self.watch = Auditor::joined(seq, now, sampled);
             self.epoch = Some(epoch);
         }
         if !desk.auditor.is_epoch(self.seat.room, epoch) {
-            desk.fault("a room with another epoch for this viewer than for the rest".to_owned());
+            desk.fault("a room with another epoch for this viewer than for the rest");
         }
     }
 

@@ -12,6 +12,11 @@ const OTHERS: &str = "other causes";
 
 /// Counts a cause so many times more.
 pub(crate) fn count(causes: &mut BTreeMap<String, u64>, cause: &str, times: u64) {
+    // A known one is quoted already: a fault that comes with every frame, as at the floor, must not cost a text each time.
+    if let Some(known) = causes.get_mut(cause) {
+        *known += times;
+        return;
+    }
     let cause = quoted(cause);
     let is_known = causes.contains_key(&cause);
     let cause = if is_known || causes.len() < CAUSES_MAX {

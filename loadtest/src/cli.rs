@@ -13,6 +13,9 @@ use crate::scenario::Kind;
 /// The largest `--processes`.
 pub const PROCESSES_MAX: u16 = 64;
 
+/// The largest of `--frame-bytes`.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+
 /// Loads a danmaku server and judges what arrives.
 #[derive(Debug, Parser)]
 #[command(name = "danmaku-loadtest", version, about)]
@@ -351,14 +354,15 @@ pub struct FloorArgs {
         long,
         default_value = "500",
         value_name = "LIST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = frame_bytes
     )]
     pub frame_bytes: Vec<usize>,
     /// Sends per viewer
-    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rounds: u32,
     /// From one round to the next
-    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub interval_ms: u64,
     /// Threads that send
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -403,8 +407,8 @@ pub struct SealArgs {
     /// Recorded seconds to leave out at the start
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub skip_s: u64,
-    /// Recorded seconds to take; all when absent
-    #[arg(long, value_name = "S")]
+    /// Recorded seconds to take; when absent, all of a recording and an hour of made-up chat
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub take_s: Option<u64>,
     /// How many times as fast as recorded; several are compared
     #[arg(long, default_value = "1,10", value_name = "LIST", value_delimiter = ',', value_parser = positive)]
@@ -423,6 +427,14 @@ fn fields(kind: Kind) -> String {
         "Fields for --set, with their defaults:\n\n{}",
         kind.shipped()
     )
+}
+
+/// As much as a viewer takes for one frame.
+fn frame_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 0..=FRAME_BYTES_MAX) => Ok(bytes),
+        _ => Err(format!("not a number up to {FRAME_BYTES_MAX}")),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -455,6 +467,11 @@ mod tests {
             "storm --processes 65",
             "seal --speed 1,x",
             "floor --rounds 0",
+            "floor --rounds 4294967295",
+            "floor --interval-ms 18446744073709551615",
+            "floor --frame-bytes 500,100000000000",
+            "seal --take-s 0",
+            "seal --take-s 18446744073709551615",
             "dance",
         ] {
             let words = std::iter::once("danmaku-loadtest").chain(args.split(' '));

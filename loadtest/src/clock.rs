@@ -97,12 +97,6 @@ impl Clock {
         Moment(micros(self.origin.elapsed()))
     }
 
-    /// The instant of a moment, for sleeping until it.
-    #[must_use]
-    pub fn instant(&self, moment: Moment) -> Instant {
-        self.origin + Duration::from_micros(moment.0)
-    }
-
     /// The moment of a wall-clock time in milliseconds since the Unix epoch; the origin when it lies before it.
     #[must_use]
     pub fn from_unix_ms(&self, unix_ms: u64) -> Moment {

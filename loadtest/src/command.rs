@@ -187,12 +187,13 @@ fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> 
     }
 }
 
-/// The party of a command, with an audience that may still get stalling viewers. Makes sure that it fits its processes
-/// if they share it evenly; a session looks closer.
+/// The party of a command, with an audience that may still get stalling viewers, beside so many connections that post. Makes
+/// sure that it fits its processes if they share it evenly; a session looks closer.
 fn party(
     server: &ServerArgs,
     audience: &AudienceArgs,
     settle_s: u64,
+    posters: u32,
 ) -> Result<Party, HarnessError> {
     if audience.viewers < audience.rooms {
         let text = format!(
@@ -201,10 +202,9 @@ fn party(
         );
         return Err(HarnessError::Flags(text));
     }
-    // Over WebSocket each room has a connection that posts.
     let need = Need {
         viewers: audience.viewers.into(),
-        posters: audience.rooms.into(),
+        posters: posters.into(),
         processes: server.processes,
         processes_max: PROCESSES_MAX,
     };
@@ -226,6 +226,7 @@ fn party(
             stalling: 0,
         },
         rooms: rooms.into(),
+        posters,
         connects_per_second: server.connect_rate,
         connecting_max: server.connecting_max as usize,
         processes: server.processes,

@@ -68,7 +68,7 @@ fn check(need: &Need, fullest: impl Fn(u16) -> u64, allowed: u64) -> Result<(), 
         return Err(HarnessError::Descriptors {
             wanted: posting,
             allowed,
-            remedy: Remedy::Rooms(need.posters.saturating_sub(posting - allowed)),
+            remedy: Remedy::Posters(need.posters.saturating_sub(posting - allowed)),
         });
     }
     let others = |processes: u16| match processes {
@@ -130,7 +130,7 @@ mod tests {
             check_even(1_000_000, 10, 1),
             Some((1_000_074, Remedy::Viewers(950)))
         );
-        assert_eq!(check_even(5, 2000, 1), Some((2064, Remedy::Rooms(960))));
+        assert_eq!(check_even(5, 2000, 1), Some((2064, Remedy::Posters(960))));
     }
 
     #[test]

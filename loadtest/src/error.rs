@@ -139,8 +139,8 @@ pub enum Remedy {
         /// Processes that would hold all viewers.
         processes: u16,
     },
-    /// Posting needs a connection per room; no more rooms than this would fit.
-    Rooms(u64),
+    /// No more connections that post than this would fit: over WebSocket there is one for each room.
+    Posters(u64),
 }
 
 impl fmt::Display for Remedy {
@@ -154,7 +154,10 @@ impl fmt::Display for Remedy {
                 formatter,
                 "lower --viewers to {viewers_max}, take --processes {processes}"
             ),
-            Self::Rooms(rooms_max) => write!(formatter, "lower --rooms to {rooms_max}"),
+            Self::Posters(posters_max) => write!(
+                formatter,
+                "lower --post-connections (with --post-via ws: --rooms) to {posters_max}"
+            ),
         }
     }
 }

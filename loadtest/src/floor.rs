@@ -129,7 +129,11 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
     tokio::time::sleep(SETTLE).await;
     let before = (swarm.snapshot().frames(), own_cpu());
     sender.command("go").await?;
-    let took = plan.interval * (plan.rounds + 1) + CHILD_DEADLINE;
+    let rounds = plan.rounds.saturating_add(1);
+    let took = plan
+        .interval
+        .saturating_mul(rounds)
+        .saturating_add(CHILD_DEADLINE);
     let report = tokio::select! {
         report = sender.expect("done", took) => report?,
         () = stopped(stop) => return Err(HarnessError::FloorSender("interrupted".to_owned())),

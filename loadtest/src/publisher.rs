@@ -37,6 +37,17 @@ pub enum PostVia {
     Ws,
 }
 
+impl PostVia {
+    /// Connections that post to so many rooms, when there may be `connections` of them over HTTP.
+    #[must_use]
+    pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
+        match self {
+            Self::Http => connections as u32,
+            Self::Ws => rooms,
+        }
+    }
+}
+
 /// What a publisher needs.
 #[derive(Clone)]
 pub struct Publisher {
@@ -75,7 +86,7 @@ pub struct Publication {
     pub contradicted: u64,
     /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Distribution,
-    /// From sending a post to its acknowledgement.
+    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Distribution,
 }
 
@@ -94,7 +105,7 @@ pub struct PublicationSummary {
     pub contradicted: u64,
     /// How late posts left, against the schedule.
     pub lateness: Summary,
-    /// From sending a post to its acknowledgement.
+    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Summary,
 }
 

@@ -49,6 +49,9 @@ pub struct RunReport {
     pub connect: ConnectReport,
     /// From dialling to `joined`.
     pub connect_latency: Summary,
+    /// Viewers that could not get in, by cause: those of a run that goes on without them.
+    #[serde(default)]
+    pub connect_failures: BTreeMap<String, u64>,
     /// What became of the posts.
     pub posts: PublicationSummary,
     /// What the viewers got, in viewer-comments.
@@ -71,7 +74,7 @@ pub struct RunReport {
     pub total: Total,
     /// Deliveries by encoding.
     pub traffic: BTreeMap<String, Traffic>,
-    /// The server's side, when its process was named.
+    /// The server's side, when something told its figures.
     pub server: Option<ServerReport>,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,
@@ -200,6 +203,7 @@ impl RunReport {
                 connect
             },
             connect_latency: result.tolls.connects.summary(),
+            connect_failures: result.tolls.failures.clone(),
             posts: outcome.publication.summary(),
             audit: tally,
             rooms: RoomReport::of(outcome),

@@ -26,7 +26,7 @@ pub struct Restart {
 #[derive(Debug)]
 pub struct Started {
     process: Child,
-    down_since: Instant,
+    at: Instant,
 }
 
 /// How long is waited, and what ends the wait early.
@@ -55,11 +55,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const KNOCK_DEADLINE: Duration = Duration::from_millis(500);
 
 impl Restart {
-    /// Tells the server to stop, and waits until it has: its process has ended, and nobody listens.
+    /// Tells the server to stop, and waits until it has: its process has ended, and nobody listens. Returns since when: a
+    /// server listens no more while it still lets its viewers go.
     ///
     /// # Errors
     /// There is no such process, or it does not stop.
-    pub async fn stop_server(&self, patience: Patience<'_>) -> Result<(), HarnessError> {
+    pub async fn stop_server(&self, patience: Patience<'_>) -> Result<Instant, HarnessError> {
         let gone = HarnessError::Process { pid: self.pid };
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let Some(pid) = pid else {
@@ -67,10 +68,17 @@ impl Restart {
         };
         kill_process(pid, Signal::TERM).map_err(|_| gone)?;
         let began = Instant::now();
+        let mut down_since = None;
         loop {
             let ended = has_ended(pid);
-            if ended && self.knock().await == Door::Shut {
-                return Ok(());
+            match self.knock().await {
+                Door::Shut => {
+                    let since = *down_since.get_or_insert_with(Instant::now);
+                    if ended {
+                        return Ok(since);
+                    }
+                }
+                Door::Open | Door::Stuck => down_since = None,
             }
             patience.check(began, |waited| {
                 let (pid, server) = (self.pid, self.server);
@@ -92,7 +100,6 @@ impl Restart {
     /// # Errors
     /// There is no shell.
     pub fn start_server(&self) -> Result<Started, HarnessError> {
-        let down_since = Instant::now();
         // What stays must not hold on to our output: whoever reads that from a pipe would wait for its end for ever.
         let process = Command::new("sh")
             .args(["-c", &format!("exec {}", self.command)])
@@ -104,11 +111,11 @@ impl Restart {
             .map_err(HarnessError::system("--set start"))?;
         Ok(Started {
             process,
-            down_since,
+            at: Instant::now(),
         })
     }
 
-    /// Waits until the server listens; returns how long nobody did.
+    /// Waits until the server listens.
     ///
     /// # Errors
     /// It ended, or does not listen.
@@ -116,7 +123,7 @@ impl Restart {
         &self,
         started: &mut Started,
         patience: Patience<'_>,
-    ) -> Result<Duration, HarnessError> {
+    ) -> Result<(), HarnessError> {
         let pid = started.pid().unwrap_or_default();
         while self.knock().await != Door::Open {
             if let Ok(Some(status)) = started.process.try_wait() {
@@ -126,14 +133,14 @@ impl Restart {
                 );
                 return Err(HarnessError::Flags(text));
             }
-            patience.check(started.down_since, |waited| {
+            patience.check(started.at, |waited| {
                 format!(
                     "the server was started again (pid {pid}) and does not listen within {waited}"
                 )
             })?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(started.down_since.elapsed())
+        Ok(())
     }
 
     async fn knock(&self) -> Door {

@@ -200,6 +200,12 @@ impl Spec {
         Ok(spec)
     }
 
+    /// Viewers that read slowly or not at all.
+    #[must_use]
+    pub fn slow_viewers(&self) -> f64 {
+        (self.slow_percent / 100.0 * f64::from(self.viewers)).round()
+    }
+
     fn check(&self) -> Result<(), HarnessError> {
         if let Some(name) = self.slo.odd_limit() {
             let text = format!("slo.{name} is not a number that is 0 or more");
@@ -217,6 +223,9 @@ impl Spec {
             }
             Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => {
                 wrong("slow_percent is not between 0 and 100")
+            }
+            Kind::SlowViewers if self.slow_viewers() < 1.0 => {
+                wrong("slow_percent of so few viewers is nobody")
             }
             Kind::Burst if !(1.0..=1000.0).contains(&self.burst_factor) => {
                 wrong("burst_factor is not between 1 and 1000")
@@ -359,6 +368,8 @@ mod tests {
             let setting = format!("slo.late_percent_max={odd}");
             assert!(refused(Kind::HotRoom, &setting).contains("slo.late_percent_max"));
         }
+        // Nobody would be slow, and the verdict would say that nobody has noticed.
+        assert!(refused(Kind::SlowViewers, "viewers=4").contains("slow_percent"));
         let _ = refused(Kind::Storm, "storm_at_s=5000");
         let _ = refused(Kind::Restart, "viewers=1");
         let _ = refused(Kind::HotRoom, "scenario=storm");

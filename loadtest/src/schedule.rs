@@ -40,7 +40,9 @@ impl Schedule {
     pub fn replay(lines: &[Line], speed: f64, rooms: u32, spread: Spread) -> Self {
         let mut posts = Vec::with_capacity(lines.len());
         for (line, index) in lines.iter().zip(0_u32..) {
-            let at = line.at.div_f64(speed);
+            let at_s = line.at.as_secs_f64() / speed;
+            // What is slowed down beyond all time is never due.
+            let at = Duration::try_from_secs_f64(at_s).unwrap_or(Duration::MAX);
             match spread {
                 Spread::RoundRobin => posts.push(Post {
                     at,
@@ -155,6 +157,15 @@ mod tests {
             ms(&schedule),
             [(0, 0, 0), (100, 1, 1), (100, 0, 2), (400, 1, 3)]
         );
+    }
+
+    /// Regression: `seal --speed 1e-300` panicked.
+    #[test]
+    fn a_speed_next_to_nothing_leaves_what_is_due_at_once() {
+        let schedule = Schedule::replay(&lines(&[0, 1000]), 1e-300, 1, Spread::RoundRobin);
+        assert_eq!(schedule.posts()[1].at, Duration::MAX);
+        let schedule = schedule.until(Duration::from_secs(86_400));
+        assert_eq!(ms(&schedule), [(0, 0, 0)]);
     }
 
     #[test]

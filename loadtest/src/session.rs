@@ -40,6 +40,8 @@ pub struct Party {
     pub audience: Audience,
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
+    /// Connections that post, beside the viewers.
+    pub posters: u32,
     /// Dials a second.
     pub connects_per_second: f64,
     /// Handshakes under way at once.
@@ -360,13 +362,16 @@ impl Session {
         let viewers = u64::from(self.party.audience.viewers);
         loop {
             let snapshot = self.viewers.snapshot();
-            if snapshot.joined >= viewers {
+            // Who has come back meanwhile has joined before.
+            let joined = snapshot.joined.saturating_sub(snapshot.rejoined);
+            if joined >= viewers {
                 return None;
             }
             // A server that refuses everybody need not be asked by everybody.
-            let hopeless = snapshot.joined == 0 && snapshot.failed >= 100;
-            if snapshot.joined + snapshot.failed >= viewers
+            let hopeless = joined == 0 && snapshot.failed >= 100;
+            if joined + snapshot.failed >= viewers
                 || hopeless
+                || self.viewers.are_lost()
                 || self.stop.load(Ordering::Relaxed)
             {
                 return Some(snapshot);

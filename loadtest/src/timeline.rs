@@ -67,7 +67,7 @@ pub struct Sample {
     pub lateness: Summary,
     /// The same as counts.
     pub lateness_buckets: Buckets,
-    /// The server, when its process was named.
+    /// The server, when something told its figures.
     pub server: Option<Usage>,
     /// All processes of the harness together.
     pub generator: Option<Usage>,

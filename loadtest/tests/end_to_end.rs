@@ -276,6 +276,8 @@ async fn quiet_and_idle_report_what_they_are_for() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("3 due, 3 acknowledged"), "{text}");
     assert_eq!(report.read()["each_viewer"]["count"], 15);
     let output = loadtest(&["idle", "--url", &url, "--viewers", "5", "--settle-s", "0"]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -286,7 +288,18 @@ async fn quiet_and_idle_report_what_they_are_for() {
 async fn bad_input_gets_one_line_and_exit_code_2() {
     let double = Double::start(Fault::None).await;
     let url = format!("http://{}", double.address);
-    let cases: [&[&str]; 11] = [
+    let many = [
+        "run",
+        "--url",
+        &url,
+        "--replicate",
+        "--rooms",
+        "500",
+        "--rate",
+        "1000",
+    ];
+    let cases: [&[&str]; 12] = [
+        &many,
         &["run", "--url", "http://127.0.0.1:1", "--viewers", "1"],
         &["run", "--url", &url, "--viewers", "100000000"],
         &["run", "--url", &url, "--server-pid", "4000000000"],

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use double::process::{Manner, Site, serve_if_told};
+use double::process::{LINGER, Manner, Site, serve_if_told};
 use double::{Double, Fault};
 use serde_json::Value;
 use tokio::process::Command;
@@ -298,6 +298,20 @@ async fn what_a_server_without_memory_cannot_replay_is_counted() {
         "the epoch changed for {VIEWERS} viewers: {unreplayed} viewer-comments could not be replayed"
     );
     assert!(text.contains(&said), "{said}: {text}");
+}
+
+/// Regression: the time in which a server that is told to stop lets its viewers go, and listens no more, was left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_listens_from_when_the_server_stops_to_listen() {
+    let site = Site::start(Manner::Lingers).await;
+    let ran = restart(&site, Manner::Durable, &[]).await;
+    let down_s = ran.event()["down_s"].as_f64();
+    assert!(down_s >= Some(LINGER.as_secs_f64() * 0.9), "{}", ran.text);
+    assert!(
+        down_s <= ran.event()["last_back_s"].as_f64(),
+        "{}",
+        ran.text
+    );
 }
 
 /// A restart that loses what was acknowledged.

@@ -6,9 +6,12 @@
 mod double;
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use double::{Double, Fault};
+use double::{Double, Fault, LET_IN};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 struct Ran {
@@ -124,6 +127,105 @@ async fn a_search_says_what_it_found() {
     let report = passes("search", &settings).await;
     let steps = report["scenario"]["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 2, "{steps:#?}");
+}
+
+/// Regression: when a step could not be run, as after the server had died of the one before, all that was found was thrown
+/// away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_whose_server_dies_says_what_it_found_until_then() {
+    let double = Double::start(Fault::GoWithTheFirst).await;
+    let settings = ["from=10", "to=20", "precision_percent=60", "rate=40"];
+    let more = ["duration_s=2", "drain_s=1", "slo.lateness_p99_ms_max=10000"];
+    let ran = scenario(&double, "search", &[&settings[..], &more].concat()).await;
+    let (steps, text) = (&ran.report["scenario"]["steps"], &ran.text);
+    let met: Vec<bool> = steps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["met"].as_bool().unwrap())
+        .collect();
+    assert_eq!(met, [true, false, false], "{text}");
+    let why = steps[1]["failed"][0].as_str().unwrap();
+    assert!(why.starts_with("could not be run: "), "{why}");
+    assert_eq!(
+        (ran.code, &ran.report["partial"]),
+        (0, &false.into()),
+        "{text}"
+    );
+    assert_eq!(ran.report["setup"]["viewers"], 10, "{text}");
+}
+
+/// Ended in its second step, a search says what its first one found.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_that_is_ended_early_says_what_it_found_until_then() {
+    let double = Double::start(Fault::None).await;
+    let path = scratch("search-ended.json");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args(["search", "--url", &format!("http://{}", double.address)])
+        .args(
+            "--set from=10 --set to=20 --set rate=40 --set duration_s=3 --set drain_s=1".split(' '),
+        )
+        .args(["--set", "slo.lateness_p99_ms_max=10000", "--json"])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = String::new();
+    while !said.contains("within all limits") {
+        said = lines.next_line().await.unwrap().unwrap();
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    while lines.next_line().await.unwrap().is_some() {}
+    let status = child.wait().await.unwrap();
+    let report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let _ = std::fs::remove_file(&path);
+    let verdict = report["verdict"].as_str().unwrap();
+    assert!(
+        verdict.starts_with("PASS (partial: ended early): search is within all"),
+        "{verdict}"
+    );
+    assert!(
+        verdict.contains("the most that met them is 10 viewers"),
+        "{verdict}"
+    );
+    assert_eq!(status.code(), Some(0), "{verdict}");
+}
+
+/// Regression: viewers that were not let in, or not again after they had left, were said to have lost what they never could
+/// have got; the report did not say why they were not let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_are_not_let_in_are_counted_and_have_lost_nothing() {
+    let run = async |name: &str, settings: &[&str]| {
+        let double = Double::start(Fault::RefuseLate).await;
+        let common = ["duration_s=3", "drain_s=1", "rate=40"];
+        let settings = [&common[..], settings].concat();
+        let ran = scenario(&double, name, &settings).await;
+        let (report, text) = (&ran.report, &ran.text);
+        assert_eq!(
+            (ran.code, &report["audit"]["lost"]),
+            (1, &0.into()),
+            "{text}"
+        );
+        assert!(report["audit"]["delivered"].as_u64() > Some(0), "{text}");
+        let refused = &report["connect_failures"]["503 Service Unavailable: overloaded"];
+        let what = "viewers that did not get in";
+        let checks = report["scenario"]["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["what"] == what).unwrap();
+        assert_eq!(
+            check["value"].as_f64(),
+            refused.as_u64().map(|n| n as f64),
+            "{text}"
+        );
+        refused.as_u64().unwrap()
+    };
+    let late = ["viewers=40", "ramp_per_second=200"];
+    assert_eq!(run("hot-room", &late).await, 40 - LET_IN);
+    let again = ["viewers=20", "churn_per_second=20"];
+    assert!(run("churn", &again).await > 0);
 }
 
 /// One room, 10,000 comments, one fault.

@@ -152,10 +152,12 @@ impl Content {
         if viewers == 0 {
             return;
         }
-        tally.shed += u64::from(self.shed) * viewers;
-        tally.duplicate += self.faults.duplicate * viewers;
-        tally.reordered += self.faults.reordered * viewers;
-        tally.lost += self.faults.uncovered * viewers;
+        // What comes on top of claims that a server may make as large as it likes must not wrap to nothing.
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more * viewers);
+        add(&mut tally.shed, self.shed.into());
+        add(&mut tally.duplicate, self.faults.duplicate);
+        add(&mut tally.reordered, self.faults.reordered);
+        add(&mut tally.lost, self.faults.uncovered);
         for arrivals in &arrivals {
             let stage = judge.stage(self.sealed);
             stages[stage as usize].seal.record(
@@ -233,10 +235,10 @@ enum Misplaced {
 impl Misplaced {
     fn count(self, tally: &mut Tally, viewers: u64) {
         match self {
-            Self::Swapped => tally.reordered += viewers,
+            Self::Swapped => tally.reordered = tally.reordered.saturating_add(viewers),
             Self::Repeated => {
-                tally.duplicate += viewers;
-                tally.lost += viewers;
+                tally.duplicate = tally.duplicate.saturating_add(viewers);
+                tally.lost = tally.lost.saturating_add(viewers);
             }
             Self::Corrupt => tally.corrupt += viewers,
         }

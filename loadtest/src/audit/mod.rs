@@ -305,8 +305,8 @@ impl Auditor {
         // Almost every frame is the next one: nothing to write.
         if step != cursor::Step::default() {
             let tally = &mut self.findings.rooms[carrier.room as usize];
-            tally.duplicate += step.duplicate;
-            tally.reordered += step.reordered;
+            tally.duplicate = tally.duplicate.saturating_add(step.duplicate);
+            tally.reordered = tally.reordered.saturating_add(step.reordered);
         }
         if let Some(witness) = &mut watch.witness {
             let expected = content.plain;
@@ -335,12 +335,12 @@ impl Auditor {
         let tally = &mut self.findings.rooms[room as usize];
         tally.gaps += 1;
         if from > to || to > POSITION_MAX {
-            tally.contradicted += 1;
+            tally.contradicted = tally.contradicted.saturating_add(1);
             return;
         }
         let step = watch.cursor.gap(from, to);
         tally.skipped = tally.skipped.saturating_add(step.skipped);
-        tally.contradicted += step.contradicted;
+        tally.contradicted = tally.contradicted.saturating_add(step.contradicted);
         if encoding == Encoding::Deflate
             && watch.witness.is_none()
             && self.witnesses < WITNESSES_MAX
@@ -360,7 +360,8 @@ impl Auditor {
     /// A viewer is done: what it did not get is lost, or was announced.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
         if end != End::Left && self.claimed_too_much(watch, room) {
-            self.findings.rooms[room as usize].contradicted += 1;
+            let tally = &mut self.findings.rooms[room as usize];
+            tally.contradicted = tally.contradicted.saturating_add(1);
         }
         let outstanding = match end {
             End::Left => 0,
@@ -372,7 +373,7 @@ impl Auditor {
         tally.lost = tally.lost.saturating_add(watch.cursor.missing());
         match end {
             End::Open | End::Silent => tally.lost = tally.lost.saturating_add(outstanding),
-            End::Told => tally.after_close += outstanding,
+            End::Told => tally.after_close = tally.after_close.saturating_add(outstanding),
             End::Left => {}
         }
     }

@@ -25,7 +25,8 @@ pub struct Tally {
     pub skipped: u64,
     /// `gap` messages.
     pub gaps: u64,
-    /// Positions a `gap` message called missed although they had been delivered.
+    /// Positions a `gap` message called missed although they had been delivered; also `gap` messages whose positions cannot be,
+    /// and viewers whose `joined` claimed later comments for earlier ones.
     pub contradicted: u64,
     /// Acknowledged comments that came after a viewer was evicted or told to go.
     pub after_close: u64,
@@ -57,15 +58,28 @@ impl Tally {
     /// Whether every acknowledged comment reached every viewer once and in order, or was accounted for.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        [
-            self.lost,
-            self.duplicate,
-            self.reordered,
-            self.corrupt,
-            self.contradicted,
-            self.undecodable,
-        ]
-        .iter()
-        .all(|count| *count == 0)
+        self.faults() == 0
+    }
+
+    /// Everything that fails a run; a sum that saturates like its parts.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        [self.contradicted, self.undecodable]
+            .into_iter()
+            .fold(self.wrong(), u64::saturating_add)
+    }
+
+    /// Comments that did not arrive as they were posted.
+    #[must_use]
+    pub fn wrong(&self) -> u64 {
+        [self.lost, self.duplicate, self.reordered, self.corrupt]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// What the server said it left out.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.shed.saturating_add(self.skipped)
     }
 }

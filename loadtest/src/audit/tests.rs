@@ -440,6 +440,21 @@ fn absurd_positions_are_faults() {
     assert_eq!((tally.contradicted, tally.undecodable), (3, 1));
 }
 
+/// Regression: enough gaps over what had been delivered wrapped to none.
+#[test]
+fn claims_without_bounds_never_wrap_to_none() {
+    let mut stand = Stand::new();
+    let mut watch = Auditor::joined(0, stand.now, None);
+    for _ in 0..3000 {
+        let all = (1, POSITION_MAX);
+        stand.auditor.gap(&mut watch, 0, Encoding::Identity, all);
+    }
+    stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 1));
+    let tally = stand.finish(&watch, End::Open);
+    assert_eq!(tally.skipped, POSITION_MAX);
+    assert_eq!((tally.contradicted, tally.faults()), (u64::MAX, u64::MAX));
+}
+
 /// Regression: a comment whose acknowledgement was slow was compared with nothing.
 #[test]
 fn a_slow_acknowledgement_is_waited_for() {

@@ -32,7 +32,7 @@ struct IdleReport {
 }
 
 pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let party = party(&args.server, &args.audience, args.settle_s)?;
+    let party = party(&args.server, &args.audience, args.settle_s, 0)?;
     let target = Target::reach(&args.server.url).await?;
     let server = ServerSide::find(args.server.server_pid, &target).await?;
     say(&format!(

@@ -12,7 +12,7 @@ use crate::command::{Verdict, connecting, party, print, say};
 use crate::error::HarnessError;
 use crate::latency::{Stage, Summary};
 use crate::publisher::PublicationSummary;
-use crate::report::text::quantiles;
+use crate::report::text::{outcome_of, quantiles};
 use crate::report::{Setup, write_json};
 use crate::schedule::Schedule;
 use crate::server_side::ServerSide;
@@ -32,8 +32,12 @@ struct QuietReport {
     last_viewer: Summary,
 }
 
+/// Posts are seconds apart.
+const POST_CONNECTIONS: u16 = 1;
+
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let party = party(&args.server, &args.audience, 1)?;
+    let posters = args.post_via.posters(POST_CONNECTIONS, args.audience.rooms);
+    let party = party(&args.server, &args.audience, 1, posters)?;
     let mut target = Target::reach(&args.server.url).await?;
     let server = ServerSide::find(args.server.server_pid, &target).await?;
     let every = Duration::from_millis(args.every_ms);
@@ -49,7 +53,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         stall_after: None,
         acts: Vec::new(),
         post_via: args.post_via,
-        post_connections: 1,
+        post_connections: POST_CONNECTIONS.into(),
     };
     say(&format!(
         "{} posts, one every {} ms",
@@ -81,10 +85,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
         count(args.audience.viewers.into()),
         report.setup.window_ms
     ));
-    table.row([
-        "posts",
-        &format!("{} acknowledged", count(report.posts.acknowledged)),
-    ]);
+    table.row(["posts", &outcome_of(&report.posts)]);
     table.row(["post to each viewer", &quantiles(&report.each_viewer)]);
     table.row(["post to the last viewer", &quantiles(&report.last_viewer)]);
     table.row(["post to its answer", &quantiles(&report.posts.answer)]);

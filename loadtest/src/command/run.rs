@@ -134,11 +134,15 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
         );
         return Err(HarnessError::Flags(text));
     }
-    let mut party = party(&args.server, &args.audience, args.settle_s)?;
+    let load = &args.load;
+    let posters = load
+        .post_via
+        .posters(load.post_connections, args.audience.rooms);
+    let mut party = party(&args.server, &args.audience, args.settle_s, posters)?;
     party.audience.sampled = args.sample;
     party.audience.stalling = args.stall_viewers;
     let duration = Duration::from_secs(args.duration_s);
-    let lines = lines(&args.load, duration)?;
+    let lines = lines(load, args.audience.rooms, duration)?;
     let spread = if args.load.replicate {
         Spread::Replicate
     } else {
@@ -164,28 +168,50 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
 const POSTS_MAX: f64 = 10_000_000.0;
 
 /// The comments for a stretch of `duration`, sped up.
-pub(super) fn lines(load: &LoadArgs, duration: Duration) -> Result<Vec<Line>, HarnessError> {
+pub(super) fn lines(
+    load: &LoadArgs,
+    rooms: u32,
+    duration: Duration,
+) -> Result<Vec<Line>, HarnessError> {
     let recorded_s = duration.as_secs_f64() * load.speed;
     let take = Duration::try_from_secs_f64(recorded_s).map_err(|_| {
         HarnessError::Flags(format!("{recorded_s:.0} recorded seconds are too many"))
     })?;
-    let posts = recorded_s * load.rate;
-    if load.corpus.is_none() && posts > POSTS_MAX {
-        let text = format!(
-            "{posts:.0} posts (seconds x rate x speed) are more than the {POSTS_MAX:.0} a run may have"
-        );
-        return Err(HarnessError::Flags(text));
-    }
     match &load.corpus {
-        Some(path) => corpus::read(
-            path,
-            Stretch {
+        Some(path) => {
+            let stretch = Stretch {
                 skip: Duration::from_secs(load.skip_s),
                 take,
-            },
-        ),
-        None => Ok(synthetic::chat(load.seed, load.rate, take)),
+            };
+            let lines = corpus::read(path, stretch)?;
+            check_posts(lines.len() as f64, "comments", load, rooms)?;
+            Ok(lines)
+        }
+        None => {
+            check_posts(
+                recorded_s * load.rate,
+                "seconds x rate x speed",
+                load,
+                rooms,
+            )?;
+            Ok(synthetic::chat(load.seed, load.rate, take))
+        }
     }
+}
+
+/// Refuses more posts than can be kept.
+fn check_posts(comments: f64, what: &str, load: &LoadArgs, rooms: u32) -> Result<(), HarnessError> {
+    let (posts, times_rooms) = if load.replicate {
+        (comments * f64::from(rooms), " x rooms")
+    } else {
+        (comments, "")
+    };
+    if posts <= POSTS_MAX {
+        return Ok(());
+    }
+    Err(HarnessError::Flags(format!(
+        "{posts:.0} posts ({what}{times_rooms}) are more than the {POSTS_MAX:.0} a run may have"
+    )))
 }
 
 pub(super) fn setup(args: &RunArgs, target: &Target) -> Setup {

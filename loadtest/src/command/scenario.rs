@@ -17,6 +17,7 @@ use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_
 use crate::schedule::{Schedule, Spread};
 use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
+use crate::swarm::Tolls;
 use crate::table::count;
 use crate::target::Target;
 
@@ -119,7 +120,8 @@ async fn server_side(
 }
 
 /// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
-/// report of the best step that met every limit, or of the first one when that did not.
+/// report of the best step that met every limit, or of the first one when that did not. A step after the first that cannot be
+/// run is one that did not meet them.
 async fn search(
     spec: &Spec,
     server: &ServerArgs,
@@ -145,7 +147,26 @@ async fn search(
             room_prefix: format!("{}-s{}", server.room_prefix, steps.len()),
             ..server.clone()
         };
-        let report = perform(&step, &server, stop).await?;
+        let report = match perform(&step, &server, stop).await {
+            Ok(report) => report,
+            // What the steps before it found must not be thrown away for it: a server that the last one has brought down is
+            // what a search may well find.
+            Err(error) if !steps.is_empty() => {
+                let why = format!("could not be run: {error}");
+                say(&format!("{value:.0}: {why}"));
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                steps.push(Step {
+                    value,
+                    met: false,
+                    failed: vec![why],
+                });
+                bisection.tell(false);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if stop.load(Ordering::Relaxed) {
             // A step that was cut short says nothing about its value.
             best.get_or_insert(report);
@@ -171,7 +192,7 @@ async fn search(
     let mut report =
         best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
     report.partial = stop.load(Ordering::Relaxed);
-    let finished = !report.partial || steps.len() > 1;
+    let finished = !report.partial || !steps.is_empty();
     if let Some(scenario) = report.scenario.take() {
         report.set_scenario(ScenarioReport { steps, ..scenario });
     }
@@ -185,7 +206,6 @@ async fn search(
 
 /// The flags of the `run` a scenario is made from, so that both check and mean the same.
 fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
-    let stalling = spec.slow_percent / 100.0 * f64::from(spec.viewers);
     let mut words: Vec<String> = vec!["danmaku-loadtest".to_owned(), "run".to_owned()];
     for (flag, value) in [
         ("--viewers", spec.viewers.to_string()),
@@ -197,7 +217,7 @@ fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
         ("--speed", spec.speed.to_string()),
         ("--seed", spec.seed.to_string()),
         ("--late-ms", spec.late_ms.to_string()),
-        ("--stall-viewers", whole(stalling).to_string()),
+        ("--stall-viewers", whole(spec.slow_viewers()).to_string()),
         ("--stall-after-s", spec.slow_after_s.to_string()),
         ("--corpus", spec.corpus.clone()),
     ] {
@@ -266,7 +286,7 @@ fn arrange(
             let third = program.duration / 3;
             let steps = [(third, 1.0), (third, spec.burst_factor), (third, 1.0)];
             let recorded = third.mul_f64(2.0 + spec.burst_factor);
-            let lines = lines(&args.load, recorded)?;
+            let lines = lines(&args.load, spec.rooms, recorded)?;
             program.schedule = Schedule::replay(&lines, spec.speed, spec.rooms, Spread::RoundRobin)
                 .warped(&steps)
                 .until(program.duration);
@@ -288,6 +308,12 @@ fn arrange(
         Kind::Soak => {}
     }
     Ok(())
+}
+
+/// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells.
+fn missing_viewers(spec: &Spec, tolls: &Tolls) -> u64 {
+    let never = u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined);
+    never.max(tolls.failures.values().sum())
 }
 
 fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
@@ -312,7 +338,7 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
         window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
-        missing_viewers: u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined),
+        missing_viewers: missing_viewers(spec, tolls),
         // A server that stops tells everybody to go: that is what is measured.
         ended_viewers: if spec.scenario == Kind::Restart {
             0

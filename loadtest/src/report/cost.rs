@@ -58,7 +58,7 @@ pub struct FloorReport {
     pub threads: usize,
     /// Before and after the run, in microseconds per send.
     pub halves_micros: [f64; 2],
-    /// Server CPU per delivered frame over floor CPU per send, when the server's process was named.
+    /// Server CPU per delivered frame over floor CPU per send, when something told the server's figures.
     pub ratio: Option<f64>,
     /// The same without what the posts cost, when that is known.
     pub fan_out_ratio: Option<f64>,

@@ -89,13 +89,15 @@ fn section(title: &str, charts: &[Chart], html: &mut String) {
 
 fn tiles(report: &RunReport, html: &mut String) {
     let audit = &report.audit;
-    let wrong = audit.lost + audit.duplicate + audit.reordered + audit.corrupt;
     let mut tiles = vec![(count(report.connect.viewers), "viewers connected")];
     if report.has_measured() {
         tiles.extend([
             (count(report.total.frames), "frames delivered"),
             (count(audit.delivered), "viewer-comments audited"),
-            (count(wrong), "lost, duplicate, reordered or corrupt"),
+            (
+                count(audit.wrong()),
+                "lost, duplicate, reordered or corrupt",
+            ),
         ]);
     }
     if report.total.frames > 0 {
@@ -258,6 +260,7 @@ mod tests {
         report.setup.command = vec![evil.to_owned()];
         report.verdict = evil.to_owned();
         report.posts.refused.insert(evil.to_owned(), 3);
+        report.connect_failures.insert(evil.to_owned(), 3);
         report.ends.faults.insert(evil.to_owned(), 3);
         report.timeline.marks[0].what = evil.to_owned();
         report.events[0].problem = Some(evil.to_owned());

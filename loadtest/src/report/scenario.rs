@@ -16,7 +16,7 @@ pub struct ScenarioReport {
     pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
-    /// Growth of the server's memory, when its process was named.
+    /// Growth of the server's memory, when something told its figures.
     pub memory_mib_per_hour: Option<f64>,
     /// The steps of a search.
     pub steps: Vec<Step>,
@@ -29,7 +29,7 @@ pub struct Step {
     pub value: f64,
     /// Whether every limit was met.
     pub met: bool,
-    /// The figures that were not.
+    /// The figures that were not, or why it could not be run.
     pub failed: Vec<String>,
 }
 

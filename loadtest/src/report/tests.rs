@@ -98,7 +98,8 @@ fn members(path: &str, value: &Value, found: &mut BTreeSet<String>) {
     if ["scenario.fields", "rooms.audit"].contains(&path) {
         return;
     }
-    const MAPS: [&str; 8] = [
+    const MAPS: [&str; 9] = [
+        "connect_failures",
         "counters",
         "posts.refused",
         "posts.failed",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use crate::latency::Summary;
+use crate::publisher::PublicationSummary;
 use crate::report::{FloorReport, GeneratorReport, RunReport, StageReport};
 use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
@@ -97,20 +98,7 @@ impl RunReport {
     fn posts_table(&self) -> Table {
         let posts = &self.posts;
         let mut table = Table::new("posts");
-        let mut outcome = format!(
-            "{} due, {} acknowledged",
-            count(posts.due),
-            count(posts.acknowledged)
-        );
-        for (word, causes) in [
-            ("refused", &posts.refused),
-            ("without answer", &posts.failed),
-        ] {
-            if !causes.is_empty() {
-                outcome.push_str(&format!(", {word}: {}", list(causes)));
-            }
-        }
-        table.row(["outcome", &outcome]);
+        table.row(["outcome", &outcome_of(posts)]);
         table.row(["left late by", &quantiles(&posts.lateness)]);
         table.row(["answered after", &quantiles(&posts.answer)]);
         table
@@ -151,7 +139,7 @@ impl RunReport {
         for (name, number) in [
             ("of others", audit.foreign),
             ("undecodable frames", audit.undecodable),
-            ("contradicting gaps", audit.contradicted),
+            ("contradictions", audit.contradicted),
             ("contradicting acknowledgements", self.posts.contradicted),
         ] {
             if number > 0 {
@@ -165,6 +153,9 @@ impl RunReport {
             ends.evicted, others, ends.silent
         );
         table.row(["connections", &closed]);
+        if !self.connect_failures.is_empty() {
+            table.row(["did not get in", &list(&self.connect_failures)]);
+        }
         if others > 0 {
             table.row(["close codes", &list(&ends.closes)]);
         }
@@ -343,7 +334,7 @@ impl RunReport {
             let (late, delivered) = (count(audit.late), count(audit.delivered));
             reservations.push(format!("{late} of {delivered} deliveries were late"));
         }
-        let told = audit.shed.saturating_add(audit.skipped);
+        let told = audit.left_out();
         if told > 0 {
             reservations.push(of_all(told, "were shed or skipped, and said to be"));
         }
@@ -403,6 +394,24 @@ impl RunReport {
         }
         text
     }
+}
+
+/// What became of the posts, shared with `quiet`.
+pub(crate) fn outcome_of(posts: &PublicationSummary) -> String {
+    let mut outcome = format!(
+        "{} due, {} acknowledged",
+        count(posts.due),
+        count(posts.acknowledged)
+    );
+    for (word, causes) in [
+        ("refused", &posts.refused),
+        ("without answer", &posts.failed),
+    ] {
+        if !causes.is_empty() {
+            outcome.push_str(&format!(", {word}: {}", list(causes)));
+        }
+    }
+    outcome
 }
 
 /// Rows about connecting, shared with `idle`.

@@ -130,17 +130,9 @@ impl Slo {
 
     fn deliveries(&self, evidence: &Evidence) -> Vec<Check> {
         let tally = &evidence.tally;
-        let faults = [
-            tally.lost,
-            tally.duplicate,
-            tally.reordered,
-            tally.corrupt,
-            tally.contradicted,
-            tally.undecodable,
-            evidence.breaches,
-        ];
+        let faults = tally.faults().saturating_add(evidence.breaches);
         vec![
-            check("faults of the audit", to_f64(faults.iter().sum()), 0.0),
+            check("faults of the audit", to_f64(faults), 0.0),
             // A server that delivered nothing has not passed anything.
             Check {
                 what: "viewer-comments delivered".to_owned(),
@@ -166,7 +158,7 @@ impl Slo {
             ),
             check(
                 "shed or skipped, %",
-                percent(tally.shed + tally.skipped, tally.delivered),
+                percent(tally.left_out(), tally.delivered),
                 self.shed_or_skipped_percent_max,
             ),
         ]
@@ -292,6 +284,20 @@ mod tests {
         assert!(failed(&evidence, &slo).is_empty());
         evidence.tally.reordered = 1;
         assert_eq!(failed(&evidence, &slo), ["faults of the audit"]);
+    }
+
+    /// Regression: what a server claims saturates its count, and the sum of the counts wrapped to none.
+    #[test]
+    fn claims_without_bounds_do_not_add_up_to_nothing() {
+        let (mut evidence, slo) = good();
+        evidence.tally.lost = u64::MAX;
+        evidence.tally.duplicate = 1;
+        evidence.tally.skipped = u64::MAX;
+        evidence.tally.shed = 1;
+        assert_eq!(
+            failed(&evidence, &slo),
+            ["faults of the audit", "shed or skipped, %"]
+        );
     }
 
     #[test]

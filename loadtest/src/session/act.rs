@@ -139,13 +139,14 @@ async fn perform_restart(
     patience: Patience<'_>,
     event: &mut Event,
 ) -> Result<(), HarnessError> {
-    restart.stop_server(patience).await?;
+    let down_since = restart.stop_server(patience).await?;
     let mut started = restart.start_server()?;
     event.server_pid = started.pid();
-    let down = restart.listening(&mut started, patience).await;
+    let listening = restart.listening(&mut started, patience).await;
     if started.pid().is_none() {
         event.server_pid = None;
     }
-    event.down_s = Some(down?.as_secs_f64());
+    listening?;
+    event.down_s = Some(down_since.elapsed().as_secs_f64());
     Ok(())
 }

@@ -36,7 +36,7 @@ impl Venue {
         }
         let need = Need {
             viewers: party.audience.viewers.into(),
-            posters: party.audience.rooms.into(),
+            posters: party.posters.into(),
             processes: party.processes,
             processes_max: PROCESSES_MAX,
         };
@@ -104,7 +104,7 @@ impl Viewers {
     /// Whether nothing more is to be expected of some of them.
     pub(super) fn are_lost(&self) -> bool {
         match self {
-            Self::Here(..) => false,
+            Self::Here(swarm, _) => swarm.is_broken(),
             Self::Elsewhere(crew) => crew.is_broken(),
         }
     }

@@ -47,7 +47,7 @@ pub struct Tolls {
     pub retries: u64,
     /// From losing the connection to being back.
     pub rejoins: Distribution,
-    /// Viewers that could not, by cause.
+    /// Viewers that could not join, or not again after they had left, by cause.
     pub failures: BTreeMap<String, u64>,
     /// Close frames of the server to viewers that were reading, by code.
     pub closes: BTreeMap<u16, u64>,
@@ -55,8 +55,6 @@ pub struct Tolls {
     pub silent_ends: u64,
     /// Frames a server must not send.
     pub faults: BTreeMap<String, u64>,
-    /// Pings that were answered.
-    pub pings: u64,
     /// How the stalled viewers were found.
     pub stalled: StalledEnds,
     /// From dialling to `joined`.
@@ -96,12 +94,8 @@ impl Desk {
         self.tolls.retries += 1;
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the text is made for this call"
-    )]
-    pub(super) fn fault(&mut self, what: String) {
-        causes::count(&mut self.tolls.faults, &what, 1);
+    pub(super) fn fault(&mut self, what: &str) {
+        causes::count(&mut self.tolls.faults, what, 1);
     }
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
@@ -114,7 +108,7 @@ impl Desk {
             self.tolls.rejoins.record(now.micros_since(lost_at), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
-            self.fault("another window than before".to_owned());
+            self.fault("another window than before");
         }
     }
 
@@ -134,11 +128,10 @@ impl Tolls {
         self.rejoined += other.rejoined;
         self.resumed += other.resumed;
         self.renumbered += other.renumbered;
-        self.unreplayed += other.unreplayed;
+        self.unreplayed = self.unreplayed.saturating_add(other.unreplayed);
         self.retries += other.retries;
         self.rejoins.merge(&other.rejoins);
         self.silent_ends += other.silent_ends;
-        self.pings += other.pings;
         causes::add(&mut self.failures, &other.failures);
         causes::add(&mut self.faults, &other.faults);
         add_all(&mut self.closes, &other.closes);

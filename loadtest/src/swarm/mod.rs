@@ -215,6 +215,14 @@ impl Swarm {
         Lookout(self.threads.iter().map(progress).collect())
     }
 
+    /// Whether a thread has ended by itself. [`Swarm::finish`] says why.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.threads
+            .iter()
+            .any(|thread| thread.handle.is_finished())
+    }
+
     /// Gives an order to every thread. A thread that has died is noticed at [`Swarm::finish`].
     pub fn order(&self, order: Order) {
         for thread in &self.threads {
@@ -264,5 +272,30 @@ impl SwarmThread {
             progress,
             handle,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a thread that had died while viewers connected was waited for for ever.
+    #[test]
+    fn a_thread_that_ends_by_itself_is_noticed() {
+        let poll = mio::Poll::new().unwrap();
+        let (orders, _inbox) = sync_channel(ORDERS_MAX);
+        let swarm = Swarm {
+            threads: vec![SwarmThread {
+                orders,
+                waker: Waker::new(poll.registry(), mio::Token(0)).unwrap(),
+                progress: Arc::default(),
+                handle: std::thread::spawn(|| Err(io::Error::other("no more"))),
+            }],
+        };
+        while !swarm.is_broken() {
+            std::thread::yield_now();
+        }
+        let error = swarm.finish().unwrap_err().to_string();
+        assert_eq!(error, "swarm: no more");
     }
 }

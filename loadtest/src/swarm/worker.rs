@@ -217,7 +217,7 @@ impl Worker {
         let viewer = &mut self.viewers[index];
         if self.terms.habits.reconnects
             && self.leaving.is_none()
-            && viewer.epoch != 0
+            && viewer.epoch.is_some()
             && viewer.seat.part != Part::Stalling
             && matches!(viewer.state, State::Ended(_))
         {
@@ -338,34 +338,23 @@ impl Worker {
     /// Closes the audit before anything is closed, so that our own goodbye is not mistaken for a loss.
     fn leave(&mut self) {
         for viewer in &mut self.viewers {
-            match viewer.state {
-                State::Live => self
-                    .desk
-                    .auditor
-                    .finish(&viewer.watch, viewer.seat.room, End::Open),
-                State::Ended(end) if viewer.seat.part != Part::Stalling => {
-                    self.desk
-                        .auditor
-                        .finish(&viewer.watch, viewer.seat.room, end);
-                }
+            let end = match viewer.state {
+                // Who never got in, or went by itself and was not let in again, has no place to have missed something from.
+                _ if viewer.epoch.is_none() => None,
+                State::Live => Some(End::Open),
                 State::Stalled | State::Slow | State::Resumed => {
                     self.desk.tolls.stalled.open += 1;
+                    None
                 }
+                State::Ended(_) if viewer.seat.part == Part::Stalling => None,
+                State::Ended(end) => Some(end),
                 // Had been in and is not back.
-                _ if viewer.epoch != 0 && !matches!(viewer.state, State::Ended(_)) => {
-                    self.desk
-                        .auditor
-                        .finish(&viewer.watch, viewer.seat.room, End::Silent);
-                }
-                _ => {}
-            }
-            if let (State::Stalled | State::Slow, Some(socket)) = (viewer.state, &mut viewer.socket)
-            {
-                let _ = self.poll.registry().register(
-                    socket,
-                    Token(usize::MAX - 1),
-                    Interest::READABLE,
-                );
+                _ => Some(End::Silent),
+            };
+            if let Some(end) = end {
+                self.desk
+                    .auditor
+                    .finish(&viewer.watch, viewer.seat.room, end);
             }
             viewer.leave();
         }
@@ -468,7 +457,7 @@ impl Worker {
                     State::Live => true,
                     // On its way back, to where it was: what it missed is still to come.
                     State::Waiting | State::Connecting | State::Asked | State::Joining => {
-                        viewer.epoch != 0
+                        viewer.epoch.is_some()
                     }
                     _ => false,
                 };

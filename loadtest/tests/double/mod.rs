@@ -20,7 +20,7 @@ use danmaku_wire::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use process::Records;
 use room::{Pulse, Room, Viewer};
@@ -74,6 +74,10 @@ pub(crate) enum Fault {
     RefuseReturn,
     /// Who comes back is let in, and sent away in the same breath.
     SendAway,
+    /// Nobody is listened to any more once a viewer has said goodbye.
+    GoWithTheFirst,
+    /// Only the first thirty are let in.
+    RefuseLate,
     /// Posts are taken over HTTP and never answered.
     AnswerNoPost,
     /// Nothing is read of what a viewer sends.
@@ -87,6 +91,8 @@ const EPOCH: u64 = 42;
 /// Who comes back waits for a few windows, so that it has missed something.
 const RETURN_TAKES: Duration = Duration::from_millis(250);
 const STALL: Duration = Duration::from_millis(700);
+/// Under [`Fault::RefuseLate`] so many are let in, those that come a second time included.
+pub(crate) const LET_IN: u64 = 30;
 const OUTBOX_FRAMES: usize = 1024;
 /// Frames and bytes that make a viewer slow when that matters.
 const SLOW_FRAMES: usize = 16;
@@ -108,6 +114,10 @@ struct Server {
     epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     made: Arc<Made>,
+    /// How many have asked to be let in.
+    asked: Arc<AtomicU64>,
+    /// Tells it to listen no more.
+    gone: Arc<Notify>,
     /// What a double that is a process of its own writes down.
     records: Option<Arc<Records>>,
 }
@@ -121,6 +131,8 @@ impl Double {
             epoch: EPOCH,
             rooms: Arc::default(),
             made: Arc::default(),
+            asked: Arc::default(),
+            gone: Arc::default(),
             records: None,
         };
         let made = Arc::clone(&server.made);
@@ -158,7 +170,14 @@ impl Server {
                 }
             }
         });
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.gone.notified() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                return;
+            };
             if self.fault == Fault::ReadNothing {
                 let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(SLOW_BYTES);
             }
@@ -235,6 +254,9 @@ impl Server {
         (reader, read): (OwnedReadHalf, Vec<u8>),
         mut writer: OwnedWriteHalf,
     ) {
+        if self.fault == Fault::RefuseLate && self.asked.fetch_add(1, Ordering::Relaxed) >= LET_IN {
+            return refuse(&mut writer).await;
+        }
         let encoding = parameter(target, "encoding").unwrap().parse().unwrap();
         let since = parameter(target, "since").map(|since| {
             let (epoch, seq) = since.split_once(':').unwrap();
@@ -242,10 +264,7 @@ impl Server {
         });
         if since.is_some() {
             if self.fault == Fault::RefuseReturn {
-                let body = r#"{"error":{"code":"overloaded","message":"not now"}}"#;
-                let refusal = response("503 Service Unavailable", body);
-                let _ = writer.write_all(&refusal).await;
-                return;
+                return refuse(&mut writer).await;
             }
             tokio::time::sleep(RETURN_TAKES).await;
         }
@@ -350,7 +369,12 @@ impl Server {
                         )));
                     }
                 }
-                ClientEvent::Close(_) => answers.push(outbound::close_frame(CloseReason::Normal)),
+                ClientEvent::Close(_) => {
+                    if self.fault == Fault::GoWithTheFirst {
+                        self.gone.notify_one();
+                    }
+                    answers.push(outbound::close_frame(CloseReason::Normal));
+                }
                 _ => {}
             });
             for answer in answers {
@@ -366,4 +390,10 @@ impl Server {
             }
         }
     }
+}
+
+async fn refuse(writer: &mut OwnedWriteHalf) {
+    let body = r#"{"error":{"code":"overloaded","message":"not now"}}"#;
+    let refusal = response("503 Service Unavailable", body);
+    let _ = writer.write_all(&refusal).await;
 }

@@ -32,6 +32,8 @@ pub(crate) enum Manner {
     NeverListens,
     /// It goes on when it is told to stop.
     IgnoresTerm,
+    /// It listens no more when it is told to stop, and takes its time to end.
+    Lingers,
 }
 
 /// A double in a process of its own. Nothing of it is left when this is dropped: not the process, not those that were
@@ -62,16 +64,19 @@ const VARIABLE: &str = "DANMAKU_DOUBLE";
 const TEST: &str = "double_process";
 /// A process that nobody ends does so by itself.
 const LIFE: Duration = Duration::from_secs(90);
+/// How long [`Manner::Lingers`] takes to end.
+pub(crate) const LINGER: Duration = Duration::from_millis(800);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Manner {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Durable,
         Self::Memory,
         Self::LosesLast,
         Self::KeepsEpochOnly,
         Self::NeverListens,
         Self::IgnoresTerm,
+        Self::Lingers,
     ];
 }
 
@@ -194,16 +199,28 @@ async fn serve(manner: Manner, port: u16, directory: &Path) {
         return std::future::pending().await;
     }
     // The signal does nothing as long as somebody may wait for it.
-    let _ignored = (manner == Manner::IgnoresTerm).then(|| {
-        let kind = tokio::signal::unix::SignalKind::terminate();
-        tokio::signal::unix::signal(kind).unwrap()
-    });
+    let mut told = [Manner::IgnoresTerm, Manner::Lingers]
+        .contains(&manner)
+        .then(|| {
+            let kind = tokio::signal::unix::SignalKind::terminate();
+            tokio::signal::unix::signal(kind).unwrap()
+        });
     let server = remember(manner, directory);
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let (part, whole) = (directory.join("port.part"), directory.join("port"));
     std::fs::write(&part, listener.local_addr().unwrap().port().to_string()).unwrap();
     std::fs::rename(part, whole).unwrap();
-    server.run(listener).await;
+    let serving = server.run(listener);
+    match (&mut told, manner) {
+        (Some(told), Manner::Lingers) => {
+            tokio::select! {
+                () = serving => {}
+                _ = told.recv() => {}
+            }
+            tokio::time::sleep(LINGER).await;
+        }
+        _ => serving.await,
+    }
 }
 
 /// Begins the line of the log that names a numbering.
@@ -246,6 +263,8 @@ fn remember(manner: Manner, directory: &Path) -> Server {
         epoch,
         rooms: Arc::new(Mutex::new(rooms.collect())),
         made: Arc::default(),
+        asked: Arc::default(),
+        gone: Arc::default(),
         records: Some(Arc::new(Records {
             log: Mutex::new(log),
             returns: Mutex::new(appended(&directory.join("returns"))),

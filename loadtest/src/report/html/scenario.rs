@@ -253,7 +253,7 @@ fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
     let mut mark = "FAULTS".to_owned();
     for (what, number) in [
         ("undecodable frames", audit.undecodable),
-        ("contradicting gaps", audit.contradicted),
+        ("contradictions", audit.contradicted),
     ] {
         if number > 0 {
             let _ = write!(mark, ", {} {what}", count(number));

@@ -38,6 +38,9 @@ pub(crate) fn faulty_report() -> RunReport {
     let mut report = sample_report();
     report.posts.refused.insert("rate_limited".to_owned(), 3);
     report.posts.failed.insert("timed out".to_owned(), 2);
+    report
+        .connect_failures
+        .insert("503 too_many_connections".to_owned(), 2);
     report.ends.closes.insert(4001, 5);
     report.ends.faults.insert("masked frame".to_owned(), 1);
     report.ends.stalled = Some(StalledEnds {

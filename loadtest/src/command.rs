@@ -13,9 +13,10 @@ use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use danmaku_wire::RoomId;
 
@@ -73,7 +74,12 @@ pub fn main() -> ExitCode {
         .build();
     let concluded = runtime
         .map_err(HarnessError::system("runtime"))
-        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+        .and_then(|runtime| {
+            let concluded = runtime.block_on(interruptible(cli.command));
+            // After a second Ctrl-C nobody waits for what is under way.
+            runtime.shutdown_background();
+            concluded
+        });
     match concluded {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
         Ok(Verdict::Bad) => ExitCode::from(1),
@@ -81,25 +87,36 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command) -> Result<Verdict, HarnessError> {
-    match command {
-        Command::Run(args) => run::run(args, interrupt()).await,
-        Command::Idle(args) => idle::idle(args, interrupt()).await,
-        Command::Quiet(args) => quiet::quiet(args, interrupt()).await,
-        Command::Floor(args) => floor::floor(args, interrupt()).await,
-        Command::Abuse(args) => abuse::abuse(args, interrupt()).await,
-        Command::HotRoom(args) => scenario::shipped(Kind::HotRoom, &args, interrupt()).await,
-        Command::ManyRooms(args) => scenario::shipped(Kind::ManyRooms, &args, interrupt()).await,
-        Command::Storm(args) => scenario::shipped(Kind::Storm, &args, interrupt()).await,
-        Command::SlowViewers(args) => {
-            scenario::shipped(Kind::SlowViewers, &args, interrupt()).await
+/// Runs a command until it ends, or until it is interrupted for the second time.
+async fn interruptible(command: Command) -> Result<Verdict, HarnessError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    tokio::select! {
+        // Commands that compute and do not wait end before any signal is caught: they just die of it.
+        biased;
+        concluded = dispatch(command, Arc::clone(&stop)) => concluded,
+        () = interrupted_twice(&stop) => {
+            Err(HarnessError::Flags("interrupted twice: no report".to_owned()))
         }
-        Command::Burst(args) => scenario::shipped(Kind::Burst, &args, interrupt()).await,
-        Command::Churn(args) => scenario::shipped(Kind::Churn, &args, interrupt()).await,
-        Command::Soak(args) => scenario::shipped(Kind::Soak, &args, interrupt()).await,
-        Command::Restart(args) => scenario::shipped(Kind::Restart, &args, interrupt()).await,
-        Command::Search(args) => scenario::shipped(Kind::Search, &args, interrupt()).await,
-        Command::Scenario { file, args } => scenario::own(&file, &args, interrupt()).await,
+    }
+}
+
+async fn dispatch(command: Command, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+    match command {
+        Command::Run(args) => run::run(args, stop).await,
+        Command::Idle(args) => idle::idle(args, stop).await,
+        Command::Quiet(args) => quiet::quiet(args, stop).await,
+        Command::Floor(args) => floor::floor(args, stop).await,
+        Command::Abuse(args) => abuse::abuse(args, stop).await,
+        Command::HotRoom(args) => scenario::shipped(Kind::HotRoom, &args, stop).await,
+        Command::ManyRooms(args) => scenario::shipped(Kind::ManyRooms, &args, stop).await,
+        Command::Storm(args) => scenario::shipped(Kind::Storm, &args, stop).await,
+        Command::SlowViewers(args) => scenario::shipped(Kind::SlowViewers, &args, stop).await,
+        Command::Burst(args) => scenario::shipped(Kind::Burst, &args, stop).await,
+        Command::Churn(args) => scenario::shipped(Kind::Churn, &args, stop).await,
+        Command::Soak(args) => scenario::shipped(Kind::Soak, &args, stop).await,
+        Command::Restart(args) => scenario::shipped(Kind::Restart, &args, stop).await,
+        Command::Search(args) => scenario::shipped(Kind::Search, &args, stop).await,
+        Command::Scenario { file, args } => scenario::own(&file, &args, stop).await,
         Command::Seal(args) => seal::seal(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::FloorSender { .. } | Command::ViewerProcess => Ok(Verdict::Good),
@@ -147,24 +164,44 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// A flag that Ctrl-C raises, and SIGTERM: commands then end early and print what they have.
-fn interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&stop);
-    tokio::spawn(async move {
-        let interrupted = tokio::signal::ctrl_c();
-        let told = match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => tokio::select! {
-                told = interrupted => told.is_ok(),
-                told = terminate.recv() => told.is_some(),
-            },
-            Err(_) => interrupted.await.is_ok(),
-        };
-        if told {
-            raised.store(true, Ordering::Relaxed);
+/// Raises the flag at the first Ctrl-C, SIGTERM or SIGHUP: commands then end early and print what they have. Returns at the
+/// second.
+async fn interrupted_twice(stop: &AtomicBool) {
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    // `nohup` has it ignored, and a handler would undo that.
+    if !is_ignored(SignalKind::hangup()) {
+        kinds.push(SignalKind::hangup());
+    }
+    let mut signals: Vec<Signal> = kinds.into_iter().flat_map(signal).collect();
+    any(&mut signals).await;
+    stop.store(true, Ordering::Relaxed);
+    any(&mut signals).await;
+}
+
+/// Waits for one of these signals.
+async fn any(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let mut come = signals
+            .iter_mut()
+            .map(|signal| signal.poll_recv(context).is_ready());
+        // Every one is to wake us, so all are asked.
+        if come.by_ref().fold(false, |any, one| any | one) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-    });
-    stop
+    })
+    .await;
+}
+
+/// Whether whoever started us has this signal ignored (proc(5), `SigIgn`). Where there is no `/proc`, nobody has.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
 
 /// How a command can be repeated, as far as connecting goes.

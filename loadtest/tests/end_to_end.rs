@@ -8,8 +8,10 @@ mod double;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Output;
+use std::time::Duration;
 
 use double::{Double, Fault};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -345,10 +347,9 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
-    let pid = i32::try_from(child.id().unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
     let output = child.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -376,6 +377,51 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
             .unwrap()
             .contains("partial")
     );
+}
+
+/// A run that would last a minute, a minute of drain included, gets signals, the first after two seconds and a half.
+async fn signalled(name: &str, server: SocketAddr, signals: &[Signal]) -> (i32, String, Report) {
+    let report = Report::new(name);
+    let url = format!("http://{server}");
+    let args = "run --viewers 30 --duration-s 60 --settle-s 0 --drain-s 60 --rate 120";
+    let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args(args.split(' '))
+        .args(["--url", &url, "--json"])
+        .arg(&report.0)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for signal in signals {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kill_process(pid, *signal).unwrap();
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let output = ended.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), text, report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
+    let double = Double::start(Fault::None).await;
+    let (code, text, report) = signalled("hang-up", double.address, &[Signal::HUP]).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(report.read()["partial"], true, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_ends_a_run_at_once() {
+    // Its connections are taken by the kernel, and nobody answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let signals = [Signal::INT, Signal::INT];
+    let (code, text, report) = signalled("twice", mute.local_addr().unwrap(), &signals).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("interrupted twice: no report"), "{text}");
+    assert!(!report.0.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

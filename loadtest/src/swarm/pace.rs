@@ -1,19 +1,25 @@
-//! How fast viewers are dialled.
+//! How fast viewers are dialled, and go.
+
+use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// Lets through `per_second` dials a second, evenly, and at most a hundredth of a second's worth at once.
+/// Lets through so many a second, evenly. What did not go in time is made up for, but no more at once than are due in a
+/// given time.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     per_second: f64,
+    at_once: f64,
     credit: f64,
     last: Moment,
 }
 
 impl Pace {
-    pub(super) fn new(per_second: f64, now: Moment) -> Self {
+    /// `at_once` is the time whose worth may go in one moment; one always may.
+    pub(super) fn new(per_second: f64, at_once: Duration, now: Moment) -> Self {
         Self {
             per_second,
+            at_once: (per_second * at_once.as_secs_f64()).max(1.0),
             credit: 1.0,
             last: now,
         }
@@ -27,8 +33,7 @@ impl Pace {
     pub(super) fn take(&mut self, now: Moment) -> bool {
         let elapsed_s = now.micros_since(self.last) as f64 / 1e6;
         self.last = now;
-        self.credit =
-            (self.credit + elapsed_s * self.per_second).min((self.per_second / 100.0).max(1.0));
+        self.credit = (self.credit + elapsed_s * self.per_second).min(self.at_once);
         let goes = self.credit >= 1.0;
         if goes {
             self.credit -= 1.0;
@@ -41,19 +46,35 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_rate_is_kept_and_a_pause_is_not_made_up_for() {
-        let mut pace = Pace::new(1000.0, Moment::default());
-        let mut dialled = 0;
-        for millis in 0..1000 {
-            let now = Moment::from_micros(millis * 1000);
+    /// How many go when they are looked for this often for a second.
+    fn gone(pace: &mut Pace, every: Duration) -> usize {
+        let mut gone = 0;
+        let mut now = Moment::default();
+        while now < Moment::default().after(Duration::from_secs(1)) {
+            now = now.after(every);
             while pace.take(now) {
-                dialled += 1;
+                gone += 1;
             }
         }
-        assert!((990..=1001).contains(&dialled), "{dialled} in a second");
+        gone
+    }
+
+    #[test]
+    fn the_rate_is_kept_and_a_pause_is_made_up_for_only_so_far() {
+        let hundredth = Duration::from_millis(10);
+        let mut pace = Pace::new(1000.0, hundredth, Moment::default());
+        let gone = gone(&mut pace, Duration::from_millis(1));
+        assert!((999..=1001).contains(&gone), "{gone} in a second");
         let later = Moment::from_micros(60_000_000);
-        let burst = (0..100).filter(|_| pace.take(later)).count();
-        assert_eq!(burst, 10);
+        assert_eq!((0..100).filter(|_| pace.take(later)).count(), 10);
+    }
+
+    #[test]
+    fn the_rate_is_kept_by_those_who_look_seldom() {
+        for (per_second, due) in [(50.0, 50), (1000.0, 1000)] {
+            let mut pace = Pace::new(per_second, Duration::from_secs(1), Moment::default());
+            let gone = gone(&mut pace, Duration::from_millis(70));
+            assert!((due..=due * 11 / 10).contains(&gone), "{gone} of {due}");
+        }
     }
 }

@@ -58,6 +58,12 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Dials between two looks at what has arrived.
 const DIALS_PER_TURN_MAX: usize = 256;
+/// No more viewers are dialled in one moment than are due in this time, so that a pause does not become a burst.
+const DIALS_AT_ONCE: Duration = Duration::from_millis(10);
+/// Looked for viewers that are to leave this often, at least.
+const CHURN_EVERY: Duration = Duration::from_millis(20);
+/// Viewers that could not leave for this long leave late; beyond it they do not leave at all.
+const CHURN_AT_ONCE: Duration = Duration::from_secs(1);
 const SLOW_READS_PER_SECOND: u32 = 10;
 /// While frames arrive, what is due by the clock is looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(1);
@@ -100,7 +106,7 @@ impl Worker {
         let worker = Self {
             poll,
             viewers: seats.into_iter().map(Viewer::new).collect(),
-            pace: Pace::new(terms.per_second, now),
+            pace: Pace::new(terms.per_second, DIALS_AT_ONCE, now),
             desk,
             terms,
             buffer: vec![0; BUFFER_BYTES],
@@ -129,13 +135,19 @@ impl Worker {
     ) -> io::Result<SwarmResult> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut tended = Moment::default();
+        let mut has_untended = false;
         loop {
             let patience = if self.unfinished.is_empty() {
                 self.patience()
             } else {
                 Duration::ZERO
             };
-            match self.poll.poll(&mut events, Some(patience)) {
+            let wait = if has_untended {
+                patience.min(TEND_EVERY)
+            } else {
+                patience
+            };
+            match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -161,7 +173,8 @@ impl Worker {
             }
             // The next frame is often there already, and costs less than a look at all that is due by the clock.
             let last_arrival = self.desk.last_arrival;
-            if !is_due && last_arrival < tended.after(TEND_EVERY) {
+            has_untended = !is_due && last_arrival < tended.after(TEND_EVERY);
+            if has_untended {
                 continue;
             }
             loop {
@@ -311,7 +324,8 @@ impl Worker {
             Order::Storm => self.storm(),
             Order::Churn => {
                 let per_second = self.terms.habits.churn_per_second;
-                self.churn = Some(Pace::new(per_second, self.desk.clock.now()));
+                let now = self.desk.clock.now();
+                self.churn = Some(Pace::new(per_second, CHURN_AT_ONCE, now));
             }
             Order::Resume => {
                 for (index, viewer) in self.viewers.iter_mut().enumerate() {
@@ -483,7 +497,7 @@ impl Worker {
         {
             Duration::from_millis(10)
         } else if self.churn.is_some() || self.terms.habits.slow_bytes_per_second > 0 {
-            Duration::from_millis(20)
+            CHURN_EVERY
         } else {
             Duration::from_millis(250)
         }

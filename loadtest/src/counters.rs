@@ -34,6 +34,16 @@ impl Counters {
         } else {
             earlier
         };
+        self.differences(earlier)
+    }
+
+    /// What a server has counted since it was started.
+    #[must_use]
+    pub fn since_birth(&self) -> BTreeMap<String, f64> {
+        self.differences(&Self::default())
+    }
+
+    fn differences(&self, earlier: &Self) -> BTreeMap<String, f64> {
         self.0
             .iter()
             .map(|(path, value)| {

@@ -238,10 +238,7 @@ impl GroupMark {
             .iter()
             .zip(&earlier.0)
             .map(|(mark, earlier)| mark.since(earlier));
-        spent.fold(CpuTime::default(), |sum, spent| CpuTime {
-            user_ms: sum.user_ms + spent.user_ms,
-            system_ms: sum.system_ms + spent.system_ms,
-        })
+        spent.fold(CpuTime::default(), |sum, spent| sum.plus(&spent))
     }
 }
 
@@ -287,6 +284,15 @@ impl CpuTime {
     #[must_use]
     pub fn total_ms(&self) -> f64 {
         self.user_ms + self.system_ms
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            user_ms: self.user_ms + other.user_ms,
+            system_ms: self.system_ms + other.system_ms,
+        }
     }
 
     /// Microseconds for each of `count` things; zero when there were none.

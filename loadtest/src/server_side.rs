@@ -178,7 +178,7 @@ impl Look {
 
     /// Reads the text exposition format of Prometheus, as far as the server's own figures go: a sample a line, its name with
     /// its labels, a space and its value.
-    fn read(exposition: &str) -> Option<Self> {
+    pub(crate) fn read(exposition: &str) -> Option<Self> {
         let sample = |name: &str| {
             exposition
                 .lines()
@@ -210,6 +210,15 @@ impl Look {
             },
             (Cpu::Total(now), _) => *now,
             (Cpu::Marked(_), Cpu::Total(_)) => CpuTime::default(),
+        }
+    }
+
+    /// CPU time since the server was started.
+    #[must_use]
+    pub fn cpu_since_birth(&self) -> CpuTime {
+        match &self.cpu {
+            Cpu::Marked(now) => now.since(&CpuMark::default()),
+            Cpu::Total(now) => *now,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One session against a server: connect, settle, post, drain, collect. `run`, `quiet`, `idle` and all scenarios are made of it.
 
 mod act;
+mod bill;
 mod spans;
 mod viewers;
 
@@ -30,6 +31,7 @@ use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
 pub use act::{Act, Deed, Event};
+use bill::{Bill, Sight};
 pub use spans::Spans;
 use viewers::{Venue, Viewers};
 
@@ -273,7 +275,7 @@ impl Session {
         target: &mut Target,
         program: &Program,
     ) -> Result<Outcome, HarnessError> {
-        let counters_before = target.counters().await?;
+        let counters = target.counters().await?;
         let Bench {
             clock,
             ledger,
@@ -281,6 +283,10 @@ impl Session {
         } = self.bench.clone();
         // Asking takes time, and the schedule does not wait.
         let before = self.marks().await;
+        let mut bill = Bill::open(Sight {
+            look: before.server,
+            counters,
+        });
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
@@ -304,7 +310,7 @@ impl Session {
             self.sleep_until(start.after(after)).await;
             self.viewers.order(Order::Stall);
         }
-        let events = self.act_out(program, start).await;
+        let events = self.act_out(program, start, target, &mut bill).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
@@ -319,7 +325,10 @@ impl Session {
             tokio::time::sleep(RESUME_FOR).await;
         }
         // A server that has died is in the audit already: everything after its death is lost.
-        let counters_after = target.counters().await.ok().flatten();
+        bill.close(&Sight {
+            look: after.server,
+            counters: target.counters().await.ok().flatten(),
+        });
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
         let result = tokio::task::block_in_place(|| self.viewers.finish())?;
@@ -331,7 +340,7 @@ impl Session {
             rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
-            server_cpu: spent(before.server.as_ref(), after.server.as_ref()),
+            server_cpu: bill.cpu(),
             server_source: self.server.source(),
             server_memory,
             own_cpu: between(before.own_cpu, after.own_cpu),
@@ -339,9 +348,7 @@ impl Session {
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
-            counters: counters_before
-                .zip(counters_after)
-                .map(|(before, after)| after.since(&before)),
+            counters: bill.counters(),
             caught_up,
             events,
             timeline: stopped.timeline(),

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::error::HarnessError;
 use crate::restart::{Patience, Restart};
+use crate::session::bill::{Bill, Sight};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
+use crate::target::Target;
 
 /// Something that happens to the viewers while comments are posted.
 #[derive(Clone, Debug)]
@@ -68,14 +70,34 @@ pub struct Event {
 
 impl Session {
     /// Does what the program has for the viewers, each when it is due.
-    pub(super) async fn act_out(&self, program: &Program, start: Moment) -> Vec<Event> {
+    pub(super) async fn act_out(
+        &mut self,
+        program: &Program,
+        start: Moment,
+        target: &mut Target,
+        bill: &mut Bill,
+    ) -> Vec<Event> {
         let mut events = Vec::new();
         for act in &program.acts {
             self.sleep_until(start.after(act.at)).await;
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            events.push(self.perform(act).await);
+            let event = if let Deed::Restart(_) = act.what {
+                let last = Sight {
+                    look: self.server.look().await,
+                    counters: target.counters().await.ok().flatten(),
+                };
+                bill.close(&last);
+                let event = self.perform(act).await;
+                if event.server_pid.is_none() {
+                    bill.go_on(last);
+                }
+                event
+            } else {
+                self.perform(act).await
+            };
+            events.push(event);
         }
         events
     }

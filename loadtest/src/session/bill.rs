@@ -1,0 +1,139 @@
+//! What the server spent and counted over a run, also when it is started again in between.
+
+use std::collections::BTreeMap;
+
+use crate::counters::Counters;
+use crate::process::CpuTime;
+use crate::server_side::Look;
+
+/// What a server shows at one moment, as far as it shows anything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sight {
+    pub(super) look: Option<Look>,
+    pub(super) counters: Option<Counters>,
+}
+
+/// Adds up stretches, each of one process of the server.
+#[derive(Debug)]
+pub(super) struct Bill {
+    start: Start,
+    /// Absent when it is not known of some stretch.
+    cpu: Option<CpuTime>,
+    counters: Option<BTreeMap<String, f64>>,
+}
+
+/// Where a stretch begins.
+#[derive(Debug)]
+enum Start {
+    At(Sight),
+    /// With the process, which counts from zero.
+    Birth,
+}
+
+impl Bill {
+    pub(super) fn open(start: Sight) -> Self {
+        Self {
+            start: Start::At(start),
+            cpu: Some(CpuTime::default()),
+            counters: Some(BTreeMap::new()),
+        }
+    }
+
+    /// Ends a stretch; the next one, if any, begins with a new process.
+    pub(super) fn close(&mut self, end: &Sight) {
+        let (cpu, counters) = match std::mem::replace(&mut self.start, Start::Birth) {
+            Start::At(start) => (
+                both(end.look.as_ref(), start.look.as_ref(), Look::cpu_since),
+                both(
+                    end.counters.as_ref(),
+                    start.counters.as_ref(),
+                    Counters::since,
+                ),
+            ),
+            Start::Birth => (
+                end.look.as_ref().map(Look::cpu_since_birth),
+                end.counters.as_ref().map(Counters::since_birth),
+            ),
+        };
+        self.cpu = both(self.cpu.as_ref(), cpu.as_ref(), CpuTime::plus);
+        self.counters = both(self.counters.as_ref(), counters.as_ref(), sum);
+    }
+
+    /// The process goes on after all.
+    pub(super) fn go_on(&mut self, from: Sight) {
+        self.start = Start::At(from);
+    }
+
+    /// CPU of all stretches.
+    pub(super) fn cpu(&self) -> Option<CpuTime> {
+        self.cpu
+    }
+
+    /// What changed over all stretches.
+    pub(super) fn counters(self) -> Option<BTreeMap<String, f64>> {
+        self.counters
+    }
+}
+
+fn both<T, U>(one: Option<&T>, other: Option<&T>, of: impl Fn(&T, &T) -> U) -> Option<U> {
+    one.zip(other).map(|(one, other)| of(one, other))
+}
+
+fn sum(one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let mut sum = one.clone();
+    for (path, more) in other {
+        *sum.entry(path.clone()).or_default() += more;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sight(user_s: f64, frames: u64) -> Sight {
+        let exposition = format!(
+            "danmaku_process_cpu_seconds_total{{mode=\"user\"}} {user_s}\n\
+             danmaku_process_cpu_seconds_total{{mode=\"system\"}} 0\n\
+             process_resident_memory_bytes 1\ndanmaku_process_anonymous_memory_bytes 1\n"
+        );
+        Sight {
+            look: Look::read(&exposition),
+            counters: Some(Counters::of(&json!({"uptime_ms": 1, "frames": frames}))),
+        }
+    }
+
+    fn user_ms(bill: &Bill) -> f64 {
+        bill.cpu().unwrap().user_ms.round()
+    }
+
+    #[test]
+    fn one_process_is_billed_from_look_to_look() {
+        let mut bill = Bill::open(sight(1.0, 100));
+        bill.close(&sight(1.25, 120));
+        bill.go_on(sight(1.25, 120));
+        bill.close(&sight(1.5, 140));
+        assert!((user_ms(&bill) - 500.0).abs() < 1e-6);
+        assert_eq!(bill.counters().unwrap()["frames"], 40.0);
+    }
+
+    #[test]
+    fn a_new_process_is_billed_from_its_birth_and_the_old_one_until_its_death() {
+        // The new one has spent and counted more than the old one had at the beginning.
+        let mut bill = Bill::open(sight(1.0, 100));
+        bill.close(&sight(1.5, 140));
+        bill.close(&sight(2.0, 300));
+        assert!((user_ms(&bill) - 2500.0).abs() < 1e-6);
+        assert_eq!(bill.counters().unwrap()["frames"], 340.0);
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_stretch_is_not_known_of_the_whole() {
+        let mut bill = Bill::open(sight(1.0, 100));
+        bill.close(&Sight::default());
+        bill.close(&sight(2.0, 300));
+        assert!(bill.cpu().is_none() && bill.counters().is_none());
+    }
+}

@@ -266,14 +266,6 @@ impl Session {
             ledger,
             judge,
         } = self.bench.clone();
-        // Asking takes time, and the schedule does not wait.
-        let before = self.marks().await;
-        let start = clock.now().after(LEAD);
-        self.sampler.mark_posting(start, program.duration);
-        if let Some(after) = program.stall_after {
-            self.viewers.stall_from(start.after(after));
-            self.sampler.mark("stall", start.after(after));
-        }
         let publisher = Publisher {
             server: target.address.clone(),
             via: program.post_via,
@@ -285,8 +277,18 @@ impl Session {
             recorder: Arc::clone(judge.recorder()),
             stop: Arc::clone(&self.stop),
         };
+        let posters = publisher.connect().await?;
+        // Asking takes time, and the schedule does not wait.
+        let before = self.marks().await;
+        let start = clock.now().after(LEAD);
+        self.sampler.mark_posting(start, program.duration);
+        if let Some(after) = program.stall_after {
+            self.viewers.stall_from(start.after(after));
+            self.sampler.mark("stall", start.after(after));
+        }
         let schedule = program.schedule.clone();
-        let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
+        let posting =
+            tokio::spawn(async move { publisher.publish(posters, &schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
             self.viewers.order(Order::Stall);

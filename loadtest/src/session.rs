@@ -142,7 +142,7 @@ pub struct Outcome {
     pub seconds: f64,
     /// The room's window.
     pub window_ms: u64,
-    /// Server CPU over the measured stretch.
+    /// Server CPU over the measured stretch; unknown when one process began it and another ended it.
     pub server_cpu: Option<CpuTime>,
     /// Where the server's figures come from.
     pub server_source: Option<Source>,
@@ -320,7 +320,8 @@ impl Session {
             rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
-            server_cpu: spent(before.0.as_ref(), after.0.as_ref()),
+            server_cpu: spent(before.0.as_ref(), after.0.as_ref())
+                .filter(|_| !program.restarts_the_server()),
             server_source: self.server.source(),
             server_memory,
             own_cpu: before

@@ -66,6 +66,14 @@ pub struct Event {
     pub problem: Option<String>,
 }
 
+impl Program {
+    /// Whether the server's process at the end is not that of the beginning.
+    pub(super) fn restarts_the_server(&self) -> bool {
+        let mut acts = self.acts.iter();
+        acts.any(|act| matches!(act.what, Deed::Restart(_)))
+    }
+}
+
 impl Session {
     /// Does what the program has for the viewers, each when it is due.
     pub(super) async fn act_out(&self, program: &Program, start: Moment) -> Vec<Event> {
@@ -149,4 +157,41 @@ async fn perform_restart(
     listening?;
     event.down_s = Some(down_since.elapsed().as_secs_f64());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::publisher::PostVia;
+    use crate::schedule::Schedule;
+
+    /// Regression: the CPU of the process that was started again was divided by the frames of both.
+    #[test]
+    fn a_program_with_a_restart_has_no_server_cpu_of_its_own() {
+        let act = |what| Act {
+            at: Duration::ZERO,
+            what,
+            patience: Duration::ZERO,
+        };
+        let program = |acts| Program {
+            lines: Arc::new([]),
+            schedule: Schedule::default(),
+            duration: Duration::ZERO,
+            drain: Duration::ZERO,
+            late: Duration::ZERO,
+            stall_after: None,
+            acts,
+            post_via: PostVia::Http,
+            post_connections: 1,
+        };
+        let restart = Restart {
+            pid: 1,
+            command: String::new(),
+            server: ([127, 0, 0, 1], 1).into(),
+        };
+        assert!(!program(vec![act(Deed::Storm)]).restarts_the_server());
+        assert!(program(vec![act(Deed::Restart(restart))]).restarts_the_server());
+    }
 }

@@ -61,9 +61,14 @@ pub async fn measure(
         HarnessError::Flags(text.to_owned())
     };
     let mut observer = server.observer();
+    let posters = publisher.connect().await?;
     let before = observer.look().await.ok_or_else(unknown)?;
     let publication = publisher
-        .publish(&program.schedule.clone().in_one_room(), clock.now())
+        .publish(
+            posters,
+            &program.schedule.clone().in_one_room(),
+            clock.now(),
+        )
         .await?;
     tokio::time::sleep(TAIL).await;
     let after = observer.look().await.ok_or_else(unknown)?;

@@ -71,6 +71,10 @@ pub struct Publisher {
     pub stop: Arc<AtomicBool>,
 }
 
+/// Connections to post over, one for each room over WebSocket. They are open before the schedule begins: what opening them
+/// takes is no lateness. Over HTTP they are opened when they are needed.
+pub struct Posters(Vec<socket::Joined>);
+
 /// What became of the posts.
 #[derive(Clone, Debug, Default)]
 pub struct Publication {
@@ -145,20 +149,32 @@ struct Errand<'a> {
 }
 
 impl Publisher {
+    /// Opens what has to be open before the first post; not all of it when it is stopped meanwhile.
+    ///
+    /// # Errors
+    /// No connection to post over.
+    pub async fn connect(&self) -> Result<Posters, HarnessError> {
+        match self.via {
+            PostVia::Http => Ok(Posters(Vec::new())),
+            PostVia::Ws => socket::connect(self).await.map(Posters),
+        }
+    }
+
     /// Posts everything; `start` is the moment of the schedule's zero. Ends when all posts are answered or given up, at the
     /// latest ten seconds after the last was due, and at once when it is stopped.
     ///
     /// # Errors
-    /// No connection to post over.
+    /// No thread to be had, or a sender died.
     pub async fn publish(
         &self,
+        posters: Posters,
         schedule: &Schedule,
         start: Moment,
     ) -> Result<Publication, HarnessError> {
         let posts: Arc<[Post]> = schedule.posts().into();
         match self.via {
             PostVia::Http => http::publish(self, &posts, start).await,
-            PostVia::Ws => socket::publish(self, &posts, start).await,
+            PostVia::Ws => socket::publish(self, posters.0, &posts, start).await,
         }
     }
 
@@ -184,6 +200,13 @@ impl Publisher {
                 return Cut::OutOfTime;
             }
             tokio::time::sleep(left.min(STOP_CHECK)).await;
+        }
+    }
+
+    /// Comes when it is stopped.
+    async fn stopped(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(STOP_CHECK).await;
         }
     }
 
@@ -317,6 +340,10 @@ impl Publication {
 /// Posts that are due by a moment. They are in the order of time.
 fn came_due_by(posts: &[Post], start: Moment, now: Moment) -> u64 {
     posts.partition_point(|post| start.after(post.at) <= now) as u64
+}
+
+fn broken(error: tokio::task::JoinError) -> HarnessError {
+    HarnessError::system("a sender")(error.into())
 }
 
 /// A comment as it must arrive: what is left out has the protocol's default.

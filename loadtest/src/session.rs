@@ -155,7 +155,7 @@ pub struct Outcome {
     pub seconds: f64,
     /// The room's window.
     pub window_ms: u64,
-    /// Server CPU over the measured stretch.
+    /// Server CPU over the measured stretch; unknown when one process began it and another ended it.
     pub server_cpu: Option<CpuTime>,
     /// Where the server's figures come from.
     pub server_source: Option<Source>,
@@ -281,6 +281,8 @@ impl Session {
             ledger,
             judge,
         } = self.bench.clone();
+        let publisher = self.publisher(target, program);
+        let posters = publisher.connect().await?;
         // Asking takes time, and the schedule does not wait.
         let before = self.marks().await;
         let mut bill = Bill::open(Sight {
@@ -293,19 +295,9 @@ impl Session {
             self.viewers.stall_from(start.after(after));
             self.sampler.mark("stall", start.after(after));
         }
-        let publisher = Publisher {
-            server: target.address.clone(),
-            via: program.post_via,
-            connections: program.post_connections,
-            rooms: Arc::clone(&self.party.rooms),
-            lines: Arc::clone(&program.lines),
-            clock,
-            ledger: Arc::clone(&ledger),
-            recorder: Arc::clone(judge.recorder()),
-            stop: Arc::clone(&self.stop),
-        };
         let schedule = program.schedule.clone();
-        let posting = tokio::spawn(async move { publisher.publish(&schedule, start).await });
+        let posting =
+            tokio::spawn(async move { publisher.publish(posters, &schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
             self.viewers.order(Order::Stall);
@@ -354,6 +346,20 @@ impl Session {
             timeline: stopped.timeline(),
             spans: viewers,
         })
+    }
+
+    fn publisher(&self, target: &Target, program: &Program) -> Publisher {
+        Publisher {
+            server: target.address.clone(),
+            via: program.post_via,
+            connections: program.post_connections,
+            rooms: Arc::clone(&self.party.rooms),
+            lines: Arc::clone(&program.lines),
+            clock: self.bench.clock,
+            ledger: Arc::clone(&self.bench.ledger),
+            recorder: Arc::clone(self.bench.judge.recorder()),
+            stop: Arc::clone(&self.stop),
+        }
     }
 
     /// Ends a session in which nothing was posted.

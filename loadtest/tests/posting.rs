@@ -129,6 +129,17 @@ async fn an_interrupt_ends_a_post_that_is_not_read() {
     posts.add_up(&["interrupted", UNSENT]);
 }
 
+/// Regression: posts came due while the connections to post over were opened, one after the other, and were called late.
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_do_not_wait_for_connections_to_be_opened() {
+    let args = "--duration-s 2 --rate 50 --post-via ws --rooms 6";
+    let ran = Ran::start(Fault::WelcomesLate, "late", args).await;
+    let posts = ran.posts(POSTING_ENDS + ALLOWANCE).await;
+    posts.add_up(&[]);
+    let lateness = posts.0["lateness"]["max_ms"].as_f64();
+    assert!(lateness < Some(700.0), "{:#}", posts.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_post_that_is_passed_over_does_not_keep_the_run_open() {
     let args = "--duration-s 2 --rate 50 --post-via ws";

@@ -6,6 +6,7 @@ use danmaku_wire::{
 };
 
 use super::*;
+use crate::clock::Clock;
 use crate::swarm::ServerFrame;
 
 const WINDOW_MS: u64 = 1000;

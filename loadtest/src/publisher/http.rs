@@ -10,7 +10,7 @@ use danmaku_client::{ClientError, HttpClient, Posted};
 
 use crate::clock::Moment;
 use crate::error::HarnessError;
-use crate::publisher::{Cut, DUE_MAX, Publication, Publisher};
+use crate::publisher::{Cut, DUE_MAX, Publication, Publisher, broken};
 use crate::schedule::Post;
 
 pub(super) async fn publish(
@@ -147,8 +147,4 @@ impl Counter<'_> {
         }
         Ok(())
     }
-}
-
-fn broken(error: tokio::task::JoinError) -> HarnessError {
-    HarnessError::system("a sender")(error.into())
 }

@@ -1,19 +1,21 @@
 //! Posting over WebSocket: one connection per room, answers matched by reference. The connections are viewers too, as
 //! posters are, but not audited ones.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use danmaku_client::{ClientError, Connect, Connection, Event, Reference, Refusal};
+use danmaku_client::{ClientError, Connect, Connection, Event, Reference, Refusal, ServerAddress};
 use danmaku_wire::{Encoding, RoomId};
 
 use crate::clock::Moment;
 use crate::error::HarnessError;
-use crate::publisher::{ANSWER_DEADLINE, Cut, DUE_MAX, Publication, Publisher, came_due_by};
+use crate::publisher::{
+    ANSWER_DEADLINE, Cut, DUE_MAX, Publication, Publisher, broken, came_due_by,
+};
 use crate::schedule::Post;
 
 /// Why posts over a connection stay without an answer.
@@ -39,26 +41,59 @@ impl End {
     }
 }
 
+/// A connection to a room, and the room's numbering.
+pub(super) struct Joined {
+    connection: Connection,
+    epoch: u64,
+}
+
+/// Handshakes under way at once.
+const JOINING_MAX: usize = 64;
+
+/// Joins every room, in the order of the rooms.
+pub(super) async fn connect(publisher: &Publisher) -> Result<Vec<Joined>, HarnessError> {
+    let mut joined = BTreeMap::new();
+    let mut joining = JoinSet::new();
+    let mut rooms = publisher.rooms.iter().cloned().enumerate();
+    loop {
+        while joining.len() < JOINING_MAX
+            && let Some((index, room)) = rooms.next()
+        {
+            let server = publisher.server.clone();
+            joining.spawn(async move { (index, join(server, room).await) });
+        }
+        tokio::select! {
+            answer = joining.join_next() => match answer {
+                Some(answer) => {
+                    let (index, answer) = answer.map_err(broken)?;
+                    joined.insert(index, answer.map_err(|error| publisher.unreachable(error))?);
+                }
+                None => break,
+            },
+            () = publisher.stopped() => break,
+        }
+    }
+    Ok(joined.into_values().collect())
+}
+
 pub(super) async fn publish(
     publisher: &Publisher,
+    joined: Vec<Joined>,
     posts: &Arc<[Post]>,
     start: Moment,
 ) -> Result<Publication, HarnessError> {
     let (cutter, cut) = watch::channel(None);
     let mut coming = pin!(publisher.cut(posts, start));
     let mut publication = Publication::default();
+    if joined.len() < publisher.rooms.len() {
+        // It was stopped while it connected.
+        let came_due = came_due_by(posts, start, publisher.clock.now());
+        publisher.count_unsent(&mut publication, came_due);
+        return Ok(publication);
+    }
     let mut channels = Vec::with_capacity(publisher.rooms.len());
     let mut connections = JoinSet::new();
-    for room in publisher.rooms.iter() {
-        let joined = tokio::select! {
-            joined = join(publisher, room) => joined,
-            _ = &mut coming => {
-                let came_due = came_due_by(posts, start, publisher.clock.now());
-                publisher.count_unsent(&mut publication, came_due);
-                return Ok(publication);
-            }
-        };
-        let (connection, epoch) = joined.map_err(|error| publisher.unreachable(error))?;
+    for Joined { connection, epoch } in joined {
         let (sender, due) = mpsc::channel(DUE_MAX.div_ceil(publisher.rooms.len()));
         channels.push(sender);
         let poster = Poster {
@@ -76,7 +111,7 @@ pub(super) async fn publish(
         tokio::select! {
             part = connections.join_next() => match part {
                 Some(part) => {
-                    let part = part.map_err(|error| HarnessError::system("a sender")(error.into()))?;
+                    let part = part.map_err(broken)?;
                     publication.merge(&part);
                 }
                 None => break,
@@ -90,16 +125,18 @@ pub(super) async fn publish(
     Ok(publication)
 }
 
-async fn join(publisher: &Publisher, room: &RoomId) -> Result<(Connection, u64), ClientError> {
-    let connect = Connect::new(publisher.server.clone(), room.clone());
+async fn join(server: ServerAddress, room: RoomId) -> Result<Joined, ClientError> {
     let mut connection = Connection::connect(&Connect {
         encoding: Encoding::Deflate,
-        ..connect
+        ..Connect::new(server, room)
     })
     .await?;
     let first = tokio::time::timeout(ANSWER_DEADLINE, connection.next()).await;
     match first.unwrap_or(Err(ClientError::Deadline(ANSWER_DEADLINE)))? {
-        Event::Joined(joined) => Ok((connection, joined.epoch.value())),
+        Event::Joined(joined) => Ok(Joined {
+            connection,
+            epoch: joined.epoch.value(),
+        }),
         _ => Err(ClientError::NotTheProtocol(
             "the first message is not `joined`",
         )),

@@ -76,6 +76,8 @@ pub(crate) enum Fault {
     SendAway,
     /// Nobody is listened to any more once a viewer has said goodbye.
     GoWithTheFirst,
+    /// Everybody waits to be let in.
+    WelcomesLate,
     /// Only the first thirty are let in.
     RefuseLate,
     /// Posts are taken over HTTP and never answered.
@@ -262,6 +264,9 @@ impl Server {
             let (epoch, seq) = since.split_once(':').unwrap();
             (epoch.parse().unwrap(), seq.parse().unwrap())
         });
+        if self.fault == Fault::WelcomesLate {
+            tokio::time::sleep(RETURN_TAKES).await;
+        }
         if since.is_some() {
             if self.fault == Fault::RefuseReturn {
                 return refuse(&mut writer).await;

@@ -113,6 +113,32 @@ pub struct PublicationSummary {
     pub answer: Summary,
 }
 
+impl PublicationSummary {
+    /// Posts that the server refused or did not answer; those the harness itself gave up when it was interrupted are not among
+    /// them.
+    #[must_use]
+    pub fn untaken(&self) -> u64 {
+        self.causes().map(|(_, posts)| posts).sum()
+    }
+
+    /// Why they were not taken, the most frequent cause first.
+    #[must_use]
+    pub fn why_untaken(&self) -> String {
+        let mut causes: Vec<(&str, u64)> = self.causes().collect();
+        causes.sort_by_key(|(_, posts)| std::cmp::Reverse(*posts));
+        let texts = causes
+            .iter()
+            .map(|(cause, posts)| format!("{posts} {cause}"));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn causes(&self) -> impl Iterator<Item = (&str, u64)> {
+        let all = self.refused.iter().chain(&self.failed);
+        all.map(|(cause, posts)| (cause.as_str(), *posts))
+            .filter(|(cause, _)| *cause != INTERRUPTED)
+    }
+}
+
 /// Posts that are due and not yet sent. Beyond it the time-keeper waits, which shows as lateness.
 const DUE_MAX: usize = 1024;
 /// Whoever waits looks at least this often whether it is to stop.
@@ -121,6 +147,9 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Why a post that was due never left.
 const UNSENT: &str = "not sent: no connection was free";
+
+/// What ended posts that were under way when the run was to end.
+const INTERRUPTED: &str = "interrupted";
 
 /// Why posting ends before everything is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +164,7 @@ impl Cut {
     /// What becomes of the posts that are under way.
     fn cause(self) -> &'static str {
         match self {
-            Self::Interrupted => "interrupted",
+            Self::Interrupted => INTERRUPTED,
             Self::OutOfTime => "no answer within 10 s after the last post was due",
         }
     }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::error::HarnessError;
 
 pub use bisection::Bisection;
-pub use slo::{Bound, Check, Evidence, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
+pub use slo::{Bound, Check, Evidence, Habit, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
 
 /// The scenarios there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +206,12 @@ impl Spec {
         (self.slow_percent / 100.0 * f64::from(self.viewers)).round()
     }
 
+    /// Whether so many viewers are dialled before the measured stretch ends.
+    fn ramps_in_time(&self, viewers: f64) -> bool {
+        self.ramp_per_second
+            .is_none_or(|per_second| viewers / per_second < self.duration_s as f64)
+    }
+
     fn check(&self) -> Result<(), HarnessError> {
         if let Some(name) = self.slo.odd_limit() {
             let text = format!("slo.{name} is not a number that is 0 or more");
@@ -221,9 +227,9 @@ impl Spec {
             Kind::Restart if self.start.trim().is_empty() => {
                 wrong("restart needs the command that starts the server: --set start=\"…\"")
             }
-            Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => {
-                wrong("slow_percent is not between 0 and 100")
-            }
+            Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => wrong(
+                "slow_percent is not above 0 and below 100: somebody must read slowly, and somebody not",
+            ),
             Kind::SlowViewers if self.slow_viewers() < 1.0 => {
                 wrong("slow_percent of so few viewers is nobody")
             }
@@ -231,12 +237,18 @@ impl Spec {
                 wrong("burst_factor is not between 1 and 1000")
             }
             Kind::Churn if !(self.churn_per_second > 0.0 && self.churn_per_second <= 1e6) => {
-                wrong("churn_per_second is not between 0 and 1000000")
+                wrong("churn_per_second is not above 0 and at most 1000000")
             }
             Kind::ManyRooms if !(0.0..=10.0).contains(&self.zipf) => {
                 wrong("zipf is not between 0 and 10")
             }
             Kind::Soak if !within(self.warm_up_s) => wrong("warm_up_s is not below duration_s"),
+            Kind::HotRoom if !self.ramps_in_time(f64::from(self.viewers)) => {
+                wrong("ramp_per_second does not let all viewers in within duration_s")
+            }
+            Kind::Search if self.search != Some(Searched::Rate) && !self.ramps_in_time(self.to) => {
+                wrong("ramp_per_second does not let `to` viewers in within duration_s")
+            }
             Kind::Search
                 if !(self.from >= 1.0 && self.to >= self.from && self.precision_percent > 0.0) =>
             {

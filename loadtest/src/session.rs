@@ -302,15 +302,20 @@ impl Session {
             self.sleep_until(start.after(after)).await;
             self.viewers.order(Order::Stall);
         }
-        let events = self.act_out(program, start, target, &mut bill).await;
+        let mut events = self.act_out(program, start, target, &mut bill).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
         self.sleep_until(start.after(program.duration)).await;
         self.sampler.mark("drain", clock.now());
+        let stretch_s = seconds(clock.now().micros_since(start));
         let caught_up = self.drain(program.drain).await;
         let after = self.marks().await;
         let ended = clock.now();
+        for event in events.iter_mut().filter(|event| event.is_churn()) {
+            event.back = after.viewers.rejoined - before.viewers.rejoined;
+            event.per_second = event.back as f64 / (stretch_s - event.at_s).max(0.001);
+        }
         let server_memory = after.server.as_ref().map(|look| look.memory);
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);

@@ -13,7 +13,7 @@ use crate::command::{Verdict, one_line, say};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport, Step};
 use crate::restart::Restart;
-use crate::scenario::{Bisection, Evidence, Kind, Searched, Spec, memory_mib_per_hour};
+use crate::scenario::{Bisection, Evidence, Habit, Kind, Searched, Spec, memory_mib_per_hour};
 use crate::schedule::{Schedule, Spread};
 use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
@@ -23,6 +23,9 @@ use crate::target::Target;
 
 /// How long everybody may take to be back when the verdict does not say it.
 const PATIENCE_S: f64 = 60.0;
+
+/// The share of the churn that has to happen: the last to leave are not back when the stretch ends.
+const CHURN_SHARE_MIN: f64 = 0.9;
 
 /// Runs a shipped scenario.
 pub(super) async fn shipped(
@@ -88,7 +91,7 @@ async fn perform(
     let connect = session.connect.clone();
     let outcome = session.play(&mut target, &program).await?;
     let partial = stop.load(Ordering::Relaxed);
-    let evidence = evidence(spec, &outcome);
+    let evidence = evidence(spec, &outcome, partial);
     let mut report = RunReport::new(setup(&args, &target), connect, &outcome, partial);
     report.set_scenario(ScenarioReport {
         fields: spec.clone(),
@@ -310,13 +313,15 @@ fn arrange(
     Ok(())
 }
 
-/// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells.
-fn missing_viewers(spec: &Spec, tolls: &Tolls) -> u64 {
-    let never = u64::from(spec.viewers).saturating_sub(tolls.joined - tolls.rejoined);
+/// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells; and of a
+/// run that was ended early, not everybody was to be in.
+fn missing_viewers(spec: &Spec, tolls: &Tolls, partial: bool) -> u64 {
+    let due = if partial { 0 } else { u64::from(spec.viewers) };
+    let never = due.saturating_sub(tolls.joined - tolls.rejoined);
     never.max(tolls.failures.values().sum())
 }
 
-fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
+fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
     let tolls = &outcome.result.tolls;
     let faults: u64 = tolls.faults.values().sum();
     let posts = outcome.publication.summary();
@@ -338,7 +343,7 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
         window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
-        missing_viewers: missing_viewers(spec, tolls),
+        missing_viewers: missing_viewers(spec, tolls, partial),
         // A server that stops tells everybody to go: that is what is measured.
         ended_viewers: if spec.scenario == Kind::Restart {
             0
@@ -348,12 +353,33 @@ fn evidence(spec: &Spec, outcome: &Outcome) -> Evidence {
         events: outcome
             .events
             .iter()
-            .filter(|event| event.what != "churn")
+            .filter(|event| !event.is_churn())
             .cloned()
             .collect(),
         unreplayed: tolls.unreplayed,
         memory_mib_per_hour: memory_mib_per_hour(&outcome.timeline, spec.warm_up_s),
         lateness_p99_ms: posts.lateness.p99_ms,
+        habit: habit(spec, outcome),
+    }
+}
+
+/// What the viewers of this scenario were to do, and whether they did.
+fn habit(spec: &Spec, outcome: &Outcome) -> Option<Habit> {
+    match spec.scenario {
+        Kind::SlowViewers => {
+            let found = &outcome.result.tolls.stalled;
+            Some(Habit {
+                what: "viewers that stopped reading, or slowed down",
+                done: (found.open + found.silent + found.closes.values().sum::<u64>()) as f64,
+                enough: spec.slow_viewers(),
+            })
+        }
+        Kind::Churn => Some(Habit {
+            what: "viewers that left and came anew, a second",
+            done: outcome.events.iter().map(|event| event.per_second).sum(),
+            enough: spec.churn_per_second * CHURN_SHARE_MIN,
+        }),
+        _ => None,
     }
 }
 

@@ -216,7 +216,7 @@ impl RoomReport {
 impl RunReport {
     /// Whether viewers left and joined as somebody new, who has no place to go on from.
     pub(super) fn has_churned(&self) -> bool {
-        self.events.iter().any(|event| event.what == "churn")
+        self.events.iter().any(|event| event.is_churn())
     }
 
     /// What happened to the viewers, and how they came back.
@@ -282,7 +282,7 @@ impl RunReport {
 }
 
 fn event_rows(event: &Event, table: &mut Table) {
-    if event.what == "churn" {
+    if event.is_churn() {
         return;
     }
     let last = event.last_back_s.map_or_else(

@@ -316,6 +316,15 @@ impl RunReport {
         if self.audit.delivered == 0 {
             faults.push("nothing was delivered, so it shows nothing".to_owned());
         }
+        let untaken = self.posts.untaken();
+        if untaken > 0 {
+            faults.push(format!(
+                "{} of {} posts were not taken: {}",
+                count(untaken),
+                count(self.posts.due),
+                self.posts.why_untaken()
+            ));
+        }
         faults
     }
 
@@ -344,17 +353,14 @@ impl RunReport {
                 "came after their viewer was told to go",
             ));
         }
-        let (refused, failed): (u64, u64) = (
-            self.posts.refused.values().sum(),
-            self.posts.failed.values().sum(),
-        );
-        for (posts, what) in [(refused, "were refused"), (failed, "got no answer")] {
-            if posts > 0 {
-                reservations.push(format!(
-                    "{} posts {what}, so less was measured than asked for",
-                    count(posts)
-                ));
-            }
+        let untaken = self.posts.untaken();
+        if self.scenario.is_some() && untaken > 0 {
+            reservations.push(format!(
+                "{} of {} posts were not taken ({}), so less was measured than asked for",
+                count(untaken),
+                count(self.posts.due),
+                self.posts.why_untaken()
+            ));
         }
         reservations
     }

@@ -3,7 +3,7 @@
 /// Steps at most; bisection needs far fewer.
 const STEPS_MAX: u32 = 32;
 
-/// Halves the stretch between the highest value that was good and the lowest that was not.
+/// Halves the ratio between the highest value that was good and the lowest that was not.
 #[derive(Clone, Debug)]
 pub struct Bisection {
     /// The highest good value so far; the low end before there is one.
@@ -43,7 +43,8 @@ impl Bisection {
             State::Low => Some(self.low),
             // Often it is good, and everything below it needs no look.
             State::High => Some(self.high),
-            State::Between => Some(f64::midpoint(self.low, self.high)),
+            // In the middle of the ratio, as the precision is one: a range of a thousandfold is halved like one of twice.
+            State::Between => Some((self.low * self.high).sqrt()),
             State::Done => None,
         }
     }
@@ -92,10 +93,22 @@ mod tests {
     #[test]
     fn between_the_ends_it_closes_in_on_the_limit() {
         let tried = search(1700.0);
-        assert_eq!(tried[..3], [500.0, 4000.0, 2250.0]);
+        assert_eq!(tried[..2], [500.0, 4000.0]);
+        assert_eq!(tried[2].round(), 1414.0);
         let good = tried.iter().copied().filter(|value| *value <= 1700.0);
         let most = good.fold(0.0, f64::max);
         assert!((1545.0..=1700.0).contains(&most), "{tried:?}");
         assert!(tried.len() <= 8, "{tried:?}");
+    }
+
+    #[test]
+    fn a_wide_range_takes_few_steps() {
+        let mut bisection = Bisection::new(100.0, 100_000.0, 10.0);
+        let mut steps = 0;
+        while let Some(value) = bisection.next() {
+            steps += 1;
+            bisection.tell(value <= 830.0);
+        }
+        assert!(steps <= 9, "{steps}");
     }
 }

@@ -47,6 +47,19 @@ pub struct Evidence {
     pub memory_mib_per_hour: Option<f64>,
     /// How late posts left: 99 in 100 were at or below.
     pub lateness_p99_ms: f64,
+    /// What the viewers were to do besides watching, where that has no figure of its own.
+    pub habit: Option<Habit>,
+}
+
+/// How much of what viewers were to do they did.
+#[derive(Clone, Copy, Debug)]
+pub struct Habit {
+    /// What.
+    pub what: &'static str,
+    /// How much they did.
+    pub done: f64,
+    /// How much is enough: without it the rest shows nothing.
+    pub enough: f64,
 }
 
 /// One figure against its limit.
@@ -134,13 +147,7 @@ impl Slo {
         vec![
             check("faults of the audit", to_f64(faults), 0.0),
             // A server that delivered nothing has not passed anything.
-            Check {
-                what: "viewer-comments delivered".to_owned(),
-                value: Some(to_f64(tally.delivered)),
-                limit: 1.0,
-                bound: Bound::Least,
-                met: tally.delivered > 0,
-            },
+            at_least("viewer-comments delivered", to_f64(tally.delivered), 1.0),
             check(
                 "p99 beyond the window, ms",
                 evidence.p99_beyond_window_ms,
@@ -177,6 +184,9 @@ impl Slo {
                 to_f64(self.ended_viewers_max),
             ),
         ];
+        if let Some(habit) = evidence.habit {
+            checks.push(at_least(habit.what, habit.done, habit.enough));
+        }
         if let Some(limit) = self.last_back_s_max {
             let mut last = evidence.events.iter().map(|event| event.last_back_s);
             let slowest = last.try_fold(0.0_f64, |slowest, last| Some(slowest.max(last?)));
@@ -200,6 +210,16 @@ fn percent(part: u64, of: u64) -> f64 {
 
 fn check(what: &str, value: f64, limit: f64) -> Check {
     measured(what, Some(value), limit)
+}
+
+fn at_least(what: &str, value: f64, limit: f64) -> Check {
+    Check {
+        what: what.to_owned(),
+        value: Some(value),
+        limit,
+        bound: Bound::Least,
+        met: value >= limit,
+    }
 }
 
 fn measured(what: &str, value: Option<f64>, limit: f64) -> Check {
@@ -310,6 +330,22 @@ mod tests {
             failed(&evidence, &slo),
             ["not replayed after a new epoch, %"]
         );
+    }
+
+    #[test]
+    fn viewers_that_did_not_do_what_they_were_to_do_show_nothing() {
+        let (mut evidence, slo) = good();
+        for (done, expected) in [(90.0, None), (89.0, Some("viewers that left, a second"))] {
+            evidence.habit = Some(Habit {
+                what: "viewers that left, a second",
+                done,
+                enough: 90.0,
+            });
+            assert_eq!(
+                failed(&evidence, &slo).first().map(String::as_str),
+                expected
+            );
+        }
     }
 
     #[test]

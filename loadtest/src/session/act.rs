@@ -54,11 +54,11 @@ pub struct Event {
     pub at_s: f64,
     /// Viewers that were up.
     pub viewers: u64,
-    /// Of those, how many were back before patience ended.
+    /// Of those, how many were back before patience ended. In a `churn`: how many left and joined as somebody new.
     pub back: u64,
     /// From the beginning until the last one was back; absent when it never was.
     pub last_back_s: Option<f64>,
-    /// Viewers that joined a second, once there was a server.
+    /// Viewers that joined a second, once there was a server. In a `churn`: over the rest of the measured stretch.
     pub per_second: f64,
     /// How long nobody listened.
     pub down_s: Option<f64>,
@@ -66,6 +66,14 @@ pub struct Event {
     pub server_pid: Option<u32>,
     /// Why the server is not there again.
     pub problem: Option<String>,
+}
+
+impl Event {
+    /// Whether viewers leave and join from then on.
+    #[must_use]
+    pub fn is_churn(&self) -> bool {
+        self.what == Deed::Churn.name()
+    }
 }
 
 impl Session {

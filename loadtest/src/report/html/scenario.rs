@@ -118,7 +118,7 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
         .map(|event| {
             let mut cells = vec![event.what.clone(), amount(event.at_s), count(event.viewers)];
             // Churn has no end that could be waited for.
-            if event.what == "churn" {
+            if event.is_churn() {
                 cells.extend(std::iter::repeat_n("-".to_owned(), 4));
                 cells.push("goes on until the end".to_owned());
                 return (Tone::Neutral, cells);

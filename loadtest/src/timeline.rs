@@ -43,7 +43,7 @@ pub struct Mark {
 pub struct Sample {
     /// The end of the second, in seconds from the timeline's zero.
     pub t_s: f64,
-    /// How long it really was: the sampler is a thread like others, and the last one is cut short.
+    /// How long it really was: the sampler is a thread like others, and the last one ends with the run.
     pub interval_s: f64,
     /// Viewers that had joined and not ended, at its end.
     pub viewers_up: u64,
@@ -106,6 +106,19 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// Takes up the little that came after it. What the processes used is not asked for so short a time.
+    fn extend(&mut self, rest: &Self) {
+        self.t_s = rest.t_s;
+        self.interval_s += rest.interval_s;
+        self.viewers_up = rest.viewers_up;
+        self.frames += rest.frames;
+        self.comments += rest.comments;
+        self.bytes += rest.bytes;
+        self.errors += rest.errors;
+    }
+}
+
 impl Usage {
     /// User and kernel together.
     #[must_use]
@@ -127,5 +140,24 @@ mod tests {
         };
         assert!((sample.per_second(sample.frames) - 200.0).abs() < 1e-9);
         assert!(Sample::default().per_second(5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sample_that_is_extended_keeps_every_count() {
+        let sample = |t_s, interval_s| Sample {
+            t_s,
+            interval_s,
+            viewers_up: 7,
+            frames: 1,
+            comments: 20,
+            bytes: 300,
+            errors: 4,
+            ..Sample::default()
+        };
+        let mut last = sample(5.0, 1.0);
+        last.extend(&sample(5.25, 0.25));
+        let sums = (last.frames, last.comments, last.bytes, last.errors);
+        assert_eq!((last.viewers_up, sums), (7, (2, 40, 600, 8)));
+        assert!((last.t_s - 5.25).abs() + (last.interval_s - 1.25).abs() < 1e-9);
     }
 }

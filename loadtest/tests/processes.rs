@@ -128,6 +128,16 @@ async fn three_processes_find_what_one_finds() {
             assert_eq!(report["audit"][fault], 0, "{fault}: {text}");
         }
         assert_eq!(report["ends"]["faults"], serde_json::json!({}), "{text}");
+        // The timeline misses nothing, the last moments included.
+        let samples = report["timeline"]["samples"].as_array().unwrap();
+        let sum = |name: &str| {
+            samples
+                .iter()
+                .filter_map(|sample| sample[name].as_u64())
+                .sum()
+        };
+        let (comments, posted): (u64, u64) = (sum("comments"), sum("acknowledged"));
+        assert_eq!((comments, posted), (delivered, acknowledged), "{text}");
         let count = |name: &str| report["histograms"][name]["summary"]["count"].as_u64();
         for name in ["post_to_viewer", "post_to_viewer_beyond_window"] {
             assert_eq!(count(name), Some(delivered), "{name}: {text}");

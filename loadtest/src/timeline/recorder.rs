@@ -1,6 +1,7 @@
 //! What only the working threads know, by the second it happened in.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::clock::Moment;
@@ -92,8 +93,17 @@ impl Recorder {
         self.lock().values().map(|second| second.failed).sum()
     }
 
-    pub(super) fn second(&self, number: u64) -> Option<Second> {
-        self.lock().get(&number).cloned()
+    /// What was recorded of these seconds together.
+    pub(super) fn seconds(&self, numbers: Range<u64>) -> Second {
+        let mut sum = Second::default();
+        for second in self.lock().range(numbers).map(|(_, second)| second) {
+            sum.latency.merge(&second.latency);
+            sum.lateness.merge(&second.lateness);
+            sum.posts += second.posts;
+            sum.acknowledged += second.acknowledged;
+            sum.failed += second.failed;
+        }
+        sum
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Second>> {
@@ -139,11 +149,12 @@ mod tests {
         assert_eq!(recorder.latency_of(0).count, 3);
         assert_eq!(recorder.latency_of(1).count, 2);
         assert_eq!(recorder.latency_of(7), Summary::default());
-        let second = recorder.second(1).unwrap();
-        assert_eq!(
-            (second.posts, second.acknowledged, second.failed),
-            (1, 1, 0)
-        );
+        let counts = |numbers| {
+            let second = recorder.seconds(numbers);
+            (second.posts, second.acknowledged, second.failed)
+        };
+        assert_eq!(counts(1..2), (1, 1, 0));
+        assert_eq!(counts(1..u64::MAX), (1, 1, 1));
         assert_eq!(recorder.failures(), 1);
     }
 

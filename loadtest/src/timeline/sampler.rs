@@ -27,7 +27,7 @@ pub struct Sampler {
 
 /// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
 const JUDGED_AFTER_S: u64 = 5;
-/// The last second counts when at least this much of it has passed.
+/// The last second is a sample of its own when at least this much of it has passed; otherwise it belongs to the one before.
 const LAST_MIN: Duration = Duration::from_millis(200);
 
 impl Sampler {
@@ -129,16 +129,17 @@ impl Stopped {
     #[must_use]
     pub fn timeline(self) -> Timeline {
         let mut samples = self.samples;
+        let last = samples.len().saturating_sub(1) as u64;
         for (sample, number) in samples.iter_mut().zip(0_u64..) {
-            if let Some(second) = self.recorder.second(number) {
-                sample.latency = second.latency.summary();
-                sample.latency_buckets = second.latency;
-                sample.lateness = second.lateness.summary();
-                sample.lateness_buckets = second.lateness;
-                sample.posts = second.posts;
-                sample.acknowledged = second.acknowledged;
-                sample.errors += second.failed;
-            }
+            let numbers = number..if number < last { number + 1 } else { u64::MAX };
+            let second = self.recorder.seconds(numbers);
+            sample.latency = second.latency.summary();
+            sample.latency_buckets = second.latency;
+            sample.lateness = second.lateness.summary();
+            sample.lateness_buckets = second.lateness;
+            sample.posts = second.posts;
+            sample.acknowledged = second.acknowledged;
+            sample.errors += second.failed;
         }
         Timeline {
             started_unix_ms: self.started_unix_ms,
@@ -172,21 +173,21 @@ impl Watcher {
                 std::thread::park_timeout(left);
             }
             let stopped = stop.load(Ordering::Relaxed);
-            let elapsed = self.clock.now().micros_since(self.last);
-            if !stopped || u128::from(elapsed) >= LAST_MIN.as_micros() {
-                let sample = self.sample();
-                // A second that was cut short has no rates to show.
-                if !stopped {
-                    self.show(&sample, samples.len() as u64 + 1);
-                }
+            let sample = self.sample();
+            if !stopped {
+                self.show(&sample, samples.len() as u64 + 1);
                 samples.push(sample);
+                continue;
             }
-            if stopped {
-                if self.live == Live::Line {
-                    clear_live_line();
-                }
-                return samples;
+            // A second that was cut short has no rates to show.
+            match samples.last_mut() {
+                Some(last) if sample.interval_s < LAST_MIN.as_secs_f64() => last.extend(&sample),
+                _ => samples.push(sample),
             }
+            if self.live == Live::Line {
+                clear_live_line();
+            }
+            return samples;
         }
     }
 
@@ -265,13 +266,14 @@ mod tests {
         )
         .unwrap();
         sampler.mark("posting", Moment::from_micros(250_000));
-        std::thread::sleep(Duration::from_millis(1300));
+        std::thread::sleep(Duration::from_millis(1500));
         let stopped = sampler.stop();
         recorder
             .arrivals()
             .record(Moment::from_micros(500_000), 7_000, 4);
         recorder.posted(Moment::from_micros(1_100_000), 50);
         recorder.failed(Moment::from_micros(1_100_000));
+        recorder.acknowledged(Moment::from_micros(2_900_000));
         let timeline = stopped.timeline();
         assert_eq!(timeline.samples.len(), 2);
         assert_eq!(timeline.samples[0].latency.count, 4);
@@ -279,8 +281,10 @@ mod tests {
             (timeline.samples[1].posts, timeline.samples[1].errors),
             (1, 1)
         );
+        // Nothing of the end is lost, whenever the last look was.
+        assert_eq!(timeline.samples[1].acknowledged, 1);
         assert!(timeline.samples[0].t_s >= 1.0 && timeline.samples[0].t_s < 1.25);
-        assert!(timeline.samples[1].interval_s < 0.5);
+        assert!(timeline.samples[1].interval_s < 0.75);
         assert!((timeline.marks[0].at_s - 0.25).abs() < 1e-9);
     }
 

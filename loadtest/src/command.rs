@@ -8,6 +8,7 @@ mod quiet;
 mod run;
 mod scenario;
 mod seal;
+mod search;
 
 use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
@@ -159,9 +160,18 @@ fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// The result. Nothing can be done when nobody reads it.
+/// The result.
 fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let mut stdout = io::stdout();
+    let printed = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match printed {
+        // Nobody reads on, which is up to them.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => say(&format!("the result cannot be printed: {error}")),
+        Ok(()) => {}
+    }
 }
 
 /// Raises the flag at the first Ctrl-C, SIGTERM or SIGHUP: commands then end early and print what they have. Returns at the
@@ -215,6 +225,8 @@ fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> 
         viewers: audience.viewers,
         rooms: audience.rooms,
         processes: server.processes,
+        threads: Some(server.threads),
+        connects_per_second: Some(server.connect_rate),
         encodings: encodings
             .map(|encoding| encoding.as_str().to_owned())
             .collect(),

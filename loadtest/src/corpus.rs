@@ -58,7 +58,7 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
             line: index + 1,
             what,
         };
-        let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(error.to_string()))?;
+        let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(said(&error)))?;
         if raw.t < last_ms {
             return Err(fault(format!(
                 "its time {} is before the line above it",
@@ -85,6 +85,13 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
         });
     }
     Ok(lines)
+}
+
+/// What is wrong with a line, without the line number of its own, which is always 1.
+fn said(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line 1 ").next().unwrap_or_default();
+    format!("not a comment, at column {}: {what}", error.column())
 }
 
 #[derive(Deserialize)]

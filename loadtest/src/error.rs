@@ -50,7 +50,7 @@ pub enum HarnessError {
     Flags(String),
     /// More sockets than the process may open.
     #[error(
-        "{wanted} descriptors are needed in one process and {allowed} are allowed: {remedy} or raise `ulimit -n`"
+        "{wanted} descriptors are needed in one process and {allowed} are allowed: {remedy}raise `ulimit -n`"
     )]
     Descriptors {
         /// Descriptors the fullest process needs.
@@ -146,17 +146,21 @@ pub enum Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Viewers(viewers_max) => write!(formatter, "lower --viewers to {viewers_max}"),
+            Self::Viewers(viewers_max) => {
+                write!(formatter, "lower --viewers to {viewers_max} or ")
+            }
             Self::Processes {
                 viewers_max,
                 processes,
             } => write!(
                 formatter,
-                "lower --viewers to {viewers_max}, take --processes {processes}"
+                "lower --viewers to {viewers_max}, take --processes {processes} or "
             ),
+            // Then not even the harness itself has what it needs.
+            Self::Posters(0) => Ok(()),
             Self::Posters(posters_max) => write!(
                 formatter,
-                "lower --post-connections (with --post-via ws: --rooms) to {posters_max}"
+                "lower --post-connections (with --post-via ws: --rooms) to {posters_max} or "
             ),
         }
     }

@@ -28,7 +28,7 @@ use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
 
 /// How posts reach the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PostVia {
     /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
@@ -38,6 +38,15 @@ pub enum PostVia {
 }
 
 impl PostVia {
+    /// As the command line calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Ws => "ws",
+        }
+    }
+
     /// Connections that post to so many rooms, when there may be `connections` of them over HTTP.
     #[must_use]
     pub const fn posters(self, connections: u16, rooms: u32) -> u32 {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Tally;
 use crate::latency::{Stage, Summary};
-use crate::publisher::PublicationSummary;
+use crate::publisher::{PostVia, PublicationSummary};
 use crate::session::{ConnectReport, Event, Outcome};
 use crate::swarm::StalledEnds;
 use crate::table::count;
@@ -106,10 +106,34 @@ pub struct Setup {
     /// Processes the viewers were in; 1 in reports from before there could be several.
     #[serde(default = "one")]
     pub processes: u16,
+    /// Threads that read, in each of them.
+    #[serde(default)]
+    pub threads: Option<u16>,
+    /// Dials a second.
+    #[serde(default)]
+    pub connects_per_second: Option<f64>,
+    /// Viewers of each room and encoding that decode every byte.
+    #[serde(default)]
+    pub sample: Option<u32>,
     /// Encodings in use.
     pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
     pub corpus: String,
+    /// Comments a second of made-up chat; absent with a recording.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    /// Recorded seconds that were left out at the start.
+    #[serde(default)]
+    pub skip_s: u64,
+    /// Whether every room got all comments.
+    #[serde(default)]
+    pub replicate: bool,
+    /// How they were posted.
+    #[serde(default)]
+    pub post_via: Option<PostVia>,
+    /// Over how many connections at most, with `http`.
+    #[serde(default)]
+    pub post_connections: Option<u16>,
     /// How many times as fast as recorded.
     pub speed: f64,
     /// The seed.

@@ -105,12 +105,10 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
 /// Prints and writes what was found.
 pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    if let Some(path) = &args.json {
-        write_json(path, report)?;
-    }
-    if let Some(path) = &args.html {
-        write_html(path, report)?;
-    }
+    // What cannot be written must not keep the other from being written.
+    let json = args.json.as_ref().map(|path| write_json(path, report));
+    let html = args.html.as_ref().map(|path| write_html(path, report));
+    json.transpose().and(html.transpose())?;
     Ok(if report.passed {
         Verdict::Good
     } else {
@@ -227,6 +225,12 @@ pub(super) fn setup(args: &RunArgs, target: &Target) -> Setup {
             .corpus
             .as_ref()
             .map_or_else(|| "made up".to_owned(), name),
+        rate: args.load.corpus.is_none().then_some(args.load.rate),
+        skip_s: args.load.skip_s,
+        replicate: args.load.replicate,
+        post_via: Some(args.load.post_via),
+        post_connections: Some(args.load.post_connections),
+        sample: Some(args.sample),
         speed: args.load.speed,
         seed: args.load.seed,
         duration_s: args.duration_s,

@@ -11,9 +11,9 @@ use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
 use crate::command::run::{lines, prepare, publish, setup};
 use crate::command::{Verdict, one_line, say};
 use crate::error::HarnessError;
-use crate::report::{RunReport, ScenarioReport, Step};
+use crate::report::{RunReport, ScenarioReport};
 use crate::restart::Restart;
-use crate::scenario::{Bisection, Evidence, Habit, Kind, Searched, Spec, memory_mib_per_hour};
+use crate::scenario::{Evidence, Habit, Kind, Spec, memory_mib_per_hour};
 use crate::schedule::{Schedule, Spread};
 use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
@@ -54,7 +54,7 @@ async fn conduct(
         return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
     }
     let report = if spec.scenario == Kind::Search {
-        search(spec, &args.server, stop).await?
+        super::search::search(spec, &args.server, stop).await?
     } else {
         perform(spec, &args.server, stop).await?
     };
@@ -62,13 +62,13 @@ async fn conduct(
 }
 
 /// One scenario, from the first dial to the verdict.
-async fn perform(
+pub(super) async fn perform(
     spec: &Spec,
     server: &ServerArgs,
     stop: &Arc<AtomicBool>,
 ) -> Result<RunReport, HarnessError> {
     let args = run_args(spec, server)?;
-    let (mut party, mut program) = prepare(&args)?;
+    let (mut party, mut program) = prepare(&args).map_err(named_by_fields)?;
     let mut target = Target::reach(&server.url).await?;
     let server_side = server_side(spec, server, &target).await?;
     arrange(spec, &args, &target, &mut party, &mut program)?;
@@ -122,93 +122,8 @@ async fn server_side(
     }
 }
 
-/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
-/// report of the best step that met every limit, or of the first one when that did not. A step after the first that cannot be
-/// run is one that did not meet them.
-async fn search(
-    spec: &Spec,
-    server: &ServerArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<RunReport, HarnessError> {
-    let searched = spec.search.unwrap_or(Searched::Viewers);
-    if searched == Searched::Viewers {
-        // What cannot be reached from here is said now, not after the steps that can.
-        let mut most = spec.clone();
-        most.viewers = whole(spec.to);
-        prepare(&run_args(&most, server)?)?;
-    }
-    let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
-    let mut steps: Vec<Step> = Vec::new();
-    let mut best = None::<RunReport>;
-    while let Some(value) = bisection.next() {
-        let mut step = spec.clone();
-        match searched {
-            Searched::Viewers => step.viewers = whole(value),
-            Searched::Rate => step.rate = value,
-        }
-        let server = ServerArgs {
-            room_prefix: format!("{}-s{}", server.room_prefix, steps.len()),
-            ..server.clone()
-        };
-        let report = match perform(&step, &server, stop).await {
-            Ok(report) => report,
-            // What the steps before it found must not be thrown away for it: a server that the last one has brought down is
-            // what a search may well find.
-            Err(error) if !steps.is_empty() => {
-                let why = format!("could not be run: {error}");
-                say(&format!("{value:.0}: {why}"));
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                steps.push(Step {
-                    value,
-                    met: false,
-                    failed: vec![why],
-                });
-                bisection.tell(false);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if stop.load(Ordering::Relaxed) {
-            // A step that was cut short says nothing about its value.
-            best.get_or_insert(report);
-            break;
-        }
-        let failed = report
-            .scenario
-            .as_ref()
-            .map(ScenarioReport::failed)
-            .unwrap_or_default();
-        let met = report.passed;
-        say(&if met {
-            format!("{value:.0}: within all limits")
-        } else {
-            format!("{value:.0}: not within: {}", failed.join("; "))
-        });
-        steps.push(Step { value, met, failed });
-        bisection.tell(met);
-        if met || best.is_none() {
-            best = Some(report);
-        }
-    }
-    let mut report =
-        best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
-    report.partial = stop.load(Ordering::Relaxed);
-    let finished = !report.partial || !steps.is_empty();
-    if let Some(scenario) = report.scenario.take() {
-        report.set_scenario(ScenarioReport { steps, ..scenario });
-    }
-    if !finished {
-        report.passed = false;
-        report.verdict =
-            "FAIL (partial: ended early): search was ended in its first step".to_owned();
-    }
-    Ok(report)
-}
-
 /// The flags of the `run` a scenario is made from, so that both check and mean the same.
-fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
+pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
     let mut words: Vec<String> = vec!["danmaku-loadtest".to_owned(), "run".to_owned()];
     for (flag, value) in [
         ("--viewers", spec.viewers.to_string()),
@@ -259,6 +174,28 @@ fn in_fields(text: &str) -> String {
     named + rest
 }
 
+/// Says of a field what was said of the flag it became.
+pub(super) fn named_by_fields(error: HarnessError) -> HarnessError {
+    const FLAGS: [(&str, &str); 5] = [
+        ("--viewers", "viewers"),
+        ("--rooms", "rooms"),
+        ("--stall-viewers", "slow viewers"),
+        ("--stall-after-s", "slow_after_s"),
+        ("--duration-s", "duration_s"),
+    ];
+    match error {
+        HarnessError::Flags(_) | HarnessError::Descriptors { .. } => {
+            let text = error.to_string();
+            HarnessError::Flags(
+                FLAGS
+                    .iter()
+                    .fold(text, |text, (flag, field)| text.replace(flag, field)),
+            )
+        }
+        other => other,
+    }
+}
+
 /// Adds to a run what makes it this scenario.
 fn arrange(
     spec: &Spec,
@@ -274,7 +211,7 @@ fn arrange(
         patience: Duration::try_from_secs_f64(patience).unwrap_or(Duration::from_secs(60)),
     };
     match spec.scenario {
-        Kind::HotRoom | Kind::Search => party.gathering = Gathering::Meanwhile,
+        Kind::HotRoom => party.gathering = Gathering::Meanwhile,
         Kind::ManyRooms => {
             party.audience.zipf = spec.zipf;
             let schedule = std::mem::take(&mut program.schedule);
@@ -308,7 +245,8 @@ fn arrange(
             };
             program.acts = vec![act(spec.restart_at_s, Deed::Restart(restart))];
         }
-        Kind::Soak => {}
+        // What a search compares must not depend on how fast this harness dials: everybody is in before it is measured.
+        Kind::Soak | Kind::Search => {}
     }
     Ok(())
 }
@@ -357,7 +295,10 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
             .cloned()
             .collect(),
         unreplayed: tolls.unreplayed,
-        memory_mib_per_hour: memory_mib_per_hour(&outcome.timeline, spec.warm_up_s),
+        // Elsewhere nothing says when the buffers are full and the growth begins to mean something.
+        memory_mib_per_hour: (spec.scenario == Kind::Soak)
+            .then(|| memory_mib_per_hour(&outcome.timeline, spec.warm_up_s))
+            .flatten(),
         lateness_p99_ms: posts.lateness.p99_ms,
         habit: habit(spec, outcome),
     }
@@ -388,6 +329,6 @@ fn habit(spec: &Spec, outcome: &Outcome) -> Option<Habit> {
     clippy::cast_sign_loss,
     reason = "a cast of a double saturates, and the flags check what is too much"
 )]
-fn whole(value: f64) -> u32 {
+pub(super) fn whole(value: f64) -> u32 {
     value.round() as u32
 }

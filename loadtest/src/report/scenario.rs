@@ -31,6 +31,9 @@ pub struct Step {
     pub met: bool,
     /// The figures that were not, or why it could not be run.
     pub failed: Vec<String>,
+    /// Each figure against its limit.
+    #[serde(default)]
+    pub checks: Vec<Check>,
 }
 
 /// The audit of one room.
@@ -103,14 +106,29 @@ impl ScenarioReport {
         } else {
             format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
         };
-        if let Some(most) = self.most() {
-            text.push_str(&format!(
-                "; the most that met them is {} {}",
-                amount(most),
-                self.searched()
-            ));
+        if let Some(found) = self.found() {
+            text.push_str(&format!("; {found}"));
         }
         text
+    }
+
+    /// What a search has found, in words.
+    pub(super) fn found(&self) -> Option<String> {
+        let first = self.steps.first()?;
+        let searched = self.searched();
+        Some(match self.most() {
+            None => format!(
+                "not even the lowest, {} {searched}, met them",
+                amount(first.value)
+            ),
+            Some(most) if self.steps.iter().all(|step| step.met) && self.steps.len() > 1 => {
+                format!(
+                    "all {} {searched} met them, the end of the range: look for more with a higher `to`",
+                    amount(most)
+                )
+            }
+            Some(most) => format!("the most that met them is {} {searched}", amount(most)),
+        })
     }
 
     /// The highest value of a search that met every limit.
@@ -138,6 +156,7 @@ impl ScenarioReport {
             table.row([
                 &format!("{} {}", amount(step.value), self.searched()),
                 mark(step.met),
+                &step.failed.join("; "),
             ]);
         }
         table

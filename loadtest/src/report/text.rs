@@ -87,8 +87,11 @@ impl RunReport {
         } else {
             String::new()
         };
+        let rate = setup
+            .rate
+            .map_or_else(String::new, |rate| format!(", {} a second", amount(rate)));
         let source = format!(
-            "{}, {} x, {} s{window}, seed {}",
+            "{}{rate}, {} x, {} s{window}, seed {}",
             setup.corpus, setup.speed, setup.duration_s, setup.seed
         );
         table.row(["viewers", &audience]).row(["comments", &source]);

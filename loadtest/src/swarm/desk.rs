@@ -57,7 +57,7 @@ pub struct Tolls {
     pub faults: BTreeMap<String, u64>,
     /// How the stalled viewers were found.
     pub stalled: StalledEnds,
-    /// From dialling to `joined`.
+    /// From dialling to `joined`, of those that came for the first time.
     pub connects: Distribution,
 }
 
@@ -99,13 +99,13 @@ impl Desk {
     }
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
-        if let Some(began) = self.connecting.remove(&index) {
-            self.tolls.connects.record(now.micros_since(began), 1);
-        }
+        let began = self.connecting.remove(&index);
         self.tolls.joined += 1;
         if let Some(lost_at) = self.lost_at.remove(&index) {
             self.tolls.rejoined += 1;
             self.tolls.rejoins.record(now.micros_since(lost_at), 1);
+        } else if let Some(began) = began {
+            self.tolls.connects.record(now.micros_since(began), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
             self.fault("another window than before");

@@ -86,6 +86,10 @@ fn refusal(status: &str, body: &[u8]) -> String {
         .and_then(|body| Some(body.get("error")?.get("code")?.as_str()?.to_owned()));
     match code {
         Some(code) => quoted(&format!("{status}: {code}")),
+        // Whoever takes the request for something else is not the server that was meant.
+        None if status.starts_with(['2', '3']) => quoted(&format!(
+            "{status} instead of a WebSocket: is this a danmaku server?"
+        )),
         None => quoted(status),
     }
 }

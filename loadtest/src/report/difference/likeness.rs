@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::publisher::PostVia;
 use crate::report::{RunReport, ScenarioReport, Setup};
 
 /// A line for each difference, the scenario first.
@@ -29,11 +30,12 @@ pub(super) fn unlike(before: &RunReport, after: &RunReport) -> Vec<String> {
 }
 
 /// Fields of the setup that scenarios have too: they are compared there.
-const ALSO_IN_SETUP: [&str; 8] = [
+const ALSO_IN_SETUP: [&str; 9] = [
     "corpus",
     "duration_s",
     "encodings",
     "late_ms",
+    "rate",
     "rooms",
     "seed",
     "speed",
@@ -50,15 +52,20 @@ fn unlike_fields(before: &ScenarioReport, after: &ScenarioReport) -> Vec<String>
         .collect()
 }
 
-/// The fields as text, those of a table inside as `table.field`. Every scenario has all names.
+/// The fields as text, those of a table inside as `table.field`. In a report every scenario has all names; only those of its
+/// file are its own.
 fn fields(scenario: &ScenarioReport) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
+    let own = scenario.fields.scenario.fields();
     if let Ok(Value::Object(members)) = serde_json::to_value(&scenario.fields) {
         for (name, value) in members {
             if let Value::Object(inner) = value {
                 let inner = inner.into_iter();
                 fields.extend(inner.map(|(key, value)| (format!("{name}.{key}"), text(&value))));
-            } else if name != "scenario" && !ALSO_IN_SETUP.contains(&name.as_str()) {
+            } else if own.contains_key(&name)
+                && name != "scenario"
+                && !ALSO_IN_SETUP.contains(&name.as_str())
+            {
                 fields.insert(name, text(&value));
             }
         }
@@ -79,6 +86,11 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// Reports of before it was told, and runs without it, have none.
+fn told(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
 fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
     let describe = |setup: &Setup| {
         [
@@ -93,8 +105,16 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
             ("viewers", setup.viewers.to_string()),
             ("rooms", setup.rooms.to_string()),
             ("processes", setup.processes.to_string()),
+            ("threads", told(setup.threads)),
+            ("connects_per_second", told(setup.connects_per_second)),
+            ("sample", told(setup.sample)),
             ("encodings", setup.encodings.join(",")),
             ("corpus", setup.corpus.clone()),
+            ("rate", told(setup.rate)),
+            ("skip_s", setup.skip_s.to_string()),
+            ("replicate", setup.replicate.to_string()),
+            ("post_via", told(setup.post_via.map(PostVia::name))),
+            ("post_connections", told(setup.post_connections)),
             ("speed", setup.speed.to_string()),
             ("seed", setup.seed.to_string()),
             ("duration_s", setup.duration_s.to_string()),

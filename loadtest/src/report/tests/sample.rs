@@ -10,6 +10,7 @@ use crate::floor::Floor;
 use crate::ingest::PostCost;
 use crate::latency::Distribution;
 use crate::process::{CpuTime, Memory};
+use crate::publisher::PostVia;
 use crate::report::*;
 use crate::scenario::{Evidence, Kind, Spec};
 use crate::server_side::Source;
@@ -65,6 +66,7 @@ pub(crate) fn faulty_report() -> RunReport {
                 .into_iter()
                 .filter(|_| !met)
                 .collect(),
+            checks: scenario.checks.clone(),
         })
         .into();
     report.set_scenario(scenario);
@@ -114,8 +116,16 @@ fn setup() -> Setup {
         viewers: 500,
         rooms: 1,
         processes: 1,
+        threads: Some(2),
+        connects_per_second: Some(2000.0),
+        sample: Some(1),
         encodings: vec!["deflate".to_owned()],
         corpus: "made up".to_owned(),
+        rate: Some(20.0),
+        skip_s: 0,
+        replicate: false,
+        post_via: Some(PostVia::Http),
+        post_connections: Some(32),
         speed: 1.0,
         seed: 7,
         duration_s: 20,

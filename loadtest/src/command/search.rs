@@ -1,0 +1,140 @@
+//! The search for the most that still meets the limits: one scenario again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cli::ServerArgs;
+use crate::command::run::prepare;
+use crate::command::say;
+use crate::command::scenario::{named_by_fields, perform, run_args, whole};
+use crate::error::HarnessError;
+use crate::report::{RunReport, ScenarioReport, Step};
+use crate::scenario::{Bisection, Searched, Spec};
+use crate::table::amount;
+
+/// What a search has found so far.
+#[derive(Default)]
+struct Found {
+    steps: Vec<Step>,
+    /// The best step that met every limit, or the first one when that did not.
+    best: Option<RunReport>,
+}
+
+/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
+/// report of the best step that met every limit, or of the first one when that did not. A step after the first that cannot be
+/// run is one that did not meet them.
+pub(super) async fn search(
+    spec: &Spec,
+    server: &ServerArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<RunReport, HarnessError> {
+    let searched = spec.search.unwrap_or(Searched::Viewers);
+    if searched == Searched::Viewers {
+        // What cannot be reached from here is said now, not after the steps that can.
+        let mut most = spec.clone();
+        most.viewers = whole(spec.to);
+        prepare(&run_args(&most, server)?).map_err(named_by_fields)?;
+    }
+    let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
+    let mut found = Found::default();
+    while let Some(value) = bisection.next() {
+        let (step, value) = at(spec, searched, value);
+        let server = ServerArgs {
+            room_prefix: format!("{}-s{}", server.room_prefix, found.steps.len()),
+            ..server.clone()
+        };
+        let performed = perform(&step, &server, stop).await;
+        let is_stopped = stop.load(Ordering::Relaxed);
+        match performed {
+            // A step that was cut short says nothing about its value.
+            Ok(report) if is_stopped => {
+                found.best.get_or_insert(report);
+                break;
+            }
+            Ok(report) => bisection.tell(found.judged(value, report)),
+            // What the steps before it found must not be thrown away for it: a server that the last one has brought down is
+            // what a search may well find.
+            Err(error) if !found.steps.is_empty() => {
+                if is_stopped {
+                    break;
+                }
+                found.failed(value, &error);
+                bisection.tell(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    found.report(stop.load(Ordering::Relaxed))
+}
+
+/// The scenario of a step, and its value: viewers are whole.
+fn at(spec: &Spec, searched: Searched, value: f64) -> (Spec, f64) {
+    let mut step = spec.clone();
+    match searched {
+        Searched::Viewers => {
+            step.viewers = whole(value);
+            let value = f64::from(step.viewers);
+            (step, value)
+        }
+        Searched::Rate => {
+            step.rate = value;
+            (step, value)
+        }
+    }
+}
+
+impl Found {
+    /// Takes up a step; returns whether it met the limits.
+    fn judged(&mut self, value: f64, report: RunReport) -> bool {
+        let (failed, checks) = report
+            .scenario
+            .as_ref()
+            .map(|scenario| (scenario.failed(), scenario.checks.clone()))
+            .unwrap_or_default();
+        let met = report.passed;
+        let judged = if met {
+            "within all limits".to_owned()
+        } else {
+            format!("not within: {}", failed.join("; "))
+        };
+        say(&format!("{}: {judged}", amount(value)));
+        self.steps.push(Step {
+            value,
+            met,
+            failed,
+            checks,
+        });
+        if met || self.best.is_none() {
+            self.best = Some(report);
+        }
+        met
+    }
+
+    /// Takes up a step that could not be run.
+    fn failed(&mut self, value: f64, error: &HarnessError) {
+        let why = format!("could not be run: {error}");
+        say(&format!("{}: {why}", amount(value)));
+        self.steps.push(Step {
+            value,
+            failed: vec![why],
+            ..Step::default()
+        });
+    }
+
+    fn report(self, partial: bool) -> Result<RunReport, HarnessError> {
+        let Self { steps, best } = self;
+        let mut report =
+            best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
+        report.partial = partial;
+        let has_judged = !partial || !steps.is_empty();
+        if let Some(scenario) = report.scenario.take() {
+            report.set_scenario(ScenarioReport { steps, ..scenario });
+        }
+        if !has_judged {
+            report.passed = false;
+            report.verdict =
+                "FAIL (partial: ended early): search was ended in its first step".to_owned();
+        }
+        Ok(report)
+    }
+}

@@ -222,6 +222,14 @@ mod tests {
                 "{name}: {result:?}"
             );
         }
+        let unclear = Recording::new("unclear", "nonsense\n")
+            .read(0, 100)
+            .unwrap_err();
+        let text = unclear.to_string();
+        assert!(
+            text.contains("line 1: not a comment, at column 2: "),
+            "{text}"
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub enum AckFault {
 pub struct RoomLedger {
     epoch: Option<u64>,
     acknowledged: HashMap<u64, Acknowledged>,
-    last: u64,
+    /// The same positions in order, to count from one of them.
+    positions: Vec<u64>,
 }
 
 impl RoomLedger {
@@ -96,7 +97,9 @@ impl RoomLedger {
             last_arrival: None,
         };
         self.acknowledged.insert(position, entry);
-        self.last = self.last.max(position);
+        // Acknowledgements overtake each other, though not by much: little has to move.
+        let before = self.positions.partition_point(|known| *known < position);
+        self.positions.insert(before, position);
         Ok(())
     }
 
@@ -123,19 +126,14 @@ impl RoomLedger {
     /// The last acknowledged position; 0 when there is none.
     #[must_use]
     pub fn last(&self) -> u64 {
-        self.last
+        self.positions.last().copied().unwrap_or_default()
     }
 
     /// How many acknowledged comments lie at or after a position.
     #[must_use]
     pub fn count_from(&self, position: u64) -> u64 {
-        if position > self.last {
-            return 0;
-        }
-        self.acknowledged
-            .keys()
-            .filter(|known| **known >= position)
-            .count() as u64
+        let before = self.positions.partition_point(|known| *known < position);
+        (self.positions.len() - before) as u64
     }
 
     /// When the comments that arrived did so, in no order.
@@ -159,7 +157,8 @@ impl RoomLedger {
     }
 }
 
-/// The ledgers of all rooms, and of the rooms a restarted server numbers anew when there may be such. Locked by the publisher once per acknowledgement and by the audit once per distinct frame.
+/// The ledgers of all rooms, and of the rooms a restarted server numbers anew when there may be such. Locked by the publisher
+/// once per acknowledgement and by the audit once per distinct frame.
 #[derive(Debug)]
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,
@@ -344,6 +343,14 @@ mod tests {
         assert_eq!(
             (room.last(), room.count_from(2), room.count_from(4)),
             (3, 1, 0)
+        );
+        // Acknowledgements come in any order.
+        for position in [9, 5, 7] {
+            assert_eq!(room.acknowledge(None, position, moment, 1), Ok(()));
+        }
+        assert_eq!(
+            (room.last(), room.count_from(6), room.count_from(1)),
+            (9, 2, 5)
         );
     }
 

@@ -12,6 +12,7 @@ mod machine;
 mod markup;
 mod scenario;
 pub(crate) mod text;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -76,6 +77,9 @@ pub struct RunReport {
     pub traffic: BTreeMap<String, Traffic>,
     /// The server's side, when something told its figures.
     pub server: Option<ServerReport>,
+    /// The server's figures could be had at the beginning and no longer at the end: it ended, or hangs.
+    #[serde(default)]
+    pub server_gone: bool,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,
     /// This process.
@@ -242,6 +246,7 @@ impl RunReport {
             total: Total::of(outcome),
             traffic: delivery::traffic(outcome),
             server: ServerReport::of(outcome, frames),
+            server_gone: outcome.server_gone,
             counters: outcome.counters.clone(),
             generator: GeneratorReport::of(outcome, frames),
             floor: None,

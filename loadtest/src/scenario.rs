@@ -402,7 +402,12 @@ mod tests {
         // A field of another scenario.
         assert!(refused(Kind::HotRoom, "storm_at_s=1").contains("`storm_at_s`"));
         assert!(refused(Kind::HotRoom, "viewers").contains("key=value"));
-        let _ = refused(Kind::HotRoom, "viewers=many");
+        assert!(refused(Kind::HotRoom, "viewers=many").contains("`viewers` is a whole number"));
+        assert!(refused(Kind::HotRoom, "seed=18446744073709551615").contains("`seed`"));
+        assert!(refused(Kind::HotRoom, "rate=fast").contains("`rate` is a number"));
+        assert!(refused(Kind::HotRoom, "slo=5").contains("slo.NAME"));
+        assert!(refused(Kind::HotRoom, "viewers=60000").contains("ramp_per_second"));
+        assert!(refused(Kind::Soak, "duration_s=930").contains("warm_up_s"));
         let _ = refused(Kind::HotRoom, "viewers=-1");
         for odd in ["nan", "inf", "-1"] {
             let setting = format!("slo.late_percent_max={odd}");

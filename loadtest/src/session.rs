@@ -98,6 +98,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const LEAD: Duration = Duration::from_millis(300);
 /// How long stalled viewers read again before the end.
 const RESUME_FOR: Duration = Duration::from_secs(2);
+/// How long comments may still be on their way to the viewers of a run that was ended early.
+const PARTIAL_DRAIN_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Viewers that are connected.
@@ -157,6 +159,8 @@ pub struct Outcome {
     pub window_ms: u64,
     /// Server CPU over the measured stretch; unknown when one process began it and another ended it.
     pub server_cpu: Option<CpuTime>,
+    /// Its figures could be had at the beginning and no longer at the end.
+    pub server_gone: bool,
     /// Where the server's figures come from.
     pub server_source: Option<Source>,
     /// The server's memory at its end.
@@ -285,6 +289,7 @@ impl Session {
         let posters = publisher.connect().await?;
         // Asking takes time, and the schedule does not wait.
         let before = self.marks().await;
+        let had_server = before.server.is_some();
         let mut bill = Bill::open(Sight {
             look: before.server,
             counters,
@@ -317,6 +322,7 @@ impl Session {
             event.per_second = event.back as f64 / (stretch_s - event.at_s).max(0.001);
         }
         let server_memory = after.server.as_ref().map(|look| look.memory);
+        let server_gone = had_server && after.server.is_none();
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
@@ -338,6 +344,7 @@ impl Session {
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
             server_cpu: bill.cpu(),
+            server_gone,
             server_source: self.server.source(),
             server_memory,
             own_cpu: between(before.own_cpu, after.own_cpu),
@@ -435,9 +442,14 @@ impl Session {
     /// Waits until every reading viewer has everything that is acknowledged.
     async fn drain(&self, patience: Duration) -> bool {
         self.viewers.order(Order::Settle);
-        let give_up = self.bench.clock.now().after(patience);
+        let began = self.bench.clock.now();
         while !self.viewers.snapshot().caught_up {
-            if self.bench.clock.now() >= give_up || self.viewers.are_lost() {
+            let patience = if self.stop.load(Ordering::Relaxed) {
+                patience.min(PARTIAL_DRAIN_MAX)
+            } else {
+                patience
+            };
+            if self.bench.clock.now() >= began.after(patience) || self.viewers.are_lost() {
                 return false;
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -300,6 +300,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
             .then(|| memory_mib_per_hour(&outcome.timeline, spec.warm_up_s))
             .flatten(),
         lateness_p99_ms: posts.lateness.p99_ms,
+        server_gone: outcome.server_gone,
         habit: habit(spec, outcome),
     }
 }

@@ -248,7 +248,7 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
         )
     );
     type Case<'a> = (fn(&mut RunReport), bool, &'a str);
-    let cases: [Case<'_>; 5] = [
+    let cases: [Case<'_>; 7] = [
         (
             |report| report.ends.silent = 3,
             false,
@@ -260,6 +260,19 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
             "nothing was delivered",
         ),
         (|report| report.audit.lost = 1, false, "the audit found"),
+        (
+            |report| {
+                report.posts.refused = [("rate_limited".to_owned(), 5)].into();
+                report.posts.failed = [("interrupted".to_owned(), 9)].into();
+            },
+            false,
+            "FAIL: 5 of 200 posts were not taken: 5 rate_limited",
+        ),
+        (
+            |report| report.server_gone = true,
+            false,
+            "FAIL: the server ended before the run did, or hangs",
+        ),
         (
             |report| report.audit.late = 7,
             true,
@@ -282,4 +295,35 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
         let (passed, verdict) = judged(change);
         assert!(passed == passes && verdict.contains(said), "{verdict}");
     }
+}
+
+#[test]
+fn a_search_says_where_in_its_range_it_ended() {
+    let found = |met: &[bool]| {
+        let mut report = sample_report();
+        let mut scenario = report.scenario.take().unwrap();
+        let values = [500.0, 4000.0, 1414.0].into_iter();
+        scenario.steps = values
+            .zip(met)
+            .map(|(value, met)| Step {
+                value,
+                met: *met,
+                ..Step::default()
+            })
+            .collect();
+        scenario.found().unwrap()
+    };
+    assert_eq!(
+        found(&[false]),
+        "not even the lowest, 500 viewers, met them"
+    );
+    let end = found(&[true, true]);
+    assert!(
+        end.starts_with("all 4,000 viewers met them, the end of the range"),
+        "{end}"
+    );
+    assert_eq!(
+        found(&[true, false, true]),
+        "the most that met them is 1,414 viewers"
+    );
 }

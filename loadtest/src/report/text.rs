@@ -6,7 +6,6 @@ use std::fmt::Display;
 use crate::latency::Summary;
 use crate::publisher::PublicationSummary;
 use crate::report::{FloorReport, GeneratorReport, RunReport, StageReport};
-use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::session::ConnectReport;
 use crate::table::{COLUMNS_MAX, Table, amount, bytes, count, figure, wrapped};
 
@@ -53,6 +52,11 @@ impl RunReport {
         tables.extend(self.counters.as_ref().map(counters_table));
         tables.retain(|table| !table.is_empty());
         tables
+    }
+
+    /// Whether viewers joined while comments were posted, so that the server's figures are not of frames alone.
+    fn has_joins(&self) -> bool {
+        self.connect.seconds <= 0.0 || self.returns.is_some()
     }
 
     /// Whether there was a measured stretch; a run that is ended while viewers connect has none.
@@ -117,6 +121,13 @@ impl RunReport {
                 count(audit.delivered)
             ),
         ]);
+        if audit.replayed > 0 {
+            let text = format!(
+                "{} of them, to viewers that had been away: in no latency",
+                count(audit.replayed)
+            );
+            table.row(["replayed", &text]);
+        }
         let wrong = format!(
             "{} lost, {} duplicate, {} reordered, {} corrupt",
             count(audit.lost),
@@ -149,11 +160,19 @@ impl RunReport {
                 table.row([name, &count(number)]);
             }
         }
+        self.connection_rows(&mut table);
+        table
+    }
+
+    /// How connections ended, and why viewers did not get in.
+    fn connection_rows(&self, table: &mut Table) {
         let ends = &self.ends;
         let others = ends.closes.values().sum::<u64>() - ends.evicted;
         let closed = format!(
             "{} evicted, {} closed otherwise, {} broken",
-            ends.evicted, others, ends.silent
+            count(ends.evicted),
+            count(others),
+            count(ends.silent)
         );
         table.row(["connections", &closed]);
         if !self.connect_failures.is_empty() {
@@ -167,11 +186,11 @@ impl RunReport {
         }
         if let Some(stalled) = &ends.stalled {
             let found = format!(
-                "{} open, {} broken, closed: {}; {} frames, {} gaps over {} positions",
-                stalled.open,
-                stalled.silent,
+                "{} still connected, {} cut off, {} closed; {} frames, {} gaps over {} positions",
+                count(stalled.open),
+                count(stalled.silent),
                 if stalled.closes.is_empty() {
-                    "none".to_owned()
+                    "0".to_owned()
                 } else {
                     list(&stalled.closes)
                 },
@@ -181,7 +200,6 @@ impl RunReport {
             );
             table.row(["stalled viewers", &found]);
         }
-        table
     }
 
     fn latency_table(&self) -> Table {
@@ -275,7 +293,12 @@ impl RunReport {
             );
             let cpu = if self.total.frames > 0 {
                 let per_frame = figure(server.frame_micros);
-                format!("{per_frame} µs per delivered frame ({share})")
+                let joins = if self.has_joins() {
+                    ", with the joins"
+                } else {
+                    ""
+                };
+                format!("{per_frame} µs per delivered frame{joins} ({share})")
             } else {
                 share
             };
@@ -305,103 +328,6 @@ impl RunReport {
             floor_rows(floor, &mut table);
         }
         table
-    }
-
-    /// Why a run has not passed; a scenario has limits instead.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if !self.audit.is_clean() || !self.ends.faults.is_empty() || self.posts.contradicted > 0 {
-            faults.push("the audit found faults".to_owned());
-        }
-        if self.ends.silent > 0 {
-            faults.push(format!("{} connections broke", count(self.ends.silent)));
-        }
-        if self.audit.delivered == 0 {
-            faults.push("nothing was delivered, so it shows nothing".to_owned());
-        }
-        let untaken = self.posts.untaken();
-        if untaken > 0 {
-            faults.push(format!(
-                "{} of {} posts were not taken: {}",
-                count(untaken),
-                count(self.posts.due),
-                self.posts.why_untaken()
-            ));
-        }
-        faults
-    }
-
-    /// What limits the worth of the verdict.
-    fn reservations(&self) -> Vec<String> {
-        let mut reservations = Vec::new();
-        let audit = &self.audit;
-        let of_all = |what: u64, name: &str| {
-            format!(
-                "{} of {} viewer-comments {name}",
-                count(what),
-                count(audit.delivered.saturating_add(what))
-            )
-        };
-        if self.scenario.is_none() && audit.late > 0 {
-            let (late, delivered) = (count(audit.late), count(audit.delivered));
-            reservations.push(format!("{late} of {delivered} deliveries were late"));
-        }
-        let told = audit.left_out();
-        if told > 0 {
-            reservations.push(of_all(told, "were shed or skipped, and said to be"));
-        }
-        if audit.after_close > 0 {
-            reservations.push(of_all(
-                audit.after_close,
-                "came after their viewer was told to go",
-            ));
-        }
-        let untaken = self.posts.untaken();
-        if self.scenario.is_some() && untaken > 0 {
-            reservations.push(format!(
-                "{} of {} posts were not taken ({}), so less was measured than asked for",
-                count(untaken),
-                count(self.posts.due),
-                self.posts.why_untaken()
-            ));
-        }
-        reservations
-    }
-
-    /// The verdict in a sentence.
-    pub(crate) fn judge(&self) -> String {
-        let partial = if self.partial {
-            " (partial: ended early)"
-        } else {
-            ""
-        };
-        let faults = self.faults();
-        let mut text = if let Some(scenario) = &self.scenario {
-            scenario.judge(self.partial)
-        } else if faults.is_empty() {
-            format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
-        } else {
-            format!("FAIL{partial}: {}", faults.join("; "))
-        };
-        for reservation in self.reservations() {
-            text.push_str(&format!("; {reservation}"));
-        }
-        let late = &self.posts.lateness;
-        if late.p99_ms > LATENESS_P99_MS_MAX {
-            let answer = &self.posts.answer;
-            // With every connection waiting for an answer nothing can leave: that is the server's doing.
-            let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
-                "because answers were slow: the server was the limit"
-            } else {
-                "and the generator, not the server, may have been the limit"
-            };
-            text.push_str(&format!(
-                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}: latencies are upper bounds",
-                figure(late.p99_ms),
-                figure(answer.p99_ms)
-            ));
-        }
-        text
     }
 }
 
@@ -440,7 +366,9 @@ pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
         ("generator", connect.own_bytes_per_viewer),
     ]
     .into_iter()
-    .filter_map(|(side, bytes)| Some(format!("{side} {} B", amount(to_f64(bytes?)))))
+    // A server that has had viewers before may give back more than these take: then nothing is known of one.
+    .filter_map(|(side, bytes)| Some((side, bytes.filter(|bytes| *bytes > 0)?)))
+    .map(|(side, bytes)| format!("{side} {} B", amount(to_f64(bytes))))
     .collect();
     if !sides.is_empty() {
         let text = format!("{} of anonymous memory", sides.join(", "));

@@ -47,6 +47,8 @@ pub struct Evidence {
     pub memory_mib_per_hour: Option<f64>,
     /// How late posts left: 99 in 100 were at or below.
     pub lateness_p99_ms: f64,
+    /// The server ended before the run did, or hangs.
+    pub server_gone: bool,
     /// What the viewers were to do besides watching, where that has no figure of its own.
     pub habit: Option<Habit>,
 }
@@ -131,6 +133,9 @@ impl Slo {
             evidence.lateness_p99_ms,
             self.lateness_p99_ms_max,
         ));
+        if evidence.server_gone {
+            checks.push(check("servers that ended or hang", 1.0, 0.0));
+        }
         if let Some(limit) = self.memory_mib_per_hour_max {
             checks.push(measured(
                 "memory growth, MiB/h",

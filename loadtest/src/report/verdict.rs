@@ -1,0 +1,111 @@
+//! What a run comes to, in a sentence.
+
+use crate::report::RunReport;
+use crate::scenario::LATENESS_P99_MS_MAX;
+use crate::table::{count, figure};
+
+impl RunReport {
+    /// Why a run has not passed; a scenario has limits instead.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.audit.is_clean() || !self.ends.faults.is_empty() || self.posts.contradicted > 0 {
+            faults.push("the audit found faults".to_owned());
+        }
+        if self.ends.silent > 0 {
+            faults.push(format!("{} connections broke", count(self.ends.silent)));
+        }
+        if self.server_gone {
+            faults.push("the server ended before the run did, or hangs".to_owned());
+        }
+        if self.audit.delivered == 0 {
+            faults.push("nothing was delivered, so it shows nothing".to_owned());
+        }
+        let untaken = self.posts.untaken();
+        if untaken > 0 {
+            faults.push(format!(
+                "{} of {} posts were not taken: {}",
+                count(untaken),
+                count(self.posts.due),
+                self.posts.why_untaken()
+            ));
+        }
+        faults
+    }
+
+    /// What limits the worth of the verdict.
+    fn reservations(&self) -> Vec<String> {
+        let mut reservations = Vec::new();
+        if self.server_gone {
+            reservations
+                .push("the server ended before the run did, or no longer answers".to_owned());
+        }
+        let audit = &self.audit;
+        let of_all = |what: u64, name: &str| {
+            format!(
+                "{} of {} viewer-comments {name}",
+                count(what),
+                count(audit.delivered.saturating_add(what))
+            )
+        };
+        if self.scenario.is_none() && audit.late > 0 {
+            let (late, delivered) = (count(audit.late), count(audit.delivered));
+            reservations.push(format!("{late} of {delivered} deliveries were late"));
+        }
+        let told = audit.left_out();
+        if told > 0 {
+            reservations.push(of_all(told, "were shed or skipped, and said to be"));
+        }
+        if audit.after_close > 0 {
+            reservations.push(of_all(
+                audit.after_close,
+                "came after their viewer was told to go",
+            ));
+        }
+        let untaken = self.posts.untaken();
+        if self.scenario.is_some() && untaken > 0 {
+            reservations.push(format!(
+                "{} of {} posts were not taken ({}), so less was measured than asked for",
+                count(untaken),
+                count(self.posts.due),
+                self.posts.why_untaken()
+            ));
+        }
+        reservations
+    }
+
+    /// The verdict in a sentence.
+    pub(crate) fn judge(&self) -> String {
+        let partial = if self.partial {
+            " (partial: ended early)"
+        } else {
+            ""
+        };
+        let faults = self.faults();
+        let mut text = if let Some(scenario) = &self.scenario {
+            scenario.judge(self.partial)
+        } else if faults.is_empty() {
+            format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
+        } else {
+            format!("FAIL{partial}: {}", faults.join("; "))
+        };
+        for reservation in self.reservations() {
+            text.push_str(&format!("; {reservation}"));
+        }
+        let late = &self.posts.lateness;
+        if late.p99_ms > LATENESS_P99_MS_MAX {
+            let answer = &self.posts.answer;
+            // With every connection waiting for an answer nothing can leave: that is the server's doing.
+            let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
+                "because answers were slow: the server was the limit"
+            } else {
+                "and the generator, not the server, may have been the limit"
+            };
+            text.push_str(&format!(
+                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}: latencies are upper bounds",
+                figure(late.p99_ms),
+                figure(answer.p99_ms)
+            ));
+        }
+        text
+    }
+}

@@ -35,10 +35,6 @@ impl RunReport {
     /// What limits the worth of the verdict.
     fn reservations(&self) -> Vec<String> {
         let mut reservations = Vec::new();
-        if self.server_gone {
-            reservations
-                .push("the server ended before the run did, or no longer answers".to_owned());
-        }
         let audit = &self.audit;
         let of_all = |what: u64, name: &str| {
             format!(

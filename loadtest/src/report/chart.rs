@@ -1,6 +1,7 @@
 //! Charts as SVG: axes, lines, bars. They know numbers and names, not what those mean.
 
 mod axis;
+mod frame;
 mod series;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use crate::report::markup::escape;
 
 use axis::{Axis, binary_scale, decades, linear_ticks, range};
 pub(super) use axis::{Unit, plain};
+use frame::{Frame, LETTER, MARK_ROWS, NARROW, WIDE};
 pub(super) use series::{Form, Points, Series};
 
 /// One chart.
@@ -16,6 +18,8 @@ pub(super) use series::{Form, Points, Series};
 pub(super) struct Chart {
     /// What it shows.
     pub(super) title: String,
+    /// What has to be known to read it.
+    pub(super) note: Option<String>,
     /// What the vertical axis counts, with its unit.
     pub(super) y_label: &'static str,
     /// What the horizontal axis counts, with its unit.
@@ -34,56 +38,61 @@ pub(super) struct Chart {
     pub(super) may_be_logarithmic: bool,
 }
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 82.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 34.0;
-const BOTTOM: f64 = 46.0;
-/// Room for two rows of names above the plot.
-const MARK_ROWS: [f64; 2] = [13.0, 27.0];
-/// A letter of the charts' font, about.
-const LETTER: f64 = 6.4;
 /// From this ratio of the largest to the smallest value on, a linear axis would hide the small ones.
 const LOGARITHMIC_FROM: f64 = 25.0;
+/// Lines nowhere further apart than this cannot be told from each other: about the width of two.
+const APART_MIN: f64 = 4.0;
+
+/// What is drawn as one line: a series, its tone, and the names of all that lie on it.
+struct Line<'a> {
+    tone: usize,
+    series: &'a Series,
+    names: Vec<&'static str>,
+}
+
 impl Chart {
     /// The chart with its title and legend; `None` when there is nothing to draw.
+    ///
+    /// It is there twice, and the page shows the one that fits: text that shrinks with the picture cannot be read on a
+    /// telephone.
     pub(super) fn render(&self) -> Option<String> {
-        let series: Vec<(usize, Series)> = self
+        let series: Vec<(usize, &Series)> = self
             .series
             .iter()
             .enumerate()
-            .map(|(tone, series)| (tone, series.thinned()))
             .filter(|(_, series)| series.points.iter().any(|(_, value)| value.is_some()))
             .collect();
-        let (x, y) = (self.x_axis(&series)?, self.y_axis(&series));
+        let lines = gathered(&series, &self.y_axis(&WIDE, &series));
         let mut html = format!("<figure><figcaption>{}</figcaption>", escape(&self.title));
+        if let Some(note) = &self.note {
+            let _ = write!(html, "<p class=\"soft note\">{}</p>", escape(note));
+        }
         if series.len() > 1 {
-            html.push_str("<ul class=\"legend\">");
-            for (tone, series) in &series {
-                let _ = write!(
-                    html,
-                    "<li><svg width=\"26\" height=\"10\" aria-hidden=\"true\"><path class=\"line t{tone}\" d=\"M1 5H25\"/></svg>{}</li>",
-                    escape(series.name)
-                );
+            legend(&lines, &mut html);
+        }
+        for frame in [&WIDE, &NARROW] {
+            let (x, y) = (self.x_axis(frame, &series)?, self.y_axis(frame, &series));
+            let _ = write!(
+                html,
+                "<svg class=\"chart {}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">",
+                frame.class,
+                frame.width,
+                frame.height,
+                escape(&self.title)
+            );
+            self.grid(frame, &x, &y, &mut html);
+            for line in &lines {
+                let series = line.series.thinned(frame.points_max);
+                series.draw(line.tone, &x, &y, &mut html);
             }
-            html.push_str("</ul>");
+            self.name_marks(frame, &x, &mut html);
+            html.push_str("</svg>");
         }
-        let _ = write!(
-            html,
-            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-            escape(&self.title)
-        );
-        self.grid(&x, &y, &mut html);
-        for (tone, series) in &series {
-            series.draw(*tone, &x, &y, &mut html);
-        }
-        self.name_marks(&x, &mut html);
-        html.push_str("</svg></figure>");
+        html.push_str("</figure>");
         Some(html)
     }
 
-    fn x_axis(&self, series: &[(usize, Series)]) -> Option<Axis> {
+    fn x_axis(&self, frame: &Frame, series: &[(usize, &Series)]) -> Option<Axis> {
         let ends = series.iter().flat_map(|(_, series)| {
             let wide = match series.form {
                 Form::Line => 0.0,
@@ -97,7 +106,7 @@ impl Chart {
         let low = self.x_from.map_or(low, |from| low.min(from));
         let high = if high > low { high } else { low + 1.0 };
         let ticks = if self.x_ticks.is_empty() {
-            linear_ticks(low, high, 8)
+            linear_ticks(low, high, frame.x_ticks)
                 .into_iter()
                 .map(|tick| (tick, plain(tick)))
                 .collect()
@@ -109,12 +118,12 @@ impl Chart {
             high,
             logarithmic: false,
             ticks,
-            from: LEFT,
-            to: WIDTH - RIGHT,
+            from: frame.left,
+            to: frame.right_edge(),
         })
     }
 
-    fn y_axis(&self, series: &[(usize, Series)]) -> Axis {
+    fn y_axis(&self, frame: &Frame, series: &[(usize, &Series)]) -> Axis {
         let values = || {
             series
                 .iter()
@@ -130,8 +139,8 @@ impl Chart {
                 .into_iter()
                 .map(|tick| (tick, self.unit.write(tick, high)))
                 .collect(),
-            from: HEIGHT - BOTTOM,
-            to: TOP,
+            from: frame.floor(),
+            to: frame.top,
         };
         if self.may_be_logarithmic && least > 0.0 && high / least >= LOGARITHMIC_FROM {
             let ticks = decades(least, high);
@@ -161,14 +170,14 @@ impl Chart {
         axis(0.0, high, false, ticks)
     }
 
-    fn grid(&self, x: &Axis, y: &Axis, html: &mut String) {
-        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+    fn grid(&self, frame: &Frame, x: &Axis, y: &Axis, html: &mut String) {
+        let (left, bottom, right) = (frame.left, frame.floor(), frame.right_edge());
         for (value, name) in &y.ticks {
             let at = y.place(*value);
             let _ = write!(
                 html,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/><text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                LEFT - 7.0,
+                "<path class=\"grid\" d=\"M{left} {at:.1}H{right}\"/><text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                left - 7.0,
                 at + 4.0,
                 escape(name)
             );
@@ -180,8 +189,8 @@ impl Chart {
             let _ = write!(html, "<path class=\"axis\" d=\"M{at:.1} {bottom}v5\"/>");
             if at - half > free_from {
                 free_from = at + half + LETTER;
-                let (anchor, at) = if at + half > WIDTH {
-                    ("end", WIDTH - 1.0)
+                let (anchor, at) = if at + half > frame.width {
+                    ("end", frame.width - 1.0)
                 } else {
                     ("middle", at)
                 };
@@ -193,13 +202,14 @@ impl Chart {
                 );
             }
         }
-        let (middle_x, middle_y) = ((LEFT + right) / 2.0, (TOP + bottom) / 2.0);
+        let top = frame.top;
+        let (middle_x, middle_y) = ((left + right) / 2.0, (frame.top + bottom) / 2.0);
         let _ = write!(
             html,
-            "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
+            "<path class=\"axis\" d=\"M{left} {top}V{bottom}H{right}\"/>\
              <text class=\"middle label\" x=\"{middle_x}\" y=\"{:.1}\">{}</text>\
              <text class=\"middle label\" transform=\"rotate(-90 14 {middle_y})\" x=\"14\" y=\"{middle_y}\">{}{}</text>",
-            HEIGHT - 8.0,
+            frame.height - 8.0,
             escape(self.x_label),
             escape(self.y_label),
             if y.logarithmic { " (log scale)" } else { "" }
@@ -207,7 +217,7 @@ impl Chart {
     }
 
     /// Names above the plot, in two rows, each where the row is free; a third that has no room keeps its line only.
-    fn name_marks(&self, x: &Axis, html: &mut String) {
+    fn name_marks(&self, frame: &Frame, x: &Axis, html: &mut String) {
         let mut free_from = [0.0_f64; 2];
         for (value, name) in &self.marks {
             if *value < x.low || *value > x.high {
@@ -216,10 +226,11 @@ impl Chart {
             let at = x.place(*value);
             let _ = write!(
                 html,
-                "<path class=\"mark\" d=\"M{at:.1} {TOP}V{}\"/>",
-                HEIGHT - BOTTOM
+                "<path class=\"mark\" d=\"M{at:.1} {}V{}\"/>",
+                frame.top,
+                frame.floor()
             );
-            let start = (at - 3.0).min(WIDTH - width_of(name) - 2.0);
+            let start = (at - 3.0).min(frame.width - width_of(name) - 2.0);
             if let Some(row) = free_from.iter().position(|free| *free <= start) {
                 free_from[row] = start + width_of(name) + LETTER;
                 let _ = write!(
@@ -231,6 +242,58 @@ impl Chart {
             }
         }
     }
+}
+
+/// Series that cannot be told from each other become one line with all their names: two lines of which one hides the other
+/// would leave open where the hidden one is.
+fn gathered<'a>(series: &[(usize, &'a Series)], y: &Axis) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    for (tone, series) in series {
+        match lines
+            .iter_mut()
+            .find(|line| lie_together(line.series, series, y))
+        {
+            Some(line) => line.names.push(series.name),
+            None => lines.push(Line {
+                tone: *tone,
+                series,
+                names: vec![series.name],
+            }),
+        }
+    }
+    lines
+}
+
+fn lie_together(one: &Series, other: &Series, y: &Axis) -> bool {
+    one.form == Form::Line
+        && other.form == Form::Line
+        && one.points.len() == other.points.len()
+        && one.points.iter().zip(&other.points).all(|pair| match pair {
+            ((x, Some(value)), (other_x, Some(other))) => {
+                x.total_cmp(other_x).is_eq()
+                    && (y.place(*value) - y.place(*other)).abs() < APART_MIN
+            }
+            ((_, None), (_, None)) => true,
+            _ => false,
+        })
+}
+
+fn legend(lines: &[Line<'_>], html: &mut String) {
+    html.push_str("<ul class=\"legend\">");
+    for line in lines {
+        let together = if line.names.len() > 1 {
+            " (one on the other)"
+        } else {
+            ""
+        };
+        let _ = write!(
+            html,
+            "<li><svg width=\"26\" height=\"10\" aria-hidden=\"true\"><path class=\"line t{}\" d=\"M1 5H25\"/></svg>{}{together}</li>",
+            line.tone,
+            escape(&line.names.join(", "))
+        );
+    }
+    html.push_str("</ul>");
 }
 
 #[expect(clippy::cast_precision_loss, reason = "names are short")]
@@ -272,5 +335,42 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn lines_on_each_other_are_one_with_both_names() {
+        let near = |far: f64| {
+            let line = |name, last| Series::line(name, vec![(0.0, Some(100.0)), (1.0, Some(last))]);
+            Chart {
+                series: vec![line("one", 500.0), line("other", 500.0 + far)],
+                ..Chart::default()
+            }
+            .render()
+            .unwrap()
+        };
+        let together = near(2.0);
+        assert!(
+            together.contains("one, other (one on the other)"),
+            "{together}"
+        );
+        assert!(!together.contains("line t1"));
+        let apart = near(100.0);
+        assert!(!apart.contains("on the other)") && apart.contains("line t1"));
+    }
+
+    #[test]
+    fn a_chart_is_there_for_wide_and_for_narrow_pages() {
+        let chart = Chart {
+            series: vec![Series::line(
+                "one",
+                vec![(0.0, Some(1.0)), (60.0, Some(2.0))],
+            )],
+            ..Chart::default()
+        };
+        let html = chart.render().unwrap();
+        let (wide, narrow) = html.split_once("</svg>").unwrap();
+        assert!(wide.contains("chart wide") && narrow.contains("chart narrow"));
+        // Its letters are as large, so there are fewer figures beside the axis.
+        assert!(narrow.matches("<text").count() < wide.matches("<text").count());
     }
 }

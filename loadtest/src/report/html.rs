@@ -4,19 +4,25 @@
 
 mod date;
 mod distribution;
+mod grid;
 mod over_time;
+mod repeat;
 mod scenario;
+mod slow;
+mod tiles;
 
 use std::fmt::Write as _;
 
 use crate::report::RunReport;
 use crate::report::chart::Chart;
 use crate::report::markup::escape;
-use crate::table::{Table, bytes, bytes_f64, count, figure, rate};
+use crate::table::{Table, count};
 
 use date::date;
 use distribution::distributions;
 use over_time::over_time;
+use repeat::write_repeat;
+use tiles::write_tiles;
 
 const CSS: &str = include_str!("page.css");
 
@@ -42,9 +48,10 @@ pub(super) fn page(report: &RunReport) -> String {
         escape(&title),
         escape(&title)
     );
+    // A run that was ended while viewers connected may not know.
     let when = match report.timeline.started_unix_ms {
         0 => String::new(),
-        started => format!(" · {}", date(started)),
+        started => format!(" · began {}", date(started)),
     };
     let _ = write!(
         html,
@@ -56,7 +63,7 @@ pub(super) fn page(report: &RunReport) -> String {
         when,
         escape(&report.verdict)
     );
-    tiles(report, &mut html);
+    write_tiles(report, &mut html);
     scenario::write_scenario(report, &mut html);
     section("Over time", &over_time(report), &mut html);
     section(
@@ -70,7 +77,7 @@ pub(super) fn page(report: &RunReport) -> String {
         write_table(&table, &mut html);
     }
     html.push_str("</div>");
-    repeat(report, &mut html);
+    write_repeat(report, &mut html);
     html.push_str("</body></html>\n");
     html
 }
@@ -85,55 +92,6 @@ fn section(title: &str, charts: &[Chart], html: &mut String) {
             charts.concat()
         );
     }
-}
-
-fn tiles(report: &RunReport, html: &mut String) {
-    let audit = &report.audit;
-    let mut tiles = vec![(count(report.connect.viewers), "viewers connected")];
-    if report.has_measured() {
-        tiles.extend([
-            (count(report.total.frames), "frames delivered"),
-            (count(audit.delivered), "viewer-comments audited"),
-            (
-                count(audit.wrong()),
-                "lost, duplicate, reordered or corrupt",
-            ),
-        ]);
-    }
-    if report.total.frames > 0 {
-        tiles.push((rate(report.total.frames_per_s), "frames/s"));
-        tiles.push((
-            format!("{}/s", bytes_f64(report.total.bytes_per_s)),
-            "payload",
-        ));
-    }
-    if let Some(histogram) = report.histograms.get("post_to_viewer") {
-        let ms = |ms: f64| format!("{} ms", figure(ms));
-        tiles.push((ms(histogram.summary.p50_ms), "post to viewer, median"));
-        tiles.push((ms(histogram.summary.p99_ms), "post to viewer, p99"));
-    }
-    if let Some(server) = &report.server {
-        if report.total.frames > 0 {
-            let cost = format!("{} µs", figure(server.frame_micros));
-            tiles.push((cost, "server CPU per delivered frame"));
-        }
-        if let Some(memory) = server.memory {
-            tiles.push((bytes(memory.resident_bytes), "server memory at the end"));
-        }
-    }
-    if let Some(ratio) = report.floor.and_then(|floor| floor.ratio) {
-        tiles.push((format!("{ratio:.2} x"), "server CPU over the floor's"));
-    }
-    html.push_str("<ul class=\"tiles\">");
-    for (figure, name) in tiles {
-        let _ = write!(
-            html,
-            "<li><b>{}</b><span>{}</span></li>",
-            escape(&figure),
-            escape(name)
-        );
-    }
-    html.push_str("</ul>");
 }
 
 /// A table of the terminal as one of the page.
@@ -163,37 +121,6 @@ fn write_table(table: &Table, html: &mut String) {
         html.push_str("</tr>");
     }
     html.push_str("</table></div>");
-}
-
-fn repeat(report: &RunReport, html: &mut String) {
-    let setup = &report.setup;
-    let machine = &setup.machine;
-    let memory = machine.memory_bytes.map_or_else(String::new, |memory| {
-        format!(", {} of memory", bytes(memory))
-    });
-    let cpu = machine
-        .cpu
-        .as_ref()
-        .map_or_else(String::new, |cpu| format!(" ({cpu})"));
-    let server = setup
-        .server_version
-        .as_ref()
-        .map_or_else(String::new, |version| format!(", danmaku-server {version}"));
-    let _ = write!(
-        html,
-        "<h2>To repeat it</h2><p><code>{}</code></p>\
-         <p class=\"soft\">danmaku-loadtest {}{}, seed {}, report schema {} · {}, kernel {}, {} CPUs{}{}</p>",
-        escape(&setup.command.join(" ")),
-        escape(&setup.version),
-        escape(&server),
-        setup.seed,
-        report.schema,
-        escape(&machine.platform),
-        escape(&machine.kernel),
-        machine.cores,
-        escape(&cpu),
-        escape(&memory)
-    );
 }
 
 #[cfg(test)]
@@ -264,9 +191,11 @@ mod tests {
         report.ends.faults.insert(evil.to_owned(), 3);
         report.timeline.marks[0].what = evil.to_owned();
         report.events[0].problem = Some(evil.to_owned());
+        report.events[0].what = evil.to_owned();
         report.rooms = vec![report.rooms[0].clone(); 2];
         report.rooms[0].room = evil.to_owned();
         if let Some(scenario) = &mut report.scenario {
+            scenario.fields.corpus = evil.to_owned();
             scenario.checks[0].what = evil.to_owned();
             scenario.steps[1].failed = vec![evil.to_owned()];
         }
@@ -282,7 +211,11 @@ mod tests {
         let page_of = page(&report);
         assert!(page_of.contains("17 of"), "{page_of}");
         assert!(!page_of.contains("1970") && !page_of.contains("lost"));
+        assert!(!page_of.contains(" · began"));
+        report.timeline.started_unix_ms = 1_767_225_600_000;
         report.timeline.samples.push(Sample::default());
-        assert!(!page(&report).contains("NaN"));
+        let page_of = page(&report);
+        assert!(page_of.contains(" · began 2026-01-01 00:00:00 UTC"));
+        assert!(!page_of.contains("NaN"));
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::axis::{Axis, range};
-use super::{BOTTOM, HEIGHT};
+use super::axis::Axis;
 
 /// Values and where they stand, ascending; a missing one interrupts the line.
 pub(in crate::report) type Points = Vec<(f64, Option<f64>)>;
@@ -26,9 +25,6 @@ pub(in crate::report) enum Form {
     Bars(f64),
 }
 
-/// More points than the plot has pixels are drawn in bins, by their largest value.
-const POINTS_MAX: usize = 540;
-
 impl Series {
     /// A line.
     pub(in crate::report) fn line(name: &'static str, points: Points) -> Self {
@@ -39,25 +35,16 @@ impl Series {
         }
     }
 
-    /// As it is drawn: no more points than the plot has room for, and only finite ones.
-    pub(super) fn thinned(&self) -> Self {
-        let bin = self.points.len().div_ceil(POINTS_MAX);
-        let points = if bin <= 1 || self.form != Form::Line {
-            let finite = |value: &f64| value.is_finite();
-            self.points
-                .iter()
-                .map(|(x, value)| (*x, value.filter(finite)))
-                .collect()
+    /// As it is drawn: only finite values, and no more points than the plot has room for. More than that are drawn by the
+    /// least and the largest value of each bin, in their order: neither a peak nor an outage of seconds is lost in hours.
+    pub(super) fn thinned(&self, points_max: usize) -> Self {
+        let finite = |(x, value): &(f64, Option<f64>)| (*x, value.filter(|it| it.is_finite()));
+        let bin = (2 * self.points.len()).div_ceil(points_max.max(2));
+        let points = if bin <= 2 || self.form != Form::Line {
+            self.points.iter().map(finite).collect()
         } else {
-            self.points
-                .chunks(bin)
-                .map(|chunk| {
-                    let values = chunk.iter().filter_map(|(_, value)| *value);
-                    (
-                        chunk[chunk.len() / 2].0,
-                        range(values).map(|(_, high)| high),
-                    )
-                })
+            let bins = self.points.chunks(bin);
+            bins.flat_map(|bin| ends(&bin.iter().map(finite).collect::<Points>()))
                 .collect()
         };
         Self {
@@ -70,7 +57,7 @@ impl Series {
         let mut path = String::new();
         match self.form {
             Form::Bars(width) => {
-                let bottom = HEIGHT - BOTTOM;
+                let bottom = y.from;
                 for (at, value) in &self.points {
                     if let Some(value) = value.filter(|value| *value > 0.0) {
                         let (left, right) = (x.place(*at), x.place(at + width));
@@ -114,25 +101,45 @@ impl Series {
     }
 }
 
+/// The points of the least and of the largest value, in their order; one without a value where none has one.
+fn ends(bin: &[(f64, Option<f64>)]) -> Points {
+    let valued = || bin.iter().filter(|(_, value)| value.is_some());
+    let by_value = |a: &&(f64, Option<f64>), b: &&(f64, Option<f64>)| {
+        let of = |value: Option<f64>| value.unwrap_or_default();
+        of(a.1).total_cmp(&of(b.1))
+    };
+    match (valued().min_by(by_value), valued().max_by(by_value)) {
+        (Some(least), Some(largest)) if least.0 < largest.0 => vec![*least, *largest],
+        (Some(least), Some(largest)) if least.0 > largest.0 => vec![*largest, *least],
+        (Some(only), _) => vec![*only],
+        _ => bin.first().copied().into_iter().collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn long_runs_are_thinned_and_keep_their_peaks() {
+    fn long_runs_are_thinned_and_keep_their_peaks_and_their_outages() {
         let points = (0..36_000)
             .map(|index| {
-                let value = if index == 20_000 { 900.0 } else { 1.0 };
+                let value = match index {
+                    20_000 => 900.0,
+                    30_000..30_003 => 0.0,
+                    _ => 1.0,
+                };
                 (f64::from(index), Some(value))
             })
             .collect();
-        let thinned = Series::line("long", points).thinned();
-        assert!(thinned.points.len() <= POINTS_MAX);
-        assert!(
-            thinned
-                .points
-                .iter()
-                .any(|(_, value)| *value == Some(900.0))
-        );
+        let thinned = Series::line("long", points).thinned(540);
+        assert!(thinned.points.len() <= 540, "{}", thinned.points.len());
+        assert!(thinned.points.is_sorted_by(|a, b| a.0 < b.0));
+        for kept in [900.0, 0.0] {
+            let is_kept = |(_, value): &(f64, Option<f64>)| *value == Some(kept);
+            assert!(thinned.points.iter().any(is_kept), "{kept}");
+        }
+        let silent = Series::line("silent", vec![(0.0, None); 5000]).thinned(540);
+        assert!(silent.points.iter().all(|(_, value)| value.is_none()));
     }
 }

@@ -2,13 +2,24 @@
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series, Unit};
+use crate::table::{count, figure};
 use crate::timeline::{Sample, Usage};
 
 const TIME: &str = "seconds since the first dial";
+/// Milliseconds of a second.
+const SECOND_MS: u64 = 1000;
+/// Seconds that a mean takes in at most on either side: beyond it a chart would hide outages that matter.
+const REACH_MAX: usize = 5;
+/// From this many windows on a latency is so long that a linear axis would hide the usual ones.
+const WINDOWS_LINEAR_MAX: f64 = 8.0;
+/// Buckets of a second's latencies are at most this wide, as a share of their value.
+const BUCKET_WIDTH: f64 = 1.0 / 32.0;
+
 /// The seconds that are drawn, and what began when.
 struct Seconds<'a> {
     samples: &'a [Sample],
     marks: Vec<(f64, String)>,
+    window_ms: u64,
 }
 
 /// The charts, of which those without values are left out when drawn.
@@ -18,54 +29,97 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
     let seconds = Seconds {
         samples: &timeline.samples,
         marks: marks.map(|mark| (mark.at_s, mark.what.clone())).collect(),
+        window_ms: report.setup.window_ms,
     };
-    let mut charts = seconds.deliveries();
+    let mut charts = seconds.latencies();
+    charts.extend(seconds.deliveries());
     charts.extend(seconds.costs());
     charts
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for drawing")]
 impl Seconds<'_> {
-    fn deliveries(&self) -> Vec<Chart> {
+    /// The latencies of each second. Most of one is the window, so what is beyond that has a chart of its own.
+    fn latencies(&self) -> Vec<Chart> {
         let latency = |of: fn(&Sample) -> f64| {
-            self.each(|sample| (sample.latency.count > 0).then(|| of(sample)))
+            self.bridged(self.each(|sample| (sample.latency.count > 0).then(|| of(sample))))
         };
+        let window_ms = self.window_ms as f64;
+        let beyond = |of: fn(&Sample) -> f64| {
+            let less =
+                |(at, value): (f64, Option<f64>)| (at, value.map(|ms| (ms - window_ms).max(0.0)));
+            latency(of).into_iter().map(less).collect()
+        };
+        let p99 = |sample: &Sample| sample.latency.p99_ms;
+        let max = |sample: &Sample| sample.latency.max_ms;
+        let mut whole = self.chart(
+            "Latency, scheduled post to viewer, of each second",
+            "milliseconds",
+            vec![
+                ("p50", latency(|sample| sample.latency.p50_ms)),
+                ("p99", latency(p99)),
+            ],
+        );
+        let slowest_ms = self.samples.iter().map(max).fold(0.0, f64::max);
+        // Up to some windows a linear axis shows what there is; the first comments, which wait for none, are no reason for
+        // another.
+        whole.may_be_logarithmic = slowest_ms > window_ms * WINDOWS_LINEAR_MAX;
+        if self.window_ms == 0 {
+            whole.series.push(Series::line("max", latency(max)));
+            return vec![whole];
+        }
+        whole.note = Some(format!(
+            "The window of {} ms is in it: a comment waits for half of it on average.",
+            count(self.window_ms)
+        ));
+        let past = Chart {
+            note: Some(format!(
+                "The same less the window. The maximum is exact; p99 may be up to {} ms too high.",
+                figure(window_ms * BUCKET_WIDTH)
+            )),
+            ..self.chart(
+                "Latency beyond the window, of each second",
+                "milliseconds",
+                vec![("p99", beyond(p99)), ("max", beyond(max))],
+            )
+        };
+        vec![whole, past]
+    }
+
+    fn deliveries(&self) -> Vec<Chart> {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
+        let mean = |title, y_label, name, count: fn(&Sample) -> u64| Chart {
+            note: Some(format!(
+                "Means of {} seconds: a burst at the edge of a second does not look like an outage.",
+                2 * self.reach() + 1
+            )),
+            ..self.chart(title, y_label, vec![(name, self.mean_rate(count))])
+        };
         vec![
-            Chart {
-                may_be_logarithmic: true,
-                ..self.chart(
-                    "Latency, scheduled post to viewer, of each second",
-                    "milliseconds",
-                    vec![
-                        ("p50", latency(|sample| sample.latency.p50_ms)),
-                        ("p90", latency(|sample| sample.latency.p90_ms)),
-                        ("p99", latency(|sample| sample.latency.p99_ms)),
-                        ("max", latency(|sample| sample.latency.max_ms)),
-                    ],
-                )
-            },
             self.chart(
                 "Viewers connected",
                 "viewers",
                 vec![("viewers up", viewers)],
             ),
-            self.chart(
+            mean(
                 "Frames delivered, over all viewers",
                 "frames per second",
-                vec![("frames/s", self.rate(|sample| sample.frames))],
+                "frames/s",
+                |sample| sample.frames,
             ),
-            self.chart(
+            mean(
                 "Comments delivered, over all viewers",
                 "viewer-comments per second",
-                vec![("comments/s", self.rate(|sample| sample.comments))],
+                "comments/s",
+                |sample| sample.comments,
             ),
             Chart {
                 unit: Unit::Bytes,
-                ..self.chart(
+                ..mean(
                     "Payload delivered, over all viewers",
                     "bytes per second",
-                    vec![("payload/s", self.rate(|sample| sample.bytes))],
+                    "payload/s",
+                    |sample| sample.bytes,
                 )
             },
             self.chart(
@@ -169,5 +223,109 @@ impl Seconds<'_> {
     /// A count of each second. The last one is cut short: what arrives in bursts would seem to come faster in it.
     fn rate(&self, count: fn(&Sample) -> u64) -> Points {
         self.each(|sample| Some(count(sample) as f64 / sample.interval_s.max(1.0)))
+    }
+
+    /// Without gaps as short as bursts may be apart; a longer one stays, as nothing came.
+    fn bridged(&self, points: Points) -> Points {
+        let mut bridged = Points::new();
+        let mut gap = Points::new();
+        for point in points {
+            if point.1.is_none() {
+                gap.push(point);
+                continue;
+            }
+            if gap.len() > self.reach() {
+                bridged.append(&mut gap);
+            }
+            gap.clear();
+            bridged.push(point);
+        }
+        bridged.append(&mut gap);
+        bridged
+    }
+
+    /// Seconds before and after a second that its mean takes in: as many as the window is long, so that every mean has a
+    /// burst in it while nothing is wrong.
+    fn reach(&self) -> usize {
+        usize::try_from(self.window_ms.div_ceil(SECOND_MS))
+            .unwrap_or(1)
+            .clamp(1, REACH_MAX)
+    }
+
+    /// A rate as the mean over the seconds around each; at the ends over those that there are.
+    fn mean_rate(&self, count: fn(&Sample) -> u64) -> Points {
+        let reach = self.reach();
+        let mean_at = |index: usize| {
+            let last = (index + reach + 1).min(self.samples.len());
+            let around = &self.samples[index.saturating_sub(reach)..last];
+            let sum = around
+                .iter()
+                .fold(0_u64, |sum, sample| sum.saturating_add(count(sample)));
+            // The last one is cut short: what arrives in bursts would seem to come faster in it.
+            let seconds: f64 = around.iter().map(|it| it.interval_s.max(1.0)).sum();
+            sum as f64 / seconds
+        };
+        self.samples
+            .iter()
+            .enumerate()
+            .map(|(index, sample)| (sample.t_s, Some(mean_at(index))))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn means(frames: &[u64], window_ms: u64) -> Vec<f64> {
+        let mut samples: Vec<Sample> = (1_u32..)
+            .zip(frames)
+            .map(|(second, frames)| Sample {
+                t_s: f64::from(second),
+                interval_s: 1.0,
+                frames: *frames,
+                ..Sample::default()
+            })
+            .collect();
+        samples.last_mut().unwrap().interval_s = 0.3;
+        let seconds = Seconds {
+            samples: &samples,
+            marks: Vec::new(),
+            window_ms,
+        };
+        let points = seconds.mean_rate(|sample| sample.frames);
+        points.into_iter().filter_map(|(_, value)| value).collect()
+    }
+
+    /// Regression: a tick that fell just after the end of its second looked like an outage.
+    #[test]
+    fn a_burst_at_the_edge_of_a_second_is_no_outage_and_an_outage_is() {
+        let edge = means(&[90, 90, 0, 90, 90], 1000);
+        assert_eq!(edge, [90.0, 60.0, 60.0, 60.0, 90.0]);
+        let outage = means(&[90, 90, 0, 0, 0, 90, 90], 1000);
+        assert_eq!(outage, [90.0, 60.0, 30.0, 0.0, 30.0, 60.0, 90.0]);
+    }
+
+    #[test]
+    fn a_long_window_is_no_row_of_outages() {
+        let means = means(&[0, 0, 300, 0, 0, 300, 0, 0, 300], 3000);
+        assert!(means.iter().all(|mean| *mean > 50.0), "{means:?}");
+    }
+
+    #[test]
+    fn a_second_without_a_burst_is_no_gap_and_several_are() {
+        let seconds = Seconds {
+            samples: &[],
+            marks: Vec::new(),
+            window_ms: 1000,
+        };
+        let gaps = |values: &[Option<f64>]| {
+            let points = values.iter().map(|value| (0.0, *value)).collect();
+            let bridged = seconds.bridged(points);
+            bridged.iter().filter(|(_, value)| value.is_none()).count()
+        };
+        let some = Some(5.0);
+        assert_eq!(gaps(&[some, None, some]), 0);
+        assert_eq!(gaps(&[some, None, None, some]), 2);
     }
 }

@@ -1,39 +1,14 @@
-//! What a scenario adds to the page: its limits, what was done to the viewers, the audit by room, the steps of a search.
+//! What a scenario adds to the page: its limits, the steps of a search, what was done to the viewers, the audit by room.
 
 use std::fmt::Write as _;
 
-use crate::report::markup::escape;
 use crate::report::scenario::mark;
 use crate::report::{RoomReport, RunReport, ScenarioReport};
 use crate::session::Event;
 use crate::table::{amount, count, figure};
 
-/// A table with heads of columns, each row in a tone.
-struct Grid<'a> {
-    title: &'a str,
-    heads: Vec<&'a str>,
-    rows: Vec<(Tone, Vec<String>)>,
-    /// Of the last column.
-    last: Last,
-    note: Option<String>,
-}
-
-/// What the last column of a table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Last {
-    /// A figure as the others.
-    Figure,
-    /// What is to be thought of the row, in words.
-    Words,
-}
-
-/// How a row looks. Its text says the same, for those who see no colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tone {
-    Neutral,
-    Good,
-    Bad,
-}
+use super::grid::{Grid, Last, Tone, section, tone_of};
+use super::slow::slow_viewers;
 
 /// Rooms that the page shows.
 const ROOMS_SHOWN_MAX: usize = 20;
@@ -44,20 +19,17 @@ pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
         let title = format!("Limits of {}", scenario.fields.scenario.name());
         section(&title, &[limits(scenario), steps(scenario)], html);
     }
-    let grids = [events(&report.events), returns(report)];
+    let grids = [
+        slow_viewers(report),
+        events(&report.events),
+        returns(report),
+    ];
     section("What was done to the viewers", &grids, html);
 }
 
 /// The audit by room, when there are several.
 pub(super) fn write_rooms(report: &RunReport, html: &mut String) {
     section("The audit by room", &[rooms(report)], html);
-}
-
-fn section(title: &str, grids: &[Option<Grid<'_>>], html: &mut String) {
-    let grids: Vec<String> = grids.iter().flatten().map(Grid::render).collect();
-    if !grids.is_empty() {
-        let _ = write!(html, "<h2>{}</h2>{}", escape(title), grids.concat());
-    }
 }
 
 fn limits(scenario: &ScenarioReport) -> Option<Grid<'_>> {
@@ -174,6 +146,7 @@ fn returns(report: &RunReport) -> Option<Grid<'_>> {
             "went on where they were",
             "room numbered anew",
             "viewer-comments not replayed for that",
+            "viewer-comments replayed",
             "dials in vain",
             "p50, ms",
             "p90, ms",
@@ -187,6 +160,7 @@ fn returns(report: &RunReport) -> Option<Grid<'_>> {
                 count(returns.resumed),
                 count(returns.renumbered),
                 count(returns.unreplayed),
+                count(report.audit.replayed),
                 count(returns.retries),
                 figure(latency.p50_ms),
                 figure(latency.p90_ms),
@@ -282,45 +256,6 @@ fn rooms_note(report: &RunReport) -> Option<String> {
     (!notes.is_empty()).then(|| notes.join(" "))
 }
 
-const fn tone_of(met: bool) -> Tone {
-    if met { Tone::Good } else { Tone::Bad }
-}
-
-impl Grid<'_> {
-    fn render(&self) -> String {
-        let mut html = format!(
-            "<div class=\"table fit\"><h3>{}</h3><table class=\"grid-of{}\"><thead><tr>",
-            escape(self.title),
-            match self.last {
-                Last::Figure => "",
-                Last::Words => " judged",
-            }
-        );
-        for head in &self.heads {
-            let _ = write!(html, "<th scope=\"col\">{}</th>", escape(head));
-        }
-        html.push_str("</tr></thead><tbody>");
-        for (tone, cells) in &self.rows {
-            let class = match tone {
-                Tone::Neutral => "",
-                Tone::Good => " class=\"met\"",
-                Tone::Bad => " class=\"unmet\"",
-            };
-            let _ = write!(html, "<tr{class}>");
-            for cell in cells {
-                let _ = write!(html, "<td>{}</td>", escape(cell));
-            }
-            html.push_str("</tr>");
-        }
-        html.push_str("</tbody></table>");
-        if let Some(note) = &self.note {
-            let _ = write!(html, "<p class=\"soft\">{}</p>", escape(note));
-        }
-        html.push_str("</div>");
-        html
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,11 +272,11 @@ mod tests {
     #[test]
     fn every_limit_says_in_words_whether_it_is_met() {
         let good = written(&sample_report());
-        assert!(good.contains("Limits of storm") && good.contains("<td>ok</td>"));
+        assert!(good.contains("Limits of storm") && good.contains(">ok</td>"));
         assert!(!good.contains("NOT MET") && !good.contains("unmet"));
         assert!(good.contains("at most 10") && good.contains("at least 1"));
         let bad = written(&faulty_report());
-        let unmet = bad.matches("<tr class=\"unmet\"><td>").count();
+        let unmet = bad.matches("<tr class=\"unmet\"><td ").count();
         // A limit, a step of the search, an event.
         assert_eq!((unmet, bad.matches("NOT MET").count()), (3, 2));
     }

@@ -1,0 +1,222 @@
+//! What somebody needs to run the same again: the command, the scenario's fields, the versions and the machine.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::report::RunReport;
+use crate::report::markup::escape;
+use crate::scenario::Spec;
+use crate::table::bytes;
+
+/// A field of a scenario.
+#[derive(Debug, PartialEq, Eq)]
+struct Field {
+    name: String,
+    value: String,
+    /// The shipped value, where it is another.
+    shipped: Option<String>,
+}
+
+/// The part of the page.
+pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
+    let setup = &report.setup;
+    html.push_str("<section class=\"keep\"><h2>To repeat it</h2>");
+    if !setup.command.is_empty() {
+        let _ = write!(
+            html,
+            "<p><code>{}</code></p>",
+            escape(&shell(&setup.command))
+        );
+    }
+    if let Some(scenario) = &report.scenario {
+        write_fields(&scenario.fields, html);
+    }
+    let machine = &setup.machine;
+    let memory = machine.memory_bytes.map_or_else(String::new, |memory| {
+        format!(", {} of memory", bytes(memory))
+    });
+    let cpu = machine
+        .cpu
+        .as_ref()
+        .map_or_else(String::new, |cpu| format!(" ({cpu})"));
+    let server = setup
+        .server_version
+        .as_ref()
+        .map_or_else(String::new, |version| format!(", danmaku-server {version}"));
+    let _ = write!(
+        html,
+        "<p class=\"soft\">danmaku-loadtest {}{}, seed {}, report schema {} · {}, kernel {}, {} CPUs{}{}</p></section>",
+        escape(&setup.version),
+        escape(&server),
+        setup.seed,
+        report.schema,
+        escape(&machine.platform),
+        escape(&machine.kernel),
+        machine.cores,
+        escape(&cpu),
+        escape(&memory)
+    );
+}
+
+fn write_fields(spec: &Spec, html: &mut String) {
+    let _ = write!(
+        html,
+        "<h3>Fields of {}</h3><dl class=\"fields\">",
+        escape(spec.scenario.name())
+    );
+    for field in fields(spec) {
+        let shipped = field.shipped.map_or_else(String::new, |shipped| {
+            format!(" <small>shipped: {}</small>", escape(&shipped))
+        });
+        let _ = write!(
+            html,
+            "<div><dt>{}</dt><dd>{}{shipped}</dd></div>",
+            escape(&field.name),
+            escape(&field.value)
+        );
+    }
+    html.push_str("</dl>");
+}
+
+/// The fields that the shipped file of the scenario has, in its order. The others belong to other scenarios.
+fn fields(spec: &Spec) -> Vec<Field> {
+    let text = spec.scenario.shipped();
+    let shipped: toml::Table = text
+        .parse()
+        .expect("invariant: a test parses every shipped file");
+    let Ok(shipped) = serde_json::to_value(shipped) else {
+        return Vec::new();
+    };
+    let Ok(is) = serde_json::to_value(spec) else {
+        return Vec::new();
+    };
+    let mut fields = Vec::new();
+    for (prefix, shipped, is) in [("", &shipped, &is), ("slo.", &shipped["slo"], &is["slo"])] {
+        let members = shipped.as_object().into_iter().flatten();
+        let mut members: Vec<_> = members.filter(|(_, value)| !value.is_object()).collect();
+        members.sort_by_key(|(name, _)| text.find(&format!("\n{name} = ")));
+        fields.extend(
+            members
+                .into_iter()
+                // The heading names it.
+                .filter(|(name, _)| *name != "scenario")
+                .map(|(name, shipped)| {
+                    let (value, shipped) = (written(&is[name]), written(shipped));
+                    Field {
+                        name: format!("{prefix}{name}"),
+                        shipped: (shipped != value).then_some(shipped),
+                        value,
+                    }
+                }),
+        );
+    }
+    fields
+}
+
+/// A value as `--set` takes it. A whole number is the same with and without a point.
+fn written(value: &Value) -> String {
+    match value {
+        Value::Number(number) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), |value| value.to_string()),
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A command as a POSIX shell reads it, in one line that can be pasted.
+fn shell(command: &[String]) -> String {
+    let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+    words.join(" ")
+}
+
+/// A word of a command, in single quotes where a shell would see more in it than itself (POSIX, Shell Command Language, 2.2).
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_@%+=:,./-".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    // Nothing is special within single quotes but their end.
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::report::tests::sample_report;
+    use crate::scenario::Kind;
+
+    #[test]
+    fn words_that_need_it_are_quoted_and_others_are_not() {
+        for (word, expected) in [
+            ("--set", "--set"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("viewers=500", "viewers=500"),
+            ("start=./x --listen y", "'start=./x --listen y'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+            ("~", "'~'"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+
+    /// Regression: `--set start=./x --listen y` was written as it is here, and could not be pasted.
+    #[test]
+    fn a_shell_reads_the_words_that_were() {
+        let words = [
+            "printf",
+            r"%s\n",
+            "start=./x --listen y >>log 2>&1",
+            "'it''s'",
+            "\"$HOME\" `id` $(id) \\ * ? [a] {b,c} ; & | < > # ! ~",
+            "",
+            "two\nlines",
+            "weiß 弹幕",
+        ];
+        let command = shell(&words.map(str::to_owned));
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        let expected = format!("{}\n", words[2..].join("\n"));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_scenario_shows_the_fields_of_its_file_and_no_others() {
+        for kind in Kind::ALL {
+            let start = (kind == Kind::Restart).then(|| "start=./x --listen y".to_owned());
+            let settings: Vec<String> = start.into_iter().chain(["seed=77".to_owned()]).collect();
+            let fields = fields(&Spec::shipped(kind, &settings).unwrap());
+            let lines = kind.shipped().lines();
+            let in_file = lines.filter(|line| !line.starts_with('#') && line.contains(" = "));
+            assert_eq!(fields.len(), in_file.count() - 1, "{kind:?}: {fields:?}");
+            for field in fields {
+                let shipped = match field.name.as_str() {
+                    "seed" => Some("1"),
+                    "start" => Some("\"\""),
+                    _ => None,
+                };
+                assert_eq!(field.shipped.as_deref(), shipped, "{}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn fields_are_on_the_page_with_what_was_changed() {
+        let mut html = String::new();
+        write_repeat(&sample_report(), &mut html);
+        for text in [
+            "Fields of storm",
+            "<dt>viewers</dt><dd>500 <small>shipped: 10000</small></dd>",
+            "<dt>storm_at_s</dt><dd>10</dd>",
+            "<dt>slo.last_back_s_max</dt><dd>10</dd>",
+        ] {
+            assert!(html.contains(text), "{text}: {html}");
+        }
+        assert!(!html.contains("zipf") && !html.contains("slow_percent"));
+        assert!(html.find("<dt>viewers") < html.find("<dt>drain_s"));
+    }
+}

@@ -1,0 +1,153 @@
+//! What became of the viewers that were made to read slowly or not at all.
+
+use danmaku_wire::CloseReason;
+
+use crate::report::RunReport;
+use crate::swarm::StalledEnds;
+use crate::table::{amount, count};
+
+use super::grid::{Grid, Last, Tone};
+
+/// Their ends and what they missed; `None` when nobody was made slow.
+pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
+    let stalled = report.ends.stalled.as_ref()?;
+    let mut rows: Vec<(String, u64)> = stalled
+        .closes
+        .iter()
+        .map(|(code, viewers)| (closed(*code), *viewers))
+        .collect();
+    rows.extend([
+        (
+            "cut off without a close frame that they could still read".to_owned(),
+            stalled.silent,
+        ),
+        (
+            "still connected when the run ended".to_owned(),
+            stalled.open,
+        ),
+        (
+            "frames they read after they had become slow".to_owned(),
+            stalled.frames,
+        ),
+        ("messages that told them of a gap".to_owned(), stalled.gaps),
+        (
+            "comments those messages said they missed".to_owned(),
+            stalled.skipped,
+        ),
+    ]);
+    let mut rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(what, number)| vec![what, count(number)])
+        .collect();
+    // What a viewer that was cut off cannot know: whether that was an eviction.
+    let counters = report.counters.as_ref();
+    if let Some(evicted) = counters.and_then(|counters| counters.get("evicted")) {
+        let what = "evictions that the server counted meanwhile, of all viewers";
+        rows.push(vec![what.to_owned(), amount(*evicted)]);
+    }
+    let (title, how) = if reads_a_little(report) {
+        ("Viewers that read slowly", "read slowly")
+    } else {
+        ("Viewers that stopped reading", "stopped reading")
+    };
+    Some(Grid {
+        title,
+        heads: vec!["what became of them", "how many"],
+        rows: rows.into_iter().map(|row| (Tone::Neutral, row)).collect(),
+        last: Last::Figure,
+        note: Some(format!(
+            "{} viewers {how}. The server may cut them off; the others must not notice. Who does not read finds the close \
+             frame late or, where the connection is reset, never.",
+            count(slow(stalled))
+        )),
+    })
+}
+
+/// Those the server no longer had at the end, and all of them, for the head of the page.
+pub(super) fn cut_off(stalled: &StalledEnds) -> (u64, u64) {
+    let all = slow(stalled);
+    (all.saturating_sub(stalled.open), all)
+}
+
+/// All that were made slow: each of them ended in one way.
+fn slow(stalled: &StalledEnds) -> u64 {
+    let ends = stalled.closes.values().copied();
+    ends.chain([stalled.silent, stalled.open])
+        .fold(0, u64::saturating_add)
+}
+
+fn reads_a_little(report: &RunReport) -> bool {
+    let scenario = report.scenario.as_ref();
+    scenario.is_some_and(|scenario| scenario.fields.slow_bytes_per_second > 0)
+}
+
+/// A close code in words. One that is not the protocol's has no others than its number.
+fn closed(code: u16) -> String {
+    let reason = CloseReason::ALL
+        .into_iter()
+        .find(|reason| reason.code() == code);
+    match reason {
+        Some(CloseReason::SlowConsumer) => {
+            format!("evicted by the server for reading too slowly (close code {code})")
+        }
+        Some(reason) if !reason.reason().is_empty() => {
+            format!(
+                "closed by the server: {} (close code {code})",
+                reason.reason()
+            )
+        }
+        _ => format!("closed by the server with code {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::{faulty_report, sample_report};
+
+    #[test]
+    fn what_became_of_slow_viewers_is_in_words() {
+        assert!(slow_viewers(&sample_report()).is_none());
+        let mut report = faulty_report();
+        let stalled = report.ends.stalled.as_mut().unwrap();
+        stalled.closes.insert(4999, 8);
+        assert_eq!(cut_off(stalled), (11, 14));
+        report.counters = Some([("evicted".to_owned(), 3.0)].into());
+        let grid = slow_viewers(&report).unwrap();
+        assert_eq!(grid.title, "Viewers that stopped reading");
+        let rows: Vec<&[String]> = grid.rows.iter().map(|(_, cells)| &cells[..]).collect();
+        for expected in [
+            [
+                "evicted by the server for reading too slowly (close code 4001)",
+                "2",
+            ],
+            ["closed by the server with code 4999", "8"],
+            [
+                "cut off without a close frame that they could still read",
+                "1",
+            ],
+            ["still connected when the run ended", "3"],
+            [
+                "evictions that the server counted meanwhile, of all viewers",
+                "3",
+            ],
+            ["frames they read after they had become slow", "70"],
+            ["comments those messages said they missed", "90"],
+        ] {
+            assert!(rows.iter().any(|row| *row == expected), "{expected:?}");
+        }
+        assert!(grid.note.unwrap().starts_with("14 viewers stopped"));
+    }
+
+    #[test]
+    fn a_slow_reader_is_not_said_to_have_stopped() {
+        let mut report = faulty_report();
+        if let Some(scenario) = &mut report.scenario {
+            scenario.fields.slow_bytes_per_second = 100;
+        }
+        assert_eq!(
+            slow_viewers(&report).unwrap().title,
+            "Viewers that read slowly"
+        );
+    }
+}

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Tally;
+use crate::clock::Clock;
 use crate::latency::{Stage, Summary};
 use crate::publisher::{PostVia, PublicationSummary};
 use crate::session::{ConnectReport, Event, Outcome};
@@ -258,9 +259,9 @@ impl RunReport {
         report
     }
 
-    /// The report of a run that was ended before anything was posted.
+    /// The report of a run that was ended before anything was posted; `clock` is of its beginning.
     #[must_use]
-    pub fn interrupted(setup: Setup, joined: u64) -> Self {
+    pub fn interrupted(setup: Setup, joined: u64, clock: Clock) -> Self {
         Self {
             schema: SCHEMA,
             verdict: format!(
@@ -270,6 +271,10 @@ impl RunReport {
             ),
             setup,
             partial: true,
+            timeline: Timeline {
+                started_unix_ms: clock.origin_unix_ms(),
+                ..Timeline::default()
+            },
             connect: ConnectReport {
                 viewers: joined,
                 ..ConnectReport::default()

@@ -322,7 +322,9 @@ impl Session {
             event.per_second = event.back as f64 / (stretch_s - event.at_s).max(0.001);
         }
         let server_memory = after.server.as_ref().map(|look| look.memory);
-        let server_gone = had_server && after.server.is_none();
+        // The process that a restart has stopped is gone, as it should be; of the new one the viewers tell.
+        let is_restart = events.iter().any(Event::is_restart);
+        let server_gone = had_server && after.server.is_none() && !is_restart;
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;

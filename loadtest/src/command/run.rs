@@ -8,6 +8,7 @@ use danmaku_client::{Connect, Connection, Event};
 use danmaku_wire::{Encoding, RoomId};
 
 use crate::cli::{LoadArgs, ReportArgs, RunArgs};
+use crate::clock::Clock;
 use crate::command::{Verdict, connecting, party, print, say};
 use crate::corpus::{self, Line, Stretch};
 use crate::error::HarnessError;
@@ -31,6 +32,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         return Err(HarnessError::Flags(text));
     }
     let (party, program) = prepare(&args)?;
+    let began = Clock::start();
     let mut target = Target::reach(&args.server.url).await?;
     let server = ServerSide::find(args.server.server_pid, &target).await?;
     let half = Duration::from_secs(args.floor_s.unwrap_or(args.duration_s.div_ceil(2)));
@@ -40,7 +42,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         let pace = Pace::asked(&target, &args, &party, &program).await?;
         let measured = floor::measure(&pace.plan(&args, &party, half), &stop).await;
         if stop.load(Ordering::Relaxed) {
-            let report = RunReport::interrupted(setup(&args, &target), 0);
+            let report = RunReport::interrupted(setup(&args, &target), 0, began);
             return publish(&args.report, &report);
         }
         halves.push(measured?);
@@ -64,7 +66,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         Err(HarnessError::Interrupted { joined, .. }) => {
             return publish(
                 &args.report,
-                &RunReport::interrupted(setup(&args, &target), joined),
+                &RunReport::interrupted(setup(&args, &target), joined, began),
             );
         }
         opened => opened?,

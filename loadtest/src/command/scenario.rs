@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
+use crate::clock::Clock;
 use crate::command::run::{lines, prepare, publish, setup};
 use crate::command::{Verdict, one_line, say};
 use crate::error::HarnessError;
@@ -69,6 +70,7 @@ pub(super) async fn perform(
 ) -> Result<RunReport, HarnessError> {
     let args = run_args(spec, server)?;
     let (mut party, mut program) = prepare(&args).map_err(named_by_fields)?;
+    let began = Clock::start();
     let mut target = Target::reach(&server.url).await?;
     let server_side = server_side(spec, server, &target).await?;
     arrange(spec, &args, &target, &mut party, &mut program)?;
@@ -82,7 +84,7 @@ pub(super) async fn perform(
     let opened = Session::open(&target, party, program.late, &server_side, Arc::clone(stop)).await;
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
-            let mut report = RunReport::interrupted(setup(&args, &target), joined);
+            let mut report = RunReport::interrupted(setup(&args, &target), joined, began);
             report.set_scenario(ScenarioReport::unjudged(spec));
             return Ok(report);
         }

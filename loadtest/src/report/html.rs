@@ -126,6 +126,7 @@ fn write_table(table: &Table, html: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::report::tests::{faulty_report, sample_report};
     use crate::timeline::Sample;
 
@@ -207,7 +208,9 @@ mod tests {
 
     #[test]
     fn a_run_that_was_ended_before_it_began_has_a_page_too() {
-        let mut report = RunReport::interrupted(sample_report().setup, 17);
+        let mut report = RunReport::interrupted(sample_report().setup, 17, Clock::start());
+        assert!(page(&report).contains(" · began 20"));
+        report.timeline.started_unix_ms = 0;
         let page_of = page(&report);
         assert!(page_of.contains("17 of"), "{page_of}");
         assert!(!page_of.contains("1970") && !page_of.contains("lost"));

@@ -35,12 +35,15 @@ pub enum Deed {
     Restart(Restart),
 }
 
+const CHURN: &str = "churn";
+const RESTART: &str = "restart";
+
 impl Deed {
     const fn name(&self) -> &'static str {
         match self {
             Self::Storm => "storm",
-            Self::Churn => "churn",
-            Self::Restart(_) => "restart",
+            Self::Churn => CHURN,
+            Self::Restart(_) => RESTART,
         }
     }
 }
@@ -69,10 +72,16 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether the server was told to stop.
+    #[must_use]
+    pub fn is_restart(&self) -> bool {
+        self.what == RESTART
+    }
+
     /// Whether viewers leave and join from then on.
     #[must_use]
     pub fn is_churn(&self) -> bool {
-        self.what == Deed::Churn.name()
+        self.what == CHURN
     }
 }
 

@@ -269,8 +269,9 @@ pub struct CompareArgs {
     /// The report that may be better or worse
     #[arg(value_name = "B.json")]
     pub after: PathBuf,
-    /// How much worse a figure may get before it is flagged; faults are flagged always
-    #[arg(long, default_value_t = 10.0, value_name = "PERCENT", value_parser = positive)]
+    /// How much worse a figure may get before it is flagged; faults are flagged always. Runs on a shared machine differ by 15 %
+    /// by themselves; on a quiet one, with longer runs, take 5
+    #[arg(long, default_value_t = 20.0, value_name = "PERCENT", value_parser = positive)]
     pub tolerance: f64,
 }
 

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use danmaku_wire::RoomId;
@@ -138,13 +139,28 @@ fn floor_sender(plan: &str) -> ExitCode {
 
 /// What is wrong with a command line, without the usage: that is for `--help`.
 fn one_line(error: &clap::Error) -> String {
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is needed: see --help".to_owned();
     }
+    let hint = if error.kind() == ErrorKind::UnknownArgument && names_scenario() {
+        "; a scenario's fields are changed with --set key=value"
+    } else {
+        ""
+    };
     let text = error.to_string();
     let lines = text.lines().take_while(|line| !line.trim().is_empty());
     let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
-    words.join(" ").trim_start_matches("error: ").to_owned()
+    words.join(" ").trim_start_matches("error: ").to_owned() + hint
+}
+
+/// Whether the command is one whose fields are in a file.
+fn names_scenario() -> bool {
+    let command = std::env::args().nth(1);
+    Kind::ALL
+        .into_iter()
+        .map(Kind::name)
+        .chain(["scenario"])
+        .any(|name| Some(name) == command.as_deref())
 }
 
 fn refuse(why: &str) -> ExitCode {

@@ -81,11 +81,11 @@ impl ScenarioReport {
         }
     }
 
-    /// The figures that were not within their limits.
+    /// The figures that were not within their limits, each with what it was and may be.
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
         let failed = self.checks.iter().filter(|check| !check.met);
-        failed.map(|check| check.what.clone()).collect()
+        failed.map(Check::missed).collect()
     }
 
     /// What was found, in a sentence.
@@ -172,6 +172,11 @@ impl ScenarioReport {
 }
 
 impl Check {
+    /// That it is not within its limit.
+    fn missed(&self) -> String {
+        format!("{} ({}, {})", self.what, self.measured(), self.allowed())
+    }
+
     /// Its value for a person.
     pub(super) fn measured(&self) -> String {
         self.value.map_or_else(|| "not measured".to_owned(), amount)

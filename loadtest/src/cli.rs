@@ -126,6 +126,8 @@ impl ReportArgs {
     }
 }
 
+const CONNECTS_PER_SECOND: f64 = 2000.0;
+
 /// The server and how viewers connect to it.
 #[derive(Clone, Debug, Args)]
 pub struct ServerArgs {
@@ -135,9 +137,9 @@ pub struct ServerArgs {
     /// The server's process, for its CPU and memory, when it is on this machine; otherwise its /metrics tells them
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Dials a second
-    #[arg(long, default_value_t = 2000.0, value_name = "N", value_parser = positive)]
-    pub connect_rate: f64,
+    /// Dials a second, 2000 unless told otherwise; of hot-room and search it is their field ramp_per_second
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub connect_rate: Option<f64>,
     /// Handshakes under way at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connecting_max: u32,
@@ -150,6 +152,13 @@ pub struct ServerArgs {
     /// Rooms are called PREFIX-0, PREFIX-1, …
     #[arg(long, default_value = "load", value_name = "PREFIX")]
     pub room_prefix: String,
+}
+
+impl ServerArgs {
+    /// Dials a second.
+    pub(crate) fn connects_per_second(&self) -> f64 {
+        self.connect_rate.unwrap_or(CONNECTS_PER_SECOND)
+    }
 }
 
 /// Where the report goes besides the terminal.

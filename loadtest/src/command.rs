@@ -242,7 +242,7 @@ fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> 
         rooms: audience.rooms,
         processes: server.processes,
         threads: Some(server.threads),
-        connects_per_second: Some(server.connect_rate),
+        connects_per_second: Some(server.connects_per_second()),
         encodings: encodings
             .map(|encoding| encoding.as_str().to_owned())
             .collect(),
@@ -292,7 +292,7 @@ fn party(
         },
         rooms: rooms.into(),
         posters,
-        connects_per_second: server.connect_rate,
+        connects_per_second: server.connects_per_second(),
         connecting_max: server.connecting_max as usize,
         processes: server.processes,
         threads: usize::from(server.threads),

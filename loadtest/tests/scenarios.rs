@@ -294,7 +294,7 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
     let (broken, unknown) = (scratch("broken.toml"), scratch("unknown.toml"));
     std::fs::write(&broken, "scenario = \"storm\"\nviewers = = 3\n").unwrap();
     std::fs::write(&unknown, "scenario = \"hot-room\"\nviewerz = 3\n").unwrap();
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 15] = [
         // Known before the run, so the run is not wasted.
         &[
             "hot-room",
@@ -316,6 +316,10 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
             "corpus=/nowhere/to/be/found",
         ],
         &["restart", "--url", &url, "--set", "start=true"],
+        // What belongs to a `run` here is a field there.
+        &["hot-room", "--url", &url, "--viewers", "5"],
+        &["search", "--url", &url, "--connect-rate", "5"],
+        &["slow-viewers", "--url", &url, "--set", "duration_s=2"],
         &["soak", "--url", &url],
         &["scenario", "/nowhere/to/be/found.toml"],
         &["scenario", broken.to_str().unwrap()],

@@ -157,7 +157,11 @@ pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, Harn
             let text = format!("ramp_per_second = {per_second}: not a number above 0");
             return Err(HarnessError::Flags(text));
         }
-        args.server.connect_rate = per_second;
+        if args.server.connect_rate.is_some() {
+            let text = "--connect-rate: this scenario dials at --set ramp_per_second=N";
+            return Err(HarnessError::Flags(text.to_owned()));
+        }
+        args.server.connect_rate = Some(per_second);
     }
     Ok(args)
 }

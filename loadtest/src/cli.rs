@@ -28,7 +28,7 @@ pub struct Cli {
 /// What the harness can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Viewers watch, a recording is replayed, every delivery is audited
+    /// Viewers watch, chat is posted, made up or from a recording, and every delivery is audited
     Run(RunArgs),
     /// Scenario: one room that fills while people write
     #[command(after_long_help = fields(Kind::HotRoom))]

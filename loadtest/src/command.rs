@@ -241,6 +241,7 @@ fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> 
         viewers: audience.viewers,
         rooms: audience.rooms,
         processes: server.processes,
+        connecting_max: Some(server.connecting_max),
         threads: Some(server.threads),
         connects_per_second: Some(server.connects_per_second()),
         encodings: encodings

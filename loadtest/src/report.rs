@@ -111,6 +111,21 @@ pub struct Setup {
     /// Processes the viewers were in; 1 in reports from before there could be several.
     #[serde(default = "one")]
     pub processes: u16,
+    /// Handshakes under way at once.
+    #[serde(default)]
+    pub connecting_max: Option<u32>,
+    /// Seconds between the last connect and the first post.
+    #[serde(default)]
+    pub settle_s: Option<u64>,
+    /// Seconds the last comments may take to arrive.
+    #[serde(default)]
+    pub drain_s: Option<u64>,
+    /// Viewers that stop reading, and the second in which they do.
+    #[serde(default)]
+    pub stall_viewers: Option<u32>,
+    /// See `stall_viewers`; absent for half of the stretch.
+    #[serde(default)]
+    pub stall_after_s: Option<u64>,
     /// Threads that read, in each of them.
     #[serde(default)]
     pub threads: Option<u16>,

@@ -204,10 +204,9 @@ impl Spec {
             set(&mut changes, setting)?;
         }
         merge(&mut fields, changes, kind, "")?;
-        let spec: Self = fields.try_into().map_err(|error: toml::de::Error| {
-            let text = error.to_string();
-            HarnessError::Flags(text.split_whitespace().collect::<Vec<_>>().join(" "))
-        })?;
+        let spec: Self = fields
+            .try_into()
+            .map_err(|error: toml::de::Error| HarnessError::Flags(unfit(&error.to_string())))?;
         spec.check()?;
         Ok(spec)
     }
@@ -232,10 +231,14 @@ impl Spec {
         let wrong = |what: &str| Err(HarnessError::Flags(what.to_owned()));
         let within = |at_s: u64| at_s < self.duration_s;
         match self.scenario {
-            Kind::Storm if !within(self.storm_at_s) => wrong("storm_at_s is not below duration_s"),
-            Kind::Restart if !within(self.restart_at_s) => {
-                wrong("restart_at_s is not below duration_s")
-            }
+            Kind::Storm if !within(self.storm_at_s) => wrong(&format!(
+                "storm_at_s {} is not below duration_s {}",
+                self.storm_at_s, self.duration_s
+            )),
+            Kind::Restart if !within(self.restart_at_s) => wrong(&format!(
+                "restart_at_s {} is not below duration_s {}",
+                self.restart_at_s, self.duration_s
+            )),
             Kind::Restart if self.start.trim().is_empty() => {
                 wrong("restart needs the command that starts the server: --set start=\"…\"")
             }
@@ -255,7 +258,10 @@ impl Spec {
                 wrong("zipf is not between 0 and 10")
             }
             Kind::Soak if self.duration_s < self.warm_up_s.saturating_add(SLOPE_S_MIN) => {
-                wrong("duration_s is not a minute above warm_up_s: less says nothing about an hour")
+                wrong(&format!(
+                    "duration_s {} is not a minute above warm_up_s {}: less says nothing about an hour",
+                    self.duration_s, self.warm_up_s
+                ))
             }
             Kind::HotRoom if !self.ramps_in_time(f64::from(self.viewers)) => {
                 wrong("ramp_per_second does not let all viewers in within duration_s")
@@ -268,6 +274,17 @@ impl Spec {
             _ => Ok(()),
         }
     }
+}
+
+/// What is wrong with the type of a field, in one line; most of them are whole numbers.
+fn unfit(said: &str) -> String {
+    let text = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((what, field)) = text.split_once(", expected u") else {
+        return text;
+    };
+    let is = what.split('`').nth(1).unwrap_or(what);
+    let name = field.split('`').nth(1).unwrap_or("a field");
+    format!("`{name}` is a whole number of 0 or more, not {is}")
 }
 
 /// Enters `key=value`; `slo.key` names a field of the verdict. What is no TOML value is a text.
@@ -329,7 +346,8 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
             }
             (Some(field @ (Value::Integer(_) | Value::Float(_))), change) => {
                 if let Value::String(text) = &change {
-                    let text = format!("`{inside}{key}` is a number below 2^63, not \"{text}\"");
+                    let text =
+                        format!("`{inside}{key}` is a number, and below 2^63, not \"{text}\"");
                     return Err(HarnessError::Flags(text));
                 }
                 *field = change;
@@ -406,7 +424,13 @@ mod tests {
         assert!(refused(Kind::HotRoom, "slo=5").contains("slo.NAME"));
         assert!(refused(Kind::HotRoom, "viewers=60000").contains("ramp_per_second"));
         assert!(refused(Kind::Soak, "duration_s=930").contains("warm_up_s"));
-        let _ = refused(Kind::HotRoom, "viewers=-1");
+        for (odd, said) in [("5.5", "not 5.5"), ("-1", "not -1"), ("true", "not true")] {
+            let text = refused(Kind::HotRoom, &format!("viewers={odd}"));
+            assert!(
+                text.contains("`viewers` is a whole number") && text.contains(said),
+                "{text}"
+            );
+        }
         for odd in ["nan", "inf", "-1"] {
             let setting = format!("slo.late_percent_max={odd}");
             assert!(refused(Kind::HotRoom, &setting).contains("slo.late_percent_max"));

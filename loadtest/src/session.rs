@@ -290,10 +290,7 @@ impl Session {
         // Asking takes time, and the schedule does not wait.
         let before = self.marks().await;
         let had_server = before.server.is_some();
-        let mut bill = Bill::open(Sight {
-            look: before.server,
-            counters,
-        });
+        let mut bill = Bill::open(Sight::new(before.server, counters));
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
@@ -317,23 +314,23 @@ impl Session {
         let caught_up = self.drain(program.drain).await;
         let after = self.marks().await;
         let ended = clock.now();
+        let joined_anew = after.viewers.rejoined - before.viewers.rejoined;
         for event in events.iter_mut().filter(|event| event.is_churn()) {
-            event.back = after.viewers.rejoined - before.viewers.rejoined;
-            event.per_second = event.back as f64 / (stretch_s - event.at_s).max(0.001);
+            event.set_churn(joined_anew, stretch_s);
         }
         let server_memory = after.server.as_ref().map(|look| look.memory);
         // The process that a restart has stopped is gone, as it should be; of the new one the viewers tell.
         let is_restart = events.iter().any(Event::is_restart);
-        let server_gone = had_server && after.server.is_none() && !is_restart;
+        let is_gone = had_server && after.server.is_none() && !is_restart;
         if program.stall_after.is_some() {
             self.viewers.order(Order::Resume);
             tokio::time::sleep(RESUME_FOR).await;
         }
         // A server that has died is in the audit already: everything after its death is lost.
-        bill.close(&Sight {
-            look: after.server,
-            counters: target.counters().await.ok().flatten(),
-        });
+        let counters = target.counters().await;
+        // Its process may be there and hang; a restart that failed says so itself.
+        let server_gone = is_gone || (counters.is_err() && !is_restart);
+        bill.close(&Sight::new(after.server, counters.ok().flatten()));
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
         let result = tokio::task::block_in_place(|| self.viewers.finish())?;

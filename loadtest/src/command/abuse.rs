@@ -141,6 +141,9 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
         }
     }
     print(&table_of(&args.url.to_string(), &total).render());
+    if stop.load(Ordering::Relaxed) {
+        print("\npartial: ended early\n");
+    }
     Ok(conclude(target.counters().await.is_ok(), &total))
 }
 

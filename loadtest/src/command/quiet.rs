@@ -106,14 +106,21 @@ fn audit_row(outcome: &Outcome, table: &mut Table) -> bool {
     let (tolls, audit) = (&outcome.result.tolls, &outcome.result.findings.tally);
     let ended = tolls.silent_ends + tolls.closes.values().sum::<u64>();
     let breaches = tolls.faults.values().sum::<u64>() + outcome.publication.contradicted;
-    let clean = audit.is_clean() && audit.delivered > 0 && breaches == 0 && ended == 0;
+    let untaken = outcome.publication.summary().untaken();
+    let clean = audit.is_clean()
+        && audit.delivered > 0
+        && breaches == 0
+        && ended == 0
+        && untaken == 0
+        && !outcome.server_gone;
     let found = format!(
-        "{}: {} delivered, {} lost, {} breaches of the protocol, {} connections ended",
+        "{}: {} delivered, {} lost, {} breaches of the protocol, {} connections ended, {} posts not taken",
         if clean { "clean" } else { "faults" },
         count(audit.delivered),
         count(audit.lost),
         count(breaches),
-        count(ended)
+        count(ended),
+        count(untaken)
     );
     table.row(["audit", &found]);
     clean

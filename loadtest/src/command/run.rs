@@ -228,6 +228,10 @@ pub(super) fn setup(args: &RunArgs, target: &Target) -> Setup {
             .as_ref()
             .map_or_else(|| "made up".to_owned(), name),
         rate: args.load.corpus.is_none().then_some(args.load.rate),
+        settle_s: Some(args.settle_s),
+        drain_s: Some(args.drain_s),
+        stall_viewers: Some(args.stall_viewers),
+        stall_after_s: args.stall_after_s,
         skip_s: args.load.skip_s,
         replicate: args.load.replicate,
         post_via: Some(args.load.post_via),

@@ -121,13 +121,27 @@ impl ScenarioReport {
                 "not even the lowest, {} {searched}, met them",
                 amount(first.value)
             ),
-            Some(most) if self.steps.iter().all(|step| step.met) && self.steps.len() > 1 => {
+            Some(most) if most >= self.fields.to => {
                 format!(
                     "all {} {searched} met them, the end of the range: look for more with a higher `to`",
                     amount(most)
                 )
             }
-            Some(most) => format!("the most that met them is {} {searched}", amount(most)),
+            Some(most) => {
+                let missed = self.steps.iter().filter(|step| !step.met);
+                let next = missed.min_by(|one, other| one.value.total_cmp(&other.value));
+                let next = next.map_or_else(String::new, |step| {
+                    format!(
+                        "; {} did not: {}",
+                        amount(step.value),
+                        step.failed.join(", ")
+                    )
+                });
+                format!(
+                    "the most that met them is {} {searched}{next}",
+                    amount(most)
+                )
+            }
         })
     }
 
@@ -256,11 +270,15 @@ impl RunReport {
             } else {
                 format!(" ({} went on where they were)", count(returns.resumed))
             };
+            let took = if latency.count > 0 {
+                let (p50, p99) = (figure(latency.p50_ms), figure(latency.p99_ms));
+                format!(", p50 {p50} ms, p99 {p99} ms")
+            } else {
+                String::new()
+            };
             let text = format!(
-                "{}{resumed}, p50 {} ms, p99 {} ms, {} dials in vain",
+                "{}{resumed}{took}, {} dials in vain",
                 count(returns.rejoined),
-                figure(latency.p50_ms),
-                figure(latency.p99_ms),
                 count(returns.retries)
             );
             let name = if self.has_churned() {

@@ -302,12 +302,14 @@ fn a_search_says_where_in_its_range_it_ended() {
     let found = |met: &[bool]| {
         let mut report = sample_report();
         let mut scenario = report.scenario.take().unwrap();
+        scenario.fields.to = 4000.0;
         let values = [500.0, 4000.0, 1414.0].into_iter();
         scenario.steps = values
             .zip(met)
             .map(|(value, met)| Step {
                 value,
                 met: *met,
+                failed: vec!["late".to_owned()],
                 ..Step::default()
             })
             .collect();
@@ -324,6 +326,6 @@ fn a_search_says_where_in_its_range_it_ended() {
     );
     assert_eq!(
         found(&[true, false, true]),
-        "the most that met them is 1,414 viewers"
+        "the most that met them is 1,414 viewers; 4,000 did not: late"
     );
 }

@@ -2,7 +2,7 @@
 
 use crate::report::RunReport;
 use crate::scenario::LATENESS_P99_MS_MAX;
-use crate::table::{count, figure};
+use crate::table::{amount, count, figure};
 
 impl RunReport {
     /// Why a run has not passed; a scenario has limits instead.
@@ -57,6 +57,21 @@ impl RunReport {
                 "came after their viewer was told to go",
             ));
         }
+        for problem in self
+            .events
+            .iter()
+            .filter_map(|event| event.problem.as_ref())
+        {
+            reservations.push(problem.clone());
+        }
+        if self.partial && self.has_measured() {
+            let planned = self.setup.duration_s as f64;
+            reservations.push(format!(
+                "ended after {} of {} s",
+                amount(self.total.seconds.min(planned).round()),
+                amount(planned)
+            ));
+        }
         let untaken = self.posts.untaken();
         if self.scenario.is_some() && untaken > 0 {
             reservations.push(format!(
@@ -92,12 +107,12 @@ impl RunReport {
             let answer = &self.posts.answer;
             // With every connection waiting for an answer nothing can leave: that is the server's doing.
             let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
-                "because answers were slow: the server was the limit"
+                "because answers were slow, so the server was the limit"
             } else {
-                "and the generator, not the server, may have been the limit"
+                "and the generator, not the server, may have been the limit, so latencies are upper bounds"
             };
             text.push_str(&format!(
-                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}: latencies are upper bounds",
+                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}",
                 figure(late.p99_ms),
                 figure(answer.p99_ms)
             ));

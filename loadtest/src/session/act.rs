@@ -78,6 +78,12 @@ impl Event {
         self.what == RESTART
     }
 
+    /// Enters how many left and joined as somebody new until this second of the measured stretch.
+    pub(super) fn set_churn(&mut self, joined_anew: u64, until_s: f64) {
+        self.back = joined_anew;
+        self.per_second = joined_anew as f64 / (until_s - self.at_s).max(0.001);
+    }
+
     /// Whether viewers leave and join from then on.
     #[must_use]
     pub fn is_churn(&self) -> bool {
@@ -101,10 +107,8 @@ impl Session {
                 break;
             }
             let event = if let Deed::Restart(_) = act.what {
-                let last = Sight {
-                    look: self.server.look().await,
-                    counters: target.counters().await.ok().flatten(),
-                };
+                let counters = target.counters().await.ok().flatten();
+                let last = Sight::new(self.server.look().await, counters);
                 bill.close(&last);
                 let event = self.perform(act).await;
                 if event.server_pid.is_none() {

@@ -9,14 +9,22 @@ use crate::server_side::Look;
 /// What a server shows at one moment, as far as it shows anything.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sight {
-    pub(super) look: Option<Look>,
-    pub(super) counters: Option<Counters>,
+    look: Option<Look>,
+    counters: Option<Counters>,
+}
+
+impl Sight {
+    pub(super) fn new(look: Option<Look>, counters: Option<Counters>) -> Self {
+        Self { look, counters }
+    }
 }
 
 /// Adds up stretches, each of one process of the server.
 #[derive(Debug)]
 pub(super) struct Bill {
     start: Start,
+    /// That have ended.
+    stretches: u32,
     /// Absent when it is not known of some stretch.
     cpu: Option<CpuTime>,
     counters: Option<BTreeMap<String, f64>>,
@@ -34,6 +42,7 @@ impl Bill {
     pub(super) fn open(start: Sight) -> Self {
         Self {
             start: Start::At(start),
+            stretches: 0,
             cpu: Some(CpuTime::default()),
             counters: Some(BTreeMap::new()),
         }
@@ -41,7 +50,7 @@ impl Bill {
 
     /// Ends a stretch; the next one, if any, begins with a new process.
     pub(super) fn close(&mut self, end: &Sight) {
-        let (cpu, counters) = match std::mem::replace(&mut self.start, Start::Birth) {
+        let (cpu, mut counters) = match std::mem::replace(&mut self.start, Start::Birth) {
             Start::At(start) => (
                 both(end.look.as_ref(), start.look.as_ref(), Look::cpu_since),
                 both(
@@ -55,6 +64,12 @@ impl Bill {
                 end.counters.as_ref().map(Counters::since_birth),
             ),
         };
+        if self.stretches > 0 {
+            for counters in [&mut counters, &mut self.counters].into_iter().flatten() {
+                counters.retain(|path, _| !GAUGES.contains(&path.as_str()));
+            }
+        }
+        self.stretches += 1;
         self.cpu = both(self.cpu.as_ref(), cpu.as_ref(), CpuTime::plus);
         self.counters = both(self.counters.as_ref(), counters.as_ref(), sum);
     }
@@ -87,6 +102,9 @@ fn sum(one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>) -> BTreeMap<S
     sum
 }
 
+/// Figures of `GET /v1/stats` that say what is, not what has been: those of two processes add up to nothing.
+const GAUGES: [&str; 3] = ["connections", "rooms", "viewers"];
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -101,7 +119,9 @@ mod tests {
         );
         Sight {
             look: Look::read(&exposition),
-            counters: Some(Counters::of(&json!({"uptime_ms": 1, "frames": frames}))),
+            counters: Some(Counters::of(
+                &json!({"uptime_ms": 1, "frames": frames, "viewers": frames}),
+            )),
         }
     }
 
@@ -126,7 +146,9 @@ mod tests {
         bill.close(&sight(1.5, 140));
         bill.close(&sight(2.0, 300));
         assert!((user_ms(&bill) - 2500.0).abs() < 1e-6);
-        assert_eq!(bill.counters().unwrap()["frames"], 340.0);
+        let counters = bill.counters().unwrap();
+        assert_eq!(counters["frames"], 340.0);
+        assert!(!counters.contains_key("viewers"), "{counters:?}");
     }
 
     #[test]

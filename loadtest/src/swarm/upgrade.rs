@@ -85,6 +85,11 @@ fn refusal(status: &str, body: &[u8]) -> String {
         .ok()
         .and_then(|body| Some(body.get("error")?.get("code")?.as_str()?.to_owned()));
     match code {
+        // The commonest surprise of all: the server's own protection against one address.
+        Some(code) if code == "too_many_connections" => format!(
+            "{} (see the server's --connections-per-address-max)",
+            quoted(&format!("{status}: {code}"))
+        ),
         Some(code) => quoted(&format!("{status}: {code}")),
         // Whoever takes the request for something else is not the server that was meant.
         None if status.starts_with(['2', '3']) => quoted(&format!(
@@ -139,7 +144,9 @@ mod tests {
     fn a_refusal_keeps_the_servers_code() {
         let body = r#"{"error":{"code":"too_many_connections","message":"m"}}"#;
         let bytes = format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\n\r\n{body}");
-        let expected = "503 Service Unavailable: too_many_connections".to_owned();
+        let expected = "503 Service Unavailable: too_many_connections \
+            (see the server's --connections-per-address-max)"
+            .to_owned();
         assert_eq!(read_answer(bytes.as_bytes()), Answer::Refused(expected));
         assert_eq!(
             read_answer(b"HTTP/1.1 404 Not Found\r\n\r\n"),

@@ -30,8 +30,9 @@ pub(super) fn unlike(before: &RunReport, after: &RunReport) -> Vec<String> {
 }
 
 /// Fields of the setup that scenarios have too: they are compared there.
-const ALSO_IN_SETUP: [&str; 9] = [
+const ALSO_IN_SETUP: [&str; 10] = [
     "corpus",
+    "drain_s",
     "duration_s",
     "encodings",
     "late_ms",
@@ -106,6 +107,11 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
             ("rooms", setup.rooms.to_string()),
             ("processes", setup.processes.to_string()),
             ("threads", told(setup.threads)),
+            ("connecting_max", told(setup.connecting_max)),
+            ("settle_s", told(setup.settle_s)),
+            ("drain_s", told(setup.drain_s)),
+            ("stall_viewers", told(setup.stall_viewers)),
+            ("stall_after_s", told(setup.stall_after_s)),
             ("connects_per_second", told(setup.connects_per_second)),
             ("sample", told(setup.sample)),
             ("encodings", setup.encodings.join(",")),
@@ -120,6 +126,9 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
             ("duration_s", setup.duration_s.to_string()),
             ("window_ms", setup.window_ms.to_string()),
             ("late_ms", setup.late_ms.to_string()),
+            ("platform", setup.machine.platform.clone()),
+            ("cpu", told(setup.machine.cpu.clone())),
+            ("memory_bytes", told(setup.machine.memory_bytes)),
             ("kernel", setup.machine.kernel.clone()),
             ("cpus", setup.machine.cores.to_string()),
         ]

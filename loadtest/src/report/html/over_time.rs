@@ -2,12 +2,15 @@
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series, Unit};
-use crate::table::{count, figure};
+use crate::table::{amount, count, figure};
 use crate::timeline::{Sample, Usage};
 
 const TIME: &str = "seconds since the first dial";
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1000;
+/// Seconds that a mean takes in at least on either side. With one, a tick of slightly more than a second that skips a second
+/// would look like an outage of a third.
+const REACH_MIN: usize = 2;
 /// Seconds that a mean takes in at most on either side: beyond it a chart would hide outages that matter.
 const REACH_MAX: usize = 5;
 /// From this many windows on a latency is so long that a linear axis would hide the usual ones.
@@ -89,10 +92,7 @@ impl Seconds<'_> {
     fn deliveries(&self) -> Vec<Chart> {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
         let mean = |title, y_label, name, count: fn(&Sample) -> u64| Chart {
-            note: Some(format!(
-                "Means of {} seconds: a burst at the edge of a second does not look like an outage.",
-                2 * self.reach() + 1
-            )),
+            note: Some(self.mean_note()),
             ..self.chart(title, y_label, vec![(name, self.mean_rate(count))])
         };
         vec![
@@ -234,7 +234,7 @@ impl Seconds<'_> {
                 gap.push(point);
                 continue;
             }
-            if gap.len() > self.reach() {
+            if gap.len() > self.window_s().clamp(1, REACH_MAX) {
                 bridged.append(&mut gap);
             }
             gap.clear();
@@ -247,9 +247,29 @@ impl Seconds<'_> {
     /// Seconds before and after a second that its mean takes in: as many as the window is long, so that every mean has a
     /// burst in it while nothing is wrong.
     fn reach(&self) -> usize {
-        usize::try_from(self.window_ms.div_ceil(SECOND_MS))
-            .unwrap_or(1)
-            .clamp(1, REACH_MAX)
+        self.window_s().clamp(REACH_MIN, REACH_MAX)
+    }
+
+    /// The window in whole seconds.
+    fn window_s(&self) -> usize {
+        usize::try_from(self.window_ms.div_ceil(SECOND_MS)).unwrap_or(REACH_MAX)
+    }
+
+    /// What a rate is, and why it is none of single seconds.
+    fn mean_note(&self) -> String {
+        let means = format!("Means of {} seconds", 2 * self.reach() + 1);
+        match self.window_ms {
+            0..SECOND_MS => format!("{means}."),
+            SECOND_MS => {
+                format!(
+                    "{means}: rooms tick about once a second, so a second may have none or two."
+                )
+            }
+            _ => format!(
+                "{means}: rooms tick about once in {} seconds, so a second may have none.",
+                amount(self.window_ms as f64 / SECOND_MS as f64)
+            ),
+        }
     }
 
     /// A rate as the mean over the seconds around each; at the ends over those that there are.
@@ -300,10 +320,43 @@ mod tests {
     /// Regression: a tick that fell just after the end of its second looked like an outage.
     #[test]
     fn a_burst_at_the_edge_of_a_second_is_no_outage_and_an_outage_is() {
-        let edge = means(&[90, 90, 0, 90, 90], 1000);
-        assert_eq!(edge, [90.0, 60.0, 60.0, 60.0, 90.0]);
-        let outage = means(&[90, 90, 0, 0, 0, 90, 90], 1000);
-        assert_eq!(outage, [90.0, 60.0, 30.0, 0.0, 30.0, 60.0, 90.0]);
+        let edge = means(&[90, 90, 0, 180, 90, 90, 90], 1000);
+        assert!(edge.iter().all(|mean| *mean >= 60.0), "{edge:?}");
+        assert_eq!(edge[3], 90.0);
+        let outage = means(&[90, 90, 0, 0, 0, 0, 0, 90, 90], 1000);
+        assert_eq!(
+            outage,
+            [60.0, 45.0, 36.0, 18.0, 0.0, 18.0, 36.0, 45.0, 60.0]
+        );
+    }
+
+    /// Regression: a tick of 1.05 windows skips a second without a double one beside it, and a third was missing there.
+    #[test]
+    fn a_skipped_second_is_no_dip_of_a_third() {
+        let means = means(&[90, 90, 90, 90, 0, 90, 90, 90, 90], 1000);
+        assert!(means[2..7].iter().all(|mean| *mean == 72.0), "{means:?}");
+    }
+
+    #[test]
+    fn the_note_of_a_mean_says_what_is_true_of_the_window() {
+        let note = |window_ms| {
+            Seconds {
+                samples: &[],
+                marks: Vec::new(),
+                window_ms,
+            }
+            .mean_note()
+        };
+        assert_eq!(
+            note(1000),
+            "Means of 5 seconds: rooms tick about once a second, so a second may have none or two."
+        );
+        assert_eq!(note(0), "Means of 5 seconds.");
+        assert_eq!(note(100), note(0));
+        assert_eq!(
+            note(3000),
+            "Means of 7 seconds: rooms tick about once in 3 seconds, so a second may have none."
+        );
     }
 
     #[test]

@@ -18,6 +18,9 @@ struct Field {
     shipped: Option<String>,
 }
 
+/// Letters of a field, its name and its values, that a column holds in one line. One with more has a row of its own.
+const LETTERS_MAX: usize = 36;
+
 /// The part of the page.
 pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
     let setup = &report.setup;
@@ -66,14 +69,25 @@ fn write_fields(spec: &Spec, html: &mut String) {
         escape(spec.scenario.name())
     );
     for field in fields(spec) {
-        let shipped = field.shipped.map_or_else(String::new, |shipped| {
-            format!(" <small>shipped: {}</small>", escape(&shipped))
-        });
+        let shipped = field
+            .shipped
+            .map_or_else(String::new, |shipped| format!("shipped: {shipped}"));
+        let letters = [&field.name, &field.value, &shipped].map(|text| text.chars().count());
+        let class = if letters.iter().sum::<usize>() > LETTERS_MAX {
+            " class=\"long\""
+        } else {
+            ""
+        };
         let _ = write!(
             html,
-            "<div><dt>{}</dt><dd>{}{shipped}</dd></div>",
+            "<div{class}><dt>{}</dt><dd>{}{}</dd></div>",
             escape(&field.name),
-            escape(&field.value)
+            escape(&field.value),
+            if shipped.is_empty() {
+                String::new()
+            } else {
+                format!(" <small>{}</small>", escape(&shipped))
+            }
         );
     }
     html.push_str("</dl>");
@@ -205,6 +219,7 @@ mod tests {
     fn fields_are_on_the_page_with_what_was_changed() {
         let mut html = String::new();
         write_repeat(&sample_report(), &mut html);
+        assert!(!html.contains("class=\"long\""), "{html}");
         for text in [
             "Fields of storm",
             "<dt>viewers</dt><dd>500 <small>shipped: 10000</small></dd>",
@@ -215,5 +230,19 @@ mod tests {
         }
         assert!(!html.contains("zipf") && !html.contains("slow_percent"));
         assert!(html.find("<dt>viewers") < html.find("<dt>drain_s"));
+    }
+
+    /// Regression: a command to start the server was broken inside its words, a column wide.
+    #[test]
+    fn a_long_value_has_a_row_of_its_own() {
+        let start = "start=./danmaku-server --listen 127.0.0.1:8080 --data here";
+        let spec = Spec::shipped(Kind::Restart, &[start.to_owned()]).unwrap();
+        let mut html = String::new();
+        write_fields(&spec, &mut html);
+        assert!(
+            html.contains("<div class=\"long\"><dt>start</dt>"),
+            "{html}"
+        );
+        assert_eq!(html.matches("\"long\"").count(), 1, "{html}");
     }
 }

@@ -2,12 +2,20 @@
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series, Unit};
+use crate::session::Event;
 use crate::table::{amount, count, figure};
 use crate::timeline::{Sample, Usage};
+
+use super::slow::connected_note;
 
 const TIME: &str = "seconds since the first dial";
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1000;
+/// Events that are told beside the viewers.
+const EVENTS_TOLD_MAX: usize = 3;
+/// What an error is.
+const ERRORS_NOTE: &str = "Viewers that could not connect or were disconnected, be it by a restart that is part of the \
+                           scenario, and posts refused or without an answer.";
 /// Seconds that a mean takes in at least on either side. With one, a tick of slightly more than a second that skips a second
 /// would look like an outage of a third.
 const REACH_MIN: usize = 2;
@@ -35,7 +43,9 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
         window_ms: report.setup.window_ms,
     };
     let mut charts = seconds.latencies();
+    charts.push(seconds.connected(report));
     charts.extend(seconds.deliveries());
+    charts.extend(seconds.posts());
     charts.extend(seconds.costs());
     charts
 }
@@ -89,18 +99,28 @@ impl Seconds<'_> {
         vec![whole, past]
     }
 
-    fn deliveries(&self) -> Vec<Chart> {
+    /// The viewers at the end of each second, and in words what happened to them between two.
+    fn connected(&self, report: &RunReport) -> Chart {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
+        let away = report.events.iter().filter(|event| !event.is_churn());
+        let mut notes: Vec<String> = away.take(EVENTS_TOLD_MAX).map(told).collect();
+        notes.extend(connected_note(report).map(str::to_owned));
+        Chart {
+            note: (!notes.is_empty()).then(|| notes.join(" ")),
+            ..self.chart(
+                "Viewers connected",
+                "viewers",
+                vec![("viewers up", viewers)],
+            )
+        }
+    }
+
+    fn deliveries(&self) -> Vec<Chart> {
         let mean = |title, y_label, name, count: fn(&Sample) -> u64| Chart {
             note: Some(self.mean_note()),
             ..self.chart(title, y_label, vec![(name, self.mean_rate(count))])
         };
         vec![
-            self.chart(
-                "Viewers connected",
-                "viewers",
-                vec![("viewers up", viewers)],
-            ),
             mean(
                 "Frames delivered, over all viewers",
                 "frames per second",
@@ -122,17 +142,26 @@ impl Seconds<'_> {
                     |sample| sample.bytes,
                 )
             },
-            self.chart(
-                "Posts and errors",
-                "per second",
-                vec![
-                    (
-                        "posts acknowledged/s",
-                        self.rate(|sample| sample.acknowledged),
-                    ),
-                    ("errors/s", self.rate(|sample| sample.errors)),
-                ],
-            ),
+        ]
+    }
+
+    /// Posts, and errors on an axis of their own: a thousand connections that a restart closes would flatten all posts.
+    fn posts(&self) -> Vec<Chart> {
+        let posts = (
+            "posts acknowledged/s",
+            self.rate(|sample| sample.acknowledged),
+        );
+        let errors = ("errors/s", self.rate(|sample| sample.errors));
+        let label = "per second";
+        if self.samples.iter().all(|sample| sample.errors == 0) {
+            return vec![self.chart("Posts and errors", label, vec![posts, errors])];
+        }
+        vec![
+            self.chart("Posts acknowledged", label, vec![posts]),
+            Chart {
+                note: Some(ERRORS_NOTE.to_owned()),
+                ..self.chart("Errors", label, vec![errors])
+            },
         ]
     }
 
@@ -293,9 +322,19 @@ impl Seconds<'_> {
     }
 }
 
+/// Who lost the connection, and when they were back: often sooner than the next second ends.
+fn told(event: &Event) -> String {
+    let back = match event.last_back_s {
+        Some(seconds) => format!("all back after {} s", figure(seconds)),
+        None => format!("{} back", count(event.back)),
+    };
+    format!("{}: {} cut off, {back}.", event.what, count(event.viewers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::{faulty_report, sample_report};
 
     fn means(frames: &[u64], window_ms: u64) -> Vec<f64> {
         let mut samples: Vec<Sample> = (1_u32..)
@@ -363,6 +402,39 @@ mod tests {
     fn a_long_window_is_no_row_of_outages() {
         let means = means(&[0, 0, 300, 0, 0, 300, 0, 0, 300], 3000);
         assert!(means.iter().all(|mean| *mean > 50.0), "{means:?}");
+    }
+
+    fn chart(report: &RunReport, title: &str) -> Option<Chart> {
+        over_time(report).into_iter().find(|it| it.title == title)
+    }
+
+    #[test]
+    fn who_was_cut_off_and_back_between_two_samples_is_told() {
+        let note = |report: &RunReport| chart(report, "Viewers connected").unwrap().note;
+        let mut report = sample_report();
+        assert_eq!(
+            note(&report).unwrap(),
+            "storm: 500 cut off, all back after 1.25 s."
+        );
+        report.events[0].last_back_s = None;
+        report.events[0].back = 499;
+        assert_eq!(note(&report).unwrap(), "storm: 500 cut off, 499 back.");
+        report.events[0].what = "churn".to_owned();
+        assert_eq!(note(&report), None);
+        let slow = note(&faulty_report()).unwrap();
+        assert!(slow.contains("s. A viewer that does not read"), "{slow}");
+    }
+
+    #[test]
+    fn errors_have_an_axis_of_their_own_when_there_are_any() {
+        let mut report = sample_report();
+        let both = chart(&report, "Posts and errors").unwrap();
+        assert_eq!(both.series.len(), 2);
+        report.timeline.samples[3].errors = 1000;
+        assert!(chart(&report, "Posts and errors").is_none());
+        for title in ["Posts acknowledged", "Errors"] {
+            assert_eq!(chart(&report, title).unwrap().series.len(), 1, "{title}");
+        }
     }
 
     #[test]

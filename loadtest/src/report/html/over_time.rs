@@ -104,6 +104,9 @@ impl Seconds<'_> {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
         let away = report.events.iter().filter(|event| !event.is_churn());
         let mut notes: Vec<String> = away.take(EVENTS_TOLD_MAX).map(told).collect();
+        if !notes.is_empty() {
+            notes.insert(0, "Counted once a second.".to_owned());
+        }
         notes.extend(connected_note(report).map(str::to_owned));
         Chart {
             note: (!notes.is_empty()).then(|| notes.join(" ")),
@@ -414,11 +417,12 @@ mod tests {
         let mut report = sample_report();
         assert_eq!(
             note(&report).unwrap(),
-            "storm: 500 cut off, all back after 1.25 s."
+            "Counted once a second. storm: 500 cut off, all back after 1.25 s."
         );
         report.events[0].last_back_s = None;
         report.events[0].back = 499;
-        assert_eq!(note(&report).unwrap(), "storm: 500 cut off, 499 back.");
+        let some = note(&report).unwrap();
+        assert!(some.ends_with("storm: 500 cut off, 499 back."), "{some}");
         report.events[0].what = "churn".to_owned();
         assert_eq!(note(&report), None);
         let slow = note(&faulty_report()).unwrap();

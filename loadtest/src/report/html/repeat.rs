@@ -69,28 +69,40 @@ fn write_fields(spec: &Spec, html: &mut String) {
         escape(spec.scenario.name())
     );
     for field in fields(spec) {
-        let shipped = field
-            .shipped
-            .map_or_else(String::new, |shipped| format!("shipped: {shipped}"));
-        let letters = [&field.name, &field.value, &shipped].map(|text| text.chars().count());
-        let class = if letters.iter().sum::<usize>() > LETTERS_MAX {
-            " class=\"long\""
-        } else {
-            ""
-        };
-        let _ = write!(
-            html,
-            "<div{class}><dt>{}</dt><dd>{}{}</dd></div>",
-            escape(&field.name),
-            escape(&field.value),
-            if shipped.is_empty() {
-                String::new()
-            } else {
-                format!(" <small>{}</small>", escape(&shipped))
-            }
-        );
+        write_field(&field, html);
     }
     html.push_str("</dl>");
+}
+
+fn write_field(field: &Field, html: &mut String) {
+    let shipped = field.shipped.as_ref();
+    let shipped = shipped.map_or_else(String::new, |shipped| format!("shipped: {shipped}"));
+    let letters = [&field.name, &field.value, &shipped].map(|text| text.chars().count());
+    let is_long = letters.iter().sum::<usize>() > LETTERS_MAX;
+    let class = if is_long { " class=\"long\"" } else { "" };
+    let value = if is_long {
+        whole_words(&field.value)
+    } else {
+        escape(&field.value)
+    };
+    let _ = write!(
+        html,
+        "<div{class}><dt>{}</dt><dd>{value}",
+        escape(&field.name)
+    );
+    if !shipped.is_empty() {
+        let _ = write!(html, " <small>{}</small>", escape(&shipped));
+    }
+    html.push_str("</dd></div>");
+}
+
+/// Words that a browser does not break at their hyphens.
+fn whole_words(text: &str) -> String {
+    let words = text.split(' ');
+    let words: Vec<String> = words
+        .map(|word| format!("<span>{}</span>", escape(word)))
+        .collect();
+    words.join(" ")
 }
 
 /// The fields that the shipped file of the scenario has, in its order. The others belong to other scenarios.
@@ -244,5 +256,6 @@ mod tests {
             "{html}"
         );
         assert_eq!(html.matches("\"long\"").count(), 1, "{html}");
+        assert!(html.contains("<span>--listen</span> <span>127.0.0.1:8080</span> "));
     }
 }

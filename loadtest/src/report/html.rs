@@ -63,6 +63,10 @@ pub(super) fn page(report: &RunReport) -> String {
         when,
         escape(&report.verdict)
     );
+    let lines = [scenario::step_shown(report), slow::question(report)];
+    for line in lines.into_iter().flatten() {
+        let _ = write!(html, "<p>{}</p>", escape(&line));
+    }
     write_tiles(report, &mut html);
     scenario::write_scenario(report, &mut html);
     section("Over time", &over_time(report), &mut html);

@@ -59,9 +59,14 @@ fn beyond(report: &RunReport) -> Option<Chart> {
     let (all, drawn) = (total(&histogram.buckets), total(&late));
     let summary = &histogram.summary;
     let logarithmic = median(&late)? * TAIL_FROM < late.last()?.0;
+    let stages = if report.ends.stalled.is_some() {
+        " Before and during the stall together."
+    } else {
+        ""
+    };
     Some(Chart {
         note: Some(format!(
-            "{} % of all deliveries came within the window of {} ms and have no bar here.",
+            "{} % of all deliveries came within the window of {} ms and have no bar here.{stages}",
             figure(100.0 - share(drawn, all)),
             count(report.setup.window_ms)
         )),
@@ -226,6 +231,7 @@ mod tests {
     use super::*;
     use crate::report::Histogram;
     use crate::report::tests::sample_report;
+    use crate::swarm::StalledEnds;
 
     #[test]
     fn bars_hold_everything() {
@@ -250,6 +256,10 @@ mod tests {
         report.histograms.insert(BEYOND.to_owned(), histogram);
         let chart = beyond(&report).unwrap();
         assert!(chart.note.unwrap().starts_with("90.0 % of all"));
+        let mut stalled = report.clone();
+        stalled.ends.stalled = Some(StalledEnds::default());
+        let note = beyond(&stalled).unwrap().note.unwrap();
+        assert!(note.ends_with("during the stall together."), "{note}");
         let drawn: f64 = chart.series[0].points.iter().filter_map(|it| it.1).sum();
         assert!((drawn - 10.0).abs() < 0.1, "{drawn}");
         report.setup.window_ms = 0;

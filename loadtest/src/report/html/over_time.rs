@@ -2,12 +2,23 @@
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series, Unit};
-use crate::table::{count, figure};
+use crate::session::Event;
+use crate::table::{amount, count, figure};
 use crate::timeline::{Sample, Usage};
+
+use super::slow::connected_note;
 
 const TIME: &str = "seconds since the first dial";
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1000;
+/// Events that are told beside the viewers.
+const EVENTS_TOLD_MAX: usize = 3;
+/// What an error is.
+const ERRORS_NOTE: &str = "Viewers that could not connect or were disconnected, be it by a restart that is part of the \
+                           scenario, and posts refused or without an answer.";
+/// Seconds that a mean takes in at least on either side. With one, a tick of slightly more than a second that skips a second
+/// would look like an outage of a third.
+const REACH_MIN: usize = 2;
 /// Seconds that a mean takes in at most on either side: beyond it a chart would hide outages that matter.
 const REACH_MAX: usize = 5;
 /// From this many windows on a latency is so long that a linear axis would hide the usual ones.
@@ -32,7 +43,9 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
         window_ms: report.setup.window_ms,
     };
     let mut charts = seconds.latencies();
+    charts.push(seconds.connected(report));
     charts.extend(seconds.deliveries());
+    charts.extend(seconds.posts());
     charts.extend(seconds.costs());
     charts
 }
@@ -86,21 +99,31 @@ impl Seconds<'_> {
         vec![whole, past]
     }
 
-    fn deliveries(&self) -> Vec<Chart> {
+    /// The viewers at the end of each second, and in words what happened to them between two.
+    fn connected(&self, report: &RunReport) -> Chart {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
-        let mean = |title, y_label, name, count: fn(&Sample) -> u64| Chart {
-            note: Some(format!(
-                "Means of {} seconds: a burst at the edge of a second does not look like an outage.",
-                2 * self.reach() + 1
-            )),
-            ..self.chart(title, y_label, vec![(name, self.mean_rate(count))])
-        };
-        vec![
-            self.chart(
+        let away = report.events.iter().filter(|event| !event.is_churn());
+        let mut notes: Vec<String> = away.take(EVENTS_TOLD_MAX).map(told).collect();
+        if !notes.is_empty() {
+            notes.insert(0, "Counted once a second.".to_owned());
+        }
+        notes.extend(connected_note(report).map(str::to_owned));
+        Chart {
+            note: (!notes.is_empty()).then(|| notes.join(" ")),
+            ..self.chart(
                 "Viewers connected",
                 "viewers",
                 vec![("viewers up", viewers)],
-            ),
+            )
+        }
+    }
+
+    fn deliveries(&self) -> Vec<Chart> {
+        let mean = |title, y_label, name, count: fn(&Sample) -> u64| Chart {
+            note: Some(self.mean_note()),
+            ..self.chart(title, y_label, vec![(name, self.mean_rate(count))])
+        };
+        vec![
             mean(
                 "Frames delivered, over all viewers",
                 "frames per second",
@@ -122,17 +145,26 @@ impl Seconds<'_> {
                     |sample| sample.bytes,
                 )
             },
-            self.chart(
-                "Posts and errors",
-                "per second",
-                vec![
-                    (
-                        "posts acknowledged/s",
-                        self.rate(|sample| sample.acknowledged),
-                    ),
-                    ("errors/s", self.rate(|sample| sample.errors)),
-                ],
-            ),
+        ]
+    }
+
+    /// Posts, and errors on an axis of their own: a thousand connections that a restart closes would flatten all posts.
+    fn posts(&self) -> Vec<Chart> {
+        let posts = (
+            "posts acknowledged/s",
+            self.rate(|sample| sample.acknowledged),
+        );
+        let errors = ("errors/s", self.rate(|sample| sample.errors));
+        let label = "per second";
+        if self.samples.iter().all(|sample| sample.errors == 0) {
+            return vec![self.chart("Posts and errors", label, vec![posts, errors])];
+        }
+        vec![
+            self.chart("Posts acknowledged", label, vec![posts]),
+            Chart {
+                note: Some(ERRORS_NOTE.to_owned()),
+                ..self.chart("Errors", label, vec![errors])
+            },
         ]
     }
 
@@ -234,7 +266,7 @@ impl Seconds<'_> {
                 gap.push(point);
                 continue;
             }
-            if gap.len() > self.reach() {
+            if gap.len() > self.window_s().clamp(1, REACH_MAX) {
                 bridged.append(&mut gap);
             }
             gap.clear();
@@ -247,9 +279,29 @@ impl Seconds<'_> {
     /// Seconds before and after a second that its mean takes in: as many as the window is long, so that every mean has a
     /// burst in it while nothing is wrong.
     fn reach(&self) -> usize {
-        usize::try_from(self.window_ms.div_ceil(SECOND_MS))
-            .unwrap_or(1)
-            .clamp(1, REACH_MAX)
+        self.window_s().clamp(REACH_MIN, REACH_MAX)
+    }
+
+    /// The window in whole seconds.
+    fn window_s(&self) -> usize {
+        usize::try_from(self.window_ms.div_ceil(SECOND_MS)).unwrap_or(REACH_MAX)
+    }
+
+    /// What a rate is, and why it is none of single seconds.
+    fn mean_note(&self) -> String {
+        let means = format!("Means of {} seconds", 2 * self.reach() + 1);
+        match self.window_ms {
+            0..SECOND_MS => format!("{means}."),
+            SECOND_MS => {
+                format!(
+                    "{means}: rooms tick about once a second, so a second may have none or two."
+                )
+            }
+            _ => format!(
+                "{means}: rooms tick about once in {} seconds, so a second may have none.",
+                amount(self.window_ms as f64 / SECOND_MS as f64)
+            ),
+        }
     }
 
     /// A rate as the mean over the seconds around each; at the ends over those that there are.
@@ -273,9 +325,19 @@ impl Seconds<'_> {
     }
 }
 
+/// Who lost the connection, and when they were back: often sooner than the next second ends.
+fn told(event: &Event) -> String {
+    let back = match event.last_back_s {
+        Some(seconds) => format!("all back after {} s", figure(seconds)),
+        None => format!("{} back", count(event.back)),
+    };
+    format!("{}: {} cut off, {back}.", event.what, count(event.viewers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::{faulty_report, sample_report};
 
     fn means(frames: &[u64], window_ms: u64) -> Vec<f64> {
         let mut samples: Vec<Sample> = (1_u32..)
@@ -300,16 +362,83 @@ mod tests {
     /// Regression: a tick that fell just after the end of its second looked like an outage.
     #[test]
     fn a_burst_at_the_edge_of_a_second_is_no_outage_and_an_outage_is() {
-        let edge = means(&[90, 90, 0, 90, 90], 1000);
-        assert_eq!(edge, [90.0, 60.0, 60.0, 60.0, 90.0]);
-        let outage = means(&[90, 90, 0, 0, 0, 90, 90], 1000);
-        assert_eq!(outage, [90.0, 60.0, 30.0, 0.0, 30.0, 60.0, 90.0]);
+        let edge = means(&[90, 90, 0, 180, 90, 90, 90], 1000);
+        assert!(edge.iter().all(|mean| *mean >= 60.0), "{edge:?}");
+        assert_eq!(edge[3], 90.0);
+        let outage = means(&[90, 90, 0, 0, 0, 0, 0, 90, 90], 1000);
+        assert_eq!(
+            outage,
+            [60.0, 45.0, 36.0, 18.0, 0.0, 18.0, 36.0, 45.0, 60.0]
+        );
+    }
+
+    /// Regression: a tick of 1.05 windows skips a second without a double one beside it, and a third was missing there.
+    #[test]
+    fn a_skipped_second_is_no_dip_of_a_third() {
+        let means = means(&[90, 90, 90, 90, 0, 90, 90, 90, 90], 1000);
+        assert!(means[2..7].iter().all(|mean| *mean == 72.0), "{means:?}");
+    }
+
+    #[test]
+    fn the_note_of_a_mean_says_what_is_true_of_the_window() {
+        let note = |window_ms| {
+            Seconds {
+                samples: &[],
+                marks: Vec::new(),
+                window_ms,
+            }
+            .mean_note()
+        };
+        assert_eq!(
+            note(1000),
+            "Means of 5 seconds: rooms tick about once a second, so a second may have none or two."
+        );
+        assert_eq!(note(0), "Means of 5 seconds.");
+        assert_eq!(note(100), note(0));
+        assert_eq!(
+            note(3000),
+            "Means of 7 seconds: rooms tick about once in 3 seconds, so a second may have none."
+        );
     }
 
     #[test]
     fn a_long_window_is_no_row_of_outages() {
         let means = means(&[0, 0, 300, 0, 0, 300, 0, 0, 300], 3000);
         assert!(means.iter().all(|mean| *mean > 50.0), "{means:?}");
+    }
+
+    fn chart(report: &RunReport, title: &str) -> Option<Chart> {
+        over_time(report).into_iter().find(|it| it.title == title)
+    }
+
+    #[test]
+    fn who_was_cut_off_and_back_between_two_samples_is_told() {
+        let note = |report: &RunReport| chart(report, "Viewers connected").unwrap().note;
+        let mut report = sample_report();
+        assert_eq!(
+            note(&report).unwrap(),
+            "Counted once a second. storm: 500 cut off, all back after 1.25 s."
+        );
+        report.events[0].last_back_s = None;
+        report.events[0].back = 499;
+        let some = note(&report).unwrap();
+        assert!(some.ends_with("storm: 500 cut off, 499 back."), "{some}");
+        report.events[0].what = "churn".to_owned();
+        assert_eq!(note(&report), None);
+        let slow = note(&faulty_report()).unwrap();
+        assert!(slow.contains("s. A viewer that does not read"), "{slow}");
+    }
+
+    #[test]
+    fn errors_have_an_axis_of_their_own_when_there_are_any() {
+        let mut report = sample_report();
+        let both = chart(&report, "Posts and errors").unwrap();
+        assert_eq!(both.series.len(), 2);
+        report.timeline.samples[3].errors = 1000;
+        assert!(chart(&report, "Posts and errors").is_none());
+        for title in ["Posts acknowledged", "Errors"] {
+            assert_eq!(chart(&report, title).unwrap().series.len(), 1, "{title}");
+        }
     }
 
     #[test]

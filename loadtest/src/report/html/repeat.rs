@@ -18,6 +18,9 @@ struct Field {
     shipped: Option<String>,
 }
 
+/// Letters of a field, its name and its values, that a column holds in one line. One with more has a row of its own.
+const LETTERS_MAX: usize = 36;
+
 /// The part of the page.
 pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
     let setup = &report.setup;
@@ -66,17 +69,40 @@ fn write_fields(spec: &Spec, html: &mut String) {
         escape(spec.scenario.name())
     );
     for field in fields(spec) {
-        let shipped = field.shipped.map_or_else(String::new, |shipped| {
-            format!(" <small>shipped: {}</small>", escape(&shipped))
-        });
-        let _ = write!(
-            html,
-            "<div><dt>{}</dt><dd>{}{shipped}</dd></div>",
-            escape(&field.name),
-            escape(&field.value)
-        );
+        write_field(&field, html);
     }
     html.push_str("</dl>");
+}
+
+fn write_field(field: &Field, html: &mut String) {
+    let shipped = field.shipped.as_ref();
+    let shipped = shipped.map_or_else(String::new, |shipped| format!("shipped: {shipped}"));
+    let letters = [&field.name, &field.value, &shipped].map(|text| text.chars().count());
+    let is_long = letters.iter().sum::<usize>() > LETTERS_MAX;
+    let class = if is_long { " class=\"long\"" } else { "" };
+    let value = if is_long {
+        whole_words(&field.value)
+    } else {
+        escape(&field.value)
+    };
+    let _ = write!(
+        html,
+        "<div{class}><dt>{}</dt><dd>{value}",
+        escape(&field.name)
+    );
+    if !shipped.is_empty() {
+        let _ = write!(html, " <small>{}</small>", escape(&shipped));
+    }
+    html.push_str("</dd></div>");
+}
+
+/// Words that a browser does not break at their hyphens.
+fn whole_words(text: &str) -> String {
+    let words = text.split(' ');
+    let words: Vec<String> = words
+        .map(|word| format!("<span>{}</span>", escape(word)))
+        .collect();
+    words.join(" ")
 }
 
 /// The fields that the shipped file of the scenario has, in its order. The others belong to other scenarios.
@@ -205,6 +231,7 @@ mod tests {
     fn fields_are_on_the_page_with_what_was_changed() {
         let mut html = String::new();
         write_repeat(&sample_report(), &mut html);
+        assert!(!html.contains("class=\"long\""), "{html}");
         for text in [
             "Fields of storm",
             "<dt>viewers</dt><dd>500 <small>shipped: 10000</small></dd>",
@@ -215,5 +242,20 @@ mod tests {
         }
         assert!(!html.contains("zipf") && !html.contains("slow_percent"));
         assert!(html.find("<dt>viewers") < html.find("<dt>drain_s"));
+    }
+
+    /// Regression: a command to start the server was broken inside its words, a column wide.
+    #[test]
+    fn a_long_value_has_a_row_of_its_own() {
+        let start = "start=./danmaku-server --listen 127.0.0.1:8080 --data here";
+        let spec = Spec::shipped(Kind::Restart, &[start.to_owned()]).unwrap();
+        let mut html = String::new();
+        write_fields(&spec, &mut html);
+        assert!(
+            html.contains("<div class=\"long\"><dt>start</dt>"),
+            "{html}"
+        );
+        assert_eq!(html.matches("\"long\"").count(), 1, "{html}");
+        assert!(html.contains("<span>--listen</span> <span>127.0.0.1:8080</span> "));
     }
 }

@@ -32,6 +32,20 @@ pub(super) fn write_rooms(report: &RunReport, html: &mut String) {
     section("The audit by room", &[rooms(report)], html);
 }
 
+/// Of which step of a search the page is.
+pub(super) fn step_shown(report: &RunReport) -> Option<String> {
+    let scenario = report.scenario.as_ref()?;
+    // Where none met the limits, the report is that of the first.
+    let shown = scenario
+        .most()
+        .or_else(|| Some(scenario.steps.first()?.value))?;
+    Some(format!(
+        "Everything but the steps of the search is of the step with {} {}.",
+        amount(shown),
+        scenario.searched()
+    ))
+}
+
 fn limits(scenario: &ScenarioReport) -> Option<Grid<'_>> {
     let rows = scenario.checks.iter().map(|check| {
         (
@@ -261,6 +275,7 @@ mod tests {
     use super::*;
     use crate::audit::Tally;
     use crate::report::tests::{faulty_report, sample_report};
+    use crate::scenario::Searched;
 
     fn written(report: &RunReport) -> String {
         let mut html = String::new();
@@ -279,6 +294,22 @@ mod tests {
         let unmet = bad.matches("<tr class=\"unmet\"><td ").count();
         // A limit, a step of the search, an event.
         assert_eq!((unmet, bad.matches("NOT MET").count()), (3, 2));
+    }
+
+    #[test]
+    fn a_search_says_of_which_step_its_page_is() {
+        assert_eq!(step_shown(&sample_report()), None);
+        let mut report = faulty_report();
+        let shown = |report: &RunReport| step_shown(report).unwrap();
+        assert!(shown(&report).ends_with("of the step with 500 viewers."));
+        let scenario = report.scenario.as_mut().unwrap();
+        scenario.steps.reverse();
+        scenario.fields.search = Some(Searched::Rate);
+        assert!(shown(&report).ends_with("the step with 500 comments a second."));
+        for step in &mut report.scenario.as_mut().unwrap().steps {
+            step.met = false;
+        }
+        assert!(shown(&report).ends_with("the step with 4,000 comments a second."));
     }
 
     #[test]

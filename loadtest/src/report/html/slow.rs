@@ -4,7 +4,7 @@ use danmaku_wire::CloseReason;
 
 use crate::report::RunReport;
 use crate::swarm::StalledEnds;
-use crate::table::{amount, count};
+use crate::table::{amount, count, figure};
 
 use super::grid::{Grid, Last, Tone};
 
@@ -63,6 +63,49 @@ pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
     })
 }
 
+/// What the scenario asks, and its answer in two figures; `None` when nobody was made slow or one of them is missing.
+pub(super) fn question(report: &RunReport) -> Option<String> {
+    let stalled = report.ends.stalled.as_ref()?;
+    let [(before, calm_ms), (during, stall_ms)] = beyond_by_stage(report)[..] else {
+        return None;
+    };
+    let how = if reads_a_little(report) {
+        "read slowly"
+    } else {
+        "stopped reading"
+    };
+    Some(format!(
+        "Do {} viewers that {how} delay the others? p99 beyond the window: {} ms {before}, {} ms for the others {during}.",
+        count(slow(stalled)),
+        figure(calm_ms),
+        figure(stall_ms)
+    ))
+}
+
+/// Of each stage that had deliveries its name and the 99th percentile beyond the window, in milliseconds; none unless viewers
+/// were made slow.
+pub(super) fn beyond_by_stage(report: &RunReport) -> Vec<(&'static str, f64)> {
+    if report.ends.stalled.is_none() {
+        return Vec::new();
+    }
+    let names = ["before the stall", "during the stall"];
+    let stages = names.into_iter().zip(&report.latency);
+    stages
+        .filter(|(_, stage)| stage.each_beyond_window.count > 0)
+        .map(|(name, stage)| (name, stage.each_beyond_window.p99_ms))
+        .collect()
+}
+
+/// What a count of connected viewers does not show when some of them are slow.
+pub(super) fn connected_note(report: &RunReport) -> Option<&'static str> {
+    report.ends.stalled.as_ref()?;
+    Some(if reads_a_little(report) {
+        "A viewer that reads slowly sees late that it was cut off: it counts as connected until then."
+    } else {
+        "A viewer that does not read does not see that it was cut off: it counts as connected until it reads again."
+    })
+}
+
 /// Those the server no longer had at the end, and all of them, for the head of the page.
 pub(super) fn cut_off(stalled: &StalledEnds) -> (u64, u64) {
     let all = slow(stalled);
@@ -103,6 +146,8 @@ fn closed(code: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::latency::Summary;
+    use crate::report::StageReport;
     use crate::report::tests::{faulty_report, sample_report};
 
     #[test]
@@ -140,8 +185,33 @@ mod tests {
     }
 
     #[test]
+    fn the_question_has_both_stages_side_by_side_and_is_not_asked_without_them() {
+        assert_eq!(question(&sample_report()), None);
+        let mut report = faulty_report();
+        report.latency = [(5, 38.1), (7, 0.75), (0, 0.0)]
+            .map(|(count, p99_ms)| StageReport {
+                each_beyond_window: Summary {
+                    count,
+                    p99_ms,
+                    ..Summary::default()
+                },
+                ..StageReport::default()
+            })
+            .into();
+        let asked = question(&report).unwrap();
+        assert!(asked.starts_with("Do 6 viewers that stopped reading delay the others?"));
+        assert!(
+            asked.ends_with(": 38.1 ms before the stall, 0.75 ms for the others during the stall.")
+        );
+        report.latency[1].each_beyond_window.count = 0;
+        assert_eq!(question(&report), None);
+    }
+
+    #[test]
     fn a_slow_reader_is_not_said_to_have_stopped() {
         let mut report = faulty_report();
+        let note = connected_note(&report).unwrap();
+        assert!(note.starts_with("A viewer that does not read"), "{note}");
         if let Some(scenario) = &mut report.scenario {
             scenario.fields.slow_bytes_per_second = 100;
         }
@@ -149,5 +219,8 @@ mod tests {
             slow_viewers(&report).unwrap().title,
             "Viewers that read slowly"
         );
+        let note = connected_note(&report).unwrap();
+        assert!(note.starts_with("A viewer that reads slowly"), "{note}");
+        assert_eq!(connected_note(&sample_report()), None);
     }
 }

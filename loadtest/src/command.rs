@@ -199,19 +199,19 @@ async fn interrupted_twice(stop: &AtomicBool) {
         kinds.push(SignalKind::hangup());
     }
     let mut signals: Vec<Signal> = kinds.into_iter().flat_map(signal).collect();
-    any(&mut signals).await;
+    one_of(&mut signals).await;
     stop.store(true, Ordering::Relaxed);
-    any(&mut signals).await;
+    one_of(&mut signals).await;
 }
 
 /// Waits for one of these signals.
-async fn any(signals: &mut [Signal]) {
+async fn one_of(signals: &mut [Signal]) {
     std::future::poll_fn(|context| {
-        let mut come = signals
-            .iter_mut()
-            .map(|signal| signal.poll_recv(context).is_ready());
-        // Every one is to wake us, so all are asked.
-        if come.by_ref().fold(false, |any, one| any | one) {
+        // Each of them is to wake us, so all are asked.
+        let has_come = signals.iter_mut().fold(false, |has_come, signal| {
+            has_come | signal.poll_recv(context).is_ready()
+        });
+        if has_come {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -13,6 +13,9 @@ pub(super) struct Sight {
     counters: Option<Counters>,
 }
 
+/// Figures of `GET /v1/stats` that say what is, not what has been: those of two processes add up to nothing.
+const GAUGES: [&str; 3] = ["connections", "rooms", "viewers"];
+
 impl Sight {
     pub(super) fn new(look: Option<Look>, counters: Option<Counters>) -> Self {
         Self { look, counters }
@@ -23,7 +26,7 @@ impl Sight {
 #[derive(Debug)]
 pub(super) struct Bill {
     start: Start,
-    /// That have ended.
+    /// Stretches that have ended.
     stretches: u32,
     /// Absent when it is not known of some stretch.
     cpu: Option<CpuTime>,
@@ -101,9 +104,6 @@ fn sum(one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>) -> BTreeMap<S
     }
     sum
 }
-
-/// Figures of `GET /v1/stats` that say what is, not what has been: those of two processes add up to nothing.
-const GAUGES: [&str; 3] = ["connections", "rooms", "viewers"];
 
 #[cfg(test)]
 mod tests {

@@ -93,7 +93,7 @@ pub struct Findings {
     pub tally: Tally,
     /// The same by room, in the order of the ledger's rooms.
     pub rooms: Vec<Tally>,
-    /// Latencies by stage: [`Stage::Calm`], [`Stage::Stalled`].
+    /// Latencies by stage: [`Stage::Calm`](crate::latency::Stage::Calm), [`Stage::Stalled`](crate::latency::Stage::Stalled).
     pub stages: [Latencies; 2],
 }
 

@@ -302,7 +302,10 @@ impl Session {
             tokio::spawn(async move { publisher.publish(posters, &schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
-            self.viewers.order(Order::Stall);
+            // A run that was ended before has nobody who stalled.
+            if !self.stop.load(Ordering::Relaxed) {
+                self.viewers.order(Order::Stall);
+            }
         }
         let mut events = self.act_out(program, start, target, &mut bill).await;
         let publication = posting

@@ -7,6 +7,7 @@ mod double;
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use double::{Double, Fault, LET_IN};
 use rustix::process::{Pid, Signal, kill_process};
@@ -118,6 +119,38 @@ async fn slow_viewers_do_not_disturb_the_others() {
     assert!(
         report["ends"]["stalled"]["open"].as_u64() > Some(0),
         "{report:#}"
+    );
+}
+
+/// Regression: ended before anybody was slow, it passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_viewers_that_never_were_show_nothing() {
+    let double = Double::start(Fault::None).await;
+    let settings = "--set viewers=20 --set slow_after_s=30 --set rate=40";
+    let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+        .args([
+            "slow-viewers",
+            "--url",
+            &format!("http://{}", double.address),
+        ])
+        .args(settings.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let verdict: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        verdict.contains(
+            "FAIL (partial: ended early): slow-viewers is not within: viewers that stopped"
+        ),
+        "{verdict}"
     );
 }
 

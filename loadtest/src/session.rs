@@ -94,6 +94,8 @@ pub struct Program {
 
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// A server that has refused so many and let nobody in need not be asked by everybody.
+const REFUSED_ALL: u64 = 100;
 /// Between the decision to post and the first post, so that every thread is waiting for it.
 const LEAD: Duration = Duration::from_millis(300);
 /// How long stalled viewers read again before the end.
@@ -394,8 +396,7 @@ impl Session {
             if joined >= viewers {
                 return None;
             }
-            // A server that refuses everybody need not be asked by everybody.
-            let hopeless = joined == 0 && snapshot.failed >= 100;
+            let hopeless = joined == 0 && snapshot.failed >= REFUSED_ALL;
             if joined + snapshot.failed >= viewers
                 || hopeless
                 || self.viewers.are_lost()

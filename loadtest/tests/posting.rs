@@ -48,6 +48,17 @@ impl Ran {
         }
     }
 
+    /// Posts of the report of a run that gets Ctrl-C after this time, and ends soon after that.
+    async fn interrupted_after(self, time: Duration) -> Posts {
+        tokio::time::sleep(time).await;
+        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
+        let interrupted = Instant::now();
+        kill_process(pid, Signal::INT).unwrap();
+        let posts = self.posts(POSTING_ENDS).await;
+        assert!(interrupted.elapsed() < Duration::from_secs(4));
+        posts
+    }
+
     /// Posts of the report, which it must have written by then.
     async fn posts(mut self, deadline: Duration) -> Posts {
         let ended = tokio::time::timeout(deadline, self.child.wait()).await;
@@ -96,12 +107,7 @@ async fn posts_that_are_never_answered_end_with_a_report() {
 async fn an_interrupt_ends_posts_that_are_under_way() {
     let args = "--duration-s 60 --rate 50 --post-connections 4";
     let ran = Ran::start(Fault::AnswerNoPost, "interrupt", args).await;
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    let pid = Pid::from_raw(i32::try_from(ran.child.id().unwrap()).unwrap()).unwrap();
-    let interrupted = Instant::now();
-    kill_process(pid, Signal::INT).unwrap();
-    let posts = ran.posts(POSTING_ENDS).await;
-    assert!(interrupted.elapsed() < Duration::from_secs(4));
+    let posts = ran.interrupted_after(Duration::from_millis(2500)).await;
     posts.add_up(&["interrupted", UNSENT]);
     assert_eq!(posts.failed("interrupted"), 4, "{:#}", posts.0);
 }
@@ -120,12 +126,7 @@ async fn a_server_that_does_not_read_its_posters_ends_with_a_report() {
 async fn an_interrupt_ends_a_post_that_is_not_read() {
     let args = "--duration-s 60 --rate 30000 --post-via ws";
     let ran = Ran::start(Fault::ReadNothing, "unread-interrupt", args).await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let pid = Pid::from_raw(i32::try_from(ran.child.id().unwrap()).unwrap()).unwrap();
-    let interrupted = Instant::now();
-    kill_process(pid, Signal::INT).unwrap();
-    let posts = ran.posts(POSTING_ENDS).await;
-    assert!(interrupted.elapsed() < Duration::from_secs(4));
+    let posts = ran.interrupted_after(Duration::from_secs(6)).await;
     posts.add_up(&["interrupted", UNSENT]);
 }
 

@@ -285,10 +285,17 @@ async fn processes_end_when_their_parent_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupt_that_reaches_everybody_still_gives_a_report() {
+    for signal in [Signal::INT, Signal::HUP, Signal::TERM] {
+        end_by(signal).await;
+    }
+}
+
+/// A signal as a terminal or a supervisor sends it: to the whole group.
+async fn end_by(signal: Signal) {
     let double = Double::start(Fault::None).await;
     let path = scratch("interrupted.json");
     let (child, children) = long_run(&double, &format!("--json {}", path.display())).await;
-    kill_process_group(pid(&child), Signal::INT).unwrap();
+    kill_process_group(pid(&child), signal).unwrap();
     let output = child.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");

@@ -37,7 +37,7 @@ pub fn attend() -> ExitCode {
 }
 
 fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(), HarnessError> {
-    let _ignored = ignore_interrupts().map_err(HarnessError::system("signal of the terminal"))?;
+    let _caught = leave_signals_to_parent().map_err(HarnessError::system("signal handler"))?;
     let failed = || HarnessError::system("pipe to the parent");
     write(output, &FromChild::Ready).map_err(failed())?;
     let mut line = String::new();
@@ -71,17 +71,22 @@ fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(
     write(output, &FromChild::Result(Box::new(result))).map_err(failed())
 }
 
-/// Ctrl-C at a terminal reaches every process of a command. It is the parent's to answer: its report needs what the children
-/// have. The answer stays in force as long as what is returned is kept.
-fn ignore_interrupts() -> io::Result<(Runtime, Signal)> {
+/// Ctrl-C at a terminal, its hang-up, and a SIGTERM to a whole group reach every process of a command. They are the parent's to
+/// answer: its report needs what the children have. The answer stays in force as long as what is returned is kept.
+fn leave_signals_to_parent() -> io::Result<(Runtime, Vec<Signal>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let signal = {
+    let signals = {
         let _context = runtime.enter();
-        signal(SignalKind::interrupt())?
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::terminate(),
+        ];
+        kinds.into_iter().map(signal).collect::<io::Result<_>>()?
     };
-    Ok((runtime, signal))
+    Ok((runtime, signals))
 }
 
 fn prepare(plan: &Plan) -> Result<Bench, HarnessError> {

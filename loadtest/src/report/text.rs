@@ -55,7 +55,7 @@ impl RunReport {
     }
 
     /// Whether viewers joined while comments were posted, so that the server's figures are not of frames alone.
-    fn has_joins(&self) -> bool {
+    pub(super) fn has_joins(&self) -> bool {
         self.connect.seconds <= 0.0 || self.returns.is_some()
     }
 

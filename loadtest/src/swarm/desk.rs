@@ -79,13 +79,9 @@ pub struct StalledEnds {
 }
 
 impl Desk {
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the text is made for this call"
-    )]
-    pub(super) fn fail(&mut self, index: usize, cause: String) {
+    pub(super) fn fail(&mut self, index: usize, cause: &str) {
         self.connecting.remove(&index);
-        causes::count(&mut self.tolls.failures, &cause, 1);
+        causes::count(&mut self.tolls.failures, cause, 1);
     }
 
     /// A viewer on its way back was not let in; it tries again.

@@ -96,7 +96,7 @@ impl Viewer {
             (Ok(None), Ok(_)) => None,
         };
         if let Some(cause) = failure {
-            return self.fail(index, cause, desk);
+            return self.fail(index, &cause, desk);
         }
         let room = &desk.rooms[self.seat.room as usize];
         let since = self
@@ -112,8 +112,8 @@ impl Viewer {
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
         match socket.write(&desk.request) {
             Ok(written) if written == desk.request.len() => self.state = State::Asked,
-            Ok(_) => self.fail(index, "the request was not taken whole".to_owned(), desk),
-            Err(error) => self.fail(index, error.to_string(), desk),
+            Ok(_) => self.fail(index, "the request was not taken whole", desk),
+            Err(error) => self.fail(index, &error.to_string(), desk),
         }
     }
 
@@ -198,7 +198,7 @@ impl Viewer {
     }
 
     /// The viewer could not connect.
-    pub(super) fn fail(&mut self, index: usize, cause: String, desk: &mut Desk) {
+    pub(super) fn fail(&mut self, index: usize, cause: &str, desk: &mut Desk) {
         self.refused(index, cause, desk);
         self.socket = None;
         self.partial = None;
@@ -253,7 +253,7 @@ impl Viewer {
                         self.state = State::Joining;
                     }
                     Answer::Refused(cause) => {
-                        self.fail(index, cause, desk);
+                        self.fail(index, &cause, desk);
                         return input.len();
                     }
                 },
@@ -416,7 +416,7 @@ impl Viewer {
     }
 
     /// Not let in: a failure, unless it had been in before and tries again.
-    fn refused(&self, index: usize, cause: String, desk: &mut Desk) {
+    fn refused(&self, index: usize, cause: &str, desk: &mut Desk) {
         if self.epoch.is_none() {
             desk.fail(index, cause);
         } else {
@@ -438,7 +438,7 @@ impl Viewer {
             _ => {}
         }
         if self.state == State::Joining {
-            self.refused(index, format!("closed with {code} before `joined`"), desk);
+            self.refused(index, &format!("closed with {code} before `joined`"), desk);
         }
         self.socket = None;
         self.partial = None;
@@ -448,7 +448,7 @@ impl Viewer {
     fn end(&mut self, index: usize, end: End, desk: &mut Desk) {
         match self.state {
             State::Connecting | State::Asked | State::Joining => {
-                let cause = "the connection broke during the handshake".to_owned();
+                let cause = "the connection broke during the handshake";
                 self.refused(index, cause, desk);
             }
             State::Live => desk.tolls.silent_ends += 1,

@@ -417,7 +417,7 @@ impl Worker {
                     self.desk.connecting.insert(index, now);
                 }
                 Err(error) => {
-                    viewer.fail(index, error.to_string(), &mut self.desk);
+                    viewer.fail(index, &error.to_string(), &mut self.desk);
                     self.come_back(index, false);
                 }
             }
@@ -455,7 +455,7 @@ impl Worker {
                 .collect();
             for index in late {
                 let cause = format!("no `joined` within {} s", self.terms.deadline.as_secs());
-                self.viewers[index].fail(index, cause, &mut self.desk);
+                self.viewers[index].fail(index, &cause, &mut self.desk);
                 self.come_back(index, false);
             }
         }

@@ -142,8 +142,7 @@ fn costs(report: &RunReport) -> Vec<Tile> {
         if total.frames > 0 {
             let cost = format!("{} µs", figure(server.frame_micros));
             let mut name = "server CPU per delivered frame".to_owned();
-            // Who joins while comments are posted costs the server too, and that is not known apart.
-            if report.connect.seconds <= 0.0 || report.returns.is_some() {
+            if report.has_joins() {
                 name.push_str(", with the joins");
             }
             tiles.push(Tile::new(cost, &name));

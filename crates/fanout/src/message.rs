@@ -23,7 +23,7 @@ pub struct RoomKey(pub u64);
 /// connection may be sent before its [`ShardMsg::Attach`] is in the inbox.
 #[derive(Debug)]
 pub enum ShardMsg {
-    /// A viewer joins. Boxed, so that the rarest message does not set the size of all.
+    /// Attaches a viewer. Boxed, so that the rarest message does not set the size of all.
     Attach(Box<Attach>),
     /// A frame for every viewer of the room.
     Deliver {
@@ -53,6 +53,13 @@ pub enum ShardMsg {
         /// What it is told.
         reason: CloseReason,
     },
+    /// Close every viewer of the room, after what waits for it.
+    CloseRoom {
+        /// The room.
+        room: RoomKey,
+        /// What the viewers are told.
+        reason: CloseReason,
+    },
     /// The connection's reader has ended: forget the viewer.
     Detach {
         /// The viewer.
@@ -67,7 +74,7 @@ pub enum ShardMsg {
     },
 }
 
-/// A viewer that joins a room.
+/// A viewer to attach to a room.
 #[derive(Debug)]
 pub struct Attach {
     /// The viewer's connection.

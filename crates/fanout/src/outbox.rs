@@ -10,8 +10,8 @@ use danmaku_wire::outbound::{gap_json, text_frame};
 use danmaku_wire::{FrameSet, Seq};
 
 use crate::link::{Link, Written};
+use crate::packing::Packing;
 use crate::stats::{SkipReason, StatsSnapshot};
-use crate::viewer::Packing;
 
 /// What waits for one viewer.
 ///
@@ -154,7 +154,7 @@ impl Outbox {
         self.frames.len() as u64 + u64::from(started)
     }
 
-    /// Takes the rest of a message of which the first `written` bytes are written.
+    /// Keeps the remainder of a message of which the first `written` bytes are written.
     pub(crate) fn start(&mut self, bytes: Bytes, written: usize, kind: Kind) {
         debug_assert!(self.started.is_none() && written < bytes.len());
         self.started = Some(Started {

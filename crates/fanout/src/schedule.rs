@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::message::ConnId;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 
 /// Why a viewer is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use danmaku_wire::FrameSet;
 use danmaku_wire::outbound::ping_frame;
-use danmaku_wire::{DeflateCursor, Encoding, FrameSet, frame_for};
 
 use crate::audience::Audience;
 use crate::config::FanoutConfig;
 use crate::link::{Link, Written};
 use crate::message::ConnId;
 use crate::outbox::{Control, Flushed, Kind, Outbox};
-use crate::rooms::Seat;
+use crate::packing::Packing;
+use crate::room_sets::Seat;
 use crate::stats::{SkipReason, StatsSnapshot};
 
 /// One viewer. There are as many as connections, so its size is tested.
@@ -49,13 +50,6 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// In which form a viewer gets its frames. The only place where that is chosen.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Packing {
-    encoding: Encoding,
-    cursor: DeflateCursor,
-}
-
 /// What became of a message to a viewer.
 #[derive(Debug)]
 #[must_use]
@@ -64,7 +58,7 @@ pub(crate) enum Sent {
     Whole,
     /// It waits behind others.
     Waits,
-    /// It, or its rest, waits, and is the first to do so.
+    /// It, or its remainder, waits, and nothing waited before.
     FellBehind,
     /// More waits than may, and none of it can be skipped.
     Overflow,
@@ -109,7 +103,7 @@ impl Viewer {
             Written::Part(0) => self.queue_frame(frame, now, config, counts),
             Written::Part(written) => {
                 self.packing = packing;
-                self.queue_rest(bytes, written, Kind::Frame, now, counts)
+                self.queue_remainder(bytes, written, Kind::Frame, now, counts)
             }
             Written::Broken(error) => {
                 counts.skip(SkipReason::Closed, 1);
@@ -143,7 +137,7 @@ impl Viewer {
         self.packing = packing;
         if written < bytes.len() {
             // A viewer that is behind is not pinged.
-            return self.queue_rest(bytes, written, Kind::Frame, now, counts);
+            return self.queue_remainder(bytes, written, Kind::Frame, now, counts);
         }
         counts.frames_written += 1;
         counts.bytes_written += bytes.len() as u64;
@@ -156,7 +150,7 @@ impl Viewer {
                 counts.bytes_written += ping.len() as u64;
                 Sent::Whole
             }
-            part => self.queue_rest(&ping, part, kind, now, counts),
+            part => self.queue_remainder(&ping, part, kind, now, counts),
         }
     }
 
@@ -178,7 +172,13 @@ impl Viewer {
                 }
                 Written::Part(0) => {}
                 Written::Part(written) => {
-                    return self.queue_rest(bytes, written, Kind::Control(control), now, counts);
+                    return self.queue_remainder(
+                        bytes,
+                        written,
+                        Kind::Control(control),
+                        now,
+                        counts,
+                    );
                 }
                 Written::Broken(error) => return Sent::Broken(error),
             }
@@ -237,7 +237,7 @@ impl Viewer {
     }
 
     #[cold]
-    fn queue_rest(
+    fn queue_remainder(
         &mut self,
         bytes: &Bytes,
         written: usize,
@@ -262,40 +262,6 @@ impl Viewer {
             .outbox
             .get_or_insert_with(|| Box::new(Outbox::new(now)));
         (outbox, sent)
-    }
-}
-
-impl Packing {
-    /// The form for a viewer of this encoding that has had nothing yet.
-    pub(crate) fn new(encoding: Encoding) -> Self {
-        Self {
-            encoding,
-            cursor: DeflateCursor::default(),
-        }
-    }
-
-    pub(crate) fn encoding(self) -> Encoding {
-        self.encoding
-    }
-
-    /// The bytes to write now, which must then be written whole.
-    #[inline]
-    pub(crate) fn form<'a>(&mut self, frame: &'a FrameSet) -> &'a Bytes {
-        frame_for(self.encoding, &mut self.cursor, frame)
-    }
-
-    /// Notes that a frame was not written.
-    pub(crate) fn skipped(&mut self) {
-        self.cursor.skipped();
-    }
-
-    /// How many bytes a frame that waits is taken for. Which form is written is not known yet, and making the other
-    /// one just to measure it would be the dearer mistake.
-    fn bytes_waiting(self, frame: &FrameSet) -> usize {
-        match (self.encoding, frame.chained()) {
-            (Encoding::Deflate, Some(chained)) => chained.len(),
-            _ => frame_for(self.encoding, &mut DeflateCursor::default(), frame).len(),
-        }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danmaku_fanout::{
-    Attach, Audience, ConnId, Fanout, FanoutConfig, Link, Outgoing, RoomKey, ShardMsg,
-    StatsSnapshot, Stopped,
+    Attach, Audience, ConnId, Drained, Fanout, FanoutConfig, Link, Outgoing, RoomKey, ShardMsg,
+    StatsSnapshot,
 };
 use danmaku_wire::outbound::text_frame;
 use danmaku_wire::{
@@ -118,7 +118,7 @@ impl Server {
         self.fanout.shard_for(conn).send(msg).await;
     }
 
-    async fn stop(&self, deadline: Duration) -> Stopped {
+    async fn stop(&self, deadline: Duration) -> Drained {
         let fanout = Arc::clone(&self.fanout);
         tokio::task::spawn_blocking(move || fanout.stop(CloseReason::GoingAway, deadline))
             .await
@@ -202,7 +202,7 @@ async fn every_viewer_of_every_shard_gets_every_frame_in_order() {
     }
     server.counts(|it| it.viewers == 0).await;
     assert_eq!(server.audience.viewers(), 0);
-    assert_eq!(server.stop(Duration::from_secs(5)).await, Stopped::Flushed);
+    assert_eq!(server.stop(Duration::from_secs(5)).await, Drained::Flushed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,7 +318,7 @@ async fn a_stop_sends_all_that_was_delivered_before_it() {
         })
     });
     let peers: Vec<_> = peers.collect();
-    assert_eq!(server.stop(Duration::from_secs(10)).await, Stopped::Flushed);
+    assert_eq!(server.stop(Duration::from_secs(10)).await, Drained::Flushed);
     for peer in peers {
         peer.await.unwrap();
     }
@@ -336,7 +336,7 @@ async fn a_stop_with_a_viewer_that_does_not_read_ends_at_the_deadline() {
     let begin = Instant::now();
     let stopped = server.stop(Duration::from_millis(300)).await;
     let took = begin.elapsed();
-    assert_eq!(stopped, Stopped::Deadline);
+    assert_eq!(stopped, Drained::Deadline);
     assert!((300..2_000).contains(&took.as_millis()), "{took:?}");
     stuck.reader.await.unwrap();
 }

@@ -6,7 +6,7 @@ use danmaku_wire::CloseReason;
 
 use super::{Shard, open};
 use crate::outbox::Flushed;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::stats::EvictReason;
 use crate::viewer::{Phase, Sent};
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use danmaku_wire::CloseReason;
 use danmaku_wire::outbound::close_frame;
 
-use super::{Shard, Stopped, Stopping, open};
+use super::{Drained, Shard, Stopping, open};
+use crate::message::RoomKey;
 use crate::outbox::Control;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::schedule::{Due, Timer};
 use crate::stats::SkipReason;
 use crate::viewer::{Phase, Sent};
@@ -72,6 +73,14 @@ impl Shard {
         }
     }
 
+    /// Closes every viewer of a room.
+    pub(super) fn close_room(&mut self, room: RoomKey, reason: CloseReason, now: Duration) {
+        // A closing viewer leaves its room, so the set shrinks during the walk.
+        for key in self.rooms.members(room).to_vec() {
+            self.close(key, reason, self.config.close_deadline, now);
+        }
+    }
+
     pub(super) fn stop(&mut self, reason: CloseReason, deadline: Duration, now: Duration) {
         if self.stop.is_some() {
             return;
@@ -80,7 +89,7 @@ impl Shard {
         self.stop = Some(Stopping {
             reason,
             at,
-            stopped: Stopped::Flushed,
+            drained: Drained::Flushed,
         });
         let viewers: Vec<_> = self
             .by_conn
@@ -106,7 +115,7 @@ impl Shard {
             self.counts.skip(SkipReason::Closed, outbox.frames());
             self.remove_behind(outbox.listed);
             if let (Some(stop), End::Deadline) = (&mut self.stop, end) {
-                stop.stopped = Stopped::Deadline;
+                stop.drained = Drained::Deadline;
             }
         }
         match end {

@@ -16,10 +16,11 @@ use self::closing::End;
 use crate::config::FanoutConfig;
 use crate::message::{Attach, ConnId, Outgoing, RoomKey, ShardMsg};
 use crate::outbox::{Control, Outbox};
-use crate::rooms::{IdHash, Rooms, ViewerKey};
+use crate::packing::Packing;
+use crate::room_sets::{IdHash, RoomSets, ViewerKey};
 use crate::schedule::{Sweep, Timers};
 use crate::stats::{EvictReason, StatsSnapshot};
-use crate::viewer::{Packing, Phase, Ping, Sent, Viewer};
+use crate::viewer::{Phase, Ping, Sent, Viewer};
 
 /// The state of one shard. It reads no clock and never waits: messages and the time come in, writes go out.
 ///
@@ -30,7 +31,7 @@ pub struct Shard {
     config: FanoutConfig,
     viewers: Slab<Viewer>,
     by_conn: HashMap<ConnId, ViewerKey, IdHash>,
-    rooms: Rooms,
+    rooms: RoomSets,
     /// Viewers with an outbox.
     behind: Vec<ViewerKey>,
     /// When they are tried again. It stands while nobody is behind.
@@ -47,9 +48,9 @@ pub struct Shard {
     counts: StatsSnapshot,
 }
 
-/// What a stop has come to.
+/// How far a stop got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
+pub enum Drained {
     /// Every viewer was sent all that waited for it, and its close frame.
     Flushed,
     /// The deadline came before some viewers had taken everything.
@@ -60,7 +61,7 @@ pub enum Stopped {
 struct Stopping {
     reason: CloseReason,
     at: Duration,
-    stopped: Stopped,
+    drained: Drained,
 }
 
 impl Shard {
@@ -71,7 +72,7 @@ impl Shard {
             index,
             viewers: Slab::new(),
             by_conn: HashMap::default(),
-            rooms: Rooms::default(),
+            rooms: RoomSets::default(),
             behind: Vec::new(),
             retry_at: Duration::ZERO,
             timers: Timers::default(),
@@ -99,6 +100,7 @@ impl Shard {
                     self.close(key, reason, self.config.close_deadline, now);
                 }
             }
+            ShardMsg::CloseRoom { room, reason } => self.close_room(room, reason, now),
             ShardMsg::Detach { conn } => {
                 if let Some(&key) = self.by_conn.get(&conn) {
                     self.remove(key, End::Reader);
@@ -136,11 +138,11 @@ impl Shard {
         &self.counts
     }
 
-    /// What a stop has come to, once all viewers are gone.
+    /// How far a stop got, once all viewers are gone.
     #[must_use]
-    pub fn stopped(&self) -> Option<Stopped> {
+    pub fn drained(&self) -> Option<Drained> {
         let stop = self.stop?;
-        self.viewers.is_empty().then_some(stop.stopped)
+        self.viewers.is_empty().then_some(stop.drained)
     }
 
     /// Frames that wait in outboxes.
@@ -249,7 +251,7 @@ impl Shard {
         self.settle(key, sent, now);
     }
 
-    /// Draws the consequences of what became of a message.
+    /// Updates the viewer's state after a send.
     fn settle(&mut self, key: ViewerKey, sent: Sent, now: Duration) {
         match sent {
             Sent::Whole | Sent::Waits => {}

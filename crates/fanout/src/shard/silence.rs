@@ -8,7 +8,7 @@ use danmaku_wire::outbound::ping_frame;
 use super::closing::End;
 use super::{Shard, open};
 use crate::outbox::Control;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::schedule::{Due, SLICES, Timer};
 use crate::viewer::{Phase, Ping};
 

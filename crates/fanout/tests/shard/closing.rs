@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use danmaku_fanout::{ConnId, ShardMsg, Stopped};
+use danmaku_fanout::{ConnId, Drained, RoomKey, ShardMsg};
 use danmaku_wire::{CloseReason, Encoding};
 
-use crate::fixture::{Message, ROOMY, World, config, ms};
+use crate::fixture::{Message, ROOM, ROOMY, World, config, ms};
 use Message::{Batch, Close, Text};
 
 fn close(conn: u64) -> ShardMsg {
@@ -101,6 +101,25 @@ fn a_deadline_does_not_hit_the_next_viewer_in_the_same_place() {
 }
 
 #[test]
+fn a_room_is_closed_for_all_its_viewers_and_for_nobody_else() {
+    let mut world = World::new(&config());
+    let mut quick = world.join(1, Encoding::Identity, ROOMY);
+    let mut slow = world.join(2, Encoding::Identity, 10);
+    let mut elsewhere = world.join_room(RoomKey(ROOM.0 + 1), 3);
+    world.deliver(1);
+    let reason = CloseReason::GoingAway;
+    world.handle(ShardMsg::CloseRoom { room: ROOM, reason });
+    world.deliver(1);
+    assert_eq!(quick.read(), [Batch(1, 1), Close(1001)]);
+    slow.pipe.set_bytes_max(ROOMY);
+    world.pass(ms(10));
+    assert_eq!(slow.read(), [Batch(1, 1), Close(1001)]);
+    assert_eq!(elsewhere.read(), []);
+    assert_eq!(world.counts().closes_begun, 2);
+    assert_eq!(world.audience(), (1, 0, 1));
+}
+
+#[test]
 fn a_stop_sends_what_waits_and_ends_when_all_have_left() {
     let mut world = World::new(&config());
     let mut slow = world.join(1, Encoding::Identity, 10);
@@ -114,31 +133,31 @@ fn a_stop_sends_what_waits_and_ends_when_all_have_left() {
         (world.counts().viewers, world.counts().closes_forced),
         (1, 1)
     );
-    assert_eq!(world.shard.stopped(), None);
+    assert_eq!(world.shard.drained(), None);
     slow.pipe.set_bytes_max(ROOMY);
     world.pass(ms(10));
     assert_eq!(slow.read(), [Batch(1, 1), Close(1001)]);
     assert_eq!(quick.read(), [Batch(1, 1), Close(1001)]);
-    assert_eq!(world.shard.stopped(), None);
+    assert_eq!(world.shard.drained(), None);
     world.handle(ShardMsg::Detach { conn: ConnId(1) });
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
 fn a_stop_tells_whether_all_was_sent() {
-    fn check(bytes_max: usize, expected: Stopped) {
+    fn check(bytes_max: usize, expected: Drained) {
         let mut world = World::new(&config());
         let _peer = world.join(1, Encoding::Identity, bytes_max);
         world.deliver(1);
         world.handle(stop(ms(500)));
         world.pass(ms(499));
-        assert_eq!(world.shard.stopped(), None);
+        assert_eq!(world.shard.drained(), None);
         world.pass(ms(1));
-        assert_eq!(world.shard.stopped(), Some(expected));
+        assert_eq!(world.shard.drained(), Some(expected));
     }
     // It has all, and only never says goodbye.
-    check(ROOMY, Stopped::Flushed);
-    check(10, Stopped::Deadline);
+    check(ROOMY, Drained::Flushed);
+    check(10, Drained::Deadline);
 }
 
 #[test]
@@ -148,7 +167,7 @@ fn a_stop_does_not_wait_for_the_deadline_of_an_earlier_close() {
     world.handle(close(1));
     world.handle(stop(ms(100)));
     world.pass(ms(100));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
@@ -160,12 +179,12 @@ fn who_joins_a_stopping_shard_is_closed_too() {
     assert_eq!(late.read(), [Close(1001)]);
     assert_eq!(world.audience(), (0, 0, 0));
     world.pass(ms(1_000));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
 fn an_empty_shard_stops_at_once() {
     let mut world = World::new(&config());
     world.handle(stop(ms(1_000)));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }

@@ -63,6 +63,22 @@ impl World {
         bytes_max: usize,
         first: Vec<Outgoing>,
     ) -> Peer {
+        self.attach(ROOM, conn, encoding, bytes_max, first)
+    }
+
+    /// Attaches a viewer to another room.
+    pub(crate) fn join_room(&mut self, room: RoomKey, conn: u64) -> Peer {
+        self.attach(room, conn, Encoding::Identity, ROOMY, Vec::new())
+    }
+
+    fn attach(
+        &mut self,
+        room: RoomKey,
+        conn: u64,
+        encoding: Encoding,
+        bytes_max: usize,
+        first: Vec<Outgoing>,
+    ) -> Peer {
         let (pipe, pipe_peer) = Pipe::new(bytes_max);
         let link = Arc::new(Link::new(pipe.into(), self.now));
         self.links.insert(ConnId(conn), Arc::clone(&link));
@@ -70,7 +86,7 @@ impl World {
         self.handle(ShardMsg::Attach(Box::new(Attach {
             conn: ConnId(conn),
             link,
-            room: ROOM,
+            room,
             audience: Arc::clone(&self.audience),
             encoding,
             first,

@@ -1,63 +1,86 @@
-//! The events of one room in one window, before encoding.
+//! What a room sends its viewers for a stretch of positions, before encoding.
 
 use crate::comment::Fragment;
 use crate::escape::integer_into;
-use crate::ids::Seq;
+use crate::event::{BatchEvent, events_into, events_len_max, integers_into};
+use crate::ids::{Epoch, Seq};
 
-/// What a room sends its viewers for one window.
+/// The entries of one room in one window.
 ///
-/// It covers exactly `comments.len() + shed` positions from `first` on, so a viewer knows that it missed nothing when
-/// each batch begins right after the end of the one before.
+/// It stands for every position in (`after`, `seq`]: comments, events, holes, and comments that were shed or
+/// retracted. A viewer missed nothing when each batch begins where the one before ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The first position it covers; the next one to come when it covers none.
-    pub first: Seq,
-    /// When it was sealed, Unix time in milliseconds.
+    /// The room's epoch. It is not in the JSON: a connection's epoch never changes.
+    pub epoch: Epoch,
+    /// Where the batch before ended.
+    pub after: Seq,
+    /// The last position it stands for; `after` when it holds likes only.
+    pub seq: Seq,
+    /// When it was sealed, Unix time in milliseconds; the log time of its last entry when it was read from the log.
     pub ts_ms: u64,
-    /// Viewers of the room on this node.
+    /// Viewers of the room.
     pub viewers: u32,
     /// Likes since the batch before.
     pub likes: u64,
-    /// Comments that are missing from it because there were too many.
+    /// Accepted comments that are missing from it because there were too many.
     pub shed: u32,
     /// Its comments in order of position.
-    pub comments: Vec<(Seq, Fragment)>,
+    pub comments: Vec<BatchComment>,
+    /// Its events in order of position.
+    pub events: Vec<BatchEvent>,
+}
+
+/// A comment at its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchComment {
+    /// Its position, which is its id.
+    pub seq: Seq,
+    /// When the log took it, Unix time in milliseconds.
+    pub at_ms: u64,
+    /// Its JSON members.
+    pub fragment: Fragment,
+}
+
+/// Positions (`after`, `seq`] that are not delivered, and the events among them, which always are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The room's epoch.
+    pub epoch: Epoch,
+    /// The last position before the missing ones.
+    pub after: Seq,
+    /// The last missing position.
+    pub seq: Seq,
+    /// Events among them, in order of position.
+    pub events: Vec<BatchEvent>,
 }
 
 impl Batch {
-    /// How many positions it covers.
-    #[must_use]
-    pub fn covered(&self) -> u64 {
-        self.comments.len() as u64 + u64::from(self.shed)
-    }
-
-    /// The last position it covers: the one before `first` when it covers none.
-    #[must_use]
-    pub fn last(&self) -> Seq {
-        self.first.plus(self.covered()).previous()
-    }
-
     /// An upper bound of the length of [`Batch::json_into`].
     pub(crate) fn json_len_max(&self) -> usize {
-        // Six integers of at most 20 digits and the names around them; per comment its braces, comma and id.
-        let fixed = 192;
-        let ids = if self.shed == 0 {
+        // Eight integers of at most 20 digits and the names around them.
+        let fixed = 288;
+        // Per comment its braces and comma, and with holes or a rhythm an entry in `ids` and `at`.
+        let ids = if self.has_plain_ids() {
             0
         } else {
-            self.comments.len() * 26
+            self.comments.len() * 21
         };
+        let times = self.comments.len() * 4;
         let fragments: usize = self
             .comments
             .iter()
-            .map(|(_, fragment)| fragment.as_bytes().len() + 3)
+            .map(|comment| comment.fragment.as_bytes().len() + 3)
             .sum();
-        fixed + ids + fragments
+        fixed + ids + times + fragments + events_len_max(&self.events)
     }
 
-    /// Appends the batch as JSON. A comment carries its id only when it is not the one after the comment before.
+    /// Appends the batch as JSON.
     pub(crate) fn json_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"type\":\"batch\",\"seq\":");
-        integer_into(out, self.first.value());
+        out.extend_from_slice(b"{\"type\":\"batch\",\"after\":");
+        integer_into(out, self.after.value());
+        out.extend_from_slice(b",\"seq\":");
+        integer_into(out, self.seq.value());
         out.extend_from_slice(b",\"ts\":");
         integer_into(out, self.ts_ms);
         out.extend_from_slice(b",\"viewers\":");
@@ -70,45 +93,90 @@ impl Batch {
             out.extend_from_slice(b",\"shed\":");
             integer_into(out, u64::from(self.shed));
         }
-        out.extend_from_slice(b",\"comments\":[");
-        let mut expected = self.first;
-        for (index, (seq, fragment)) in self.comments.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            if *seq == expected {
-                out.push(b'{');
-                out.extend_from_slice(fragment.as_bytes());
-                out.push(b'}');
-            } else {
-                fragment.object_into(*seq, out);
-            }
-            expected = seq.next();
+        if !self.has_plain_ids() {
+            out.extend_from_slice(b",\"ids\":");
+            integers_into(out, self.steps());
         }
-        out.extend_from_slice(b"]}");
+        if self.comments.iter().any(|comment| self.tenths(comment) > 0) {
+            out.extend_from_slice(b",\"at\":");
+            integers_into(out, self.comments.iter().map(|it| self.tenths(it)));
+        }
+        out.extend_from_slice(b",\"comments\":[");
+        for (index, comment) in self.comments.iter().enumerate() {
+            out.extend_from_slice(if index > 0 { b",{" } else { b"{" });
+            out.extend_from_slice(comment.fragment.as_bytes());
+            out.push(b'}');
+        }
+        out.push(b']');
+        events_into(out, &self.events);
+        out.push(b'}');
+    }
+
+    /// Whether the ids follow each other from `after` on, so that nobody needs to be told them.
+    fn has_plain_ids(&self) -> bool {
+        self.steps().all(|step| step == 1)
+    }
+
+    /// The differences between ids, the first from `after`.
+    fn steps(&self) -> impl Iterator<Item = u64> + '_ {
+        let mut before = self.after.value();
+        self.comments.iter().map(move |comment| {
+            let id = comment.seq.value();
+            let step = id.saturating_sub(before);
+            before = id;
+            step
+        })
+    }
+
+    /// How long before `ts_ms` the log took the comment, in whole tenths of a second.
+    fn tenths(&self, comment: &BatchComment) -> u64 {
+        (self.ts_ms.saturating_sub(comment.at_ms) / 100).min(AT_TENTHS_MAX)
     }
 }
 
+/// The largest `at`: a comment older than this says 99.9 s. Only a replay of a quiet room has any.
+const AT_TENTHS_MAX: u64 = 999;
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::comment::Comment;
+    use crate::event::Event;
     use crate::limits::CommentLimits;
     use crate::text::CommentText;
 
-    fn batch(first: u64, shed: u32, seqs: &[u64]) -> Batch {
-        let fragment = |seq: &u64| {
+    const TS_MS: u64 = 1_700_000_000_000;
+
+    fn batch(after: u64, seq: u64, comments: &[(u64, u64)]) -> Batch {
+        let comment = |&(seq, ago_ms): &(u64, u64)| {
             let text = CommentText::new(&format!("c{seq}"), &CommentLimits::default()).unwrap();
-            (Seq::new(*seq), Comment::new(text).fragment())
+            BatchComment {
+                seq: Seq::new(seq),
+                at_ms: TS_MS - ago_ms,
+                fragment: Comment::new(text).fragment(),
+            }
         };
-        let comments = seqs.iter().map(fragment).collect();
         Batch {
-            first: Seq::new(first),
-            ts_ms: 1_700_000_000_000,
+            epoch: Epoch::new(7),
+            after: Seq::new(after),
+            seq: Seq::new(seq),
+            ts_ms: TS_MS,
             viewers: 3,
             likes: 0,
-            shed,
-            comments,
+            shed: 0,
+            comments: comments.iter().map(comment).collect(),
+            events: Vec::new(),
+        }
+    }
+
+    fn retraction(seq: u64, ids: &[u64]) -> BatchEvent {
+        BatchEvent {
+            seq: Seq::new(seq),
+            event: Event::Retract {
+                ids: ids.iter().copied().map(Seq::new).collect::<Vec<_>>().into(),
+            },
         }
     }
 
@@ -121,42 +189,54 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
         check(
-            &batch(5, 0, &[5, 6]),
-            r#"{"type":"batch","seq":5,"ts":1700000000000,"viewers":3,"comments":[{"text":"c5"},{"text":"c6"}]}"#,
+            &batch(4, 6, &[(5, 0), (6, 99)]),
+            r#"{"type":"batch","after":4,"seq":6,"ts":1700000000000,"viewers":3,"comments":[{"text":"c5"},{"text":"c6"}]}"#,
         );
+        let shed = Batch {
+            likes: 3,
+            shed: 1,
+            events: vec![retraction(47, &[39, 46])],
+            ..batch(41, 47, &[(42, 950), (45, 400)])
+        };
         check(
-            &batch(5, 3, &[6, 7, 9]),
+            &shed,
             concat!(
-                r#"{"type":"batch","seq":5,"ts":1700000000000,"viewers":3,"shed":3,"comments":"#,
-                r#"[{"id":6,"text":"c6"},{"text":"c7"},{"id":9,"text":"c9"}]}"#
+                r#"{"type":"batch","after":41,"seq":47,"ts":1700000000000,"viewers":3,"likes":3,"shed":1,"ids":[1,3],"at":[9,4],"#,
+                r#""comments":[{"text":"c42"},{"text":"c45"}],"events":[{"id":47,"type":"retract","ids":[39,46]}]}"#
             ),
         );
         check(
             &Batch {
                 likes: 12,
-                ..batch(8, 0, &[])
+                ..batch(7, 7, &[])
             },
-            r#"{"type":"batch","seq":8,"ts":1700000000000,"viewers":3,"likes":12,"comments":[]}"#,
+            r#"{"type":"batch","after":7,"seq":7,"ts":1700000000000,"viewers":3,"likes":12,"comments":[]}"#,
         );
-        let largest = Batch {
-            ts_ms: u64::MAX,
-            viewers: u32::MAX,
-            likes: u64::MAX,
-            ..batch(1, u32::MAX, &[u64::MAX])
+        let old = Batch {
+            ts_ms: TS_MS + 200_000,
+            ..batch(1, 2, &[(2, 0)])
         };
-        let mut out = Vec::new();
-        largest.json_into(&mut out);
-        assert!(out.len() <= largest.json_len_max());
+        check(
+            &old,
+            r#"{"type":"batch","after":1,"seq":2,"ts":1700000200000,"viewers":3,"at":[999],"comments":[{"text":"c2"}]}"#,
+        );
     }
 
     #[test]
-    fn coverage() {
-        fn check(input: &Batch, covered: u64, last: u64) {
-            assert_eq!((input.covered(), input.last().value()), (covered, last));
-        }
-        check(&batch(1, 0, &[1]), 1, 1);
-        check(&batch(5, 3, &[6, 7, 9]), 6, 10);
-        check(&batch(8, 0, &[]), 0, 7);
-        check(&batch(8, 2, &[]), 2, 9);
+    fn the_longest_numbers_fit_the_bound() {
+        let mut largest = batch(1, u64::MAX, &[(u64::MAX, TS_MS), (u64::MAX, TS_MS)]);
+        largest.ts_ms = u64::MAX;
+        largest.viewers = u32::MAX;
+        largest.likes = u64::MAX;
+        largest.shed = u32::MAX;
+        largest.events = vec![BatchEvent {
+            seq: Seq::new(u64::MAX),
+            event: Event::Retract {
+                ids: Arc::from([Seq::new(u64::MAX); 3]),
+            },
+        }];
+        let mut out = Vec::new();
+        largest.json_into(&mut out);
+        assert!(out.len() <= largest.json_len_max());
     }
 }

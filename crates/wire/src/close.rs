@@ -21,6 +21,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// Nothing was heard of the viewer for too long.
     IdleTimeout,
+    /// The room's positions began a new epoch, which cannot happen under a connection.
+    NewEpoch,
 }
 
 /// What a viewer that was closed should do.
@@ -41,7 +43,7 @@ struct Row {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -50,6 +52,7 @@ impl CloseReason {
         Self::TooBig,
         Self::SlowConsumer,
         Self::IdleTimeout,
+        Self::NewEpoch,
     ];
 
     /// The number on the wire.
@@ -100,6 +103,12 @@ impl CloseReason {
             Self::TooBig => row(1009, "too_big", "message too big", No),
             Self::SlowConsumer => row(4001, "slow_consumer", "reading too slowly", Yes),
             Self::IdleTimeout => row(4002, "idle_timeout", "no sign of life", Yes),
+            Self::NewEpoch => row(
+                4003,
+                "new_epoch",
+                "the room's positions began a new epoch",
+                Yes,
+            ),
         }
     }
 }
@@ -138,7 +147,7 @@ mod tests {
             .collect();
         assert_eq!(
             back.iter().map(|reason| reason.code()).collect::<Vec<_>>(),
-            [1001, 4001, 4002]
+            [1001, 4001, 4002, 4003]
         );
     }
 }

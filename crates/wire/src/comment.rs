@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::data::CommentData;
 use crate::escape::{escape_into, integer_into};
 use crate::ids::Seq;
 use crate::limits::{COLOR_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN};
@@ -26,6 +27,10 @@ pub struct Comment {
     pub size: FontSize,
     /// What the poster is in this room. Only the server gives roles.
     pub role: Role,
+    /// The id of the comment it answers.
+    pub reply_to: Option<Seq>,
+    /// What the application adds, shown as it came.
+    pub data: Option<CommentData>,
 }
 
 impl Comment {
@@ -40,17 +45,20 @@ impl Comment {
             color: Color::default(),
             size: FontSize::default(),
             role: Role::default(),
+            reply_to: None,
+            data: None,
         }
     }
 
     /// Escapes the comment into the JSON members that every batch with it will hold.
     #[must_use]
     pub fn fragment(&self) -> Fragment {
-        // The keys and numbers take less than 96 bytes; a text seldom has more to escape than that.
+        // The keys and numbers take less than 128 bytes; a text seldom has more to escape than that.
         let strings = self.text.as_str().len()
             + self.user.as_ref().map_or(0, |user| user.as_str().len())
-            + self.name.as_ref().map_or(0, |name| name.as_str().len());
-        let mut out = Vec::with_capacity(strings + 96);
+            + self.name.as_ref().map_or(0, |name| name.as_str().len())
+            + self.data.as_ref().map_or(0, |data| data.as_json().len());
+        let mut out = Vec::with_capacity(strings + 128);
         if let Some(user) = &self.user {
             out.extend_from_slice(b"\"user\":");
             escape_into(&mut out, user.as_str());
@@ -81,6 +89,14 @@ impl Comment {
             out.extend_from_slice(self.role.as_str().as_bytes());
             out.push(b'"');
         }
+        if let Some(id) = self.reply_to {
+            out.extend_from_slice(b",\"reply_to\":");
+            integer_into(&mut out, id.value());
+        }
+        if let Some(data) = &self.data {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(data.as_json().as_bytes());
+        }
         // Copied to its exact size, because logs and windows keep it.
         Fragment(Bytes::copy_from_slice(&out))
     }
@@ -105,10 +121,12 @@ impl Fragment {
         &self.0
     }
 
-    /// Appends the comment as a JSON object that carries its own id: `{"id":N,…}`.
-    pub fn object_into(&self, id: Seq, out: &mut Vec<u8>) {
+    /// Appends the comment as a JSON object that carries its own id and log time: `{"id":N,"ts":N,…}`.
+    pub fn object_into(&self, id: Seq, at_ms: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"id\":");
         integer_into(out, id.value());
+        out.extend_from_slice(b",\"ts\":");
+        integer_into(out, at_ms);
         out.push(b',');
         out.extend_from_slice(&self.0);
         out.push(b'}');
@@ -241,41 +259,25 @@ impl Role {
 /// What is kept when not everything fits into a batch: the lowest is shed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Likes.
-    Like,
     /// Comments of anybody.
     Viewer,
     /// Comments of members.
     Member,
-    /// Gifts.
-    Gift,
     /// Comments of moderators and the streamer.
     Staff,
-    /// What players must obey.
-    Control,
 }
 
 impl Priority {
     /// Every priority, lowest first.
-    pub const ALL: [Self; 6] = [
-        Self::Like,
-        Self::Viewer,
-        Self::Member,
-        Self::Gift,
-        Self::Staff,
-        Self::Control,
-    ];
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Member, Self::Staff];
 
     /// The word for counters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Like => "like",
             Self::Viewer => "viewer",
             Self::Member => "member",
-            Self::Gift => "gift",
             Self::Staff => "staff",
-            Self::Control => "control",
         }
     }
 }
@@ -305,9 +307,9 @@ mod tests {
             let fragment = input.fragment();
             assert_eq!(std::str::from_utf8(fragment.as_bytes()).unwrap(), expected);
             let mut object = Vec::new();
-            fragment.object_into(Seq::new(7), &mut object);
+            fragment.object_into(Seq::new(7), 1_700, &mut object);
             let value: serde_json::Value = serde_json::from_slice(&object).unwrap();
-            assert_eq!(value["id"], 7);
+            assert_eq!((&value["id"], &value["ts"]), (&7.into(), &1_700.into()));
             assert_eq!(value["text"], input.text.as_str());
         }
         check(&comment("hi"), r#""text":"hi""#);
@@ -320,11 +322,12 @@ mod tests {
             color: Color::new(255).unwrap(),
             size: FontSize::new(64).unwrap(),
             role: Role::Streamer,
+            reply_to: Some(Seq::new(41)),
             ..comment("x")
         };
         check(
             &full,
-            r#""user":"u\"1","name":"Ann","text":"x","mode":"top","color":255,"size":64,"role":"streamer""#,
+            r#""user":"u\"1","name":"Ann","text":"x","mode":"top","color":255,"size":64,"role":"streamer","reply_to":41"#,
         );
     }
 

@@ -5,37 +5,110 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::batch::Batch;
-use crate::compress::{CompressionLevel, gzip, raw_deflate};
-use crate::encoding::Encoding;
-use crate::head::{Opcode, SERVER_HEAD_BYTES_MAX, ServerHead};
-use crate::ids::Seq;
+use crate::batch::{Batch, BatchComment, Gap};
+use crate::compress::{CompressionLevel, CompressionPolicy, gzip, raw_deflate};
+use crate::dialect::{Dialect, sse_text};
+use crate::event::BatchEvent;
+use crate::head::{Opcode, SERVER_HEAD_BYTES_MAX, ServerHead, binary_frame};
+use crate::ids::{Epoch, Position, Seq};
+use crate::outbound::gap_json;
 
-/// One sealed batch in every form a viewer may need, each with its WebSocket head in front.
+/// One ready-to-write rendering of a frame: protocol x encoding, and where frames may refer back into each other,
+/// chained or independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A WebSocket text message.
+    WsIdentity,
+    /// A WebSocket binary message with one gzip member.
+    WsGzip,
+    /// A WebSocket binary message with deflate blocks that refer to nothing before them.
+    WsDeflate,
+    /// A WebSocket binary message with deflate blocks that refer back into their group.
+    WsDeflateChained,
+    /// The text of a server-sent event.
+    SseIdentity,
+    /// A server-sent event as deflate blocks that refer to nothing before them.
+    SseGzip,
+    /// A server-sent event as deflate blocks that refer back into their group.
+    SseGzipChained,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::WsIdentity,
+        Self::WsGzip,
+        Self::WsDeflate,
+        Self::WsDeflateChained,
+        Self::SseIdentity,
+        Self::SseGzip,
+        Self::SseGzipChained,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = 7;
+}
+
+/// A stream whose frames may refer back into each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chain {
+    WsDeflate,
+    SseGzip,
+}
+
+impl Chain {
+    pub(crate) const ALL: [Self; 2] = [Self::WsDeflate, Self::SseGzip];
+
+    const fn independent(self) -> Form {
+        match self {
+            Self::WsDeflate => Form::WsDeflate,
+            Self::SseGzip => Form::SseGzip,
+        }
+    }
+
+    const fn chained(self) -> Form {
+        match self {
+            Self::WsDeflate => Form::WsDeflateChained,
+            Self::SseGzip => Form::SseGzipChained,
+        }
+    }
+
+    /// Packs `text` as this stream carries it.
+    pub(crate) fn pack(self, level: CompressionLevel, history: &[u8], text: &[u8]) -> Bytes {
+        match self {
+            Self::WsDeflate => raw_deflate(level, history, text, binary_frame),
+            Self::SseGzip => raw_deflate(level, history, text, Bytes::copy_from_slice),
+        }
+    }
+}
+
+/// A sealed batch or gap, and its forms.
 ///
 /// A form nobody asks for is not made; one that is asked for is made once, whoever asks, and shared by refcount.
 #[derive(Debug)]
 pub struct FrameSet {
-    first: Seq,
-    last: Seq,
-    comments: u32,
-    shed: u32,
+    batch: Batch,
+    kind: Kind,
     level: CompressionLevel,
-    /// The JSON and a line feed: what the deflate stream carries.
+    /// The JSON and a line feed, as the deflate stream carries them. It shares its allocation with the form
+    /// [`Form::WsIdentity`], whose head stands right before it.
     line: Bytes,
-    /// Shares its allocation with `line`.
-    identity: Bytes,
-    gzip: OnceLock<Bytes>,
-    independent: OnceLock<Bytes>,
-    chained: Option<Chained>,
+    forms: [OnceLock<Bytes>; Form::COUNT],
+    /// The frame's place in its group, for each [`Chain`] it has a chained form of.
+    links: [Option<Link>; Chain::ALL.len()],
 }
 
-/// The form that refers back to the batches before it in its group.
-#[derive(Debug)]
-pub(crate) struct Chained {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Batch,
+    Gap,
+}
+
+/// A frame's place in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
     pub(crate) group: GroupId,
     pub(crate) index: u32,
-    pub(crate) frame: Bytes,
 }
 
 /// Names a group: a run of batches of one room that share their deflate history. Unique in this process.
@@ -43,201 +116,259 @@ pub(crate) struct Chained {
 pub struct GroupId(pub(crate) NonZeroU32);
 
 impl FrameSet {
-    /// Seals `batch` in its plain form; `chain` makes the chained one of the line, if there is to be one.
-    pub(crate) fn seal(
-        batch: &Batch,
+    /// Seals a batch outside of any group: one made for a replay.
+    #[must_use]
+    pub fn replay(batch: Batch, policy: CompressionPolicy) -> Self {
+        Self::batch(batch, policy.level)
+    }
+
+    /// Seals a gap.
+    #[must_use]
+    pub fn gap(gap: Gap, policy: CompressionPolicy) -> Self {
+        let json = gap_json(gap.after, gap.seq, &gap.events);
+        let batch = Batch {
+            epoch: gap.epoch,
+            after: gap.after,
+            seq: gap.seq,
+            ts_ms: 0,
+            viewers: 0,
+            likes: 0,
+            shed: 0,
+            comments: Vec::new(),
+            events: gap.events,
+        };
+        Self::seal(batch, Kind::Gap, policy.level, json.len(), |_, out| {
+            out.extend_from_slice(json.as_bytes());
+        })
+    }
+
+    pub(crate) fn batch(batch: Batch, level: CompressionLevel) -> Self {
+        let len_max = batch.json_len_max();
+        Self::seal(batch, Kind::Batch, level, len_max, Batch::json_into)
+    }
+
+    /// The frame again without the comments of these ids, for the same positions and outside of its group; none when
+    /// it holds none of them.
+    #[must_use]
+    pub fn without(&self, ids: &[Seq]) -> Option<Self> {
+        let named = |comment: &BatchComment| ids.contains(&comment.seq);
+        if !self.batch.comments.iter().any(named) {
+            return None;
+        }
+        let mut batch = self.batch.clone();
+        batch.comments.retain(|comment| !named(comment));
+        Some(Self::batch(batch, self.level))
+    }
+
+    fn seal(
+        batch: Batch,
+        kind: Kind,
         level: CompressionLevel,
-        chain: impl FnOnce(&[u8]) -> Option<Chained>,
+        json_len_max: usize,
+        json_into: impl FnOnce(&Batch, &mut Vec<u8>),
     ) -> Self {
         // The head's length is known only after the JSON's, so room for the longest is left in front of it.
-        let mut bytes = Vec::with_capacity(SERVER_HEAD_BYTES_MAX + batch.json_len_max());
+        let mut bytes = Vec::with_capacity(SERVER_HEAD_BYTES_MAX + json_len_max + 1);
         bytes.resize(SERVER_HEAD_BYTES_MAX, 0);
-        batch.json_into(&mut bytes);
+        json_into(&batch, &mut bytes);
         let json_end = bytes.len();
         bytes.push(b'\n');
         let head = ServerHead::new(Opcode::Text, json_end - SERVER_HEAD_BYTES_MAX);
         let start = SERVER_HEAD_BYTES_MAX - head.as_bytes().len();
         bytes[start..SERVER_HEAD_BYTES_MAX].copy_from_slice(head.as_bytes());
         let bytes = Bytes::from(bytes);
-
-        let line = bytes.slice(SERVER_HEAD_BYTES_MAX..);
-        let chained = chain(&line);
-        let independent = OnceLock::new();
-        if let Some(Chained {
-            index: 0, frame, ..
-        }) = &chained
-        {
-            // The first of a group has nothing to refer back to.
-            independent.get_or_init(|| frame.clone());
-        }
-        Self {
-            first: batch.first,
-            last: batch.last(),
-            comments: u32::try_from(batch.comments.len()).unwrap_or(u32::MAX),
-            shed: batch.shed,
+        let set = Self {
+            batch,
+            kind,
             level,
-            identity: bytes.slice(start..json_end),
-            line,
-            gzip: OnceLock::new(),
-            independent,
-            chained,
+            line: bytes.slice(SERVER_HEAD_BYTES_MAX..),
+            forms: Default::default(),
+            links: Default::default(),
+        };
+        set.made(Form::WsIdentity, || bytes.slice(start..json_end));
+        set
+    }
+
+    /// Adds the chained form of one stream. The first of a group has nothing to refer back to, so it is the
+    /// independent form too.
+    pub(crate) fn link(&mut self, chain: Chain, link: Link, packed: Bytes) {
+        self.links[chain as usize] = Some(link);
+        if link.index == 0 {
+            self.made(chain.independent(), || packed.clone());
+        }
+        self.made(chain.chained(), || packed);
+    }
+
+    /// The text as `chain` carries it.
+    pub(crate) fn chain_text(&self, chain: Chain) -> Bytes {
+        match chain {
+            Chain::WsDeflate => self.line.clone(),
+            Chain::SseGzip => self.form(Form::SseIdentity).clone(),
         }
     }
 
-    /// The first position it covers.
-    #[must_use]
-    pub fn first(&self) -> Seq {
-        self.first
+    /// The bytes of a form, which is made when it is first asked for.
+    ///
+    /// The chained forms of a frame that was sealed outside of a group are its independent ones.
+    pub fn form(&self, form: Form) -> &Bytes {
+        self.made(form, || match form {
+            Form::WsIdentity => unreachable!("invariant: made when the frame is sealed"),
+            Form::WsGzip => gzip(self.level, self.json(), binary_frame),
+            Form::SseIdentity => sse_text(Some(self.position()), self.json()).into(),
+            Form::WsDeflate => Chain::WsDeflate.pack(self.level, &[], &self.line),
+            Form::SseGzip => Chain::SseGzip.pack(self.level, &[], self.form(Form::SseIdentity)),
+            Form::WsDeflateChained => self.form(Form::WsDeflate).clone(),
+            Form::SseGzipChained => self.form(Form::SseGzip).clone(),
+        })
     }
 
-    /// The last position it covers: the one before [`FrameSet::first`] when it covers none.
-    #[must_use]
-    pub fn last(&self) -> Seq {
-        self.last
+    fn made(&self, form: Form, make: impl FnOnce() -> Bytes) -> &Bytes {
+        self.forms[form as usize].get_or_init(make)
     }
 
-    /// How many comments it carries.
+    /// Whether a form is made already, so that [`FrameSet::form`] costs nothing.
     #[must_use]
-    pub fn comments(&self) -> u32 {
-        self.comments
+    pub fn is_made(&self, form: Form) -> bool {
+        self.forms[form as usize].get().is_some()
     }
 
-    /// How many comments are missing from it because there were too many.
+    /// The room's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.batch.epoch
+    }
+
+    /// Where the frame before ended.
+    #[must_use]
+    pub fn after(&self) -> Seq {
+        self.batch.after
+    }
+
+    /// The last position it stands for; [`FrameSet::after`] when it stands for none.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.batch.seq
+    }
+
+    /// Its comments in order of position.
+    #[must_use]
+    pub fn comments(&self) -> &[BatchComment] {
+        &self.batch.comments
+    }
+
+    /// Its events in order of position.
+    #[must_use]
+    pub fn events(&self) -> &[BatchEvent] {
+        &self.batch.events
+    }
+
+    /// How many accepted comments are missing from it because there were too many.
     #[must_use]
     pub fn shed(&self) -> u32 {
-        self.shed
+        self.batch.shed
     }
 
-    /// How many positions it covers.
+    /// Whether it tells positions that are not delivered.
     #[must_use]
-    pub fn covered(&self) -> u64 {
-        u64::from(self.comments) + u64::from(self.shed)
+    pub fn is_gap(&self) -> bool {
+        self.kind == Kind::Gap
     }
 
-    /// The batch as JSON, without any head.
+    /// The message as JSON, without any head.
     #[must_use]
     pub fn json(&self) -> &[u8] {
         &self.line[..self.line.len() - 1]
     }
 
-    /// The frame for [`Encoding::Identity`].
-    #[must_use]
-    pub fn identity(&self) -> &Bytes {
-        &self.identity
-    }
-
-    /// The frame for [`Encoding::Gzip`].
-    #[must_use]
-    pub fn gzip(&self) -> &Bytes {
-        self.gzip
-            .get_or_init(|| gzip(self.level, self.json(), binary_frame))
-    }
-
-    /// The frame for [`Encoding::Deflate`] that refers to nothing before it.
-    #[must_use]
-    pub fn independent(&self) -> &Bytes {
-        self.independent
-            .get_or_init(|| raw_deflate(self.level, &[], &self.line, binary_frame))
-    }
-
-    /// The frame for [`Encoding::Deflate`] that refers back into its group: none when it was sealed outside of one.
-    #[must_use]
-    pub fn chained(&self) -> Option<&Bytes> {
-        self.chained.as_ref().map(|chained| &chained.frame)
-    }
-
-    /// The group it was sealed in and its index there.
-    #[must_use]
-    pub fn group(&self) -> Option<(GroupId, u32)> {
-        self.chained
-            .as_ref()
-            .map(|chained| (chained.group, chained.index))
-    }
-
-    /// Heap bytes of the forms made so far.
+    /// Heap bytes of the batch and of the forms made so far.
     #[must_use]
     pub fn bytes_held(&self) -> usize {
-        let made = |form: &OnceLock<Bytes>| form.get().map_or(0, Bytes::len);
-        let chained = match &self.chained {
-            Some(chained) if chained.index > 0 => chained.frame.len(),
-            // The first of a group is its own independent form, and counted there.
-            _ => 0,
-        };
-        SERVER_HEAD_BYTES_MAX
-            + self.line.len()
-            + made(&self.gzip)
-            + made(&self.independent)
-            + chained
+        let forms: usize = Form::ALL
+            .into_iter()
+            .filter(|&form| form != Form::WsIdentity && !self.is_shared(form))
+            .filter_map(|form| self.forms[form as usize].get())
+            .map(Bytes::len)
+            .sum();
+        let comments = self.batch.comments.len() * size_of::<BatchComment>();
+        let events: usize = self
+            .batch
+            .events
+            .iter()
+            .map(|it| it.event.bytes_max())
+            .sum();
+        SERVER_HEAD_BYTES_MAX + self.line.len() + forms + comments + events
+    }
+
+    /// Whether a chained form shares the bytes of the independent one.
+    fn is_shared(&self, form: Form) -> bool {
+        Chain::ALL.into_iter().any(|chain| {
+            form == chain.chained() && self.links[chain as usize].is_none_or(|it| it.index == 0)
+        })
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            epoch: self.batch.epoch,
+            seq: self.batch.seq,
+        }
     }
 }
 
-/// A viewer's place in the history that its room's deflate viewers share.
+/// A viewer's place in the history that its room's viewers of the same stream share.
 ///
 /// The choice between the chained and the independent form depends on what was *written* to the viewer before, so it
 /// is made when a frame starts to be written, not when it is queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DeflateCursor {
+pub struct Cursor {
     /// The group of which the viewer has every batch so far.
     group: Option<GroupId>,
     /// The index that continues it.
     next: u32,
 }
 
-impl DeflateCursor {
-    /// Notes that the viewer missed a frame: independent forms until the next group.
+impl Cursor {
+    /// Notes that the viewer missed a frame, or was sent something else in the stream: independent forms until the
+    /// next group.
     pub fn skipped(&mut self) {
         *self = Self::default();
     }
 
-    fn choose<'a>(&mut self, set: &'a FrameSet) -> &'a Bytes {
-        match &set.chained {
-            Some(chained) if chained.index == 0 || *self == Self::at(chained) => {
+    /// The form to write now to a viewer of this dialect, which must then be written whole.
+    #[inline]
+    #[must_use]
+    pub fn choose(&mut self, dialect: Dialect, set: &FrameSet) -> Form {
+        match dialect {
+            Dialect::WsIdentity => Form::WsIdentity,
+            // A gap is a text message in every encoding, outside of the stream that batches make.
+            Dialect::WsGzip | Dialect::WsDeflate if set.is_gap() => Form::WsIdentity,
+            Dialect::WsGzip => Form::WsGzip,
+            Dialect::WsDeflate => self.choose_link(Chain::WsDeflate, set),
+            Dialect::SseIdentity => Form::SseIdentity,
+            Dialect::SseGzip => self.choose_link(Chain::SseGzip, set),
+        }
+    }
+
+    fn choose_link(&mut self, chain: Chain, set: &FrameSet) -> Form {
+        match set.links[chain as usize] {
+            Some(link) if link.index == 0 || *self == Self::at(link) => {
                 *self = Self {
-                    group: Some(chained.group),
-                    next: chained.index + 1,
+                    group: Some(link.group),
+                    next: link.index + 1,
                 };
-                &chained.frame
+                chain.chained()
             }
             // Whatever stands in the stream out of turn moves all distances into the group.
             _ => {
                 self.skipped();
-                set.independent()
+                chain.independent()
             }
         }
     }
 
-    fn at(chained: &Chained) -> Self {
+    fn at(link: Link) -> Self {
         Self {
-            group: Some(chained.group),
-            next: chained.index,
+            group: Some(link.group),
+            next: link.index,
         }
     }
-}
-
-/// The bytes to write now to a viewer of this encoding, which must then be written whole.
-#[must_use]
-pub fn frame_for<'a>(
-    encoding: Encoding,
-    cursor: &mut DeflateCursor,
-    set: &'a FrameSet,
-) -> &'a Bytes {
-    match encoding {
-        Encoding::Identity => set.identity(),
-        Encoding::Gzip => set.gzip(),
-        Encoding::Deflate => cursor.choose(set),
-    }
-}
-
-/// A binary message from the server.
-pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
-    frame(Opcode::Binary, payload)
-}
-
-/// A frame in an allocation of its exact size.
-pub(crate) fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
-    let head = ServerHead::new(opcode, payload.len());
-    let mut bytes = Vec::with_capacity(head.as_bytes().len() + payload.len());
-    bytes.extend_from_slice(head.as_bytes());
-    bytes.extend_from_slice(payload);
-    Bytes::from(bytes)
 }

@@ -1,5 +1,7 @@
 //! Heads of frames from the server: final, not masked (RFC 6455, section 5.2).
 
+use bytes::Bytes;
+
 /// Longest head of a frame that is not masked.
 pub(crate) const SERVER_HEAD_BYTES_MAX: usize = 10;
 
@@ -72,6 +74,20 @@ impl ServerHead {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+}
+
+/// A binary message from the server.
+pub(crate) fn binary_frame(payload: &[u8]) -> Bytes {
+    frame(Opcode::Binary, payload)
+}
+
+/// A frame in an allocation of its exact size.
+pub(crate) fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let head = ServerHead::new(opcode, payload.len());
+    let mut bytes = Vec::with_capacity(head.as_bytes().len() + payload.len());
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(payload);
+    Bytes::from(bytes)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Names and numbers: a room, a numbering of its comments, and a place in it.
+//! Names and numbers: a room, an epoch of its positions, and a place in it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -68,14 +68,14 @@ pub enum RoomIdError {
     Character,
 }
 
-/// Names one numbering of a room's comments. Positions of different epochs cannot be compared.
+/// Names one run of a room's positions. Positions of different epochs cannot be compared.
 ///
-/// It is the Unix time in milliseconds at which the numbering began, which JSON readers keep exactly.
+/// It is the Unix time in milliseconds at which the epoch began, which JSON readers keep exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Names the numbering `value`.
+    /// The epoch `value`.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(value)
@@ -94,13 +94,16 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Numbers the comments of a room inside of one epoch. The first comment is 1.
+/// A place in a room's log inside of one epoch. Entries have increasing places, from 1 on, which may leave holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seq(u64);
 
 impl Seq {
-    /// The place before the first comment.
+    /// The place before the first entry.
     pub const ZERO: Self = Self(0);
+
+    /// The last place there can be: JSON readers keep integers exactly up to here.
+    pub const MAX: Self = Self(JSON_INTEGER_MAX);
 
     /// The place `value`.
     #[must_use]
@@ -139,12 +142,12 @@ impl fmt::Display for Seq {
     }
 }
 
-/// A place in a room's history that survives the room being numbered anew: written `epoch:seq`.
+/// A place in a room's history that stays unambiguous when the room begins a new epoch: written `epoch:seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// Which numbering.
+    /// Which epoch.
     pub epoch: Epoch,
-    /// Which comment of it.
+    /// The place in it.
     pub seq: Seq,
 }
 

@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 
 use crate::comment::{Color, Comment, FontSize, Mode, Role};
+use crate::data::CommentData;
 use crate::escape::{escape_into, integer_into};
+use crate::ids::Seq;
 use crate::limits::{COLOR_MAX, CommentLimits, FONT_SIZE_MAX, FONT_SIZE_MIN};
 use crate::problem::{Fault, Field, Problem};
 use crate::tape::{Elements, Value, with_document};
-use crate::text::{CommentText, DisplayName, UserId, check_bytes};
+use crate::text::{CommentText, DisplayName, IdempotencyKey, UserId, check_bytes};
 
 /// A message from a viewer that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum ClientMessage {
     Comment {
         /// What the answer must carry.
         reference: Option<Reference>,
+        /// Names the post for a retry, as the `Idempotency-Key` header does.
+        key: Option<IdempotencyKey>,
         /// The comment.
         comment: Comment,
     },
@@ -199,6 +203,9 @@ struct Members<'t, 'b> {
     name: Option<Value<'t, 'b>>,
     role: Option<Value<'t, 'b>>,
     count: Option<Value<'t, 'b>>,
+    data: Option<Value<'t, 'b>>,
+    reply_to: Option<Value<'t, 'b>>,
+    key: Option<Value<'t, 'b>>,
 }
 
 impl<'t, 'b> Members<'t, 'b> {
@@ -216,6 +223,9 @@ impl<'t, 'b> Members<'t, 'b> {
                 "name" => &mut members.name,
                 "role" => &mut members.role,
                 "count" => &mut members.count,
+                "data" => &mut members.data,
+                "reply_to" => &mut members.reply_to,
+                "key" => &mut members.key,
                 _ => continue,
             };
             *member = Some(value).filter(|&value| value != Value::Null);
@@ -233,14 +243,18 @@ fn client_message(
         problem: Problem::new(Field::Ref, fault),
     })?;
     match typed_message(members, limits) {
-        Ok(Typed::Comment(comment)) => Ok(ClientMessage::Comment { reference, comment }),
+        Ok(Typed::Comment(comment, key)) => Ok(ClientMessage::Comment {
+            reference,
+            key,
+            comment,
+        }),
         Ok(Typed::Like(count)) => Ok(ClientMessage::Like { count }),
         Err(problem) => Err(InboundError { reference, problem }),
     }
 }
 
 enum Typed {
-    Comment(Comment),
+    Comment(Comment, Option<IdempotencyKey>),
     Like(NonZeroU32),
 }
 
@@ -249,17 +263,29 @@ fn typed_message(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Ty
         .and_then(|kind| kind.ok_or(Fault::Missing))
         .map_err(in_field(Field::Type))?;
     match kind {
-        "comment" => comment(members, limits).map(Typed::Comment),
+        "comment" => {
+            let comment = comment(members, limits)?;
+            let key = string(members.key)
+                .and_then(|key| key.map(IdempotencyKey::new).transpose())
+                .map_err(in_field(Field::Key))?;
+            Ok(Typed::Comment(comment, key))
+        }
         "like" => {
             let max = limits.like_count_max;
-            integer(members.count, 1, max)
-                .map(|count| {
-                    Typed::Like(count.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN))
-                })
+            integer(members.count, 1, max.into())
+                .map(|count| Typed::Like(like_count(count)))
                 .map_err(in_field(Field::Count))
         }
         _ => Err(Problem::new(Field::Type, Fault::Unknown)),
     }
+}
+
+/// The integer fits: its range is that of a `u32`.
+fn like_count(count: Option<u64>) -> NonZeroU32 {
+    count
+        .and_then(|count| u32::try_from(count).ok())
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MIN)
 }
 
 fn posted_comment(value: Value<'_, '_>, limits: &CommentLimits) -> Result<Comment, Problem> {
@@ -293,24 +319,32 @@ fn comment(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Comment,
                 .transpose()
         })
         .map_err(in_field(Field::Mode))?;
-    let color = integer(members.color, 0, COLOR_MAX).map_err(in_field(Field::Color))?;
-    let size = integer(
-        members.size,
-        u32::from(FONT_SIZE_MIN),
-        u32::from(FONT_SIZE_MAX),
-    )
-    .map_err(in_field(Field::Size))?;
+    let color = integer(members.color, 0, COLOR_MAX.into()).map_err(in_field(Field::Color))?;
+    let size = integer(members.size, FONT_SIZE_MIN.into(), FONT_SIZE_MAX.into())
+        .map_err(in_field(Field::Size))?;
+    let reply_to =
+        integer(members.reply_to, 1, Seq::MAX.value()).map_err(in_field(Field::ReplyTo))?;
+    let data = members
+        .data
+        .map(CommentData::new)
+        .transpose()
+        .map_err(in_field(Field::Data))?;
     Ok(Comment {
         user,
         name,
         text,
         mode: mode.unwrap_or_default(),
-        color: color.and_then(Color::new).unwrap_or_default(),
+        color: color
+            .and_then(|color| u32::try_from(color).ok())
+            .and_then(Color::new)
+            .unwrap_or_default(),
         size: size
             .and_then(|size| u8::try_from(size).ok())
             .and_then(FontSize::new)
             .unwrap_or_default(),
         role: Role::default(),
+        reply_to: reply_to.map(Seq::new),
+        data,
     })
 }
 
@@ -338,11 +372,11 @@ fn string<'b>(value: Option<Value<'_, 'b>>) -> Result<Option<&'b str>, Fault> {
     }
 }
 
-fn integer(value: Option<Value<'_, '_>>, min: u32, max: u32) -> Result<Option<u32>, Fault> {
+fn integer(value: Option<Value<'_, '_>>, min: u64, max: u64) -> Result<Option<u64>, Fault> {
     let number = match value {
         None => return Ok(None),
-        Some(Value::Unsigned(number)) => u32::try_from(number).ok(),
-        Some(Value::Signed(number)) => u32::try_from(number).ok(),
+        Some(Value::Unsigned(number)) => Some(number),
+        Some(Value::Signed(number)) => u64::try_from(number).ok(),
         Some(_) => return Err(Fault::WrongType),
     };
     number

@@ -12,6 +12,12 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 /// Longest body of an HTTP request that posts comments, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// Longest `data` of a comment, in bytes of JSON without white space.
+pub const DATA_BYTES_MAX: usize = 512;
+
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+
 /// Smallest font size a comment may ask for, in CSS pixels of a 1080p-high player.
 pub const FONT_SIZE_MIN: u8 = 10;
 

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::close::CloseReason;
+use crate::close::{CloseReason, Reconnect};
 use crate::escape::{escape_into, integer_into};
-use crate::frame::frame;
-use crate::head::Opcode;
+use crate::event::{BatchEvent, events_into};
+use crate::head::{Opcode, frame};
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::inbound::Reference;
 use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
@@ -17,13 +17,16 @@ pub struct Joined<'a> {
     pub room: &'a RoomId,
     /// The numbering of the room's comments.
     pub epoch: Epoch,
-    /// The last position sealed: live batches begin right after it, replayed ones end here.
+    /// Where everything that follows begins: the accepted `since`, the place just before the history asked for, or the
+    /// last sealed position.
+    pub after: Seq,
+    /// The last position sealed: what ends here or before is a replay, live batches begin here.
     pub seq: Seq,
     /// The room's window, in milliseconds.
     pub window_ms: u64,
-    /// Viewers of the room on this node.
+    /// Viewers of the room.
     pub viewers: u32,
-    /// Whether the viewer's `since` was found, so that it misses nothing but what a gap tells.
+    /// Whether everything after the viewer's `since` follows.
     pub resumed: Resumed,
 }
 
@@ -43,15 +46,11 @@ impl Joined<'_> {
         let mut json = Object::new("joined");
         json.string("room", self.room.as_str());
         json.integer("epoch", self.epoch.value());
+        json.integer("after", self.after.value());
         json.integer("seq", self.seq.value());
         json.integer("window_ms", self.window_ms);
         json.integer("viewers", u64::from(self.viewers));
-        json.key("resumed");
-        json.out.extend_from_slice(if self.resumed == Resumed::Yes {
-            b"true"
-        } else {
-            b"false"
-        });
+        json.boolean("resumed", self.resumed == Resumed::Yes);
         json.finish()
     }
 }
@@ -98,12 +97,14 @@ impl ErrorReply<'_> {
     }
 }
 
-/// `{"type":"gap","from":a,"to":b}`: the viewer misses these positions, both ends included.
+/// `{"type":"gap","after":a,"seq":b,"events":[…]}`: the viewer misses the positions after `after` up to `seq`, but not
+/// the events among them.
 #[must_use]
-pub fn gap_json(from: Seq, to: Seq) -> String {
+pub fn gap_json(after: Seq, seq: Seq, events: &[BatchEvent]) -> String {
     let mut json = Object::new("gap");
-    json.integer("from", from.value());
-    json.integer("to", to.value());
+    json.integer("after", after.value());
+    json.integer("seq", seq.value());
+    events_into(&mut json.out, events);
     json.finish()
 }
 
@@ -115,10 +116,13 @@ pub fn closing_json(reconnect_after_ms: u64) -> String {
     json.finish()
 }
 
-/// A text message.
-#[must_use]
-pub fn text_frame(json: &str) -> Bytes {
-    frame(Opcode::Text, json.as_bytes())
+/// `{"type":"close","code":4001,…}`: what a viewer without close frames is told before its connection ends.
+pub(crate) fn close_json(reason: CloseReason) -> String {
+    let mut json = Object::new("close");
+    json.integer("code", u64::from(reason.code()));
+    json.string("reason", reason.reason());
+    json.boolean("reconnect", reason.reconnect() == Reconnect::Yes);
+    json.finish()
 }
 
 /// A ping without payload.
@@ -176,6 +180,12 @@ impl Object {
         integer_into(&mut self.out, value);
     }
 
+    fn boolean(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.out
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
     fn reference(&mut self, reference: Option<&Reference>) {
         if let Some(reference) = reference {
             self.key("ref");
@@ -192,6 +202,7 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Event;
 
     #[test]
     fn texts() {
@@ -204,6 +215,7 @@ mod tests {
         let joined = Joined {
             room: &room,
             epoch: Epoch::new(1_700_000_000_000),
+            after: Seq::new(36),
             seq: Seq::new(41),
             window_ms: 1000,
             viewers: 2,
@@ -211,7 +223,7 @@ mod tests {
         };
         check(
             joined.to_json(),
-            r#"{"type":"joined","room":"r","epoch":1700000000000,"seq":41,"window_ms":1000,"viewers":2,"resumed":false}"#,
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":false}"#,
         );
         check(
             Joined {
@@ -219,7 +231,7 @@ mod tests {
                 ..joined
             }
             .to_json(),
-            r#"{"type":"joined","room":"r","epoch":1700000000000,"seq":41,"window_ms":1000,"viewers":2,"resumed":true}"#,
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true}"#,
         );
         let text = Reference::Text("a\"1".into());
         check(
@@ -253,8 +265,18 @@ mod tests {
             r#"{"type":"error","ref":"a\"1","code":"json_invalid","field":"text","message":"no","retry_after_ms":250}"#,
         );
         check(
-            gap_json(Seq::new(3), Seq::new(9)),
-            r#"{"type":"gap","from":3,"to":9}"#,
+            gap_json(Seq::new(3), Seq::new(9), &[]),
+            r#"{"type":"gap","after":3,"seq":9}"#,
+        );
+        let event = BatchEvent {
+            seq: Seq::new(8),
+            event: Event::Retract {
+                ids: [Seq::new(2)].into(),
+            },
+        };
+        check(
+            gap_json(Seq::new(3), Seq::new(9), &[event]),
+            r#"{"type":"gap","after":3,"seq":9,"events":[{"id":8,"type":"retract","ids":[2]}]}"#,
         );
         check(
             closing_json(1500),
@@ -267,7 +289,6 @@ mod tests {
         fn check(input: &Bytes, expected: &[u8]) {
             assert_eq!(&input[..], expected);
         }
-        check(&text_frame("{}"), b"\x81\x02{}");
         check(&ping_frame(), b"\x89\x00");
         check(&pong_frame(b"abc"), b"\x8a\x03abc");
         assert_eq!(pong_frame(&[0; 200]).len(), 2 + 125);

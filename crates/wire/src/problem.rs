@@ -29,6 +29,12 @@ pub enum Field {
     Role,
     /// `count`
     Count,
+    /// `data`
+    Data,
+    /// `reply_to`
+    ReplyTo,
+    /// `key`
+    Key,
 }
 
 impl Field {
@@ -47,6 +53,9 @@ impl Field {
             Self::Name => Some("name"),
             Self::Role => Some("role"),
             Self::Count => Some("count"),
+            Self::Data => Some("data"),
+            Self::ReplyTo => Some("reply_to"),
+            Self::Key => Some("key"),
         }
     }
 }
@@ -75,16 +84,17 @@ pub enum Fault {
         /// The limit.
         max: usize,
     },
-    /// It holds a control character (Unicode category Cc, so line breaks and tabs too).
+    /// It holds a control character (Unicode category Cc, so line breaks and tabs too); in a `key`, anything but
+    /// visible ASCII.
     ControlCharacter,
     /// It is of another JSON type.
     WrongType,
     /// The number is outside of the allowed range.
     OutOfRange {
         /// The smallest allowed.
-        min: u32,
+        min: u64,
         /// The largest allowed.
-        max: u32,
+        max: u64,
     },
     /// It is not one of the words allowed here.
     Unknown,
@@ -140,6 +150,9 @@ impl Problem {
             Field::Name => code_of!("name"),
             Field::Role => code_of!("role"),
             Field::Count => code_of!("count"),
+            Field::Data => code_of!("data"),
+            Field::ReplyTo => code_of!("reply_to"),
+            Field::Key => code_of!("key"),
         }
     }
 }
@@ -159,7 +172,7 @@ impl fmt::Display for Problem {
             Fault::TooManyScalars { max } => write!(f, " has more than {max} characters"),
             Fault::TooManyBytes { max } => write!(f, " has more than {max} bytes"),
             Fault::TooMany { max } => write!(f, " has more than {max} elements"),
-            Fault::ControlCharacter => f.write_str(" has a control character"),
+            Fault::ControlCharacter => f.write_str(" has a character that is not allowed"),
             Fault::WrongType => f.write_str(" has the wrong JSON type"),
             Fault::OutOfRange { min, max } => write!(f, " is not between {min} and {max}"),
             Fault::Unknown => f.write_str(" is not a known one"),

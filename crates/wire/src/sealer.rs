@@ -1,30 +1,32 @@
-//! Sealing: from a batch to its frame set, and the history a room's deflate viewers share.
+//! Sealing: from a batch to its frame set, and the histories that a room's viewers share.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::batch::Batch;
-use crate::compress::{CompressionPolicy, DEFLATE_WINDOW_BYTES, raw_deflate};
-use crate::frame::{Chained, FrameSet, GroupId, binary_frame};
+use bytes::Bytes;
 
-/// Whether a room has viewers of [`Encoding::Deflate`](crate::Encoding::Deflate) now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeflateViewers {
-    /// There are none: no chained form is made.
-    None,
-    /// There are some.
-    Some,
+use crate::batch::Batch;
+use crate::compress::{CompressionPolicy, DEFLATE_WINDOW_BYTES};
+use crate::frame::{Chain, FrameSet, GroupId, Link};
+
+/// Which streams of a room have viewers now: chained forms are made for these only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Chains {
+    /// Viewers of [`Dialect::WsDeflate`](crate::Dialect::WsDeflate).
+    pub ws_deflate: bool,
+    /// Viewers of [`Dialect::SseGzip`](crate::Dialect::SseGzip).
+    pub sse_gzip: bool,
 }
 
 /// Seals a room's batches. There is one per room.
 ///
 /// A compressor that lived as long as its group would cost some 270 KB per room. The same bytes come out of a pooled
-/// one that is given the group's text so far as a dictionary, so a room keeps at most 32 KiB, and nothing without
-/// deflate viewers.
+/// one that is given the group's text so far as a dictionary, so a room keeps at most 32 KiB per stream, and nothing
+/// without viewers of it.
 #[derive(Debug)]
 pub struct Sealer {
     policy: CompressionPolicy,
-    group: Option<Group>,
+    groups: [Option<Group>; Chain::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -40,52 +42,65 @@ impl Sealer {
     pub fn new(policy: CompressionPolicy) -> Self {
         Self {
             policy,
-            group: None,
+            groups: Default::default(),
         }
     }
 
     /// Seals the next batch of the room.
     ///
-    /// The chained form is made here, because it needs the group's text, which is not kept; all others when asked for.
+    /// The chained forms are made here, because they need the group's text, which is not kept; all others when asked
+    /// for.
     #[must_use]
-    pub fn seal(&mut self, batch: &Batch, deflate: DeflateViewers) -> FrameSet {
-        let level = self.policy.level;
-        FrameSet::seal(batch, level, |line| {
-            if deflate == DeflateViewers::None {
-                // Whoever joins later could not use the history, so it ends here.
-                self.group = None;
-                return None;
-            }
-            let group = self.group.get_or_insert_with(Group::start);
-            let frame = raw_deflate(level, &group.window, line, binary_frame);
-            let chained = Chained {
-                group: group.id,
-                index: group.next,
-                frame,
-            };
-            group.next += 1;
-            if group.next >= self.policy.group_batches.get() {
-                self.group = None;
+    pub fn seal(&mut self, batch: Batch, chains: Chains) -> FrameSet {
+        let mut set = FrameSet::batch(batch, self.policy.level);
+        for chain in Chain::ALL {
+            if chains.has(chain) {
+                let text = set.chain_text(chain);
+                let (link, packed) = self.extend(chain, &text);
+                set.link(chain, link, packed);
             } else {
-                group.remember(line);
+                // Whoever joins later could not use the history, so it ends here.
+                self.groups[chain as usize] = None;
             }
-            Some(chained)
-        })
+        }
+        set
     }
 
-    /// Bytes of text it keeps for the next chained form.
+    fn extend(&mut self, chain: Chain, text: &[u8]) -> (Link, Bytes) {
+        let slot = &mut self.groups[chain as usize];
+        let group = slot.get_or_insert_with(Group::start);
+        let packed = chain.pack(self.policy.level, &group.window, text);
+        let link = Link {
+            group: group.id,
+            index: group.next,
+        };
+        group.next += 1;
+        if group.next >= self.policy.group_batches.get() {
+            *slot = None;
+        } else {
+            group.remember(text);
+        }
+        (link, packed)
+    }
+
+    /// Bytes of text it keeps for the next chained forms.
     #[must_use]
     pub fn window_bytes_held(&self) -> usize {
-        self.group
-            .as_ref()
-            .map_or(0, |group| group.window.capacity())
+        self.groups
+            .iter()
+            .flatten()
+            .map(|group| group.window.capacity())
+            .sum()
     }
 }
 
-/// Seals a batch made for one viewer's replay: it belongs to no group.
-#[must_use]
-pub fn seal_replay(batch: &Batch, policy: CompressionPolicy) -> FrameSet {
-    FrameSet::seal(batch, policy.level, |_| None)
+impl Chains {
+    const fn has(self, chain: Chain) -> bool {
+        match chain {
+            Chain::WsDeflate => self.ws_deflate,
+            Chain::SseGzip => self.sse_gzip,
+        }
+    }
 }
 
 impl Group {

@@ -27,8 +27,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value<'t, 'b> {
     Null,
-    Bool,
-    Float,
+    Bool(bool),
+    Float(f64),
     Signed(i64),
     Unsigned(u64),
     String(&'b str),
@@ -106,8 +106,8 @@ fn split_first<'t, 'b>(nodes: &'t [Node<'b>]) -> Option<(Value<'t, 'b>, &'t [Nod
         }
         Node::String(text) => (Value::String(text), rest),
         Node::Static(StaticNode::Null) => (Value::Null, rest),
-        Node::Static(StaticNode::Bool(_)) => (Value::Bool, rest),
-        Node::Static(StaticNode::F64(_)) => (Value::Float, rest),
+        Node::Static(StaticNode::Bool(value)) => (Value::Bool(value), rest),
+        Node::Static(StaticNode::F64(value)) => (Value::Float(value), rest),
         Node::Static(StaticNode::I64(value)) => (Value::Signed(value), rest),
         Node::Static(StaticNode::U64(value)) => (Value::Unsigned(value), rest),
     })

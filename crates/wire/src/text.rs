@@ -1,6 +1,6 @@
-//! Text that was checked: a comment's text, a user id, a display name.
+//! Text that was checked: a comment's text, a user id, a display name, an idempotency key.
 
-use crate::limits::CommentLimits;
+use crate::limits::{CommentLimits, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::problem::Fault;
 
 /// The text of a comment: not blank, within the limit, without control characters.
@@ -69,6 +69,34 @@ impl DisplayName {
     }
 }
 
+/// Names one post, so that a retry of it is answered as the first try was: 1 to 128 visible ASCII characters
+/// (draft-ietf-httpapi-idempotency-key-header).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// Checks a key.
+    ///
+    /// # Errors
+    /// The fault, when it is empty, too long, or holds anything but visible ASCII.
+    pub fn new(key: &str) -> Result<Self, Fault> {
+        if key.is_empty() {
+            return Err(Fault::Empty);
+        }
+        check_bytes(key, IDEMPOTENCY_KEY_BYTES_MAX)?;
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Fault::ControlCharacter);
+        }
+        Ok(Self(key.into()))
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 pub(crate) fn check_bytes(text: &str, max: usize) -> Result<(), Fault> {
     if text.len() > max {
         Err(Fault::TooManyBytes { max })
@@ -123,6 +151,25 @@ mod tests {
             "\0", "\n", "\t", "\r", "\u{1b}", "\u{7f}", "\u{80}", "\u{85}", "\u{9f}",
         ] {
             check(&format!("a{control}b"), Err(Fault::ControlCharacter));
+        }
+    }
+
+    #[test]
+    fn keys() {
+        fn check(input: &str, expected: Result<(), Fault>) {
+            let built = IdempotencyKey::new(input);
+            assert_eq!(
+                built.map(|key| assert_eq!(key.as_str(), input)),
+                expected,
+                "{input:?}"
+            );
+        }
+        check("k", Ok(()));
+        check(&"k".repeat(128), Ok(()));
+        check(&"k".repeat(129), Err(Fault::TooManyBytes { max: 128 }));
+        check("", Err(Fault::Empty));
+        for bad in ["a b", "a\n", "é", "\u{7f}"] {
+            check(bad, Err(Fault::ControlCharacter));
         }
     }
 

@@ -22,6 +22,7 @@ fn parse(json: &str) -> Result<ClientMessage, InboundError> {
 fn comment_message(comment: Comment) -> ClientMessage {
     ClientMessage::Comment {
         reference: None,
+        key: None,
         comment,
     }
 }
@@ -72,6 +73,44 @@ fn messages_that_are_taken() {
             count: NonZeroU32::new(100).unwrap(),
         },
     );
+}
+
+#[test]
+fn a_comment_may_carry_data_answer_another_and_name_its_post() {
+    let input = r#"{"type":"comment","text":"a","reply_to":41,"data":{"badge":"x","n":[1,{"y":null}]},"key":"k-1"}"#;
+    let ClientMessage::Comment { key, comment, .. } = parse(input).unwrap() else {
+        panic!("not a comment")
+    };
+    assert_eq!(key.unwrap().as_str(), "k-1");
+    assert_eq!(comment.reply_to, Some(Seq::new(41)));
+    assert_eq!(
+        std::str::from_utf8(comment.fragment().as_bytes()).unwrap(),
+        r#""text":"a","reply_to":41,"data":{"badge":"x","n":[1,{"y":null}]}"#
+    );
+    let bad = |members: &str, code: &str, field| {
+        refused(
+            &format!(r#"{{"type":"comment","text":"a",{members}}}"#),
+            code,
+            Some(field),
+        );
+    };
+    bad(r#""data":[]"#, "data_wrong_type", "data");
+    bad(r#""data":"{}""#, "data_wrong_type", "data");
+    let long = format!(r#""data":{{"a":"{}"}}"#, "x".repeat(505));
+    bad(&long, "data_too_long", "data");
+    bad(r#""reply_to":0"#, "reply_to_out_of_range", "reply_to");
+    bad(r#""reply_to":-1"#, "reply_to_out_of_range", "reply_to");
+    bad(
+        r#""reply_to":9007199254740992"#,
+        "reply_to_out_of_range",
+        "reply_to",
+    );
+    bad(r#""reply_to":"1""#, "reply_to_wrong_type", "reply_to");
+    bad(r#""key":"""#, "key_empty", "key");
+    bad(r#""key":1"#, "key_wrong_type", "key");
+    bad(r#""key":"a b""#, "key_control_character", "key");
+    let long = format!(r#""key":"{}""#, "k".repeat(129));
+    bad(&long, "key_too_long", "key");
 }
 
 #[test]

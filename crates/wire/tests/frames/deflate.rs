@@ -1,11 +1,12 @@
-//! A viewer of `deflate` with one streaming inflater, which joins and skips whenever it likes.
+//! Viewers of streams that refer back into themselves, each with one streaming inflater, which join and skip whenever
+//! they like.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use danmaku_wire::{
-    Batch, CompressionLevel, CompressionPolicy, DeflateCursor, DeflateViewers, Encoding, FrameSet,
-    Sealer, Seq, frame_for, seal_replay,
+    BatchEvent, Chains, CompressionLevel, CompressionPolicy, Cursor, Dialect, Epoch,
+    Event as RoomEvent, Form as WireForm, FrameSet, Gap, Sealer, Seq,
 };
 use flate2::{Decompress, FlushDecompress, Status};
 use proptest::prelude::*;
@@ -14,23 +15,53 @@ use crate::room::{batch, payload};
 
 /// A viewer as the server sees it, and the client at the other end with zlib's view of the stream.
 struct Viewer {
-    cursor: DeflateCursor,
+    dialect: Dialect,
+    cursor: Cursor,
     inflater: Decompress,
 }
 
 impl Viewer {
-    fn new() -> Self {
+    /// Every other viewer speaks SSE.
+    fn new(index: usize) -> Self {
         Self {
-            cursor: DeflateCursor::default(),
+            dialect: if index.is_multiple_of(2) {
+                Dialect::WsDeflate
+            } else {
+                Dialect::SseGzip
+            },
+            cursor: Cursor::default(),
             inflater: Decompress::new(false),
         }
     }
 
-    /// Writes the set to the viewer: right after its own bytes the batch must be out, whole, and nothing else.
+    /// Writes the set to the viewer: right after its own bytes the frame must be out, whole, and nothing else.
     fn receive(&mut self, set: &FrameSet) -> Result<(), TestCaseError> {
-        let (opcode, mut input) = payload(frame_for(Encoding::Deflate, &mut self.cursor, set));
+        let bytes = set.form(self.cursor.choose(self.dialect, set));
+        let json = String::from_utf8(set.json().to_vec()).unwrap();
+        if self.dialect == Dialect::SseGzip {
+            let id = format!("id: {}:{}", set.epoch(), set.seq());
+            return self.inflate(bytes, &format!("{id}\ndata: {json}\n\n"));
+        }
+        let (opcode, input) = payload(bytes);
+        if set.is_gap() {
+            prop_assert_eq!((opcode, input), (1, set.json()));
+            return Ok(());
+        }
         prop_assert_eq!(opcode, 2);
-        let mut out = Vec::with_capacity(set.json().len() + 64);
+        self.inflate(input, &format!("{json}\n"))
+    }
+
+    /// Writes a message beside the frames.
+    fn receive_message(&mut self) -> Result<(), TestCaseError> {
+        if self.dialect.message_ends_chain() {
+            self.cursor.skipped();
+            self.inflate(&self.dialect.heartbeat(), ":\n\n")?;
+        }
+        Ok(())
+    }
+
+    fn inflate(&mut self, mut input: &[u8], expected: &str) -> Result<(), TestCaseError> {
+        let mut out = Vec::with_capacity(expected.len() + 64);
         while !input.is_empty() {
             let before = self.inflater.total_in();
             let status = self
@@ -41,11 +72,11 @@ impl Viewer {
             let consumed = (self.inflater.total_in() - before) as usize;
             prop_assert!(
                 consumed > 0 || out.len() < out.capacity(),
-                "the batch has more bytes than its JSON"
+                "the frame has more bytes than its text"
             );
             input = &input[consumed..];
         }
-        prop_assert_eq!(out.split_last(), Some((&b'\n', set.json())));
+        prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
         Ok(())
     }
 }
@@ -64,6 +95,14 @@ enum Event {
     LeaveAll,
     /// A batch made for one viewer only is written to it.
     Replay {
+        viewer: usize,
+    },
+    /// A viewer is told a gap.
+    Gap {
+        viewer: usize,
+    },
+    /// A viewer is sent something beside the frames.
+    Message {
         viewer: usize,
     },
     /// A frame of some time ago is written to a viewer again, as when a new one is shown the room's history.
@@ -87,6 +126,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Join),
         1 => Just(Event::LeaveAll),
         1 => (0..8_usize).prop_map(|viewer| Event::Replay { viewer }),
+        1 => (0..8_usize).prop_map(|viewer| Event::Gap { viewer }),
+        1 => (0..8_usize).prop_map(|viewer| Event::Message { viewer }),
         1 => (0..8_usize, 0..6_usize).prop_map(|(viewer, ago)| Event::History { viewer, ago }),
     ]
 }
@@ -104,13 +145,13 @@ fn play(events: Vec<Event>, group_batches: u32, level: u8) -> Result<(), TestCas
         match event {
             Event::Seal { texts, shed, skips } => {
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                let deflate = if viewers.is_empty() {
-                    DeflateViewers::None
-                } else {
-                    DeflateViewers::Some
+                let has = |dialect| viewers.iter().any(|viewer| viewer.dialect == dialect);
+                let chains = Chains {
+                    ws_deflate: has(Dialect::WsDeflate),
+                    sse_gzip: has(Dialect::SseGzip),
                 };
-                let set = sealer.seal(&batch(after, &texts, shed), deflate);
-                after = set.last();
+                let set = sealer.seal(batch(after, &texts, shed), chains);
+                after = set.seq();
                 for (index, viewer) in viewers.iter_mut().enumerate() {
                     if index < 8 && skips & (1 << index) != 0 {
                         viewer.cursor.skipped();
@@ -121,14 +162,22 @@ fn play(events: Vec<Event>, group_batches: u32, level: u8) -> Result<(), TestCas
                 history.push_front(set);
                 history.truncate(6);
             }
-            Event::Join => viewers.push(Viewer::new()),
+            Event::Join => viewers.push(Viewer::new(viewers.len())),
             Event::LeaveAll => viewers.clear(),
             Event::Replay { viewer } => {
                 if let Some(viewer) = viewers.get_mut(viewer) {
-                    viewer.receive(&seal_replay(
-                        &batch(Seq::ZERO, &["replayed", "草"], 0),
-                        policy,
-                    ))?;
+                    let replayed = batch(Seq::ZERO, &["replayed", "草"], 0);
+                    viewer.receive(&FrameSet::replay(replayed, policy))?;
+                }
+            }
+            Event::Gap { viewer } => {
+                if let Some(viewer) = viewers.get_mut(viewer) {
+                    viewer.receive(&FrameSet::gap(gap(after), policy))?;
+                }
+            }
+            Event::Message { viewer } => {
+                if let Some(viewer) = viewers.get_mut(viewer) {
+                    viewer.receive_message()?;
                 }
             }
             Event::History { viewer, ago } => {
@@ -139,6 +188,20 @@ fn play(events: Vec<Event>, group_batches: u32, level: u8) -> Result<(), TestCas
         }
     }
     Ok(())
+}
+
+fn gap(after: Seq) -> Gap {
+    Gap {
+        epoch: Epoch::new(7),
+        after,
+        seq: after.plus(9),
+        events: vec![BatchEvent {
+            seq: after.plus(5),
+            event: RoomEvent::Retract {
+                ids: [after.next()].into(),
+            },
+        }],
+    }
 }
 
 proptest! {
@@ -171,27 +234,32 @@ fn a_viewer_that_skipped_gets_independent_forms_until_the_next_group() {
             group_batches: NonZeroU32::new(4).unwrap(),
             ..CompressionPolicy::default()
         };
+        let chains = Chains {
+            ws_deflate: true,
+            sse_gzip: true,
+        };
         let mut sealer = Sealer::new(policy);
-        let mut cursor = DeflateCursor::default();
         let mut after = Seq::ZERO;
         let mut sets = Vec::new();
         for _ in 0..joined + expected.len() {
-            let next: Batch = batch(after, &["草", "888888"], 0);
-            sets.push(sealer.seal(&next, DeflateViewers::Some));
-            after = next.last();
+            let set = sealer.seal(batch(after, &["草", "888888"], 0), chains);
+            after = set.seq();
+            sets.push(set);
         }
-        for (set, &form) in sets[joined..].iter().zip(expected) {
-            if form == Skipped {
-                cursor.skipped();
-                continue;
+        for dialect in [Dialect::WsDeflate, Dialect::SseGzip] {
+            let mut cursor = Cursor::default();
+            for (set, &form) in sets[joined..].iter().zip(expected) {
+                if form == Skipped {
+                    cursor.skipped();
+                    continue;
+                }
+                let chosen = match cursor.choose(dialect, set) {
+                    WireForm::WsDeflateChained | WireForm::SseGzipChained => Chained,
+                    WireForm::WsDeflate | WireForm::SseGzip => Independent,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(chosen, form, "{dialect:?}, batch after {}", set.after());
             }
-            let bytes = frame_for(Encoding::Deflate, &mut cursor, set);
-            let chosen = if bytes.as_ptr() == set.chained().unwrap().as_ptr() {
-                Chained
-            } else {
-                Independent
-            };
-            assert_eq!(chosen, form, "batch {}", set.first());
         }
     }
     check(0, &[Chained, Chained, Chained, Chained, Chained]);

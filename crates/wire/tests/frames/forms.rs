@@ -6,8 +6,7 @@ use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use danmaku_wire::{
-    CompressionLevel, CompressionPolicy, DeflateCursor, DeflateViewers, Encoding, FrameSet, Sealer,
-    Seq, frame_for, seal_replay,
+    Chains, CompressionLevel, CompressionPolicy, Cursor, Dialect, Form, FrameSet, Sealer, Seq,
 };
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 
@@ -20,6 +19,19 @@ fn policy(group_batches: u32) -> CompressionPolicy {
     }
 }
 
+const NOBODY: Chains = Chains {
+    ws_deflate: false,
+    sse_gzip: false,
+};
+const DEFLATE: Chains = Chains {
+    ws_deflate: true,
+    sse_gzip: false,
+};
+
+fn replay(after: Seq, texts: &[&str], shed: u32) -> FrameSet {
+    FrameSet::replay(batch(after, texts, shed), CompressionPolicy::default())
+}
+
 fn same(left: &Bytes, right: &Bytes) -> bool {
     (left.as_ptr(), left.len()) == (right.as_ptr(), right.len())
 }
@@ -29,9 +41,9 @@ fn each_form_holds_the_batch() {
     fn check(set: &FrameSet) {
         let json = set.json();
         serde_json::from_slice::<serde_json::Value>(json).unwrap();
-        assert_eq!(payload(set.identity()), (1, json));
+        assert_eq!(payload(set.form(Form::WsIdentity)), (1, json));
 
-        let (opcode, member) = payload(set.gzip());
+        let (opcode, member) = payload(set.form(Form::WsGzip));
         let mut unpacked = Vec::new();
         let mut decoder = flate2::bufread::GzDecoder::new(member);
         decoder.read_to_end(&mut unpacked).unwrap();
@@ -41,7 +53,7 @@ fn each_form_holds_the_batch() {
             "one member and nothing else"
         );
 
-        let (opcode, blocks) = payload(set.independent());
+        let (opcode, blocks) = payload(set.form(Form::WsDeflate));
         let mut unpacked = Vec::new();
         // Non-final blocks: the stream goes on, so the decoder finds no end, but everything is out by then.
         let end = DeflateDecoder::new(blocks).read_to_end(&mut unpacked);
@@ -49,25 +61,26 @@ fn each_form_holds_the_batch() {
         assert_eq!((opcode, unpacked), (2, [json, b"\n"].concat()));
     }
     let mut sealer = Sealer::new(CompressionPolicy::default());
-    check(&sealer.seal(&batch(Seq::ZERO, &["弾幕", "hi"], 0), DeflateViewers::Some));
-    check(&sealer.seal(&batch(Seq::new(2), &[], 3), DeflateViewers::None));
+    check(&sealer.seal(batch(Seq::ZERO, &["弾幕", "hi"], 0), DEFLATE));
+    check(&sealer.seal(batch(Seq::new(2), &[], 3), NOBODY));
     // Around the two places where the head grows, and over deflate's own window.
     for comments in [1, 2, 3, 4, 5, 6, 300, 320, 340, 360, 2_000] {
         let texts: Vec<String> = (0..comments)
             .map(|n| format!("{n}{}", "x".repeat(180)))
             .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        check(&seal_replay(
-            &batch(Seq::ZERO, &texts, 0),
-            CompressionPolicy::default(),
-        ));
+        check(&replay(Seq::ZERO, &texts, 0));
     }
 }
 
 #[test]
 fn gzip_has_one_member_per_batch() {
-    let set = seal_replay(&batch(Seq::ZERO, &["a"], 0), CompressionPolicy::default());
-    let two = [payload(set.gzip()).1, payload(set.gzip()).1].concat();
+    let set = replay(Seq::ZERO, &["a"], 0);
+    let two = [
+        payload(set.form(Form::WsGzip)).1,
+        payload(set.form(Form::WsGzip)).1,
+    ]
+    .concat();
     let mut unpacked = Vec::new();
     MultiGzDecoder::new(&two[..])
         .read_to_end(&mut unpacked)
@@ -78,20 +91,26 @@ fn gzip_has_one_member_per_batch() {
 #[test]
 fn each_form_is_made_once_and_shared() {
     let mut sealer = Sealer::new(policy(30));
-    let first = sealer.seal(&batch(Seq::ZERO, &["a"], 0), DeflateViewers::Some);
+    let first = sealer.seal(batch(Seq::ZERO, &["a"], 0), DEFLATE);
     assert!(
-        same(first.chained().unwrap(), first.independent()),
+        same(
+            first.form(Form::WsDeflateChained),
+            first.form(Form::WsDeflate)
+        ),
         "the first of a group refers to nothing anyway"
     );
 
-    let set = Arc::new(sealer.seal(&batch(Seq::new(1), &["b"], 0), DeflateViewers::Some));
-    assert!(!same(set.chained().unwrap(), set.independent()));
+    let set = Arc::new(sealer.seal(batch(Seq::new(1), &["b"], 0), DEFLATE));
+    assert!(!same(
+        set.form(Form::WsDeflateChained),
+        set.form(Form::WsDeflate)
+    ));
     let forms = |set: &FrameSet| {
         let forms = [
-            set.identity(),
-            set.gzip(),
-            set.independent(),
-            set.chained().unwrap(),
+            set.form(Form::WsIdentity),
+            set.form(Form::WsGzip),
+            set.form(Form::WsDeflate),
+            set.form(Form::WsDeflateChained),
         ];
         forms.map(|form| (form.as_ptr().addr(), form.len()))
     };
@@ -110,7 +129,7 @@ fn each_form_is_made_once_and_shared() {
     for thread in threads {
         assert_eq!(thread.join().unwrap(), forms(&set));
     }
-    let identity = set.identity();
+    let identity = set.form(Form::WsIdentity);
     let json = set.json().as_ptr_range();
     assert!(
         identity.as_ptr_range().contains(&json.start),
@@ -121,54 +140,79 @@ fn each_form_is_made_once_and_shared() {
 #[test]
 fn forms_nobody_asked_for_are_not_made() {
     let mut sealer = Sealer::new(CompressionPolicy::default());
-    let set = sealer.seal(&batch(Seq::ZERO, &["a"], 0), DeflateViewers::None);
-    assert!(set.chained().is_none());
-    let plain = set.bytes_held();
-    let mut cursor = DeflateCursor::default();
-    let _ = frame_for(Encoding::Identity, &mut cursor, &set);
-    assert_eq!(set.bytes_held(), plain);
-    let gzip = frame_for(Encoding::Gzip, &mut cursor, &set).len();
-    assert_eq!(set.bytes_held(), plain + gzip);
-    let deflate = frame_for(Encoding::Deflate, &mut cursor, &set).len();
-    assert_eq!(set.bytes_held(), plain + gzip + deflate);
+    let set = sealer.seal(batch(Seq::ZERO, &["a"], 0), NOBODY);
+    let mut held = set.bytes_held();
+    for (dialect, form) in [
+        (Dialect::WsIdentity, Form::WsIdentity),
+        (Dialect::WsGzip, Form::WsGzip),
+        (Dialect::WsDeflate, Form::WsDeflate),
+        (Dialect::SseIdentity, Form::SseIdentity),
+        (Dialect::SseGzip, Form::SseGzip),
+    ] {
+        assert_eq!(set.is_made(form), form == Form::WsIdentity);
+        assert_eq!(Cursor::default().choose(dialect, &set), form);
+        let bytes = set.form(form).len();
+        held += if form == Form::WsIdentity { 0 } else { bytes };
+        assert_eq!((set.bytes_held(), set.is_made(form)), (held, true));
+    }
 }
 
 #[test]
-fn a_frame_set_tells_what_it_covers() {
-    let set = seal_replay(
-        &batch(Seq::new(4), &["a", "b"], 3),
-        CompressionPolicy::default(),
-    );
-    assert_eq!((set.first().value(), set.last().value()), (5, 9));
-    assert_eq!((set.comments(), set.shed(), set.covered()), (2, 3, 5));
-    let likes = seal_replay(&batch(Seq::new(4), &[], 0), CompressionPolicy::default());
+fn a_frame_tells_what_it_stands_for() {
+    let set = replay(Seq::new(4), &["a", "b"], 3);
+    assert_eq!((set.after().value(), set.seq().value()), (4, 9));
+    assert_eq!((set.comments().len(), set.shed()), (2, 3));
+    let likes = replay(Seq::new(4), &[], 0);
+    assert_eq!((likes.after(), likes.seq()), (Seq::new(4), Seq::new(4)));
+}
+
+#[test]
+fn a_retracted_comment_is_gone_from_every_form() {
+    let mut sealer = Sealer::new(CompressionPolicy::default());
+    let chains = Chains {
+        ws_deflate: true,
+        sse_gzip: true,
+    };
+    let set = sealer.seal(batch(Seq::new(4), &["keep", "secret", "also"], 0), chains);
+    assert!(set.without(&[Seq::new(4), Seq::new(8)]).is_none());
+    let again = set.without(&[Seq::new(6)]).unwrap();
+    assert_eq!((again.after(), again.seq()), (set.after(), set.seq()));
+    let kept: Vec<_> = again.comments().iter().map(|it| it.seq.value()).collect();
+    assert_eq!(kept, [5, 7]);
+    assert!(!String::from_utf8_lossy(again.json()).contains("secret"));
+    // It stands in no group: a viewer in the middle of one must not be given it as if it did.
+    let mut cursor = Cursor::default();
     assert_eq!(
-        (likes.first().value(), likes.last().value(), likes.covered()),
-        (5, 4, 0)
+        cursor.choose(Dialect::WsDeflate, &set),
+        Form::WsDeflateChained
     );
+    assert_eq!(cursor.choose(Dialect::WsDeflate, &again), Form::WsDeflate);
 }
 
 #[test]
 fn groups_end_at_their_length_and_without_deflate_viewers() {
-    fn check(sealer: &mut Sealer, deflate: DeflateViewers, expected: Option<u32>) -> FrameSet {
-        let set = sealer.seal(&batch(Seq::ZERO, &["a"], 0), deflate);
-        assert_eq!(set.group().map(|(_, index)| index), expected);
-        set
+    /// The index in its group, as far as a viewer that has had every frame can tell.
+    fn check(sealer: &mut Sealer, cursor: &mut Cursor, chains: Chains, expected: Form) {
+        let set = sealer.seal(batch(Seq::ZERO, &["a"], 0), chains);
+        assert_eq!(cursor.choose(Dialect::WsDeflate, &set), expected);
     }
-    use DeflateViewers::{None as Nobody, Some as Somebody};
+    use Form::{WsDeflate as Independent, WsDeflateChained as Chained};
     let mut sealer = Sealer::new(policy(3));
-    let ids: Vec<_> = [Some(0), Some(1), Some(2), Some(0)]
-        .into_iter()
-        .map(|index| check(&mut sealer, Somebody, index).group().unwrap().0)
-        .collect();
-    assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[2] != ids[3]);
+    let mut from_the_start = Cursor::default();
+    for _ in 0..2 {
+        check(&mut sealer, &mut from_the_start, DEFLATE, Chained);
+    }
+    let mut joined_late = Cursor::default();
+    check(&mut sealer, &mut joined_late, DEFLATE, Independent);
+    check(&mut sealer, &mut joined_late, DEFLATE, Chained);
     assert!(sealer.window_bytes_held() > 0);
-    check(&mut sealer, Nobody, None);
+    check(&mut sealer, &mut joined_late, NOBODY, Independent);
     assert_eq!(sealer.window_bytes_held(), 0);
-    check(&mut sealer, Somebody, Some(0));
+    check(&mut sealer, &mut joined_late, DEFLATE, Chained);
     let mut alone = Sealer::new(policy(1));
-    check(&mut alone, Somebody, Some(0));
-    check(&mut alone, Somebody, Some(0));
+    for _ in 0..2 {
+        check(&mut alone, &mut Cursor::default(), DEFLATE, Chained);
+    }
 }
 
 #[test]
@@ -177,7 +221,7 @@ fn a_sealer_keeps_no_more_than_deflate_can_reach() {
     let texts: Vec<String> = (0..97).map(|n| format!("{n}{}", "x".repeat(100))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     for _ in 0..29 {
-        let _ = sealer.seal(&batch(Seq::ZERO, &texts, 0), DeflateViewers::Some);
+        let _ = sealer.seal(batch(Seq::ZERO, &texts, 0), DEFLATE);
         assert!(sealer.window_bytes_held() <= 32 * 1024);
     }
     assert!(sealer.window_bytes_held() > 30 * 1024);
@@ -193,10 +237,10 @@ fn history_makes_frames_smaller() {
         let texts: Vec<&str> = (0..10)
             .map(|n| texts[(n * 7 + round) % texts.len()])
             .collect();
-        let set = sealer.seal(&batch(after, &texts, 0), DeflateViewers::Some);
-        after = set.last();
-        chained += set.chained().unwrap().len();
-        independent += set.independent().len();
+        let set = sealer.seal(batch(after, &texts, 0), DEFLATE);
+        after = set.seq();
+        chained += set.form(Form::WsDeflateChained).len();
+        independent += set.form(Form::WsDeflate).len();
     }
     assert!(chained * 2 < independent, "{chained} against {independent}");
 }

@@ -1,25 +1,34 @@
 //! Batches of a made-up room, and what a client makes of the frames.
 
-use danmaku_wire::{Batch, Comment, CommentLimits, CommentText, Seq};
+use danmaku_wire::{Batch, BatchComment, Comment, CommentLimits, CommentText, Epoch, Seq};
 
-/// A batch that covers the positions right after `after`, one per text, and `shed` more.
+/// A batch that stands for the positions right after `after`, one per text, and `shed` more.
 pub(crate) fn batch(after: Seq, texts: &[&str], shed: u32) -> Batch {
     let fragment = |text: &&str| {
         Comment::new(CommentText::new(text, &CommentLimits::default()).unwrap()).fragment()
     };
     let comments = (1..)
         .zip(texts)
-        .map(|(offset, text)| (after.plus(offset), fragment(text)))
+        .map(|(offset, text)| BatchComment {
+            seq: after.plus(offset),
+            at_ms: TS_MS - offset,
+            fragment: fragment(text),
+        })
         .collect();
     Batch {
-        first: after.next(),
-        ts_ms: 1_700_000_000_000,
+        epoch: Epoch::new(7),
+        after,
+        seq: after.plus(texts.len() as u64 + u64::from(shed)),
+        ts_ms: TS_MS,
         viewers: 2,
         likes: 0,
         shed,
         comments,
+        events: Vec::new(),
     }
 }
+
+const TS_MS: u64 = 1_700_000_000_000;
 
 /// A server's frame taken apart: opcode and payload. It must be final, not masked, and nothing may follow it.
 pub(crate) fn payload(frame: &[u8]) -> (u8, &[u8]) {

@@ -235,7 +235,7 @@ const MESSAGES_TIME_MAX: Duration = Duration::from_millis(5);
 /// A message that nobody will handle: the sender's count of viewers must still come out right.
 fn discard(msg: ShardMsg, shard: usize) {
     if let ShardMsg::Attach(attach) = msg {
-        attach.audience.leave(shard, attach.encoding);
+        attach.audience.leave(shard, attach.dialect);
         attach.link.end();
     }
 }

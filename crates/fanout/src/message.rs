@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::{CloseReason, Encoding, FrameSet};
+use danmaku_wire::{CloseReason, Dialect, FrameSet};
 
 use crate::audience::Audience;
 use crate::link::Link;
@@ -32,11 +32,11 @@ pub enum ShardMsg {
         /// The frame.
         frame: Arc<FrameSet>,
     },
-    /// A message for one viewer: a whole WebSocket frame. It is never skipped.
+    /// A message for one viewer, whole and in its dialect. It is never skipped.
     Unicast {
         /// The viewer.
         conn: ConnId,
-        /// The frame.
+        /// The message.
         bytes: Bytes,
     },
     /// The answer to a viewer's ping. Of several that wait, only the newest is sent (RFC 6455, section 5.5.3).
@@ -85,16 +85,17 @@ pub struct Attach {
     pub room: RoomKey,
     /// The room's audience. The sender has counted the viewer with [`Audience::join`]; the shard counts it out.
     pub audience: Arc<Audience>,
-    /// How the viewer wants batches packed.
-    pub encoding: Encoding,
-    /// What it is sent before any frame delivered to the room, in order.
+    /// What the viewer speaks.
+    pub dialect: Dialect,
+    /// What it is sent before any frame delivered to the room, in order. It begins with the dialect's
+    /// [`opening`](Dialect::opening), where there is one.
     pub first: Vec<Outgoing>,
 }
 
 /// One message to one viewer.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
-    /// A whole WebSocket frame that must not be skipped.
+    /// A message, whole and in the viewer's dialect, that must not be skipped.
     Control(Bytes),
     /// A sealed frame, skipped like any other when the viewer is too slow.
     Frame(Arc<FrameSet>),

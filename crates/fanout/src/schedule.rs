@@ -14,6 +14,8 @@ pub(crate) enum Due {
     Idle,
     /// Its close has taken long enough.
     Close,
+    /// Its room may have had no frame for too long.
+    Quiet,
 }
 
 /// A viewer's deadline. Only closing viewers and those that are silent already have one: an ordinary viewer costs no

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use danmaku_wire::FrameSet;
-use danmaku_wire::outbound::ping_frame;
 
 use crate::audience::Audience;
 use crate::config::FanoutConfig;
 use crate::link::{Link, Written};
 use crate::message::ConnId;
 use crate::outbox::{Control, Flushed, Kind, Outbox};
-use crate::packing::Packing;
+use crate::packing::{Packing, usual_form};
 use crate::room_sets::Seat;
-use crate::stats::{SkipReason, StatsSnapshot};
+use crate::stats::{EvictReason, SkipReason, StatsSnapshot};
 
 /// One viewer. There are as many as connections, so its size is tested.
 #[derive(Debug)]
@@ -44,9 +43,9 @@ pub(crate) enum Ping {
 pub(crate) enum Phase {
     /// It is not closing.
     Open,
-    /// Nothing may be added to what waits; a close frame is its last.
+    /// Nothing may be added to what waits; its close is the last.
     Closing,
-    /// The close frame is written and the sending half shut: the peer's end is awaited.
+    /// The close is written and the sending half shut: the peer's end is awaited.
     Closed,
 }
 
@@ -61,7 +60,7 @@ pub(crate) enum Sent {
     /// It, or its remainder, waits, and nothing waited before.
     FellBehind,
     /// More waits than may, and none of it can be skipped.
-    Overflow,
+    Overflow(EvictReason),
     /// The connection is gone.
     Broken(io::Error),
 }
@@ -75,7 +74,7 @@ impl Viewer {
     /// Writes a frame, or lets it wait.
     ///
     /// The hot path: a frame that goes out whole has cost one write of shared bytes and left no trace but the
-    /// viewer's place in the deflate history.
+    /// viewer's place in the shared history.
     #[inline]
     pub(crate) fn send_frame(
         &mut self,
@@ -124,7 +123,8 @@ impl Viewer {
         self.ping = Ping::NotDue;
         let mut packing = self.packing;
         let bytes = packing.form(frame);
-        let both = Bytes::from([&bytes[..], &ping_frame()[..]].concat());
+        let ping = self.packing.dialect().heartbeat();
+        let both = Bytes::from([&bytes[..], &ping[..]].concat());
         let written = match self.link.write(&both) {
             Written::Whole => both.len(),
             Written::Part(0) => return self.queue_frame(frame, now, config, counts),
@@ -141,8 +141,7 @@ impl Viewer {
         }
         counts.frames_written += 1;
         counts.bytes_written += bytes.len() as u64;
-        let ping = both.slice(bytes.len()..);
-        let kind = Kind::Control(Control::Ping);
+        let kind = Kind::Control(Control::Heartbeat);
         match written - bytes.len() {
             0 => Sent::Whole,
             all if all == ping.len() => {
@@ -166,12 +165,14 @@ impl Viewer {
         if self.outbox.is_none() {
             match self.link.write(bytes) {
                 Written::Whole => {
+                    self.packing.message_written();
                     Kind::Control(control).count(counts);
                     counts.bytes_written += bytes.len() as u64;
                     return Sent::Whole;
                 }
                 Written::Part(0) => {}
                 Written::Part(written) => {
+                    self.packing.message_written();
                     return self.queue_remainder(
                         bytes,
                         written,
@@ -183,14 +184,14 @@ impl Viewer {
                 Written::Broken(error) => return Sent::Broken(error),
             }
         }
-        if control == Control::Ping {
+        if control == Control::Heartbeat {
             // Nobody waits for a ping, and a viewer that reads what waits for it will be heard from anyway.
             return Sent::Waits;
         }
         let (outbox, sent) = self.outbox_at(now);
         outbox.push_control(bytes.clone(), control);
         if outbox.control_bytes() > config.control_bytes_max {
-            return Sent::Overflow;
+            return Sent::Overflow(EvictReason::Control);
         }
         sent
     }
@@ -207,16 +208,21 @@ impl Viewer {
         flushed
     }
 
-    /// Skips what has waited for too long.
+    /// Skips what has waited for too long. It overflows when there are too many events in that to keep them.
     pub(crate) fn skip_stale(
         &mut self,
         now: Duration,
         config: &FanoutConfig,
         counts: &mut StatsSnapshot,
-    ) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.skip_stale(now, config.outbox_age_max, &mut self.packing, counts);
+    ) -> Sent {
+        let Some(outbox) = &mut self.outbox else {
+            return Sent::Whole;
+        };
+        outbox.skip_stale(now, config.outbox_age_max, &mut self.packing, counts);
+        if outbox.control_bytes() > config.control_bytes_max {
+            return Sent::Overflow(EvictReason::Events);
         }
+        Sent::Waits
     }
 
     #[cold]
@@ -227,11 +233,17 @@ impl Viewer {
         config: &FanoutConfig,
         counts: &mut StatsSnapshot,
     ) -> Sent {
-        let bytes = self.packing.bytes_waiting(frame);
+        // Which form will be written is not known yet, and making the other one just to measure it would cost more
+        // than the difference.
+        let bytes = usual_form(self.packing.dialect(), frame).len();
+        let mut packing = self.packing;
         let (outbox, sent) = self.outbox_at(now);
         outbox.push_frame(Arc::clone(frame), bytes, now);
-        if let Some(outbox) = &mut self.outbox {
-            outbox.skip_over(config.outbox_bytes_max, &mut self.packing, counts);
+        outbox.skip_over(config.outbox_bytes_max, &mut packing, counts);
+        let overflow = outbox.control_bytes() > config.control_bytes_max;
+        self.packing = packing;
+        if overflow {
+            return Sent::Overflow(EvictReason::Events);
         }
         sent
     }

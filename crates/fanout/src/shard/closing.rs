@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use danmaku_wire::CloseReason;
-use danmaku_wire::outbound::close_frame;
 
 use super::{Drained, Shard, Stopping, open};
 use crate::message::RoomKey;
@@ -25,7 +24,7 @@ pub(super) enum End {
 }
 
 impl Shard {
-    /// Closes a viewer: nothing more is taken for it, what waits is written, and a close frame after it.
+    /// Closes a viewer: nothing more is taken for it, what waits is written, and its dialect's close after it.
     pub(super) fn close(
         &mut self,
         key: ViewerKey,
@@ -44,7 +43,7 @@ impl Shard {
             key,
             conn: viewer.conn,
         });
-        let bytes = close_frame(reason);
+        let bytes = viewer.packing.dialect().close(reason);
         let (config, counts) = (&self.config, &mut self.counts);
         let sent = viewer.send_control(&bytes, Control::Close, now, config, counts);
         self.leave_room(key);
@@ -54,7 +53,7 @@ impl Shard {
         }
     }
 
-    /// The close frame is out: the peer answers it, or ends, or is reset at its deadline.
+    /// The close is out: the peer answers it, or ends, or is reset at its deadline.
     pub(super) fn close_written(&mut self, key: ViewerKey, now: Duration) {
         let Some(viewer) = self.viewers.get_mut(key.index()) else {
             return;
@@ -139,7 +138,7 @@ impl Shard {
         let Some(seat) = viewer.seat.take() else {
             return;
         };
-        viewer.audience.leave(self.index, viewer.packing.encoding());
+        viewer.audience.leave(self.index, viewer.packing.dialect());
         let moved = self.rooms.leave(seat);
         if let Some(moved) = moved.and_then(|key| self.viewers.get_mut(key.index())) {
             moved.seat = Some(seat);

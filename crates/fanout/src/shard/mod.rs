@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::{CloseReason, FrameSet};
+use danmaku_wire::{CloseReason, Dialect, FrameSet};
 use slab::Slab;
 
 use self::closing::End;
@@ -19,7 +19,7 @@ use crate::outbox::{Control, Outbox};
 use crate::packing::Packing;
 use crate::room_sets::{IdHash, RoomSets, ViewerKey};
 use crate::schedule::{Sweep, Timers};
-use crate::stats::{EvictReason, StatsSnapshot};
+use crate::stats::StatsSnapshot;
 use crate::viewer::{Phase, Ping, Sent, Viewer};
 
 /// The state of one shard. It reads no clock and never waits: messages and the time come in, writes go out.
@@ -41,6 +41,8 @@ pub struct Shard {
     /// Viewers whose ping waits for a frame to go along with, by the slice of the sweep they were looked at in: the
     /// latest, and the one before.
     riding: [Vec<ViewerKey>; 2],
+    /// Each dialect's heartbeat: packing one again for every viewer would cost more than writing it.
+    heartbeats: [Bytes; Dialect::COUNT],
     rotation: Rotation,
     /// What a pass leaves to be settled after it; kept for its allocation.
     unsettled: Vec<(ViewerKey, Sent)>,
@@ -51,7 +53,7 @@ pub struct Shard {
 /// How far a stop got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every viewer was sent all that waited for it, and its close frame.
+    /// Every viewer was sent all that waited for it, and its close.
     Flushed,
     /// The deadline came before some viewers had taken everything.
     Deadline,
@@ -78,6 +80,7 @@ impl Shard {
             timers: Timers::default(),
             sweep: Sweep::new(config.ping_interval),
             riding: Default::default(),
+            heartbeats: Dialect::ALL.map(Dialect::heartbeat),
             rotation: Rotation::default(),
             unsettled: Vec::new(),
             stop: None,
@@ -178,7 +181,7 @@ impl Shard {
             link,
             room,
             audience,
-            encoding,
+            dialect,
             first,
         } = attach;
         let key =
@@ -186,7 +189,7 @@ impl Shard {
         let seat = key.and_then(|key| self.rooms.join(room, key));
         let (Some(key), Some(seat)) = (key, seat) else {
             tracing::error!(conn = conn.0, "connection attached twice, or too many");
-            audience.leave(self.index, encoding);
+            audience.leave(self.index, dialect);
             link.end();
             return;
         };
@@ -196,7 +199,7 @@ impl Shard {
             audience,
             outbox: None,
             seat: Some(seat),
-            packing: Packing::new(encoding),
+            packing: Packing::new(dialect),
             phase: Phase::Open,
             ping: Ping::NotDue,
         });
@@ -256,9 +259,9 @@ impl Shard {
         match sent {
             Sent::Whole | Sent::Waits => {}
             Sent::FellBehind => self.add_behind(key, now),
-            Sent::Overflow => {
+            Sent::Overflow(reason) => {
                 self.add_behind(key, now);
-                self.evict(key, EvictReason::Control, now);
+                self.evict(key, reason, now);
             }
             Sent::Broken(error) => {
                 if let Some(viewer) = self.viewers.get(key.index()) {

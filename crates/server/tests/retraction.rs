@@ -115,9 +115,10 @@ fn retracted(events: &[RoomEvent]) -> Vec<u64> {
     events
         .iter()
         .flat_map(|event| match &event.kind {
-            RoomEventKind::Retract { ids } => ids.iter().map(|id| id.value()).collect(),
+            RoomEventKind::Retract { ids } => ids.clone(),
             RoomEventKind::Other(kind) => panic!("{kind}"),
         })
+        .map(|id| id.value())
         .collect()
 }
 

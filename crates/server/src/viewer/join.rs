@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use danmaku_fanout::{ConnId, Link};
 use danmaku_wire::outbound::Resumed;
-use danmaku_wire::{Dialect, FrameSet, Position, Seq};
+use danmaku_wire::{Dialect, FrameSet, Seq};
 use tokio::sync::oneshot;
 
 use crate::context::Context;

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use danmaku_wire::Encoding;
+use danmaku_wire::{Chains, Dialect, FrameSet};
+
+use crate::packing::usual_form;
 
 /// The viewers of one room, counted.
 ///
 /// The room counts a viewer in before it sends the [`Attach`](crate::Attach), so a frame sealed right after goes to
-/// that shard too; the shard counts it out, exactly once. Nothing here is touched when a frame is delivered.
+/// that shard too; the shard counts it out, exactly once. No shard touches it when a frame is delivered.
 pub struct Audience {
     viewers: AtomicU32,
-    deflate: AtomicU32,
+    speaking: [AtomicU32; Dialect::COUNT],
     attached: Box<[AtomicU32]>,
     on_last_left: Option<OnLastLeft>,
 }
@@ -25,31 +27,27 @@ impl Audience {
     pub fn new(shards: usize, on_last_left: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
         Self {
             viewers: AtomicU32::new(0),
-            deflate: AtomicU32::new(0),
+            speaking: Default::default(),
             attached: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             on_last_left,
         }
     }
 
     /// Counts in a viewer that is about to be attached to shard `shard`.
-    pub fn join(&self, shard: usize, encoding: Encoding) {
+    pub fn join(&self, shard: usize, dialect: Dialect) {
         if let Some(attached) = self.attached.get(shard) {
             attached.fetch_add(1, Ordering::Relaxed);
         }
-        if encoding == Encoding::Deflate {
-            self.deflate.fetch_add(1, Ordering::Relaxed);
-        }
+        self.speaking[dialect.index()].fetch_add(1, Ordering::Relaxed);
         self.viewers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts out what [`Audience::join`] counted in.
-    pub(crate) fn leave(&self, shard: usize, encoding: Encoding) {
+    pub(crate) fn leave(&self, shard: usize, dialect: Dialect) {
         if let Some(attached) = self.attached.get(shard) {
             attached.fetch_sub(1, Ordering::Relaxed);
         }
-        if encoding == Encoding::Deflate {
-            self.deflate.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.speaking[dialect.index()].fetch_sub(1, Ordering::Relaxed);
         // Release: who sees nobody left also sees the counts above.
         if self.viewers.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(on_last_left) = &self.on_last_left
@@ -64,10 +62,10 @@ impl Audience {
         self.viewers.load(Ordering::Acquire)
     }
 
-    /// Those of [`Encoding::Deflate`].
+    /// Those that speak `dialect`.
     #[must_use]
-    pub fn deflate_viewers(&self) -> u32 {
-        self.deflate.load(Ordering::Relaxed)
+    pub fn viewers_of(&self, dialect: Dialect) -> u32 {
+        self.speaking[dialect.index()].load(Ordering::Relaxed)
     }
 
     /// Those in shard `shard`: a frame need not be sent to a shard that has none.
@@ -77,13 +75,32 @@ impl Audience {
             .get(shard)
             .map_or(0, |attached| attached.load(Ordering::Relaxed))
     }
+
+    /// The streams for which chained forms are worth making.
+    #[must_use]
+    pub fn chains(&self) -> Chains {
+        Chains {
+            ws_deflate: self.viewers_of(Dialect::WsDeflate) > 0,
+            sse_gzip: self.viewers_of(Dialect::SseGzip) > 0,
+        }
+    }
+
+    /// Makes the forms in which most viewers will get `frame`, once and before it is delivered. Otherwise the first
+    /// shard to need one would make it while the others wait.
+    pub fn prepare(&self, frame: &FrameSet) {
+        for dialect in Dialect::ALL {
+            if self.viewers_of(dialect) > 0 {
+                usual_form(dialect, frame);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Audience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audience")
             .field("viewers", &self.viewers)
-            .field("deflate", &self.deflate)
+            .field("speaking", &self.speaking)
             .field("attached", &self.attached)
             .finish_non_exhaustive()
     }
@@ -93,6 +110,8 @@ impl fmt::Debug for Audience {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
+
+    use danmaku_wire::{Batch, CompressionPolicy, Epoch, Form, Sealer, Seq};
 
     use super::*;
 
@@ -106,16 +125,56 @@ mod tests {
                 told.fetch_add(1, Ordering::Relaxed);
             })),
         );
-        audience.join(0, Encoding::Identity);
-        audience.join(1, Encoding::Deflate);
-        assert_eq!((audience.attached(0), audience.attached(1)), (1, 1));
-        assert_eq!((audience.viewers(), audience.deflate_viewers()), (2, 1));
-        audience.leave(1, Encoding::Deflate);
-        assert_eq!(last_left.load(Ordering::Relaxed), 0);
-        audience.leave(0, Encoding::Identity);
+        for (count, dialect) in (0..).zip(Dialect::ALL) {
+            assert_eq!(audience.viewers(), count);
+            audience.join(count as usize % 2, dialect);
+            assert_eq!(audience.viewers_of(dialect), 1);
+        }
+        assert_eq!((audience.attached(0), audience.attached(1)), (3, 2));
+        for (shard, dialect) in (0..).zip(Dialect::ALL) {
+            assert_eq!(last_left.load(Ordering::Relaxed), 0);
+            audience.leave(shard % 2, dialect);
+            assert_eq!(audience.viewers_of(dialect), 0);
+        }
         assert_eq!(last_left.load(Ordering::Relaxed), 1);
         assert_eq!((audience.attached(0), audience.attached(1)), (0, 0));
-        assert_eq!((audience.viewers(), audience.deflate_viewers()), (0, 0));
+        assert_eq!(audience.viewers(), 0);
         assert_eq!(audience.attached(7), 0);
+    }
+
+    #[test]
+    fn forms_and_chains_are_made_for_the_dialects_in_use_only() {
+        fn check(dialect: Dialect, expected: &[Form]) {
+            let audience = Audience::new(1, None);
+            audience.join(0, dialect);
+            let mut sealer = Sealer::new(CompressionPolicy::default());
+            let mut seal = || sealer.seal(batch(), audience.chains());
+            // The second of a group, whose chained form is not also the independent one.
+            let (_, frame) = (seal(), seal());
+            audience.prepare(&frame);
+            let made = Form::ALL.into_iter().filter(|&form| frame.is_made(form));
+            assert_eq!(made.collect::<Vec<_>>(), expected);
+        }
+        use Form::{SseGzipChained, SseIdentity, WsDeflateChained, WsGzip, WsIdentity};
+        // The others are made from this one.
+        check(Dialect::WsIdentity, &[WsIdentity]);
+        check(Dialect::WsGzip, &[WsIdentity, WsGzip]);
+        check(Dialect::WsDeflate, &[WsIdentity, WsDeflateChained]);
+        check(Dialect::SseIdentity, &[WsIdentity, SseIdentity]);
+        check(Dialect::SseGzip, &[WsIdentity, SseIdentity, SseGzipChained]);
+    }
+
+    fn batch() -> Batch {
+        Batch {
+            epoch: Epoch::new(1),
+            after: Seq::new(1),
+            seq: Seq::new(1),
+            ts_ms: 1,
+            viewers: 1,
+            likes: 1,
+            shed: 0,
+            comments: Vec::new(),
+            events: Vec::new(),
+        }
     }
 }

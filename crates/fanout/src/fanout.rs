@@ -10,7 +10,7 @@ use danmaku_wire::CloseReason;
 
 use crate::config::FanoutConfig;
 use crate::message::{ConnId, ShardMsg};
-use crate::shard::{Shard, Stopped};
+use crate::shard::{Drained, Shard};
 use crate::stats::{ShardStats, StatsSnapshot};
 
 /// The shards. Their threads are made in [`Fanout::start`] and end in [`Fanout::stop`].
@@ -20,7 +20,7 @@ use crate::stats::{ShardStats, StatsSnapshot};
 pub struct Fanout {
     shards: Vec<ShardHandle>,
     stats: Vec<Arc<ShardStats>>,
-    threads: Mutex<Vec<JoinHandle<Stopped>>>,
+    threads: Mutex<Vec<JoinHandle<Drained>>>,
 }
 
 /// Sends to one shard. Cheap to clone.
@@ -101,22 +101,22 @@ impl Fanout {
     ///
     /// It blocks, so it must not be called from an asynchronous task. Viewers go when their readers see the peer's
     /// end and detach them, so the readers must be able to run meanwhile.
-    pub fn stop(&self, reason: CloseReason, deadline: Duration) -> Stopped {
+    pub fn stop(&self, reason: CloseReason, deadline: Duration) -> Drained {
         for shard in &self.shards {
             // A shard that has ended has no viewers to close.
             let _ = shard.inbox.send(ShardMsg::Stop { reason, deadline });
         }
         let threads = std::mem::take(&mut *self.threads());
-        let mut stopped = Stopped::Flushed;
+        let mut drained = Drained::Flushed;
         for thread in threads {
-            if !matches!(thread.join(), Ok(Stopped::Flushed)) {
-                stopped = Stopped::Deadline;
+            if !matches!(thread.join(), Ok(Drained::Flushed)) {
+                drained = Drained::Deadline;
             }
         }
-        stopped
+        drained
     }
 
-    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<Stopped>>> {
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<Drained>>> {
         // A list of handles is whole whatever happened to its last holder.
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,15 +173,15 @@ struct ShardThread {
 }
 
 impl ShardThread {
-    fn run(mut self) -> Stopped {
+    fn run(mut self) -> Drained {
         loop {
             let wake_at = self.shard.turn(self.now());
             self.stats.publish(self.shard.counts());
-            if let Some(stopped) = self.shard.stopped() {
+            if let Some(drained) = self.shard.drained() {
                 for msg in self.messages.try_iter() {
                     discard(msg, self.shard.index());
                 }
-                return stopped;
+                return drained;
             }
             if let Some(msg) = self.wait(wake_at) {
                 self.handle(msg);
@@ -235,7 +235,7 @@ const MESSAGES_TIME_MAX: Duration = Duration::from_millis(5);
 /// A message that nobody will handle: the sender's count of viewers must still come out right.
 fn discard(msg: ShardMsg, shard: usize) {
     if let ShardMsg::Attach(attach) = msg {
-        attach.audience.leave(shard, attach.encoding);
+        attach.audience.leave(shard, attach.dialect);
         attach.link.end();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::{CloseReason, Encoding, FrameSet};
+use danmaku_wire::{CloseReason, Dialect, FrameSet};
 
 use crate::audience::Audience;
 use crate::link::Link;
@@ -23,7 +23,7 @@ pub struct RoomKey(pub u64);
 /// connection may be sent before its [`ShardMsg::Attach`] is in the inbox.
 #[derive(Debug)]
 pub enum ShardMsg {
-    /// A viewer joins. Boxed, so that the rarest message does not set the size of all.
+    /// Attaches a viewer. Boxed, so that the rarest message does not set the size of all.
     Attach(Box<Attach>),
     /// A frame for every viewer of the room.
     Deliver {
@@ -32,11 +32,11 @@ pub enum ShardMsg {
         /// The frame.
         frame: Arc<FrameSet>,
     },
-    /// A message for one viewer: a whole WebSocket frame. It is never skipped.
+    /// A message for one viewer, whole and in its dialect. It is never skipped.
     Unicast {
         /// The viewer.
         conn: ConnId,
-        /// The frame.
+        /// The message.
         bytes: Bytes,
     },
     /// The answer to a viewer's ping. Of several that wait, only the newest is sent (RFC 6455, section 5.5.3).
@@ -53,6 +53,13 @@ pub enum ShardMsg {
         /// What it is told.
         reason: CloseReason,
     },
+    /// Close every viewer of the room, after what waits for it.
+    CloseRoom {
+        /// The room.
+        room: RoomKey,
+        /// What the viewers are told.
+        reason: CloseReason,
+    },
     /// The connection's reader has ended: forget the viewer.
     Detach {
         /// The viewer.
@@ -67,7 +74,7 @@ pub enum ShardMsg {
     },
 }
 
-/// A viewer that joins a room.
+/// A viewer to attach to a room.
 #[derive(Debug)]
 pub struct Attach {
     /// The viewer's connection.
@@ -78,16 +85,17 @@ pub struct Attach {
     pub room: RoomKey,
     /// The room's audience. The sender has counted the viewer with [`Audience::join`]; the shard counts it out.
     pub audience: Arc<Audience>,
-    /// How the viewer wants batches packed.
-    pub encoding: Encoding,
-    /// What it is sent before any frame delivered to the room, in order.
+    /// What the viewer speaks.
+    pub dialect: Dialect,
+    /// What it is sent before any frame delivered to the room, in order. It begins with the dialect's
+    /// [`opening`](Dialect::opening), where there is one.
     pub first: Vec<Outgoing>,
 }
 
 /// One message to one viewer.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
-    /// A whole WebSocket frame that must not be skipped.
+    /// A message, whole and in the viewer's dialect, that must not be skipped.
     Control(Bytes),
     /// A sealed frame, skipped like any other when the viewer is too slow.
     Frame(Arc<FrameSet>),

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::outbound::{gap_json, text_frame};
-use danmaku_wire::{FrameSet, Seq};
+use danmaku_wire::outbound::gap_json;
+use danmaku_wire::{BatchEvent, Dialect, Epoch, FrameSet, Position, Seq};
 
 use crate::link::{Link, Written};
+use crate::packing::Packing;
 use crate::stats::{SkipReason, StatsSnapshot};
-use crate::viewer::Packing;
 
 /// What waits for one viewer.
 ///
 /// Messages go out in the order in which they came, with three exceptions that no reader can tell from that order: a
-/// pong goes first, a gap stands where the skipped frames were, a close frame goes last. Since the oldest frames are
+/// pong goes first, a gap stands where the skipped frames were, a close goes last. Since the oldest frames are
 /// skipped first, the skipped ones are always right before those that wait, so one gap is enough to tell them.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -59,11 +59,15 @@ struct WaitingFrame {
     since: Duration,
 }
 
-/// Positions of which the viewer is to be told that it missed them.
+/// Positions of which the viewer is to be told that it missed them, with the events among them.
 #[derive(Debug)]
 struct Gap {
-    from: Seq,
-    to: Seq,
+    epoch: Epoch,
+    after: Seq,
+    seq: Seq,
+    events: Vec<BatchEvent>,
+    /// At least what the events take in memory and in the message.
+    events_bytes: usize,
     /// Made when it is first tried to be written.
     message: Option<Bytes>,
 }
@@ -80,7 +84,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
     Message,
-    Ping,
+    Heartbeat,
     Pong,
     Close,
 }
@@ -105,7 +109,7 @@ impl Kind {
             Self::Gap => counts.gaps_written += 1,
             Self::Control(control) => {
                 counts.controls_written += 1;
-                if control == Control::Ping {
+                if control == Control::Heartbeat {
                     counts.pings_written += 1;
                 }
             }
@@ -130,7 +134,7 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait and may not be skipped.
+    /// Bytes that wait and may not be skipped: messages, and the events of skipped frames.
     pub(crate) fn control_bytes(&self) -> usize {
         self.control_bytes
     }
@@ -154,7 +158,7 @@ impl Outbox {
         self.frames.len() as u64 + u64::from(started)
     }
 
-    /// Takes the rest of a message of which the first `written` bytes are written.
+    /// Keeps the remainder of a message of which the first `written` bytes are written.
     pub(crate) fn start(&mut self, bytes: Bytes, written: usize, kind: Kind) {
         debug_assert!(self.started.is_none() && written < bytes.len());
         self.started = Some(Started {
@@ -179,7 +183,7 @@ impl Outbox {
         match control {
             Control::Pong => self.pong = Some(bytes),
             Control::Close => self.close = Some(bytes),
-            Control::Message | Control::Ping => {
+            Control::Message | Control::Heartbeat => {
                 self.control_bytes += bytes.len();
                 let order = self.order();
                 self.controls.push_back(WaitingControl {
@@ -270,14 +274,17 @@ impl Outbox {
     /// What is to be written next. It stays where it is until some of it is written.
     fn next(&mut self, packing: &mut Packing) -> Option<(Bytes, Kind)> {
         if let Some(pong) = &self.pong {
+            packing.message_written();
             return Some((pong.clone(), Kind::Control(Control::Pong)));
         }
         let frame_order = self.frames.front().map_or(u64::MAX, |it| it.order);
         if let Some(it) = self.controls.front().filter(|it| it.order < frame_order) {
+            packing.message_written();
             return Some((it.bytes.clone(), Kind::Control(it.control)));
         }
         if let Some(gap) = &mut self.gap {
-            return Some((gap.message().clone(), Kind::Gap));
+            packing.message_written();
+            return Some((gap.message(packing.dialect()).clone(), Kind::Gap));
         }
         if let Some(it) = self.frames.front() {
             return Some((packing.form(&it.frame).clone(), Kind::Frame));
@@ -294,10 +301,14 @@ impl Outbox {
                     self.frame_bytes -= it.bytes;
                 }
             }
-            Kind::Gap => self.gap = None,
+            Kind::Gap => {
+                if let Some(gap) = self.gap.take() {
+                    self.control_bytes -= gap.events_bytes;
+                }
+            }
             Kind::Control(Control::Pong) => self.pong = None,
             Kind::Control(Control::Close) => self.close = None,
-            Kind::Control(Control::Message | Control::Ping) => {
+            Kind::Control(Control::Message | Control::Heartbeat) => {
                 if let Some(it) = self.controls.pop_front() {
                     self.control_bytes -= it.bytes.len();
                 }
@@ -311,12 +322,10 @@ impl Outbox {
         };
         self.frame_bytes -= it.bytes;
         packing.skipped();
-        if it.frame.covered() > 0 {
-            let (from, to) = (it.frame.first(), it.frame.last());
-            self.gap = Some(match self.gap.take() {
-                Some(gap) => Gap::new(gap.from.min(from), gap.to.max(to)),
-                None => Gap::new(from, to),
-            });
+        // A frame of nothing but likes stands for no position.
+        if it.frame.after() < it.frame.seq() {
+            let gap = self.gap.get_or_insert_with(|| Gap::at(&it.frame));
+            self.control_bytes += gap.extend(&it.frame);
         }
         true
     }
@@ -328,16 +337,37 @@ impl Outbox {
 }
 
 impl Gap {
-    fn new(from: Seq, to: Seq) -> Self {
+    /// An empty gap right before `frame`.
+    fn at(frame: &FrameSet) -> Self {
         Self {
-            from,
-            to,
+            epoch: frame.epoch(),
+            after: frame.after(),
+            seq: frame.after(),
+            events: Vec::new(),
+            events_bytes: 0,
             message: None,
         }
     }
 
-    fn message(&mut self) -> &Bytes {
-        self.message
-            .get_or_insert_with(|| text_frame(&gap_json(self.from, self.to)))
+    /// Adds the positions of the frame that follows, and says how many bytes of events came with them.
+    fn extend(&mut self, frame: &FrameSet) -> usize {
+        debug_assert_eq!(self.seq, frame.after(), "frames come in one chain");
+        let events = frame.events();
+        let bytes = events.iter().map(|it| it.event.bytes_max()).sum();
+        self.seq = frame.seq();
+        self.events.extend_from_slice(events);
+        self.events_bytes += bytes;
+        self.message = None;
+        bytes
+    }
+
+    fn message(&mut self, dialect: Dialect) -> &Bytes {
+        self.message.get_or_insert_with(|| {
+            let position = Position {
+                epoch: self.epoch,
+                seq: self.seq,
+            };
+            dialect.positioned(&gap_json(self.after, self.seq, &self.events), position)
+        })
     }
 }

@@ -133,6 +133,12 @@ impl PipePeer {
         lock(&self.state).out_bytes_max = bytes_max;
     }
 
+    /// How many bytes the server has written that are not read yet.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        lock(&self.state).out.len()
+    }
+
     /// Whether the server has said that nothing more will come. What it wrote before can still be read.
     #[must_use]
     pub fn is_ended(&self) -> bool {

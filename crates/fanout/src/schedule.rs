@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::message::ConnId;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 
 /// Why a viewer is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +14,8 @@ pub(crate) enum Due {
     Idle,
     /// Its close has taken long enough.
     Close,
+    /// Its room may have had no frame for too long.
+    Quiet,
 }
 
 /// A viewer's deadline. Only closing viewers and those that are silent already have one: an ordinary viewer costs no

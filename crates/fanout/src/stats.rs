@@ -78,16 +78,18 @@ counters! {
     partial_writes,
     /// Gap messages written.
     gaps_written,
-    /// Messages other than frames and gaps that were written: pings, pongs and closes too.
+    /// Messages other than frames and gaps that were written: heartbeats, pongs and closes too.
     controls_written,
     /// Messages for a viewer that had left or was closing.
     controls_unsent,
-    /// Pings written to silent viewers.
+    /// Pings and other heartbeats written.
     pings_written,
     /// Viewers evicted because they stayed behind.
     evicted_behind,
     /// Viewers evicted because too many bytes that may not be skipped waited.
     evicted_control,
+    /// Viewers evicted because the events of the frames they missed were too many to keep for them.
+    evicted_events,
     /// Viewers closed because nothing was heard from them.
     closed_idle,
     /// Closes begun, for any reason.
@@ -111,7 +113,7 @@ impl StatsSnapshot {
     /// Viewers evicted for any reason.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.evicted_behind + self.evicted_control
+        self.evicted_behind + self.evicted_control + self.evicted_events
     }
 }
 
@@ -129,6 +131,7 @@ pub(crate) enum SkipReason {
 pub(crate) enum EvictReason {
     Behind,
     Control,
+    Events,
 }
 
 impl StatsSnapshot {
@@ -145,6 +148,7 @@ impl StatsSnapshot {
         *match reason {
             EvictReason::Behind => &mut self.evicted_behind,
             EvictReason::Control => &mut self.evicted_control,
+            EvictReason::Events => &mut self.evicted_events,
         } += 1;
     }
 }

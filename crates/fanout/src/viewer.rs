@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::outbound::ping_frame;
-use danmaku_wire::{DeflateCursor, Encoding, FrameSet, frame_for};
+use danmaku_wire::FrameSet;
 
 use crate::audience::Audience;
 use crate::config::FanoutConfig;
 use crate::link::{Link, Written};
 use crate::message::ConnId;
 use crate::outbox::{Control, Flushed, Kind, Outbox};
-use crate::rooms::Seat;
-use crate::stats::{SkipReason, StatsSnapshot};
+use crate::packing::{Packing, usual_form};
+use crate::room_sets::Seat;
+use crate::stats::{EvictReason, SkipReason, StatsSnapshot};
 
 /// One viewer. There are as many as connections, so its size is tested.
 #[derive(Debug)]
@@ -43,17 +43,10 @@ pub(crate) enum Ping {
 pub(crate) enum Phase {
     /// It is not closing.
     Open,
-    /// Nothing may be added to what waits; a close frame is its last.
+    /// Nothing may be added to what waits; its close is the last.
     Closing,
-    /// The close frame is written and the sending half shut: the peer's end is awaited.
+    /// The close is written and the sending half shut: the peer's end is awaited.
     Closed,
-}
-
-/// In which form a viewer gets its frames. The only place where that is chosen.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Packing {
-    encoding: Encoding,
-    cursor: DeflateCursor,
 }
 
 /// What became of a message to a viewer.
@@ -64,10 +57,10 @@ pub(crate) enum Sent {
     Whole,
     /// It waits behind others.
     Waits,
-    /// It, or its rest, waits, and is the first to do so.
+    /// It, or its remainder, waits, and nothing waited before.
     FellBehind,
     /// More waits than may, and none of it can be skipped.
-    Overflow,
+    Overflow(EvictReason),
     /// The connection is gone.
     Broken(io::Error),
 }
@@ -81,7 +74,7 @@ impl Viewer {
     /// Writes a frame, or lets it wait.
     ///
     /// The hot path: a frame that goes out whole has cost one write of shared bytes and left no trace but the
-    /// viewer's place in the deflate history.
+    /// viewer's place in the shared history.
     #[inline]
     pub(crate) fn send_frame(
         &mut self,
@@ -109,7 +102,7 @@ impl Viewer {
             Written::Part(0) => self.queue_frame(frame, now, config, counts),
             Written::Part(written) => {
                 self.packing = packing;
-                self.queue_rest(bytes, written, Kind::Frame, now, counts)
+                self.queue_remainder(bytes, written, Kind::Frame, now, counts)
             }
             Written::Broken(error) => {
                 counts.skip(SkipReason::Closed, 1);
@@ -130,7 +123,8 @@ impl Viewer {
         self.ping = Ping::NotDue;
         let mut packing = self.packing;
         let bytes = packing.form(frame);
-        let both = Bytes::from([&bytes[..], &ping_frame()[..]].concat());
+        let ping = self.packing.dialect().heartbeat();
+        let both = Bytes::from([&bytes[..], &ping[..]].concat());
         let written = match self.link.write(&both) {
             Written::Whole => both.len(),
             Written::Part(0) => return self.queue_frame(frame, now, config, counts),
@@ -143,12 +137,11 @@ impl Viewer {
         self.packing = packing;
         if written < bytes.len() {
             // A viewer that is behind is not pinged.
-            return self.queue_rest(bytes, written, Kind::Frame, now, counts);
+            return self.queue_remainder(bytes, written, Kind::Frame, now, counts);
         }
         counts.frames_written += 1;
         counts.bytes_written += bytes.len() as u64;
-        let ping = both.slice(bytes.len()..);
-        let kind = Kind::Control(Control::Ping);
+        let kind = Kind::Control(Control::Heartbeat);
         match written - bytes.len() {
             0 => Sent::Whole,
             all if all == ping.len() => {
@@ -156,7 +149,7 @@ impl Viewer {
                 counts.bytes_written += ping.len() as u64;
                 Sent::Whole
             }
-            part => self.queue_rest(&ping, part, kind, now, counts),
+            part => self.queue_remainder(&ping, part, kind, now, counts),
         }
     }
 
@@ -172,25 +165,33 @@ impl Viewer {
         if self.outbox.is_none() {
             match self.link.write(bytes) {
                 Written::Whole => {
+                    self.packing.message_written();
                     Kind::Control(control).count(counts);
                     counts.bytes_written += bytes.len() as u64;
                     return Sent::Whole;
                 }
                 Written::Part(0) => {}
                 Written::Part(written) => {
-                    return self.queue_rest(bytes, written, Kind::Control(control), now, counts);
+                    self.packing.message_written();
+                    return self.queue_remainder(
+                        bytes,
+                        written,
+                        Kind::Control(control),
+                        now,
+                        counts,
+                    );
                 }
                 Written::Broken(error) => return Sent::Broken(error),
             }
         }
-        if control == Control::Ping {
+        if control == Control::Heartbeat {
             // Nobody waits for a ping, and a viewer that reads what waits for it will be heard from anyway.
             return Sent::Waits;
         }
         let (outbox, sent) = self.outbox_at(now);
         outbox.push_control(bytes.clone(), control);
         if outbox.control_bytes() > config.control_bytes_max {
-            return Sent::Overflow;
+            return Sent::Overflow(EvictReason::Control);
         }
         sent
     }
@@ -207,16 +208,21 @@ impl Viewer {
         flushed
     }
 
-    /// Skips what has waited for too long.
+    /// Skips what has waited for too long. It overflows when there are too many events in that to keep them.
     pub(crate) fn skip_stale(
         &mut self,
         now: Duration,
         config: &FanoutConfig,
         counts: &mut StatsSnapshot,
-    ) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.skip_stale(now, config.outbox_age_max, &mut self.packing, counts);
+    ) -> Sent {
+        let Some(outbox) = &mut self.outbox else {
+            return Sent::Whole;
+        };
+        outbox.skip_stale(now, config.outbox_age_max, &mut self.packing, counts);
+        if outbox.control_bytes() > config.control_bytes_max {
+            return Sent::Overflow(EvictReason::Events);
         }
+        Sent::Waits
     }
 
     #[cold]
@@ -227,17 +233,23 @@ impl Viewer {
         config: &FanoutConfig,
         counts: &mut StatsSnapshot,
     ) -> Sent {
-        let bytes = self.packing.bytes_waiting(frame);
+        // Which form will be written is not known yet, and making the other one just to measure it would cost more
+        // than the difference.
+        let bytes = usual_form(self.packing.dialect(), frame).len();
+        let mut packing = self.packing;
         let (outbox, sent) = self.outbox_at(now);
         outbox.push_frame(Arc::clone(frame), bytes, now);
-        if let Some(outbox) = &mut self.outbox {
-            outbox.skip_over(config.outbox_bytes_max, &mut self.packing, counts);
+        outbox.skip_over(config.outbox_bytes_max, &mut packing, counts);
+        let overflow = outbox.control_bytes() > config.control_bytes_max;
+        self.packing = packing;
+        if overflow {
+            return Sent::Overflow(EvictReason::Events);
         }
         sent
     }
 
     #[cold]
-    fn queue_rest(
+    fn queue_remainder(
         &mut self,
         bytes: &Bytes,
         written: usize,
@@ -262,40 +274,6 @@ impl Viewer {
             .outbox
             .get_or_insert_with(|| Box::new(Outbox::new(now)));
         (outbox, sent)
-    }
-}
-
-impl Packing {
-    /// The form for a viewer of this encoding that has had nothing yet.
-    pub(crate) fn new(encoding: Encoding) -> Self {
-        Self {
-            encoding,
-            cursor: DeflateCursor::default(),
-        }
-    }
-
-    pub(crate) fn encoding(self) -> Encoding {
-        self.encoding
-    }
-
-    /// The bytes to write now, which must then be written whole.
-    #[inline]
-    pub(crate) fn form<'a>(&mut self, frame: &'a FrameSet) -> &'a Bytes {
-        frame_for(self.encoding, &mut self.cursor, frame)
-    }
-
-    /// Notes that a frame was not written.
-    pub(crate) fn skipped(&mut self) {
-        self.cursor.skipped();
-    }
-
-    /// How many bytes a frame that waits is taken for. Which form is written is not known yet, and making the other
-    /// one just to measure it would be the dearer mistake.
-    fn bytes_waiting(self, frame: &FrameSet) -> usize {
-        match (self.encoding, frame.chained()) {
-            (Encoding::Deflate, Some(chained)) => chained.len(),
-            _ => frame_for(self.encoding, &mut DeflateCursor::default(), frame).len(),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use danmaku_fanout::{
     Attach, Audience, ConnId, FanoutConfig, Link, Pipe, RoomKey, Shard, ShardMsg,
 };
-use danmaku_wire::Encoding;
+use danmaku_wire::Dialect;
 
 /// The system's allocator, with a sum of what is held.
 struct Counting;
@@ -57,14 +57,14 @@ fn idle_viewers_are_small() {
     let attaches: Vec<_> = (0..)
         .zip(&links)
         .map(|(conn, link)| {
-            let encoding = Encoding::Deflate;
-            audience.join(0, encoding);
+            let dialect = Dialect::WsDeflate;
+            audience.join(0, dialect);
             Attach {
                 conn: ConnId(conn),
                 link: Arc::clone(link),
                 room: RoomKey(1),
                 audience: Arc::clone(&audience),
-                encoding,
+                dialect,
                 first: Vec::new(),
             }
         })

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danmaku_fanout::{
-    Attach, Audience, ConnId, Fanout, FanoutConfig, Link, Outgoing, RoomKey, ShardMsg,
-    StatsSnapshot, Stopped,
+    Attach, Audience, ConnId, Drained, Fanout, FanoutConfig, Link, Outgoing, RoomKey, ShardMsg,
+    StatsSnapshot,
 };
-use danmaku_wire::outbound::text_frame;
 use danmaku_wire::{
-    Batch, CloseReason, Comment, CommentLimits, CommentText, CompressionPolicy, Encoding, FrameSet,
-    Seq, seal_replay,
+    Batch, BatchComment, CloseReason, Comment, CommentLimits, CommentText, CompressionPolicy,
+    Dialect, Epoch, Form, FrameSet, Seq, outbound::gap_json,
 };
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -29,7 +28,8 @@ struct Server {
     listener: TcpListener,
     origin: Instant,
     conns: u64,
-    next: Seq,
+    /// The last position sealed.
+    after: Seq,
 }
 
 /// One viewer: the peer's socket, and the task that reads the server's end until it is over.
@@ -49,7 +49,7 @@ impl Server {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             origin,
             conns: 0,
-            next: Seq::new(1),
+            after: Seq::ZERO,
         }
     }
 
@@ -72,16 +72,16 @@ impl Server {
         let conn = ConnId(self.conns);
         let link = Arc::new(Link::new(stream.into(), self.origin.elapsed()));
         let shard = self.fanout.shard_for(conn);
-        let encoding = Encoding::Identity;
-        self.audience.join(shard.index(), encoding);
+        let dialect = Dialect::WsIdentity;
+        self.audience.join(shard.index(), dialect);
         shard
             .send(ShardMsg::Attach(Box::new(Attach {
                 conn,
                 link: Arc::clone(&link),
                 room: ROOM,
                 audience: Arc::clone(&self.audience),
-                encoding,
-                first: vec![Outgoing::Control(text_frame("{}"))],
+                dialect,
+                first: vec![Outgoing::Control(dialect.message("{}"))],
             })))
             .await;
         let reader = tokio::spawn(read_to_the_end(Arc::clone(&self.fanout), conn, link));
@@ -93,18 +93,25 @@ impl Server {
         let text = CommentText::new(&"x".repeat(180), &CommentLimits::default()).unwrap();
         let fragment = Comment::new(text).fragment();
         let count = (bytes / 192).max(1) as u64;
+        let after = self.after;
+        self.after = after.plus(count);
+        let comment = |n| BatchComment {
+            seq: after.plus(n),
+            at_ms: 0,
+            fragment: fragment.clone(),
+        };
         let batch = Batch {
-            first: self.next,
+            epoch: Epoch::new(1),
+            after,
+            seq: self.after,
             ts_ms: 0,
             viewers: 0,
             likes: 0,
             shed: 0,
-            comments: (0..count)
-                .map(|n| (self.next.plus(n), fragment.clone()))
-                .collect(),
+            comments: (1..=count).map(comment).collect(),
+            events: Vec::new(),
         };
-        self.next = self.next.plus(count);
-        let frame = Arc::new(seal_replay(&batch, CompressionPolicy::default()));
+        let frame = Arc::new(FrameSet::replay(batch, CompressionPolicy::default()));
         for (index, shard) in self.fanout.shards().iter().enumerate() {
             if self.audience.attached(index) > 0 {
                 let frame = Arc::clone(&frame);
@@ -118,7 +125,7 @@ impl Server {
         self.fanout.shard_for(conn).send(msg).await;
     }
 
-    async fn stop(&self, deadline: Duration) -> Stopped {
+    async fn stop(&self, deadline: Duration) -> Drained {
         let fanout = Arc::clone(&self.fanout);
         tokio::task::spawn_blocking(move || fanout.stop(CloseReason::GoingAway, deadline))
             .await
@@ -189,7 +196,7 @@ async fn every_viewer_of_every_shard_gets_every_frame_in_order() {
     for viewer in &mut viewers {
         expect(&mut viewer.peer, HELLO);
         for frame in &frames {
-            expect(&mut viewer.peer, frame.identity());
+            expect(&mut viewer.peer, frame.form(Form::WsIdentity));
         }
     }
     let counts = server.counts(|it| it.frames_written == 2_000).await;
@@ -202,7 +209,7 @@ async fn every_viewer_of_every_shard_gets_every_frame_in_order() {
     }
     server.counts(|it| it.viewers == 0).await;
     assert_eq!(server.audience.viewers(), 0);
-    assert_eq!(server.stop(Duration::from_secs(5)).await, Stopped::Flushed);
+    assert_eq!(server.stop(Duration::from_secs(5)).await, Drained::Flushed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,7 +228,7 @@ async fn a_viewer_that_stops_reading_is_evicted_and_reset_and_the_others_miss_no
     let begin = Instant::now();
     while !stuck.reader.is_finished() {
         let frame = server.deliver(20_000).await;
-        expect(&mut good.peer, frame.identity());
+        expect(&mut good.peer, frame.form(Form::WsIdentity));
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(begin.elapsed() < Duration::from_secs(10), "never evicted");
     }
@@ -260,22 +267,18 @@ async fn a_slow_reader_gets_whole_frames_a_gap_for_what_it_missed_and_then_live_
     let peer = &mut slow.peer;
     expect(peer, HELLO);
     for frame in &frames[..begun] {
-        expect(peer, frame.identity());
+        expect(peer, frame.form(Form::WsIdentity));
     }
-    let from = frames[begun].first();
-    let to = frames[40 - 4].last();
-    expect(
-        peer,
-        &text_frame(&danmaku_wire::outbound::gap_json(from, to)),
-    );
+    let gap = gap_json(frames[begun].after(), frames[40 - 4].seq(), &[]);
+    expect(peer, &Dialect::WsIdentity.message(&gap));
     for frame in &frames[40 - 3..] {
-        expect(peer, frame.identity());
+        expect(peer, frame.form(Form::WsIdentity));
     }
     server
         .counts(|it| it.gaps_written == 1 && it.viewers_behind == 0)
         .await;
     let live = server.deliver(100).await;
-    expect(peer, live.identity());
+    expect(peer, live.form(Form::WsIdentity));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,7 +313,7 @@ async fn a_stop_sends_all_that_was_delivered_before_it() {
         tokio::task::spawn_blocking(move || {
             expect(&mut viewer.peer, HELLO);
             for frame in &frames {
-                expect(&mut viewer.peer, frame.identity());
+                expect(&mut viewer.peer, frame.form(Form::WsIdentity));
             }
             let mut close = Vec::new();
             viewer.peer.read_to_end(&mut close).unwrap();
@@ -318,7 +321,7 @@ async fn a_stop_sends_all_that_was_delivered_before_it() {
         })
     });
     let peers: Vec<_> = peers.collect();
-    assert_eq!(server.stop(Duration::from_secs(10)).await, Stopped::Flushed);
+    assert_eq!(server.stop(Duration::from_secs(10)).await, Drained::Flushed);
     for peer in peers {
         peer.await.unwrap();
     }
@@ -334,9 +337,9 @@ async fn a_stop_with_a_viewer_that_does_not_read_ends_at_the_deadline() {
     let stuck = server.join(Buffers::Small).await;
     server.deliver(2_000_000).await;
     let begin = Instant::now();
-    let stopped = server.stop(Duration::from_millis(300)).await;
+    let drained = server.stop(Duration::from_millis(300)).await;
     let took = begin.elapsed();
-    assert_eq!(stopped, Stopped::Deadline);
+    assert_eq!(drained, Drained::Deadline);
     assert!((300..2_000).contains(&took.as_millis()), "{took:?}");
     stuck.reader.await.unwrap();
 }
@@ -363,7 +366,7 @@ async fn peers_that_vanish_during_a_pass_cost_nobody_else_anything() {
     for viewer in &mut good {
         expect(&mut viewer.peer, HELLO);
         for frame in &frames {
-            expect(&mut viewer.peer, frame.identity());
+            expect(&mut viewer.peer, frame.form(Form::WsIdentity));
         }
     }
     for reader in readers {

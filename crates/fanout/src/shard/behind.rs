@@ -6,7 +6,7 @@ use danmaku_wire::CloseReason;
 
 use super::{Shard, open};
 use crate::outbox::Flushed;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::stats::EvictReason;
 use crate::viewer::{Phase, Sent};
 
@@ -68,8 +68,11 @@ impl Shard {
             return;
         };
         let (listed, behind) = (outbox.listed, now.saturating_sub(outbox.behind_since));
-        if viewer.phase == Phase::Open {
-            viewer.skip_stale(now, &self.config, &mut self.counts);
+        if viewer.phase == Phase::Open
+            && let Sent::Overflow(reason) = viewer.skip_stale(now, &self.config, &mut self.counts)
+        {
+            self.evict(key, reason, now);
+            return;
         }
         match viewer.flush(&mut self.counts) {
             Flushed::All => {
@@ -88,7 +91,7 @@ impl Shard {
         }
     }
 
-    /// Gives a viewer up.
+    /// Drops what waits for a viewer and closes it.
     pub(super) fn evict(&mut self, key: ViewerKey, reason: EvictReason, now: Duration) {
         let Some(viewer) = open(&mut self.viewers, key) else {
             return;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use danmaku_wire::CloseReason;
-use danmaku_wire::outbound::close_frame;
 
-use super::{Shard, Stopped, Stopping, open};
+use super::{Drained, Shard, Stopping, open};
+use crate::message::RoomKey;
 use crate::outbox::Control;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::schedule::{Due, Timer};
 use crate::stats::SkipReason;
 use crate::viewer::{Phase, Sent};
@@ -24,7 +24,7 @@ pub(super) enum End {
 }
 
 impl Shard {
-    /// Closes a viewer: nothing more is taken for it, what waits is written, and a close frame after it.
+    /// Closes a viewer: nothing more is taken for it, what waits is written, and its dialect's close after it.
     pub(super) fn close(
         &mut self,
         key: ViewerKey,
@@ -43,7 +43,7 @@ impl Shard {
             key,
             conn: viewer.conn,
         });
-        let bytes = close_frame(reason);
+        let bytes = viewer.packing.dialect().close(reason);
         let (config, counts) = (&self.config, &mut self.counts);
         let sent = viewer.send_control(&bytes, Control::Close, now, config, counts);
         self.leave_room(key);
@@ -53,7 +53,7 @@ impl Shard {
         }
     }
 
-    /// The close frame is out: the peer answers it, or ends, or is reset at its deadline.
+    /// The close is out: the peer answers it, or ends, or is reset at its deadline.
     pub(super) fn close_written(&mut self, key: ViewerKey, now: Duration) {
         let Some(viewer) = self.viewers.get_mut(key.index()) else {
             return;
@@ -72,6 +72,14 @@ impl Shard {
         }
     }
 
+    /// Closes every viewer of a room.
+    pub(super) fn close_room(&mut self, room: RoomKey, reason: CloseReason, now: Duration) {
+        // A closing viewer leaves its room, so the set shrinks during the walk.
+        for key in self.rooms.members(room).to_vec() {
+            self.close(key, reason, self.config.close_deadline, now);
+        }
+    }
+
     pub(super) fn stop(&mut self, reason: CloseReason, deadline: Duration, now: Duration) {
         if self.stop.is_some() {
             return;
@@ -80,7 +88,7 @@ impl Shard {
         self.stop = Some(Stopping {
             reason,
             at,
-            stopped: Stopped::Flushed,
+            drained: Drained::Flushed,
         });
         let viewers: Vec<_> = self
             .by_conn
@@ -106,7 +114,7 @@ impl Shard {
             self.counts.skip(SkipReason::Closed, outbox.frames());
             self.remove_behind(outbox.listed);
             if let (Some(stop), End::Deadline) = (&mut self.stop, end) {
-                stop.stopped = Stopped::Deadline;
+                stop.drained = Drained::Deadline;
             }
         }
         match end {
@@ -130,7 +138,7 @@ impl Shard {
         let Some(seat) = viewer.seat.take() else {
             return;
         };
-        viewer.audience.leave(self.index, viewer.packing.encoding());
+        viewer.audience.leave(self.index, viewer.packing.dialect());
         let moved = self.rooms.leave(seat);
         if let Some(moved) = moved.and_then(|key| self.viewers.get_mut(key.index())) {
             moved.seat = Some(seat);

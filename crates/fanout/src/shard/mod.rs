@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::{CloseReason, FrameSet};
+use danmaku_wire::{CloseReason, Dialect, FrameSet};
 use slab::Slab;
 
 use self::closing::End;
 use crate::config::FanoutConfig;
 use crate::message::{Attach, ConnId, Outgoing, RoomKey, ShardMsg};
 use crate::outbox::{Control, Outbox};
-use crate::rooms::{IdHash, Rooms, ViewerKey};
+use crate::packing::Packing;
+use crate::room_sets::{IdHash, RoomSets, ViewerKey};
 use crate::schedule::{Sweep, Timers};
-use crate::stats::{EvictReason, StatsSnapshot};
-use crate::viewer::{Packing, Phase, Ping, Sent, Viewer};
+use crate::stats::StatsSnapshot;
+use crate::viewer::{Phase, Ping, Sent, Viewer};
 
 /// The state of one shard. It reads no clock and never waits: messages and the time come in, writes go out.
 ///
@@ -30,7 +31,7 @@ pub struct Shard {
     config: FanoutConfig,
     viewers: Slab<Viewer>,
     by_conn: HashMap<ConnId, ViewerKey, IdHash>,
-    rooms: Rooms,
+    rooms: RoomSets,
     /// Viewers with an outbox.
     behind: Vec<ViewerKey>,
     /// When they are tried again. It stands while nobody is behind.
@@ -40,6 +41,8 @@ pub struct Shard {
     /// Viewers whose ping waits for a frame to go along with, by the slice of the sweep they were looked at in: the
     /// latest, and the one before.
     riding: [Vec<ViewerKey>; 2],
+    /// Each dialect's heartbeat: packing one again for every viewer would cost more than writing it.
+    heartbeats: [Bytes; Dialect::COUNT],
     rotation: Rotation,
     /// What a pass leaves to be settled after it; kept for its allocation.
     unsettled: Vec<(ViewerKey, Sent)>,
@@ -47,10 +50,10 @@ pub struct Shard {
     counts: StatsSnapshot,
 }
 
-/// What a stop has come to.
+/// How far a stop got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// Every viewer was sent all that waited for it, and its close frame.
+pub enum Drained {
+    /// Every viewer was sent all that waited for it, and its close.
     Flushed,
     /// The deadline came before some viewers had taken everything.
     Deadline,
@@ -60,7 +63,7 @@ pub enum Stopped {
 struct Stopping {
     reason: CloseReason,
     at: Duration,
-    stopped: Stopped,
+    drained: Drained,
 }
 
 impl Shard {
@@ -71,12 +74,13 @@ impl Shard {
             index,
             viewers: Slab::new(),
             by_conn: HashMap::default(),
-            rooms: Rooms::default(),
+            rooms: RoomSets::default(),
             behind: Vec::new(),
             retry_at: Duration::ZERO,
             timers: Timers::default(),
             sweep: Sweep::new(config.ping_interval),
             riding: Default::default(),
+            heartbeats: Dialect::ALL.map(Dialect::heartbeat),
             rotation: Rotation::default(),
             unsettled: Vec::new(),
             stop: None,
@@ -99,6 +103,7 @@ impl Shard {
                     self.close(key, reason, self.config.close_deadline, now);
                 }
             }
+            ShardMsg::CloseRoom { room, reason } => self.close_room(room, reason, now),
             ShardMsg::Detach { conn } => {
                 if let Some(&key) = self.by_conn.get(&conn) {
                     self.remove(key, End::Reader);
@@ -136,11 +141,11 @@ impl Shard {
         &self.counts
     }
 
-    /// What a stop has come to, once all viewers are gone.
+    /// How far a stop got, once all viewers are gone.
     #[must_use]
-    pub fn stopped(&self) -> Option<Stopped> {
+    pub fn drained(&self) -> Option<Drained> {
         let stop = self.stop?;
-        self.viewers.is_empty().then_some(stop.stopped)
+        self.viewers.is_empty().then_some(stop.drained)
     }
 
     /// Frames that wait in outboxes.
@@ -176,7 +181,7 @@ impl Shard {
             link,
             room,
             audience,
-            encoding,
+            dialect,
             first,
         } = attach;
         let key =
@@ -184,7 +189,7 @@ impl Shard {
         let seat = key.and_then(|key| self.rooms.join(room, key));
         let (Some(key), Some(seat)) = (key, seat) else {
             tracing::error!(conn = conn.0, "connection attached twice, or too many");
-            audience.leave(self.index, encoding);
+            audience.leave(self.index, dialect);
             link.end();
             return;
         };
@@ -194,7 +199,7 @@ impl Shard {
             audience,
             outbox: None,
             seat: Some(seat),
-            packing: Packing::new(encoding),
+            packing: Packing::new(dialect),
             phase: Phase::Open,
             ping: Ping::NotDue,
         });
@@ -249,14 +254,14 @@ impl Shard {
         self.settle(key, sent, now);
     }
 
-    /// Draws the consequences of what became of a message.
+    /// Updates the viewer's state after a send.
     fn settle(&mut self, key: ViewerKey, sent: Sent, now: Duration) {
         match sent {
             Sent::Whole | Sent::Waits => {}
             Sent::FellBehind => self.add_behind(key, now),
-            Sent::Overflow => {
+            Sent::Overflow(reason) => {
                 self.add_behind(key, now);
-                self.evict(key, EvictReason::Control, now);
+                self.evict(key, reason, now);
             }
             Sent::Broken(error) => {
                 if let Some(viewer) = self.viewers.get(key.index()) {

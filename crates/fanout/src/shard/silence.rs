@@ -1,14 +1,13 @@
-//! Looking at viewers of whom nothing is heard, and at deadlines.
+//! Viewers of whom nothing is heard, and rooms in which nothing happens: heartbeats and deadlines.
 
 use std::time::Duration;
 
 use danmaku_wire::CloseReason;
-use danmaku_wire::outbound::ping_frame;
 
 use super::closing::End;
 use super::{Shard, open};
 use crate::outbox::Control;
-use crate::rooms::ViewerKey;
+use crate::room_sets::ViewerKey;
 use crate::schedule::{Due, SLICES, Timer};
 use crate::viewer::{Phase, Ping};
 
@@ -27,7 +26,10 @@ impl Shard {
             Due::Idle if viewer.silent(now) >= self.config.idle_deadline => {
                 self.close_idle(timer.key, now);
             }
-            Due::Close | Due::Idle => {}
+            Due::Quiet if self.quiet(timer.key, now) >= self.config.ping_interval => {
+                self.heartbeat(timer.key, now);
+            }
+            Due::Close | Due::Idle | Due::Quiet => {}
         }
     }
 
@@ -45,11 +47,23 @@ impl Shard {
         }
     }
 
-    /// Pings a viewer that has been silent for about an interval, or would be closed before it is looked at again.
     fn look_at(&mut self, index: usize, now: Duration) {
         let Some(key) = ViewerKey::new(index) else {
             return;
         };
+        let Some(viewer) = open(&mut self.viewers, key) else {
+            return;
+        };
+        if viewer.packing.dialect().answers_heartbeats() {
+            self.look_at_silent(key, now);
+        } else {
+            self.look_at_quiet(key, now);
+        }
+    }
+
+    /// Pings a viewer that has been silent for about an interval, or would be closed before it is looked at again.
+    fn look_at_silent(&mut self, key: ViewerKey, now: Duration) {
+        let quiet = self.quiet(key, now);
         let Some(viewer) = open(&mut self.viewers, key) else {
             return;
         };
@@ -72,15 +86,41 @@ impl Shard {
                 conn: viewer.conn,
             });
         }
-        let delivered = viewer.seat.and_then(|seat| self.rooms.delivered(seat));
-        let busy = delivered.is_some_and(|at| now.saturating_sub(at) <= BUSY_ROOM_PAUSE_MAX);
+        let busy = quiet <= BUSY_ROOM_PAUSE_MAX;
         if busy && !last_look && viewer.outbox.is_none() {
             // A frame is about to go to this viewer: the ping goes along, and saves a write and two wake-ups.
             viewer.ping = Ping::WithNextFrame;
             self.riding[0].push(key);
             return;
         }
-        self.ping(key, now);
+        self.heartbeat(key, now);
+    }
+
+    /// Gives a viewer that answers nothing a heartbeat when its room has been quiet for an interval, so that proxies
+    /// keep the connection open and the kernel finds out when the peer is gone.
+    fn look_at_quiet(&mut self, key: ViewerKey, now: Duration) {
+        let quiet = self.quiet(key, now);
+        let left = self.config.ping_interval.saturating_sub(quiet);
+        if left.is_zero() {
+            self.heartbeat(key, now);
+        } else if quiet > BUSY_ROOM_PAUSE_MAX
+            && let Some(viewer) = self.viewers.get(key.index())
+        {
+            // The next look would come up to an interval too late.
+            self.timers.push(Timer {
+                at: now + left,
+                due: Due::Quiet,
+                key,
+                conn: viewer.conn,
+            });
+        }
+    }
+
+    /// How long there has been no frame in a viewer's room.
+    fn quiet(&self, key: ViewerKey, now: Duration) -> Duration {
+        let seat = self.viewers.get(key.index()).and_then(|it| it.seat);
+        let delivered = seat.and_then(|seat| self.rooms.delivered(seat));
+        delivered.map_or(Duration::MAX, |at| now.saturating_sub(at))
     }
 
     /// Pings those for whom no frame came in the meantime.
@@ -90,19 +130,20 @@ impl Shard {
         for key in left_over.drain(..) {
             let viewer = self.viewers.get(key.index());
             if viewer.is_some_and(|viewer| viewer.ping == Ping::WithNextFrame) {
-                self.ping(key, now);
+                self.heartbeat(key, now);
             }
         }
         self.riding[0] = left_over;
     }
 
-    fn ping(&mut self, key: ViewerKey, now: Duration) {
+    fn heartbeat(&mut self, key: ViewerKey, now: Duration) {
         let Some(viewer) = open(&mut self.viewers, key) else {
             return;
         };
         viewer.ping = Ping::NotDue;
+        let bytes = &self.heartbeats[viewer.packing.dialect().index()];
         let (config, counts) = (&self.config, &mut self.counts);
-        let sent = viewer.send_control(&ping_frame(), Control::Ping, now, config, counts);
+        let sent = viewer.send_control(bytes, Control::Heartbeat, now, config, counts);
         self.settle(key, sent, now);
     }
 

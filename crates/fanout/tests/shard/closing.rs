@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use danmaku_fanout::{ConnId, ShardMsg, Stopped};
-use danmaku_wire::{CloseReason, Encoding};
+use danmaku_fanout::{ConnId, Drained, RoomKey, ShardMsg};
+use danmaku_wire::{CloseReason, Dialect};
 
-use crate::fixture::{Message, ROOMY, World, config, ms};
+use crate::fixture::{Message, ROOM, ROOMY, World, config, ms};
 use Message::{Batch, Close, Text};
 
 fn close(conn: u64) -> ShardMsg {
@@ -25,7 +25,7 @@ fn stop(deadline: Duration) -> ShardMsg {
 #[test]
 fn a_close_frame_is_the_last_message_and_the_peers_end_removes_the_viewer() {
     let mut world = World::new(&config());
-    let mut peer = world.join(1, Encoding::Deflate, ROOMY);
+    let mut peer = world.join(1, Dialect::WsDeflate, ROOMY);
     world.handle(close(1));
     assert_eq!(world.audience(), (0, 0, 0), "counted out at once");
     world.deliver(1);
@@ -47,7 +47,7 @@ fn a_close_frame_is_the_last_message_and_the_peers_end_removes_the_viewer() {
 #[test]
 fn what_waits_is_sent_before_the_close_frame() {
     let mut world = World::new(&config());
-    let mut peer = world.join(1, Encoding::Identity, 10);
+    let mut peer = world.join(1, Dialect::WsIdentity, 10);
     world.deliver(1);
     world.unicast(1, "answer");
     world.deliver(1);
@@ -64,7 +64,7 @@ fn what_waits_is_sent_before_the_close_frame() {
 fn a_peer_that_never_ends_is_reset_at_the_deadline() {
     for bytes_max in [ROOMY, 1, 0] {
         let mut world = World::new(&config());
-        let peer = world.join(1, Encoding::Identity, bytes_max);
+        let peer = world.join(1, Dialect::WsIdentity, bytes_max);
         world.handle(close(1));
         world.pass(ms(1_999));
         assert_eq!(world.counts().viewers, 1);
@@ -81,10 +81,10 @@ fn a_peer_that_never_ends_is_reset_at_the_deadline() {
 #[test]
 fn a_deadline_does_not_hit_the_next_viewer_in_the_same_place() {
     let mut world = World::new(&config());
-    let _first = world.join(1, Encoding::Identity, ROOMY);
+    let _first = world.join(1, Dialect::WsIdentity, ROOMY);
     world.handle(close(1));
     world.handle(ShardMsg::Detach { conn: ConnId(1) });
-    let _second = world.join(2, Encoding::Identity, ROOMY);
+    let _second = world.join(2, Dialect::WsIdentity, ROOMY);
     world.pass(ms(1_000));
     world.handle(close(2));
     // The first one's deadline comes, while the second has time left.
@@ -101,10 +101,29 @@ fn a_deadline_does_not_hit_the_next_viewer_in_the_same_place() {
 }
 
 #[test]
+fn a_room_is_closed_for_all_its_viewers_and_for_nobody_else() {
+    let mut world = World::new(&config());
+    let mut quick = world.join(1, Dialect::WsIdentity, ROOMY);
+    let mut slow = world.join(2, Dialect::WsIdentity, 10);
+    let mut elsewhere = world.join_room(RoomKey(ROOM.0 + 1), 3);
+    world.deliver(1);
+    let reason = CloseReason::GoingAway;
+    world.handle(ShardMsg::CloseRoom { room: ROOM, reason });
+    world.deliver(1);
+    assert_eq!(quick.read(), [Batch(1, 1), Close(1001)]);
+    slow.pipe.set_bytes_max(ROOMY);
+    world.pass(ms(10));
+    assert_eq!(slow.read(), [Batch(1, 1), Close(1001)]);
+    assert_eq!(elsewhere.read(), []);
+    assert_eq!(world.counts().closes_begun, 2);
+    assert_eq!(world.audience(), (1, 0, 1));
+}
+
+#[test]
 fn a_stop_sends_what_waits_and_ends_when_all_have_left() {
     let mut world = World::new(&config());
-    let mut slow = world.join(1, Encoding::Identity, 10);
-    let mut quick = world.join(2, Encoding::Gzip, ROOMY);
+    let mut slow = world.join(1, Dialect::WsIdentity, 10);
+    let mut quick = world.join(2, Dialect::WsGzip, ROOMY);
     world.deliver(1);
     world.handle(stop(ms(10_000)));
     assert_eq!(world.audience(), (0, 0, 0));
@@ -114,58 +133,58 @@ fn a_stop_sends_what_waits_and_ends_when_all_have_left() {
         (world.counts().viewers, world.counts().closes_forced),
         (1, 1)
     );
-    assert_eq!(world.shard.stopped(), None);
+    assert_eq!(world.shard.drained(), None);
     slow.pipe.set_bytes_max(ROOMY);
     world.pass(ms(10));
     assert_eq!(slow.read(), [Batch(1, 1), Close(1001)]);
     assert_eq!(quick.read(), [Batch(1, 1), Close(1001)]);
-    assert_eq!(world.shard.stopped(), None);
+    assert_eq!(world.shard.drained(), None);
     world.handle(ShardMsg::Detach { conn: ConnId(1) });
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
 fn a_stop_tells_whether_all_was_sent() {
-    fn check(bytes_max: usize, expected: Stopped) {
+    fn check(bytes_max: usize, expected: Drained) {
         let mut world = World::new(&config());
-        let _peer = world.join(1, Encoding::Identity, bytes_max);
+        let _peer = world.join(1, Dialect::WsIdentity, bytes_max);
         world.deliver(1);
         world.handle(stop(ms(500)));
         world.pass(ms(499));
-        assert_eq!(world.shard.stopped(), None);
+        assert_eq!(world.shard.drained(), None);
         world.pass(ms(1));
-        assert_eq!(world.shard.stopped(), Some(expected));
+        assert_eq!(world.shard.drained(), Some(expected));
     }
     // It has all, and only never says goodbye.
-    check(ROOMY, Stopped::Flushed);
-    check(10, Stopped::Deadline);
+    check(ROOMY, Drained::Flushed);
+    check(10, Drained::Deadline);
 }
 
 #[test]
 fn a_stop_does_not_wait_for_the_deadline_of_an_earlier_close() {
     let mut world = World::new(&config());
-    let _peer = world.join(1, Encoding::Identity, ROOMY);
+    let _peer = world.join(1, Dialect::WsIdentity, ROOMY);
     world.handle(close(1));
     world.handle(stop(ms(100)));
     world.pass(ms(100));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
 fn who_joins_a_stopping_shard_is_closed_too() {
     let mut world = World::new(&config());
-    let _first = world.join(1, Encoding::Identity, ROOMY);
+    let _first = world.join(1, Dialect::WsIdentity, ROOMY);
     world.handle(stop(ms(1_000)));
-    let mut late = world.join(2, Encoding::Identity, ROOMY);
+    let mut late = world.join(2, Dialect::WsIdentity, ROOMY);
     assert_eq!(late.read(), [Close(1001)]);
     assert_eq!(world.audience(), (0, 0, 0));
     world.pass(ms(1_000));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }
 
 #[test]
 fn an_empty_shard_stops_at_once() {
     let mut world = World::new(&config());
     world.handle(stop(ms(1_000)));
-    assert_eq!(world.shard.stopped(), Some(Stopped::Flushed));
+    assert_eq!(world.shard.drained(), Some(Drained::Flushed));
 }

@@ -1,7 +1,6 @@
 //! A shard, its clock, and viewers that read when they are told to.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +8,13 @@ use danmaku_fanout::{
     Attach, Audience, ConnId, FanoutConfig, Link, Outgoing, Pipe, PipePeer, RoomKey, Shard,
     ShardMsg, StatsSnapshot,
 };
-use danmaku_wire::outbound::text_frame;
 use danmaku_wire::{
-    Batch, Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Encoding,
-    FrameSet, Sealer, Seq,
+    Batch, BatchComment, BatchEvent, Comment, CommentLimits, CommentText, CompressionPolicy,
+    Dialect, Epoch, Event, FrameSet, Gap, Sealer, Seq,
 };
-use flate2::read::GzDecoder;
-use flate2::{Decompress, FlushDecompress};
 use serde_json::Value;
+
+use crate::receiver::{self, Receiver};
 
 /// The room of every viewer that is not said to be elsewhere.
 pub(crate) const ROOM: RoomKey = RoomKey(7);
@@ -27,14 +25,18 @@ pub(crate) const SHARD: usize = 2;
 /// A pipe that never gets full.
 pub(crate) const ROOMY: usize = usize::MAX;
 
+const EPOCH: Epoch = Epoch::new(1_700_000_000_000);
+
 pub(crate) struct World {
     pub(crate) shard: Shard,
     pub(crate) now: Duration,
     pub(crate) audience: Arc<Audience>,
     pub(crate) wake_at: Option<Duration>,
     sealer: Sealer,
-    next: Seq,
+    /// The last position sealed.
+    after: Seq,
     links: HashMap<ConnId, Arc<Link>>,
+    dialects: HashMap<ConnId, Dialect>,
 }
 
 impl World {
@@ -46,36 +48,60 @@ impl World {
             audience: Arc::new(Audience::new(SHARD + 1, None)),
             wake_at: None,
             sealer: Sealer::new(CompressionPolicy::default()),
-            next: Seq::new(1),
+            after: Seq::ZERO,
             links: HashMap::new(),
+            dialects: HashMap::new(),
         }
     }
 
     /// Attaches a viewer to [`ROOM`] whose kernel holds `bytes_max` bytes.
-    pub(crate) fn join(&mut self, conn: u64, encoding: Encoding, bytes_max: usize) -> Peer {
-        self.join_with(conn, encoding, bytes_max, Vec::new())
+    pub(crate) fn join(&mut self, conn: u64, dialect: Dialect, bytes_max: usize) -> Peer {
+        self.join_with(conn, dialect, bytes_max, Vec::new())
     }
 
     pub(crate) fn join_with(
         &mut self,
         conn: u64,
-        encoding: Encoding,
+        dialect: Dialect,
         bytes_max: usize,
         first: Vec<Outgoing>,
     ) -> Peer {
+        self.attach(ROOM, conn, dialect, bytes_max, first)
+    }
+
+    /// Attaches a viewer to another room.
+    pub(crate) fn join_room(&mut self, room: RoomKey, conn: u64) -> Peer {
+        self.attach(room, conn, Dialect::WsIdentity, ROOMY, Vec::new())
+    }
+
+    fn attach(
+        &mut self,
+        room: RoomKey,
+        conn: u64,
+        dialect: Dialect,
+        bytes_max: usize,
+        mut first: Vec<Outgoing>,
+    ) -> Peer {
         let (pipe, pipe_peer) = Pipe::new(bytes_max);
+        let conn = ConnId(conn);
         let link = Arc::new(Link::new(pipe.into(), self.now));
-        self.links.insert(ConnId(conn), Arc::clone(&link));
-        self.audience.join(SHARD, encoding);
+        self.links.insert(conn, Arc::clone(&link));
+        self.dialects.insert(conn, dialect);
+        self.audience.join(SHARD, dialect);
+        first.splice(..0, dialect.opening().map(Outgoing::Control));
         self.handle(ShardMsg::Attach(Box::new(Attach {
-            conn: ConnId(conn),
+            conn,
             link,
-            room: ROOM,
+            room,
             audience: Arc::clone(&self.audience),
-            encoding,
+            dialect,
             first,
         })));
-        Peer::new(pipe_peer, encoding)
+        Peer {
+            pipe: pipe_peer,
+            receiver: Receiver::new(dialect),
+            events: Vec::new(),
+        }
     }
 
     pub(crate) fn handle(&mut self, msg: ShardMsg) {
@@ -116,43 +142,92 @@ impl World {
 
     /// The sealed frame of the next `comments` positions.
     pub(crate) fn frame(&mut self, comments: u64) -> Arc<FrameSet> {
+        self.seal(comments, Vec::new())
+    }
+
+    /// The sealed frame of an event at each of the next `events` positions, which names that many ids.
+    pub(crate) fn frame_of_events(&mut self, events: u64, ids: u64) -> Arc<FrameSet> {
+        let event = Event::Retract {
+            ids: (1..=ids).map(Seq::new).collect(),
+        };
+        let events = (1..=events).map(|n| BatchEvent {
+            seq: self.after.plus(n),
+            event: event.clone(),
+        });
+        let events = events.collect();
+        self.seal(0, events)
+    }
+
+    /// The sealed gap of the next `positions`, with an event at the last of them.
+    pub(crate) fn gap_frame(&mut self, positions: u64) -> Arc<FrameSet> {
+        let after = self.after;
+        self.after = after.plus(positions);
+        let gap = Gap {
+            epoch: EPOCH,
+            after,
+            seq: self.after,
+            events: vec![BatchEvent {
+                seq: self.after,
+                event: Event::Retract {
+                    ids: [Seq::new(1)].into(),
+                },
+            }],
+        };
+        Arc::new(FrameSet::gap(gap, CompressionPolicy::default()))
+    }
+
+    fn seal(&mut self, comments: u64, events: Vec<BatchEvent>) -> Arc<FrameSet> {
+        let after = self.after;
+        self.after = after.plus(comments + events.len() as u64);
+        let comment = |n| {
+            let seq = after.plus(n);
+            BatchComment {
+                seq,
+                at_ms: 1,
+                fragment: comment(seq),
+            }
+        };
         let batch = Batch {
-            first: self.next,
+            epoch: EPOCH,
+            after,
+            seq: self.after,
             ts_ms: 1,
             viewers: 1,
             likes: 1,
             shed: 0,
-            comments: (0..comments)
-                .map(|n| self.next.plus(n))
-                .map(|seq| (seq, comment(seq)))
-                .collect(),
+            comments: (1..=comments).map(comment).collect(),
+            events,
         };
-        self.next = self.next.plus(comments);
-        Arc::new(self.sealer.seal(&batch, DeflateViewers::Some))
+        let frame = self.sealer.seal(batch, self.audience.chains());
+        self.audience.prepare(&frame);
+        Arc::new(frame)
     }
 
     /// Delivers a frame of so many comments to the room.
     pub(crate) fn deliver(&mut self, comments: u64) -> Arc<FrameSet> {
         let frame = self.frame(comments);
-        self.handle(ShardMsg::Deliver {
-            room: ROOM,
-            frame: Arc::clone(&frame),
-        });
+        self.deliver_frame(&frame);
         frame
     }
 
-    pub(crate) fn unicast(&mut self, conn: u64, text: &str) {
-        self.handle(ShardMsg::Unicast {
-            conn: ConnId(conn),
-            bytes: text_frame(&format!("{{\"type\":\"ack\",\"ref\":\"{text}\"}}")),
+    pub(crate) fn deliver_frame(&mut self, frame: &Arc<FrameSet>) {
+        self.handle(ShardMsg::Deliver {
+            room: ROOM,
+            frame: Arc::clone(frame),
         });
     }
 
-    /// The audience as the shard should have left it: viewers, those of deflate, those of the shard.
+    pub(crate) fn unicast(&mut self, conn: u64, text: &str) {
+        let conn = ConnId(conn);
+        let bytes = self.dialects[&conn].message(&note(text));
+        self.handle(ShardMsg::Unicast { conn, bytes });
+    }
+
+    /// The audience as the shard should have left it: viewers, those of `WsDeflate`, those of the shard.
     pub(crate) fn audience(&self) -> (u32, u32, u32) {
         (
             self.audience.viewers(),
-            self.audience.deflate_viewers(),
+            self.audience.viewers_of(Dialect::WsDeflate),
             self.audience.attached(SHARD),
         )
     }
@@ -161,9 +236,9 @@ impl World {
 /// A viewer's end: it takes bytes when asked to and refuses what a strict client would refuse.
 pub(crate) struct Peer {
     pub(crate) pipe: PipePeer,
-    encoding: Encoding,
-    bytes: Vec<u8>,
-    inflater: Decompress,
+    receiver: Receiver,
+    /// The ids of all events so far, in batches and in gaps.
+    pub(crate) events: Vec<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +247,7 @@ pub(crate) enum Message {
     Batch(u64, u64),
     /// A batch that covers no position.
     Likes,
+    /// The positions `first..=last` that are missing.
     Gap(u64, u64),
     /// Any other text, by its `ref`.
     Text(String),
@@ -181,28 +257,15 @@ pub(crate) enum Message {
 }
 
 impl Peer {
-    fn new(pipe: PipePeer, encoding: Encoding) -> Self {
-        Self {
-            pipe,
-            encoding,
-            bytes: Vec::new(),
-            inflater: Decompress::new(false),
-        }
-    }
-
     /// Takes all that is there, and gives the messages that are complete.
     pub(crate) fn read(&mut self) -> Vec<Message> {
         self.read_up_to(usize::MAX)
     }
 
     pub(crate) fn read_up_to(&mut self, bytes_max: usize) -> Vec<Message> {
-        self.bytes.extend(self.pipe.read(bytes_max));
-        let mut messages = Vec::new();
-        while let Some((opcode, payload, rest)) = split_frame(&self.bytes) {
-            messages.push(self.message(opcode, &payload));
-            self.bytes.drain(..rest);
-        }
-        messages
+        let bytes = self.pipe.read(bytes_max);
+        let messages = self.receiver.receive(&bytes);
+        messages.into_iter().map(|it| self.message(it)).collect()
     }
 
     /// Takes all that comes while `world` has something to send.
@@ -211,7 +274,8 @@ impl Peer {
         for _ in 0..10_000 {
             world.pass(ms(10));
             let more = self.read();
-            if more.is_empty() && self.bytes.is_empty() && world.shard.frames_waiting() == 0 {
+            let waits = self.receiver.is_inside_message() || world.shard.frames_waiting() > 0;
+            if more.is_empty() && !waits {
                 return messages;
             }
             messages.extend(more);
@@ -219,73 +283,41 @@ impl Peer {
         panic!("it never ends");
     }
 
-    fn message(&mut self, opcode: u8, payload: &[u8]) -> Message {
-        match opcode {
-            1 => text(payload),
-            2 => {
-                let batch = text(&self.unpack(payload));
-                assert!(matches!(batch, Message::Batch(..) | Message::Likes));
-                batch
-            }
-            8 => Message::Close(u16::from_be_bytes([payload[0], payload[1]])),
-            9 => Message::Ping,
-            10 => Message::Pong(payload.to_vec()),
-            other => panic!("opcode {other}"),
+    fn message(&mut self, message: receiver::Message) -> Message {
+        let json = match message {
+            receiver::Message::Json(json) => json,
+            receiver::Message::Heartbeat => return Message::Ping,
+            receiver::Message::Pong(payload) => return Message::Pong(payload),
+            receiver::Message::Closed(code) => return Message::Close(code),
+        };
+        let number = |key: &str| json[key].as_u64().expect(key);
+        let is_gap = match json["type"].as_str().expect("type") {
+            "gap" => true,
+            "batch" => false,
+            _ => return Message::Text(json["ref"].as_str().expect("ref").to_owned()),
+        };
+        let (after, seq) = (number("after"), number("seq"));
+        for event in json["events"].as_array().unwrap_or(&Vec::new()) {
+            let id = event["id"].as_u64().expect("id");
+            assert!((after + 1..=seq).contains(&id), "{json}");
+            self.events.push(id);
         }
-    }
-
-    fn unpack(&mut self, payload: &[u8]) -> Vec<u8> {
-        let mut line = Vec::with_capacity(1 << 20);
-        match self.encoding {
-            Encoding::Identity => panic!("binary for identity"),
-            Encoding::Gzip => {
-                GzDecoder::new(payload).read_to_end(&mut line).unwrap();
-            }
-            Encoding::Deflate => {
-                let before = self.inflater.total_in();
-                self.inflater
-                    .decompress_vec(payload, &mut line, FlushDecompress::Sync)
-                    .expect("the stream is whole");
-                assert_eq!(self.inflater.total_in() - before, payload.len() as u64);
-                assert_eq!(line.pop(), Some(b'\n'));
-            }
+        if is_gap {
+            return Message::Gap(after + 1, seq);
         }
-        line
+        if after == seq {
+            return Message::Likes;
+        }
+        let comments = json["comments"].as_array().map_or(0, Vec::len) as u64;
+        let events = json["events"].as_array().map_or(0, Vec::len) as u64;
+        assert_eq!(comments + events, seq - after, "{json}");
+        Message::Batch(after + 1, seq)
     }
 }
 
-fn text(payload: &[u8]) -> Message {
-    let json: Value = serde_json::from_slice(payload).expect("JSON");
-    let number = |key: &str| json[key].as_u64().expect(key);
-    match json["type"].as_str().expect("type") {
-        "gap" => Message::Gap(number("from"), number("to")),
-        "batch" => match json["comments"].as_array().expect("comments").len() as u64 {
-            0 => Message::Likes,
-            comments => Message::Batch(number("seq"), number("seq") + comments - 1),
-        },
-        _ => Message::Text(json["ref"].as_str().expect("ref").to_owned()),
-    }
-}
-
-/// The first frame of `bytes`: its opcode, its payload, its length (RFC 6455, section 5.2).
-fn split_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
-    let (&[first, second], rest) = bytes.split_first_chunk()?;
-    assert_eq!(first & 0xF0, 0x80, "whole messages without extensions");
-    assert_eq!(second & 0x80, 0, "a server does not mask");
-    let (len, rest) = match second {
-        126 => {
-            let (len, rest) = rest.split_first_chunk()?;
-            (u64::from(u16::from_be_bytes(*len)), rest)
-        }
-        127 => {
-            let (len, rest) = rest.split_first_chunk()?;
-            (u64::from_be_bytes(*len), rest)
-        }
-        len => (u64::from(len), rest),
-    };
-    let payload = rest.get(..usize::try_from(len).unwrap())?;
-    let end = bytes.len() - rest.len() + payload.len();
-    Some((first & 0x0F, payload.to_vec(), end))
+/// A message that tests know again.
+pub(crate) fn note(text: &str) -> String {
+    Value::to_string(&serde_json::json!({ "type": "ack", "ref": text }))
 }
 
 fn comment(seq: Seq) -> danmaku_wire::Fragment {

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use danmaku_fanout::{ConnId, FanoutConfig, Outgoing, ShardMsg};
-use danmaku_wire::Encoding;
-use danmaku_wire::outbound::{pong_frame, text_frame};
+use danmaku_wire::outbound::pong_frame;
+use danmaku_wire::{Dialect, Form};
 
-use crate::fixture::{Message, ROOMY, World, config, ms};
+use crate::fixture::{Message, ROOMY, World, config, ms, note};
 use Message::{Batch, Close, Gap, Likes, Pong, Text};
 
 #[test]
 fn a_viewer_that_keeps_up_gets_every_frame_at_once_and_no_outbox() {
     let mut world = World::new(&config());
     let mut peers: Vec<_> = (1..)
-        .zip(Encoding::ALL)
-        .map(|(conn, encoding)| world.join(conn, encoding, ROOMY))
+        .zip(Dialect::ALL)
+        .map(|(conn, dialect)| world.join(conn, dialect, ROOMY))
         .collect();
     world.deliver(3);
     world.deliver(0);
@@ -24,7 +24,7 @@ fn a_viewer_that_keeps_up_gets_every_frame_at_once_and_no_outbox() {
         assert_eq!(peer.read(), [Batch(1, 3), Likes]);
     }
     let counts = world.counts();
-    assert_eq!((counts.frames_offered, counts.frames_written), (6, 6));
+    assert_eq!((counts.frames_offered, counts.frames_written), (10, 10));
     assert_eq!((counts.viewers_behind, counts.partial_writes), (0, 0));
     assert_eq!(counts.passes, 2);
 }
@@ -32,12 +32,12 @@ fn a_viewer_that_keeps_up_gets_every_frame_at_once_and_no_outbox() {
 #[test]
 fn too_many_bytes_skip_the_oldest_frames_and_one_gap_stands_where_they_were() {
     let mut world = World::new(&config());
-    let frame_bytes = world.frame(1).identity().len();
+    let frame_bytes = world.frame(1).form(Form::WsIdentity).len();
     world = World::new(&FanoutConfig {
         outbox_bytes_max: 3 * frame_bytes + 2,
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 10);
+    let mut peer = world.join(1, Dialect::WsIdentity, 10);
     for _ in 0..9 {
         world.deliver(1);
     }
@@ -65,7 +65,7 @@ fn a_gap_that_is_on_its_way_is_not_changed_by_what_is_skipped_later() {
         outbox_age_max: ms(100),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.deliver(1);
     world.pass(ms(200));
     // Room for a part of the gap only.
@@ -87,7 +87,7 @@ fn too_old_frames_are_skipped_and_told_even_when_nothing_follows() {
         outbox_age_max: ms(1_000),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.deliver(2);
     world.pass(ms(500));
     world.deliver(3);
@@ -110,7 +110,7 @@ fn a_skipped_frame_without_positions_is_counted_but_makes_no_gap() {
         outbox_age_max: ms(100),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.deliver(0);
     world.pass(ms(200));
     assert_eq!(world.counts().frames_skipped_age, 1);
@@ -120,10 +120,84 @@ fn a_skipped_frame_without_positions_is_counted_but_makes_no_gap() {
 }
 
 #[test]
+fn the_events_of_skipped_frames_are_told_in_their_gap() {
+    for dialect in Dialect::ALL {
+        let mut world = World::new(&FanoutConfig {
+            outbox_age_max: ms(100),
+            ..config()
+        });
+        let mut peer = world.join(1, dialect, ROOMY);
+        world.deliver(1);
+        assert_eq!(peer.read(), [Batch(1, 1)]);
+        peer.pipe.set_bytes_max(0);
+        world.deliver(2);
+        let events = world.frame_of_events(2, 3);
+        world.deliver_frame(&events);
+        world.deliver(0);
+        // A gap of the whole room is skipped like any frame, and becomes a part of this viewer's own.
+        let gap = world.gap_frame(4);
+        world.deliver_frame(&gap);
+        world.pass(ms(200));
+        assert_eq!(world.counts().frames_skipped_age, 4);
+        let events = world.frame_of_events(1, 1);
+        world.deliver_frame(&events);
+        peer.pipe.set_bytes_max(ROOMY);
+        let got = peer.read_on(&mut world);
+        assert_eq!(got, [Gap(2, 9), Batch(10, 10)], "{dialect:?}");
+        assert_eq!(peer.events, [4, 5, 9, 10], "{dialect:?}");
+        assert_eq!(world.shard.bytes_waiting(), 0);
+    }
+}
+
+#[test]
+fn a_gap_of_the_room_is_a_frame_like_any_other() {
+    for dialect in Dialect::ALL {
+        let mut world = World::new(&config());
+        let mut peer = world.join(1, dialect, ROOMY);
+        world.deliver(1);
+        let gap = world.gap_frame(3);
+        world.deliver_frame(&gap);
+        world.deliver(1);
+        assert_eq!(peer.read(), [Batch(1, 1), Gap(2, 4), Batch(5, 5)]);
+        assert_eq!(peer.events, [4], "{dialect:?}");
+        assert_eq!(world.counts().frames_written, 3);
+    }
+}
+
+#[test]
+fn more_events_than_may_be_kept_evict() {
+    fn check(age: Duration, frames: u64) {
+        let mut world = World::new(&FanoutConfig {
+            outbox_bytes_max: 2_000,
+            outbox_age_max: age,
+            control_bytes_max: 3_000,
+            ..config()
+        });
+        let mut peer = world.join(1, Dialect::WsIdentity, 0);
+        for _ in 0..frames {
+            let events = world.frame_of_events(10, 2);
+            world.deliver_frame(&events);
+            world.pass(ms(10));
+            assert!(world.shard.bytes_waiting() <= 2_000 + 3_000);
+        }
+        world.pass(ms(200));
+        let counts = world.counts();
+        assert_eq!((counts.evicted_events, counts.evicted()), (1, 1));
+        assert!(world.shard.bytes_waiting() < 100);
+        peer.pipe.set_bytes_max(ROOMY);
+        world.pass(ms(10));
+        assert_eq!(peer.read(), [Close(4001)]);
+    }
+    // Skipped for their bytes, and for their age.
+    check(ms(3_600_000), 20);
+    check(ms(100), 3);
+}
+
+#[test]
 fn no_message_starts_inside_another_however_the_pipe_is_cut() {
     for step in 1..60 {
         let mut world = World::new(&config());
-        let mut peer = world.join(1, Encoding::Identity, 13);
+        let mut peer = world.join(1, Dialect::WsIdentity, 13);
         let mut got = Vec::new();
         for round in 0..4_u8 {
             world.deliver(2);
@@ -155,7 +229,7 @@ fn control_messages_are_never_skipped_and_keep_their_order() {
         outbox_age_max: ms(100),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     for round in 0..3 {
         world.unicast(1, &format!("before {round}"));
         world.deliver(1);
@@ -178,7 +252,7 @@ fn control_messages_are_never_skipped_and_keep_their_order() {
 #[test]
 fn of_several_pongs_that_wait_only_the_newest_is_sent() {
     let mut world = World::new(&config());
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     for n in 0..100 {
         world.handle(ShardMsg::Pong {
             conn: ConnId(1),
@@ -192,18 +266,16 @@ fn of_several_pongs_that_wait_only_the_newest_is_sent() {
 
 #[test]
 fn a_replay_larger_than_the_kernel_takes_arrives_whole_and_before_live_frames() {
-    for encoding in Encoding::ALL {
+    for dialect in Dialect::ALL {
         let mut world = World::new(&config());
         let replay: Vec<_> = (0..20).map(|_| world.frame(5)).collect();
-        let mut first = vec![Outgoing::Control(text_frame(
-            r#"{"type":"joined","ref":"joined"}"#,
-        ))];
+        let mut first = vec![Outgoing::Control(dialect.message(&note("joined")))];
         first.extend(replay.into_iter().map(Outgoing::Frame));
-        let mut peer = world.join_with(1, encoding, 100, first);
+        let mut peer = world.join_with(1, dialect, 100, first);
         world.deliver(5);
         let mut expected = vec![Text("joined".into())];
         expected.extend((0..21).map(|n| Batch(1 + 5 * n, 5 + 5 * n)));
-        assert_eq!(peer.read_on(&mut world), expected, "{encoding}");
+        assert_eq!(peer.read_on(&mut world), expected, "{dialect:?}");
     }
 }
 
@@ -213,11 +285,11 @@ fn a_replay_obeys_the_bounds_of_any_frame_but_what_joins_it_stays() {
         outbox_bytes_max: 1_000,
         ..config()
     });
-    let mut first = vec![Outgoing::Control(text_frame(
-        r#"{"type":"joined","ref":"joined"}"#,
-    ))];
+    let mut first = vec![Outgoing::Control(
+        Dialect::WsIdentity.message(&note("joined")),
+    )];
     first.extend((0..50).map(|_| Outgoing::Frame(world.frame(1))));
-    let mut peer = world.join_with(1, Encoding::Identity, 0, first);
+    let mut peer = world.join_with(1, Dialect::WsIdentity, 0, first);
     assert!(world.shard.bytes_waiting() < 1_100);
     peer.pipe.set_bytes_max(ROOMY);
     let got = peer.read_on(&mut world);
@@ -236,8 +308,8 @@ fn who_stays_behind_is_evicted_after_its_partial_frame_and_every_missed_frame_is
         evict_after: ms(3_000),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 20);
-    let mut other = world.join(2, Encoding::Identity, ROOMY);
+    let mut peer = world.join(1, Dialect::WsIdentity, 20);
+    let mut other = world.join(2, Dialect::WsIdentity, ROOMY);
     for _ in 0..2 {
         world.deliver(1);
         world.pass(ms(1_400));
@@ -268,7 +340,7 @@ fn an_evicted_viewer_that_reads_nothing_is_reset_at_its_deadline() {
         evict_after: ms(1_000),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 20);
+    let mut peer = world.join(1, Dialect::WsIdentity, 20);
     world.deliver(1);
     world.pass(ms(1_010));
     assert_eq!(world.counts().evicted_behind, 1);
@@ -295,7 +367,7 @@ fn who_catches_up_in_between_is_not_evicted_however_often_it_falls_behind() {
         evict_after: ms(1_000),
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 20);
+    let mut peer = world.join(1, Dialect::WsIdentity, 20);
     for n in 1..=10 {
         world.deliver(1);
         world.pass(ms(900));
@@ -316,7 +388,7 @@ fn more_control_than_may_wait_evicts() {
         control_bytes_max: 500,
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.deliver(1);
     for n in 0..100 {
         world.unicast(1, &n.to_string());
@@ -339,7 +411,7 @@ fn one_control_message_over_the_bound_evicts_too() {
         control_bytes_max: 10,
         ..config()
     });
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.handle(ShardMsg::Unicast {
         conn: ConnId(1),
         bytes: Bytes::from_static(&[0; 11]),
@@ -354,7 +426,7 @@ fn one_control_message_over_the_bound_evicts_too() {
 fn frames_that_wait_are_shared_and_not_copied() {
     let mut world = World::new(&config());
     let peers: Vec<_> = (0..50)
-        .map(|conn| world.join(conn, Encoding::Identity, 0))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, 0))
         .collect();
     let frame = world.deliver(100);
     assert_eq!(Arc::strong_count(&frame), 1 + peers.len());
@@ -368,10 +440,10 @@ fn frames_that_wait_are_shared_and_not_copied() {
 #[test]
 fn those_behind_are_tried_every_ten_milliseconds_and_others_cost_no_turn() {
     let mut world = World::new(&config());
-    let _idle = world.join(1, Encoding::Identity, ROOMY);
+    let _idle = world.join(1, Dialect::WsIdentity, ROOMY);
     let idle = world.wake_at.expect("a look at the viewer") - world.now;
     assert!(idle > Duration::from_secs(10), "{idle:?}");
-    let _blocked = world.join(2, Encoding::Identity, 0);
+    let _blocked = world.join(2, Dialect::WsIdentity, 0);
     world.deliver(1);
     assert_eq!(world.wake_at, Some(world.now + ms(10)));
 }

@@ -6,5 +6,7 @@ mod closing;
 mod fixture;
 mod ladder;
 mod membership;
+#[path = "../receiver/mod.rs"]
+mod receiver;
 mod silence;
 mod stream;

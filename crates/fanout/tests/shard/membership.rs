@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use danmaku_fanout::{Attach, ConnId, Link, Outgoing, Pipe, RoomKey, ShardMsg};
-use danmaku_wire::outbound::{pong_frame, text_frame};
-use danmaku_wire::{CloseReason, Encoding};
+use danmaku_wire::outbound::pong_frame;
+use danmaku_wire::{CloseReason, Dialect};
 
-use crate::fixture::{Message, ROOM, ROOMY, SHARD, World, config};
+use crate::fixture::{Message, ROOM, ROOMY, SHARD, World, config, note};
 use Message::Batch;
 
 #[test]
 fn leaving_keeps_everyone_else() {
     let mut world = World::new(&config());
     let mut peers: BTreeMap<u64, _> = (0..40)
-        .map(|conn| (conn, world.join(conn, Encoding::Identity, ROOMY)))
+        .map(|conn| (conn, world.join(conn, Dialect::WsIdentity, ROOMY)))
         .collect();
     let mut position = 0;
     for step in 0..40 {
@@ -36,7 +36,7 @@ fn leaving_keeps_everyone_else() {
 #[test]
 fn rooms_do_not_hear_each_other() {
     let mut world = World::new(&config());
-    let mut here = world.join(1, Encoding::Identity, ROOMY);
+    let mut here = world.join(1, Dialect::WsIdentity, ROOMY);
     let frame = world.frame(1);
     world.handle(ShardMsg::Deliver {
         room: RoomKey(ROOM.0 + 1),
@@ -49,9 +49,9 @@ fn rooms_do_not_hear_each_other() {
 #[test]
 fn messages_to_a_viewer_that_left_are_counted_and_hit_nobody_in_its_place() {
     let mut world = World::new(&config());
-    let _first = world.join(1, Encoding::Identity, ROOMY);
+    let _first = world.join(1, Dialect::WsIdentity, ROOMY);
     world.handle(ShardMsg::Detach { conn: ConnId(1) });
-    let mut second = world.join(2, Encoding::Identity, ROOMY);
+    let mut second = world.join(2, Dialect::WsIdentity, ROOMY);
     world.unicast(1, "stale");
     world.handle(ShardMsg::Pong {
         conn: ConnId(1),
@@ -73,16 +73,16 @@ fn an_attach_that_meets_a_dead_socket_is_counted_out_once() {
     let mut world = World::new(&config());
     let (pipe, peer) = Pipe::new(ROOMY);
     drop(peer);
-    world.audience.join(SHARD, Encoding::Deflate);
+    world.audience.join(SHARD, Dialect::WsDeflate);
     let frame = world.frame(1);
     world.handle(ShardMsg::Attach(Box::new(Attach {
         conn: ConnId(1),
         link: Arc::new(Link::new(pipe.into(), world.now)),
         room: ROOM,
         audience: Arc::clone(&world.audience),
-        encoding: Encoding::Deflate,
+        dialect: Dialect::WsDeflate,
         first: vec![
-            Outgoing::Control(text_frame(r#"{"type":"joined"}"#)),
+            Outgoing::Control(Dialect::WsDeflate.message(&note("joined"))),
             Outgoing::Frame(frame),
         ],
     })));
@@ -96,7 +96,7 @@ fn an_attach_that_meets_a_dead_socket_is_counted_out_once() {
 fn a_connection_that_fails_removes_only_its_viewer() {
     let mut world = World::new(&config());
     let mut peers: Vec<_> = (0..10)
-        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, ROOMY))
         .collect();
     for conn in [0, 4, 9] {
         peers[conn].pipe.end();
@@ -118,7 +118,7 @@ fn a_connection_that_fails_removes_only_its_viewer() {
 fn a_connection_that_fails_while_it_is_behind_is_off_the_list() {
     let mut world = World::new(&config());
     let peers: Vec<_> = (0..5)
-        .map(|conn| world.join(conn, Encoding::Identity, 0))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, 0))
         .collect();
     world.deliver(1);
     assert_eq!(world.counts().viewers_behind, 5);
@@ -135,8 +135,8 @@ fn a_connection_that_fails_while_it_is_behind_is_off_the_list() {
 #[test]
 fn a_connection_attached_twice_stays_what_it_was() {
     let mut world = World::new(&config());
-    let mut first = world.join(1, Encoding::Identity, ROOMY);
-    let second = world.join(1, Encoding::Deflate, ROOMY);
+    let mut first = world.join(1, Dialect::WsIdentity, ROOMY);
+    let second = world.join(1, Dialect::WsDeflate, ROOMY);
     assert!(second.pipe.is_ended());
     world.deliver(1);
     assert_eq!(first.read(), [Batch(1, 1)]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use danmaku_fanout::FanoutConfig;
-use danmaku_wire::Encoding;
+use danmaku_wire::Dialect;
 
 use crate::fixture::{Message, ROOMY, World, config, ms};
 use Message::{Close, Ping};
@@ -20,7 +20,7 @@ fn patient() -> FanoutConfig {
 fn each_silent_viewer_is_pinged_once_per_interval() {
     let mut world = World::new(&patient());
     let mut peers: Vec<_> = (0..200)
-        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, ROOMY))
         .collect();
     // In its first interval a new viewer is not silent yet.
     world.pass(ms(1_000));
@@ -40,7 +40,7 @@ fn each_silent_viewer_is_pinged_once_per_interval() {
 fn the_look_at_many_viewers_is_spread_over_the_interval() {
     let mut world = World::new(&patient());
     let _peers: Vec<_> = (0..6_400)
-        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, ROOMY))
         .collect();
     world.pass(ms(2_000));
     let mut before = world.counts().pings_written;
@@ -55,8 +55,8 @@ fn the_look_at_many_viewers_is_spread_over_the_interval() {
 #[test]
 fn who_was_heard_from_is_not_pinged_and_who_answers_is_pinged_each_interval() {
     let mut world = World::new(&patient());
-    let mut talks = world.join(1, Encoding::Identity, ROOMY);
-    let mut answers = world.join(2, Encoding::Identity, ROOMY);
+    let mut talks = world.join(1, Dialect::WsIdentity, ROOMY);
+    let mut answers = world.join(2, Dialect::WsIdentity, ROOMY);
     let mut pings = 0;
     for _ in 0..1_000 {
         world.pass(ms(10));
@@ -80,7 +80,7 @@ fn who_is_silent_for_too_long_is_closed_at_the_deadline_and_was_pinged_before() 
         });
         // So many that they are looked at all over the interval.
         let mut peers: Vec<_> = (0..64)
-            .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+            .map(|conn| world.join(conn, Dialect::WsIdentity, ROOMY))
             .collect();
         world.pass(ms(idle_ms - 1));
         for peer in &mut peers {
@@ -104,7 +104,7 @@ fn a_sign_of_life_puts_the_deadline_off() {
         idle_deadline: ms(1_500),
         ..patient()
     });
-    let mut peer = world.join(1, Encoding::Identity, ROOMY);
+    let mut peer = world.join(1, Dialect::WsIdentity, ROOMY);
     for _ in 0..20 {
         world.pass(ms(1_400));
         world.hear(1);
@@ -119,7 +119,7 @@ fn a_sign_of_life_puts_the_deadline_off() {
 #[test]
 fn a_viewer_that_is_behind_is_not_pinged() {
     let mut world = World::new(&patient());
-    let mut peer = world.join(1, Encoding::Identity, 0);
+    let mut peer = world.join(1, Dialect::WsIdentity, 0);
     world.deliver(1);
     let waiting = world.shard.bytes_waiting();
     world.pass(ms(10_000));
@@ -133,10 +133,58 @@ fn a_viewer_that_is_behind_is_not_pinged() {
 }
 
 #[test]
+fn who_cannot_answer_is_never_closed_as_idle_and_hears_from_a_quiet_room_only() {
+    for dialect in [Dialect::SseIdentity, Dialect::SseGzip] {
+        let mut world = World::new(&FanoutConfig {
+            ping_interval: ms(20_000),
+            idle_deadline: ms(30_000),
+            ..config()
+        });
+        world.pass(ms(1));
+        // So many that they are looked at all over the interval.
+        let mut peers: Vec<_> = (0..64)
+            .map(|conn| world.join(conn, dialect, ROOMY))
+            .collect();
+        // In a busy room, and in one with a frame now and then, there is no need to say more.
+        for pause_ms in [100, 1_000, 19_000] {
+            for _ in 0..40 {
+                world.deliver(1);
+                world.pass(ms(pause_ms));
+                for peer in &mut peers {
+                    let read = peer.read();
+                    assert!(matches!(read[..], [Message::Batch(..)]), "{read:?}");
+                }
+            }
+        }
+        // A quiet one: the first heartbeat comes on time, and then one per look.
+        world.pass(ms(999));
+        assert!(peers.iter_mut().all(|it| it.read().is_empty()));
+        world.pass(ms(2_900));
+        for peer in &mut peers {
+            let read = peer.read();
+            assert!(matches!(read[..], [Ping] | [Ping, Ping]), "{read:?}");
+        }
+        for _ in 0..5 {
+            world.pass(ms(20_000));
+            for peer in &mut peers {
+                assert_eq!(peer.read(), [Ping], "{dialect:?}");
+            }
+        }
+        // Frames go on in a form that fits behind the heartbeats.
+        world.deliver(1);
+        for peer in &mut peers {
+            assert!(matches!(peer.read()[..], [Message::Batch(..)]));
+        }
+        let counts = world.counts();
+        assert_eq!((counts.closed_idle, counts.viewers), (0, 64));
+    }
+}
+
+#[test]
 fn a_shard_without_viewers_sleeps_and_one_with_idle_viewers_almost() {
     let mut world = World::new(&patient());
     assert_eq!(world.shard.turn(world.now), None);
-    let _peer = world.join(1, Encoding::Identity, ROOMY);
+    let _peer = world.join(1, Dialect::WsIdentity, ROOMY);
     let mut turns = 0;
     let end = world.now + Duration::from_secs(1);
     while let Some(at) = world.wake_at.filter(|&at| at < end) {
@@ -150,7 +198,7 @@ fn a_shard_without_viewers_sleeps_and_one_with_idle_viewers_almost() {
 fn in_a_busy_room_a_ping_goes_along_with_the_next_frame() {
     let mut world = World::new(&patient());
     let mut peers: Vec<_> = (0..100)
-        .map(|conn| world.join(conn, Encoding::Identity, ROOMY))
+        .map(|conn| world.join(conn, Dialect::WsIdentity, ROOMY))
         .collect();
     world.pass(ms(1_000));
     for peer in &mut peers {
@@ -179,7 +227,7 @@ fn in_a_busy_room_a_ping_goes_along_with_the_next_frame() {
 #[test]
 fn a_ping_does_not_wait_for_a_frame_that_does_not_come() {
     let mut world = World::new(&patient());
-    let mut peer = world.join(1, Encoding::Identity, ROOMY);
+    let mut peer = world.join(1, Dialect::WsIdentity, ROOMY);
     world.deliver(1);
     world.pass(ms(2_200));
     let read = peer.read();
@@ -190,7 +238,7 @@ fn a_ping_does_not_wait_for_a_frame_that_does_not_come() {
 fn a_frame_and_its_ping_are_cut_anywhere_without_harm() {
     for bytes_max in 1..=40 {
         let mut world = World::new(&patient());
-        let mut peer = world.join(1, Encoding::Identity, ROOMY);
+        let mut peer = world.join(1, Dialect::WsIdentity, ROOMY);
         world.deliver(1);
         world.pass(ms(1_010));
         let _ = peer.read();

@@ -447,7 +447,7 @@ impl LiveShard {
 
     fn turn(&mut self, now: Duration) {
         self.wake_at = self.shard.turn(now);
-        self.stopped = self.shard.stopped().is_some();
+        self.stopped = self.shard.drained().is_some();
     }
 }
 

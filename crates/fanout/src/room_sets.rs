@@ -32,7 +32,7 @@ pub(crate) struct Seat {
 
 /// All rooms with viewers in one shard.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms {
+pub(crate) struct RoomSets {
     by_key: HashMap<RoomKey, u32, IdHash>,
     sets: Slab<RoomSet>,
 }
@@ -45,7 +45,7 @@ struct RoomSet {
     delivered: Option<Duration>,
 }
 
-impl Rooms {
+impl RoomSets {
     /// Adds a viewer to a room; none when there is no number left for either.
     pub(crate) fn join(&mut self, room: RoomKey, viewer: ViewerKey) -> Option<Seat> {
         let index = if let Some(&index) = self.by_key.get(&room) {
@@ -77,7 +77,7 @@ impl Rooms {
             let set = self.sets.remove(index);
             self.by_key.remove(&set.key);
         } else if set.members.len() * 4 < set.members.capacity() {
-            // A room that was hot once does not keep the room it needed then.
+            // A room that was crowded once does not keep the memory it needed then.
             set.members.shrink_to(set.members.len() * 2);
         }
         moved
@@ -145,7 +145,7 @@ mod tests {
 
     /// Joins and leaves as a shard does them, with the seats kept by viewer.
     struct Fixture {
-        rooms: Rooms,
+        sets: RoomSets,
         seats: Vec<Option<(RoomKey, Seat)>>,
     }
 
@@ -153,19 +153,19 @@ mod tests {
         fn join(&mut self, room: u64, viewer: usize) {
             let key = ViewerKey::new(viewer).unwrap();
             self.seats.resize(self.seats.len().max(viewer + 1), None);
-            let seat = self.rooms.join(RoomKey(room), key).unwrap();
+            let seat = self.sets.join(RoomKey(room), key).unwrap();
             self.seats[viewer] = Some((RoomKey(room), seat));
         }
 
         fn leave(&mut self, viewer: usize) {
             let (_, seat) = self.seats[viewer].take().unwrap();
-            if let Some(moved) = self.rooms.leave(seat) {
+            if let Some(moved) = self.sets.leave(seat) {
                 self.seats[moved.index()].as_mut().unwrap().1 = seat;
             }
         }
 
         fn members(&self, room: u64) -> BTreeSet<usize> {
-            let members = self.rooms.members(RoomKey(room));
+            let members = self.sets.members(RoomKey(room));
             let set: BTreeSet<_> = members.iter().map(|key| key.index()).collect();
             assert_eq!(set.len(), members.len(), "nobody twice");
             set
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn leaving_keeps_everyone_else() {
         let mut it = Fixture {
-            rooms: Rooms::default(),
+            sets: RoomSets::default(),
             seats: Vec::new(),
         };
         for viewer in 0..100 {
@@ -193,8 +193,8 @@ mod tests {
                 assert_eq!(it.members(room), expected);
             }
         }
-        assert_eq!(it.rooms.len(), 0);
-        assert!(it.rooms.by_key.is_empty());
+        assert_eq!(it.sets.len(), 0);
+        assert!(it.sets.by_key.is_empty());
     }
 
     #[test]

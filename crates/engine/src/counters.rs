@@ -2,21 +2,23 @@
 
 use danmaku_wire::Priority;
 
-/// Events of one room since the counters were last taken.
+/// What happened in one room since the counters were last drained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomCounters {
     /// Comments taken into a window, by priority.
     pub(crate) comments: [u64; PRIORITIES],
     /// Of these, comments that a full window shed, by priority.
     pub(crate) shed: [u64; PRIORITIES],
-    /// Positions that the log could not give.
-    pub missed: u64,
-    /// Comments ignored because their position came before.
+    /// Events taken into a window.
+    pub events: u64,
+    /// Comments and events ignored because their position came before.
     pub repeated: u64,
     /// Likes, before a window's sum stops at its limit.
     pub likes: u64,
-    /// Frames sealed.
+    /// Batches sealed.
     pub batches: u64,
+    /// Gaps sealed, for positions that the log lost.
+    pub gaps: u64,
 }
 
 impl RoomCounters {

@@ -5,21 +5,12 @@ use std::sync::Arc;
 
 use danmaku_wire::{FrameSet, Seq};
 
-/// A ring of sealed frames, bounded in frames and in bytes, whose positions follow each other without a hole.
+/// A ring of sealed frames, bounded in frames and in bytes, each of which begins where the one before ended.
 #[derive(Debug)]
 pub(crate) struct History {
     frames: VecDeque<Arc<FrameSet>>,
     frames_max: usize,
     bytes_max: usize,
-}
-
-/// What [`History::after`] found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    /// The first position that `frames` tell.
-    pub(crate) from: Option<Seq>,
-    /// The frames that tell nothing up to the asked position, oldest first.
-    pub(crate) frames: Vec<Arc<FrameSet>>,
 }
 
 impl History {
@@ -32,16 +23,20 @@ impl History {
         }
     }
 
-    /// Takes in the newest frame and forgets the oldest ones over the bounds. A frame of likes only has no position and
-    /// nothing that a viewer who comes later needs, so it is not kept.
+    /// Takes in the newest frame and forgets the oldest ones over the bounds. A frame of likes only stands for no
+    /// position and holds nothing that a viewer who comes later needs, so it is not kept.
     pub(crate) fn push(&mut self, frame: &Arc<FrameSet>) {
-        if frame.covered() > 0 {
+        if frame.after() < frame.seq() {
             if let Some(newest) = self.frames.back() {
-                assert_eq!(frame.first(), newest.last().next(), "the ring has no hole");
+                assert_eq!(
+                    frame.after(),
+                    newest.seq(),
+                    "a frame begins where the one before ended"
+                );
             }
             self.frames.push_back(Arc::clone(frame));
         }
-        // A frame grows when a shard asks for another encoding of it, so the sum is taken anew: once per window.
+        // A frame grows when a shard asks for another form of it, so the sum is taken anew: once per window.
         let mut bytes = self.bytes();
         while self.frames.len() > self.frames_max || bytes > self.bytes_max {
             let Some(oldest) = self.frames.pop_front() else {
@@ -52,14 +47,24 @@ impl History {
         }
     }
 
-    /// The frames after `since`, without a frame that `since` cuts in two.
-    pub(crate) fn after(&self, since: Seq) -> Found {
-        let start = self.frames.partition_point(|frame| frame.first() <= since);
-        let frames: Vec<_> = self.frames.range(start..).cloned().collect();
-        Found {
-            from: frames.first().map(|frame| frame.first()),
-            frames,
+    /// Seals the frames that hold some of these comments again, without them. Whoever was given a frame before keeps
+    /// it.
+    pub(crate) fn retract(&mut self, ids: &[Seq]) {
+        for frame in &mut self.frames {
+            let inside = |id: &&Seq| frame.after() < **id && **id <= frame.seq();
+            let ids: Vec<_> = ids.iter().filter(inside).copied().collect();
+            if !ids.is_empty()
+                && let Some(without) = frame.without(&ids)
+            {
+                *frame = Arc::new(without);
+            }
         }
+    }
+
+    /// The frames that stand for nothing up to `since`, oldest first.
+    pub(crate) fn after(&self, since: Seq) -> Vec<Arc<FrameSet>> {
+        let start = self.frames.partition_point(|frame| frame.after() < since);
+        self.frames.range(start..).cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {

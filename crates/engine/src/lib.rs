@@ -17,5 +17,5 @@ mod window;
 pub use counters::RoomCounters;
 pub use now::Now;
 pub use random::SplitMix64;
-pub use room::{Audience, Resume, Room, RoomConfig};
+pub use room::{Resume, Room, RoomConfig, SealInput};
 pub use window::{Flush, phase};

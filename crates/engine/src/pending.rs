@@ -2,24 +2,25 @@
 
 use std::time::Duration;
 
-use danmaku_wire::{Fragment, Priority, Seq};
+use danmaku_wire::{BatchComment, BatchEvent, Priority, Seq};
 
 use crate::counters::PRIORITIES;
 use crate::random::SplitMix64;
 
-/// The comments and likes of one window. Exists only while there are some: a quiet room holds nothing.
+/// The comments, events and likes of one window. Exists only while there are some: a quiet room holds nothing.
 ///
 /// At most a given number of comments is held. Over it the lowest priority class present gives way; inside the class
 /// every comment of the window has the same chance to be held, whenever it came (reservoir sampling, Vitter's
-/// algorithm R). So a burst neither silences those who post late nor grows the frame.
+/// algorithm R). So a burst neither silences those who post late nor grows the frame. Events are never shed.
 #[derive(Debug)]
 pub(crate) struct Pending {
     /// When the first of it came.
     since: Duration,
     classes: [Class; PRIORITIES],
     held: usize,
+    events: Vec<BatchEvent>,
     likes: u64,
-    /// Positions that came, or that the log could not give, and that are not held.
+    /// Comments that came and gave way.
     shed: u32,
 }
 
@@ -35,8 +36,9 @@ pub(crate) enum Offered {
 
 /// What a window held, in the order of positions.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) comments: Vec<(Seq, Fragment)>,
+pub(crate) struct Drained {
+    pub(crate) comments: Vec<BatchComment>,
+    pub(crate) events: Vec<BatchEvent>,
     pub(crate) likes: u64,
     pub(crate) shed: u32,
 }
@@ -47,6 +49,7 @@ impl Pending {
             since,
             classes: Default::default(),
             held: 0,
+            events: Vec::new(),
             likes: 0,
             shed: 0,
         }
@@ -63,8 +66,7 @@ impl Pending {
     /// Holds the comment, or sheds it, or sheds another one in its place.
     pub(crate) fn offer(
         &mut self,
-        seq: Seq,
-        fragment: Fragment,
+        comment: BatchComment,
         priority: Priority,
         comments_max: usize,
         random: &mut SplitMix64,
@@ -72,52 +74,58 @@ impl Pending {
         let class = &mut self.classes[priority as usize];
         class.seen += 1;
         if self.held < comments_max {
-            class.comments.push((seq, fragment));
+            class.comments.push(comment);
             self.held += 1;
             return Offered::Held;
         }
-        self.shed += 1;
+        self.shed = self.shed.saturating_add(1);
         let lowest = self.lowest_class();
         if lowest == priority as usize {
             let class = &mut self.classes[lowest];
             let place = index_below(class.seen, random);
             if let Some(held) = class.comments.get_mut(place) {
-                *held = (seq, fragment);
+                *held = comment;
             }
             Offered::Shed(priority)
         } else if lowest < priority as usize {
             let class = &mut self.classes[lowest];
             let place = index_below(class.comments.len(), random);
             class.comments.swap_remove(place);
-            self.classes[priority as usize]
-                .comments
-                .push((seq, fragment));
+            self.classes[priority as usize].comments.push(comment);
             Offered::Shed(Priority::ALL[lowest])
         } else {
             Offered::Shed(priority)
         }
     }
 
-    /// Counts positions that the log could not give.
-    pub(crate) fn miss(&mut self, positions: u64) {
-        let shed = u64::from(self.shed).saturating_add(positions);
-        self.shed =
-            u32::try_from(shed).expect("a log leaves out fewer than 2^32 positions in one window");
+    /// Holds the event. Those at lower positions came before.
+    pub(crate) fn event(&mut self, event: BatchEvent) {
+        self.events.push(event);
+    }
+
+    /// Drops the comments with these ids. What was shed stays counted as shed.
+    pub(crate) fn retract(&mut self, ids: &[Seq]) {
+        for class in &mut self.classes {
+            let before = class.comments.len();
+            class.comments.retain(|comment| !ids.contains(&comment.seq));
+            self.held -= before - class.comments.len();
+        }
     }
 
     pub(crate) fn like(&mut self, count: u64) {
         self.likes = self.likes.saturating_add(count).min(LIKES_MAX);
     }
 
-    pub(crate) fn take(self) -> Taken {
+    pub(crate) fn drain(self) -> Drained {
         let mut comments = Vec::with_capacity(self.held);
         for class in self.classes {
             comments.extend(class.comments);
         }
         // The positions are distinct. Often they are in order already, which this sort finds in one pass.
-        comments.sort_unstable_by_key(|&(seq, _)| seq);
-        Taken {
+        comments.sort_unstable_by_key(|comment| comment.seq);
+        Drained {
             comments,
+            events: self.events,
             likes: self.likes,
             shed: self.shed,
         }
@@ -134,7 +142,7 @@ impl Pending {
 /// The comments of one priority.
 #[derive(Debug, Default)]
 struct Class {
-    comments: Vec<(Seq, Fragment)>,
+    comments: Vec<BatchComment>,
     /// Offered in this window, shed ones included.
     seen: usize,
 }
@@ -149,8 +157,9 @@ pub(crate) const LIKES_MAX: u64 = (1 << 53) - 1;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use danmaku_wire::{Comment, CommentLimits, CommentText};
+    use danmaku_wire::{Comment, CommentLimits, CommentText, Event, Fragment};
     use proptest::prelude::*;
 
     use super::*;
@@ -163,27 +172,26 @@ mod tests {
         priorities: impl IntoIterator<Item = Priority>,
         comments_max: usize,
         random: &mut SplitMix64,
-    ) -> Taken {
+    ) -> Drained {
         let fragment = fragment();
         let mut pending = Pending::new(Duration::ZERO);
         for (at, priority) in priorities.into_iter().enumerate() {
             let before = pending.held();
-            match pending.offer(
-                Seq::new(at as u64 + 1),
-                fragment.clone(),
-                priority,
-                comments_max,
-                random,
-            ) {
+            let comment = BatchComment {
+                seq: Seq::new(at as u64 + 1),
+                at_ms: 0,
+                fragment: fragment.clone(),
+            };
+            match pending.offer(comment, priority, comments_max, random) {
                 Offered::Held => assert_eq!(pending.held(), before + 1),
                 Offered::Shed(_) => assert_eq!(pending.held(), before),
             }
         }
-        pending.take()
+        pending.drain()
     }
 
-    fn seqs(taken: &Taken) -> Vec<u64> {
-        taken.comments.iter().map(|(seq, _)| seq.value()).collect()
+    fn seqs(drained: &Drained) -> Vec<u64> {
+        drained.comments.iter().map(|it| it.seq.value()).collect()
     }
 
     /// How often each of the comments is held over many windows.
@@ -200,26 +208,26 @@ mod tests {
 
     #[test]
     fn everything_is_held_up_to_the_cap() {
-        let taken = fill(
-            [Priority::Viewer, Priority::Control, Priority::Viewer],
+        let drained = fill(
+            [Priority::Viewer, Priority::Staff, Priority::Viewer],
             3,
             &mut SplitMix64::new(1),
         );
-        assert_eq!((seqs(&taken), taken.shed), (vec![1, 2, 3], 0));
+        assert_eq!((seqs(&drained), drained.shed), (vec![1, 2, 3], 0));
     }
 
     #[test]
     fn the_lowest_priority_gives_way() {
-        use Priority::{Control, Gift, Member, Staff, Viewer};
+        use Priority::{Member, Staff, Viewer};
         let check = |priorities: &[Priority], held: &[u64]| {
-            let taken = fill(priorities.iter().copied(), 3, &mut SplitMix64::new(1));
-            assert_eq!(seqs(&taken), held, "{priorities:?}");
-            assert_eq!(taken.shed as usize, priorities.len() - 3);
+            let drained = fill(priorities.iter().copied(), 3, &mut SplitMix64::new(1));
+            assert_eq!(seqs(&drained), held, "{priorities:?}");
+            assert_eq!(drained.shed as usize, priorities.len() - 3);
         };
-        check(&[Viewer, Member, Gift, Staff], &[2, 3, 4]);
-        check(&[Staff, Gift, Member, Viewer], &[1, 2, 3]);
-        check(&[Viewer, Viewer, Viewer, Control, Staff, Gift], &[4, 5, 6]);
-        check(&[Gift, Viewer, Staff, Viewer, Member], &[1, 3, 5]);
+        check(&[Viewer, Member, Staff, Staff], &[2, 3, 4]);
+        check(&[Staff, Staff, Member, Viewer], &[1, 2, 3]);
+        check(&[Viewer, Viewer, Viewer, Staff, Member, Staff], &[4, 5, 6]);
+        check(&[Staff, Viewer, Staff, Viewer, Member], &[1, 3, 5]);
     }
 
     #[test]
@@ -251,12 +259,39 @@ mod tests {
     }
 
     #[test]
+    fn a_retracted_comment_makes_room_and_its_event_stays() {
+        let mut random = SplitMix64::new(1);
+        let mut pending = Pending::new(Duration::ZERO);
+        let offer = |pending: &mut Pending, random: &mut SplitMix64, seq: u64| {
+            let comment = BatchComment {
+                seq: Seq::new(seq),
+                at_ms: 0,
+                fragment: fragment(),
+            };
+            pending.offer(comment, Priority::Viewer, 2, random)
+        };
+        assert_eq!(offer(&mut pending, &mut random, 1), Offered::Held);
+        assert_eq!(offer(&mut pending, &mut random, 2), Offered::Held);
+        let ids: Arc<[Seq]> = [Seq::new(1), Seq::new(9)].into();
+        pending.retract(&ids);
+        pending.event(BatchEvent {
+            seq: Seq::new(3),
+            event: Event::Retract { ids },
+        });
+        assert_eq!(pending.held(), 1);
+        assert_eq!(offer(&mut pending, &mut random, 4), Offered::Held);
+        let drained = pending.drain();
+        assert_eq!((seqs(&drained), drained.shed), (vec![2, 4], 0));
+        assert_eq!(drained.events.len(), 1);
+    }
+
+    #[test]
     fn likes_stop_at_what_json_numbers_can_tell() {
         let mut pending = Pending::new(Duration::ZERO);
         pending.like(7);
         pending.like(u64::MAX);
         pending.like(1);
-        assert_eq!(pending.take().likes, 9_007_199_254_740_991);
+        assert_eq!(pending.drain().likes, 9_007_199_254_740_991);
     }
 
     proptest! {
@@ -269,10 +304,10 @@ mod tests {
             seed: u64,
         ) {
             let priorities: Vec<_> = classes.iter().map(|&class| Priority::ALL[class]).collect();
-            let taken = fill(priorities.iter().copied(), comments_max, &mut SplitMix64::new(seed));
-            let held = seqs(&taken);
+            let drained = fill(priorities.iter().copied(), comments_max, &mut SplitMix64::new(seed));
+            let held = seqs(&drained);
             prop_assert!(held.is_sorted_by(|a, b| a < b));
-            prop_assert_eq!(held.len() + taken.shed as usize, priorities.len());
+            prop_assert_eq!(held.len() + drained.shed as usize, priorities.len());
 
             let mut expected = priorities.clone();
             expected.sort_unstable_by(|a, b| b.cmp(a));

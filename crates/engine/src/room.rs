@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danmaku_wire::{
-    Batch, CompressionPolicy, DeflateViewers, Epoch, Fragment, FrameSet, Position, Priority,
-    Sealer, Seq,
+    Batch, BatchComment, BatchEvent, Chains, CompressionPolicy, Epoch, Event, FrameSet, Gap,
+    Position, Priority, Sealer, Seq,
 };
 
 use crate::counters::RoomCounters;
 use crate::history::History;
 use crate::now::Now;
-use crate::pending::{Offered, Pending, Taken};
+use crate::pending::{Drained, Offered, Pending};
 use crate::random::SplitMix64;
 use crate::window::{Flush, Windows};
 
@@ -26,7 +26,7 @@ pub struct RoomConfig {
     pub batch_comments_max: usize,
     /// Sealed frames kept for viewers who come back.
     pub history_frames_max: usize,
-    /// Bytes of sealed frames kept, in all their encodings.
+    /// Bytes of sealed frames kept, in all their forms.
     pub history_bytes_max: usize,
     /// The room's own instant in the window, see [`phase`](crate::phase).
     pub phase: Duration,
@@ -39,8 +39,9 @@ pub struct RoomConfig {
 /// A room's window, history and position. It owns no clock, task or socket: the caller tells it the time, asks for the
 /// [`deadline`](Self::deadline) and calls [`tick`](Self::tick) then.
 ///
-/// Invariants: sealed frames follow each other without a hole (each starts one position after the last one ended), and
-/// every position given to the room is in exactly one frame, as a comment or counted in its `shed`.
+/// Invariants: each sealed frame begins where the one before ended; every comment given to the room is in exactly one
+/// frame, is counted in the `shed` of one, or was retracted before it was sealed; every event is in exactly one frame;
+/// no frame sealed or handed out after a retraction holds what it names.
 #[derive(Debug)]
 pub struct Room {
     batch_comments_max: usize,
@@ -85,40 +86,65 @@ impl Room {
         }
     }
 
-    /// Takes the comment at position `seq` into the window.
+    /// Takes a comment into the window.
     ///
-    /// A position that came before is counted as repeated and otherwise ignored. Positions left out before `seq` are
-    /// ones that the log could not give: they are counted as missed, and in the `shed` of the batch, so that viewers
-    /// see no hole.
-    ///
-    /// # Panics
-    ///
-    /// When one window leaves out more positions than a batch can count (2^32).
-    pub fn comment(&mut self, now: Now, seq: Seq, fragment: Fragment, priority: Priority) {
-        if seq <= self.last {
-            self.counters.repeated += 1;
+    /// A position that came before is counted as repeated and otherwise ignored. Positions left out before it are
+    /// holes.
+    pub fn comment(&mut self, now: Now, comment: BatchComment, priority: Priority) {
+        if !self.advance(comment.seq) {
             return;
         }
-        let missed = seq.value() - self.last.value() - 1;
-        self.last = seq;
+        self.counters.comments[priority as usize] += 1;
         let pending = self
             .pending
             .get_or_insert_with(|| Box::new(Pending::new(now.monotonic)));
-        if missed > 0 {
-            self.counters.missed += missed;
-            pending.miss(missed);
-        }
-        self.counters.comments[priority as usize] += 1;
-        match pending.offer(
-            seq,
-            fragment,
-            priority,
-            self.batch_comments_max,
-            &mut self.random,
-        ) {
+        let offered = pending.offer(comment, priority, self.batch_comments_max, &mut self.random);
+        match offered {
             Offered::Held => {}
             Offered::Shed(shed) => self.counters.shed[shed as usize] += 1,
         }
+    }
+
+    /// Takes an event into the window. A retraction is obeyed at once: what it names is dropped from the window, and
+    /// the frames of the ring are sealed again without it.
+    ///
+    /// A position that came before is counted as repeated and otherwise ignored.
+    pub fn event(&mut self, now: Now, event: BatchEvent) {
+        if !self.advance(event.seq) {
+            return;
+        }
+        self.counters.events += 1;
+        let pending = self
+            .pending
+            .get_or_insert_with(|| Box::new(Pending::new(now.monotonic)));
+        match &event.event {
+            Event::Retract { ids } => {
+                pending.retract(ids);
+                self.history.retract(ids);
+            }
+        }
+        pending.event(event);
+    }
+
+    /// Gives up what the log lost: the frame of what is pending, and one that tells viewers that the positions from
+    /// there to `through` are not delivered. No frames when nothing was lost after the last position given.
+    #[must_use]
+    pub fn lost(&mut self, now: Now, through: Seq, input: SealInput) -> Vec<Arc<FrameSet>> {
+        if through <= self.last {
+            return Vec::new();
+        }
+        // Beside the pace: the window goes on for what comes after.
+        let mut frames: Vec<_> = self.seal(now, input).into_iter().collect();
+        let gap = Gap {
+            epoch: self.epoch,
+            after: self.sealed,
+            seq: through,
+            events: Vec::new(),
+        };
+        self.last = through;
+        self.counters.gaps += 1;
+        frames.push(self.keep(FrameSet::gap(gap, self.compression)));
+        frames
     }
 
     /// Adds likes to the window. The sum of one window stops at 2^53 - 1.
@@ -141,20 +167,22 @@ impl Room {
     }
 
     /// Seals what is pending, when it is due. Calls that come too early do nothing.
-    pub fn tick(&mut self, now: Now, audience: Audience) -> Option<Arc<FrameSet>> {
+    #[must_use]
+    pub fn tick(&mut self, now: Now, input: SealInput) -> Option<Arc<FrameSet>> {
         let due = self.deadline()?;
         if now.monotonic < due {
             return None;
         }
         self.windows.end(due, now.monotonic);
-        self.seal(now, audience)
+        self.seal(now, input)
     }
 
     /// Seals what is pending, due or not: the last frame before a stop.
-    pub fn flush(&mut self, now: Now, audience: Audience) -> Option<Arc<FrameSet>> {
+    #[must_use]
+    pub fn flush(&mut self, now: Now, input: SealInput) -> Option<Arc<FrameSet>> {
         self.deadline()?;
         self.windows.end(now.monotonic, now.monotonic);
-        self.seal(now, audience)
+        self.seal(now, input)
     }
 
     /// The last sealed position: where a viewer who joins now begins.
@@ -165,7 +193,7 @@ impl Room {
         }
     }
 
-    /// What a viewer missed since `since`, from the ring. Changes nothing.
+    /// What the ring has of what a viewer missed since `since`. Changes nothing.
     pub fn resume(&self, since: Position) -> Resume {
         if since.epoch != self.epoch {
             return Resume::OtherEpoch;
@@ -173,18 +201,23 @@ impl Room {
         if since.seq > self.sealed {
             return Resume::Ahead;
         }
-        let found = self.history.after(since.seq);
-        let first = since.seq.next();
-        let end = found.from.unwrap_or(self.sealed.next());
-        let from_log = (first < end).then(|| (first, Seq::new(end.value() - 1)));
-        Resume::Replay {
-            from_log,
-            frames: found.frames,
+        let frames = self.history.after(since.seq);
+        Resume::At {
+            boundary: frames.first().map_or(self.sealed, |frame| frame.after()),
+            frames,
         }
     }
 
-    /// Forgets the history that deflate viewers share, up to 32 KiB: for a room whose last viewer left.
-    pub fn rest(&mut self) {
+    /// The frames of the ring from exactly `boundary` on; nothing when no frame begins or ended there, so that
+    /// something would be told twice, or not at all.
+    pub fn frames_after(&self, boundary: Seq) -> Option<Vec<Arc<FrameSet>>> {
+        let frames = self.history.after(boundary);
+        let begins = frames.first().map_or(self.sealed, |frame| frame.after());
+        (begins == boundary).then_some(frames)
+    }
+
+    /// Forgets the text that frames refer back to, up to 32 KiB per stream: for a room whose last viewer left.
+    pub fn forget_chain(&mut self) {
         self.sealer = Sealer::new(self.compression);
     }
 
@@ -198,65 +231,90 @@ impl Room {
         self.history.len()
     }
 
-    /// Bytes that the frames of the history ring hold, in all their encodings made so far.
+    /// Bytes that the frames of the history ring hold, in all their forms made so far.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }
 
     /// What happened since the last call. The caller adds it to its own sums, once per window.
-    pub fn take_counters(&mut self) -> RoomCounters {
+    pub fn drain_counters(&mut self) -> RoomCounters {
         std::mem::take(&mut self.counters)
     }
 
-    fn seal(&mut self, now: Now, audience: Audience) -> Option<Arc<FrameSet>> {
-        let Taken {
+    /// Whether `seq` is a new position, which is the last one from now on.
+    fn advance(&mut self, seq: Seq) -> bool {
+        if seq <= self.last {
+            self.counters.repeated += 1;
+            return false;
+        }
+        self.last = seq;
+        true
+    }
+
+    fn seal(&mut self, now: Now, input: SealInput) -> Option<Arc<FrameSet>> {
+        let Drained {
             comments,
+            events,
             likes,
             shed,
-        } = self.pending.take()?.take();
-        let batch = Batch {
-            first: self.sealed.next(),
-            ts_ms: now.unix_ms,
-            viewers: audience.viewers,
-            likes,
-            shed,
-            comments,
-        };
-        let frame = Arc::new(self.sealer.seal(&batch, audience.deflate));
-        assert_eq!(
-            frame.last(),
-            self.last,
-            "a batch tells every position since the one before"
+        } = self.pending.take()?.drain();
+        assert!(
+            comments.is_sorted_by(|a, b| a.seq < b.seq)
+                && events.is_sorted_by(|a, b| a.seq < b.seq),
+            "positions increase"
         );
+        let batch = Batch {
+            epoch: self.epoch,
+            after: self.sealed,
+            seq: self.last,
+            ts_ms: now.unix_ms,
+            viewers: input.viewers,
+            likes,
+            shed,
+            comments,
+            events,
+        };
+        self.counters.batches += 1;
+        let frame = self.sealer.seal(batch, input.chains);
+        Some(self.keep(frame))
+    }
+
+    /// Notes the newest frame.
+    fn keep(&mut self, frame: FrameSet) -> Arc<FrameSet> {
+        assert_eq!(
+            (frame.after(), frame.seq()),
+            (self.sealed, self.last),
+            "a frame stands for every position since the one before"
+        );
+        let frame = Arc::new(frame);
         self.sealed = self.last;
         self.history.push(&frame);
-        self.counters.batches += 1;
-        Some(frame)
+        frame
     }
 }
 
 /// Who watches a room at the moment it seals.
-#[derive(Clone, Copy, Debug)]
-pub struct Audience {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SealInput {
     /// Viewers, told in the batch.
     pub viewers: u32,
-    /// Whether some of them share the room's deflate history.
-    pub deflate: DeflateViewers,
+    /// Which streams have viewers that share the room's history.
+    pub chains: Chains,
 }
 
-/// What a viewer who comes back gets.
+/// What a viewer who comes back gets from the ring.
 #[derive(Debug)]
 pub enum Resume {
     /// The position belongs to another numbering of the room: nothing can be said about what was missed.
     OtherEpoch,
     /// The position is after all that is sealed.
     Ahead,
-    /// Everything after the position, up to [`Room::sealed`].
-    Replay {
-        /// Positions, first and last inclusive, that are before `frames` and that the caller reads from the log: the
-        /// ring is too short, or the position cuts a batch in two.
-        from_log: Option<(Seq, Seq)>,
-        /// The batches after that, oldest first.
+    /// Everything after `boundary`, up to [`Room::sealed`].
+    At {
+        /// Where `frames` begin. Above the asked position when the ring is too short, or when the position lies inside
+        /// of a frame or in a hole: what lies between is read from the log.
+        boundary: Seq,
+        /// The frames after it, oldest first.
         frames: Vec<Arc<FrameSet>>,
     },
 }

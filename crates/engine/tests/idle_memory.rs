@@ -7,9 +7,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use danmaku_engine::{Audience, Flush, Now, Room, RoomConfig};
+use danmaku_engine::{Flush, Now, Room, RoomConfig, SealInput};
 use danmaku_wire::{
-    Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Epoch, Priority, Seq,
+    BatchComment, Chains, Comment, CommentLimits, CommentText, CompressionPolicy, Epoch, Priority,
+    Seq,
 };
 
 /// The system's allocator, with a sum of what is held.
@@ -82,9 +83,12 @@ fn busy_then_quiet() -> Room {
     let fragment =
         Comment::new(CommentText::new("hello", &CommentLimits::default()).expect("a valid text"))
             .fragment();
-    let audience = Audience {
+    let input = SealInput {
         viewers: 1,
-        deflate: DeflateViewers::Some,
+        chains: Chains {
+            ws_deflate: true,
+            sse_gzip: true,
+        },
     };
     for window in 1..=110 {
         let now = Now {
@@ -92,18 +96,19 @@ fn busy_then_quiet() -> Room {
             unix_ms: 0,
         };
         for n in 0..100 {
-            room.comment(
-                now,
-                Seq::new(window * 100 + n - 99),
-                fragment.clone(),
-                Priority::Viewer,
-            );
+            let comment = BatchComment {
+                seq: Seq::new(window * 100 + n - 99),
+                at_ms: 0,
+                fragment: fragment.clone(),
+            };
+            room.comment(now, comment, Priority::Viewer);
         }
-        room.tick(now, audience).expect("two windows have passed");
+        room.tick(now, input).expect("two windows have passed");
     }
-    room.rest();
+    room.forget_chain();
     room
 }
 
-/// What a frame costs in the ring beside its bytes.
-const RING_FRAME_BYTES_MAX: usize = 512;
+/// What a frame costs in the ring beside its bytes: itself, the heads of its shared buffers, and what its JSON was
+/// expected to be longer by, up to four bytes per comment and 288.
+const RING_FRAME_BYTES_MAX: usize = 512 + 288 + 4 * 100;

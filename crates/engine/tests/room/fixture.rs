@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_engine::{Audience, Flush, Now, Room, RoomConfig};
+use danmaku_engine::{Flush, Now, Room, RoomConfig, SealInput};
 use danmaku_wire::{
-    Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Epoch, Fragment,
-    FrameSet, Position, Priority, Seq,
+    BatchComment, BatchEvent, Chains, Comment, CommentLimits, CommentText, CompressionPolicy,
+    Epoch, Event, FrameSet, Position, Priority, Seq,
 };
 use serde_json::Value;
 
 pub(crate) const EPOCH: Epoch = Epoch::new(1_700_000_000_000);
-pub(crate) const AUDIENCE: Audience = Audience {
+pub(crate) const INPUT: SealInput = SealInput {
     viewers: 3,
-    deflate: DeflateViewers::None,
+    chains: Chains {
+        ws_deflate: false,
+        sse_gzip: false,
+    },
 };
 
 pub(crate) fn config() -> RoomConfig {
@@ -40,9 +43,23 @@ pub(crate) fn at(ms: u64) -> Now {
     }
 }
 
-pub(crate) fn fragment(seq: u64) -> Fragment {
-    Comment::new(CommentText::new(&format!("c{seq}"), &CommentLimits::default()).unwrap())
-        .fragment()
+/// The comment at position `seq`, accepted when the test began.
+pub(crate) fn comment(seq: u64) -> BatchComment {
+    let text = CommentText::new(&format!("c{seq}"), &CommentLimits::default()).unwrap();
+    BatchComment {
+        seq: Seq::new(seq),
+        at_ms: at(0).unix_ms,
+        fragment: Comment::new(text).fragment(),
+    }
+}
+
+pub(crate) fn retract(seq: u64, ids: &[u64]) -> BatchEvent {
+    BatchEvent {
+        seq: Seq::new(seq),
+        event: Event::Retract {
+            ids: ids.iter().map(|&id| Seq::new(id)).collect(),
+        },
+    }
 }
 
 pub(crate) fn position(seq: u64) -> Position {
@@ -55,7 +72,7 @@ pub(crate) fn position(seq: u64) -> Position {
 /// Puts the positions `first..=last` into the room as viewers' comments.
 pub(crate) fn comments(room: &mut Room, now: Now, first: u64, last: u64) {
     for seq in first..=last {
-        room.comment(now, Seq::new(seq), fragment(seq), Priority::Viewer);
+        room.comment(now, comment(seq), Priority::Viewer);
     }
 }
 
@@ -66,9 +83,9 @@ pub(crate) fn frame(room: &mut Room, first: u64, last: u64) -> Arc<FrameSet> {
     room.tick(
         Now {
             monotonic: due,
-            unix_ms: 0,
+            unix_ms: at(0).unix_ms,
         },
-        AUDIENCE,
+        INPUT,
     )
     .expect("it is due")
 }
@@ -77,24 +94,30 @@ pub(crate) fn json(frame: &FrameSet) -> Value {
     serde_json::from_slice(frame.json()).unwrap()
 }
 
-/// The ids that a batch tells, by the rule that an id left out is the one after the id before.
+/// The ids of a batch: differences, the first from where it begins, and all of them 1 when left out.
 pub(crate) fn ids(batch: &Value) -> Vec<u64> {
-    let mut next = batch["seq"].as_u64().unwrap();
     let comments = batch["comments"].as_array().unwrap();
-    comments
+    let differences: Vec<u64> = match batch.get("ids") {
+        Some(ids) => serde_json::from_value(ids.clone()).unwrap(),
+        None => vec![1; comments.len()],
+    };
+    assert_eq!(differences.len(), comments.len());
+    let mut id = batch["after"].as_u64().unwrap();
+    let ids = differences
         .iter()
-        .map(|comment| {
-            let id = comment.get("id").map_or(next, |id| id.as_u64().unwrap());
+        .zip(comments)
+        .map(|(difference, comment)| {
+            id += difference;
             assert_eq!(comment["text"], format!("c{id}"));
-            next = id + 1;
             id
-        })
-        .collect()
+        });
+    ids.collect()
 }
 
-pub(crate) fn seqs(frames: &[Arc<FrameSet>]) -> Vec<(u64, u64)> {
+/// What each frame stands for: positions after the first number, up to the second.
+pub(crate) fn spans(frames: &[Arc<FrameSet>]) -> Vec<(u64, u64)> {
     frames
         .iter()
-        .map(|frame| (frame.first().value(), frame.last().value()))
+        .map(|frame| (frame.after().value(), frame.seq().value()))
         .collect()
 }

@@ -1,6 +1,6 @@
 //! Random lives of a room, each beside a model of what its viewers may rely on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use danmaku_engine::{Flush, Resume, Room, RoomConfig};
 use danmaku_wire::{FrameSet, Priority, Seq};
 use proptest::prelude::*;
 
-use crate::fixture::{AUDIENCE, EPOCH, at, config, fragment, ids, json, position};
+use crate::fixture::{EPOCH, INPUT, at, comment, config, ids, json, position, retract};
 
 /// One step of a random life of a room.
 #[derive(Clone, Debug)]
 enum Step {
     Comments { count: u64, class: usize },
-    Lost { positions: u64 },
+    Hole { positions: u64 },
     Repeat { back: u64 },
+    Retract { back: u64 },
+    Lost { positions: u64 },
     Likes { count: u64 },
     Pause { ms: u64 },
 }
@@ -23,9 +25,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1u64..8, 0..Priority::ALL.len()).prop_map(|(count, class)| Step::Comments { count, class }),
-        1 => (60u64..120, Just(1)).prop_map(|(count, class)| Step::Comments { count, class }),
-        1 => (1u64..30).prop_map(|positions| Step::Lost { positions }),
+        1 => (60u64..120, Just(0)).prop_map(|(count, class)| Step::Comments { count, class }),
+        2 => (1u64..30).prop_map(|positions| Step::Hole { positions }),
         1 => (0u64..20).prop_map(|back| Step::Repeat { back }),
+        2 => (0u64..60).prop_map(|back| Step::Retract { back }),
+        1 => (0u64..30).prop_map(|positions| Step::Lost { positions }),
         2 => (1u64..100).prop_map(|count| Step::Likes { count }),
         8 => (0u64..700).prop_map(|ms| Step::Pause { ms }),
     ]
@@ -38,11 +42,15 @@ struct Model {
     now_ms: u64,
     next: u64,
     given: BTreeMap<u64, Priority>,
+    retracted: BTreeSet<u64>,
+    /// Positions of events.
+    events: BTreeSet<u64>,
     likes: u64,
     likes_told: u64,
     pending_since: Option<u64>,
     frames: Vec<Arc<FrameSet>>,
-    sealed_at_ms: Vec<u64>,
+    /// When the last frame was sealed that was due.
+    sealed_at_ms: Option<u64>,
 }
 
 impl Model {
@@ -53,11 +61,13 @@ impl Model {
             now_ms: 10_000,
             next: 1,
             given: BTreeMap::new(),
+            retracted: BTreeSet::new(),
+            events: BTreeSet::new(),
             likes: 0,
             likes_told: 0,
             pending_since: None,
             frames: Vec::new(),
-            sealed_at_ms: Vec::new(),
+            sealed_at_ms: None,
         }
     }
 
@@ -66,26 +76,28 @@ impl Model {
         match *step {
             Step::Comments { count, class } => {
                 for seq in self.next..self.next + count {
-                    self.room
-                        .comment(now, Seq::new(seq), fragment(seq), Priority::ALL[class]);
+                    self.room.comment(now, comment(seq), Priority::ALL[class]);
                     self.given.insert(seq, Priority::ALL[class]);
                 }
                 self.next += count;
                 self.pending_since.get_or_insert(self.now_ms);
             }
-            Step::Lost { positions } => self.next += positions,
+            Step::Hole { positions } => self.next += positions,
             Step::Repeat { back } => {
-                let seq = self
-                    .given
-                    .keys()
-                    .rev()
-                    .nth(usize::try_from(back).unwrap())
-                    .copied();
-                if let Some(seq) = seq {
-                    self.room
-                        .comment(now, Seq::new(seq), fragment(seq), Priority::Viewer);
+                if let Some(seq) = self.given_before(back) {
+                    self.room.comment(now, comment(seq), Priority::Viewer);
+                    self.room.event(now, retract(seq, &[seq]));
                 }
             }
+            Step::Retract { back } => {
+                let ids: Vec<_> = self.given_before(back).into_iter().collect();
+                self.room.event(now, retract(self.next, &ids));
+                self.retracted.extend(ids);
+                self.events.insert(self.next);
+                self.next += 1;
+                self.pending_since.get_or_insert(self.now_ms);
+            }
+            Step::Lost { positions } => self.lose(positions),
             Step::Likes { count } => {
                 self.room.likes(now, count);
                 self.likes += count;
@@ -96,6 +108,35 @@ impl Model {
         assert!(self.room.pending() <= self.config.batch_comments_max);
         assert_eq!(self.room.deadline().is_some(), self.pending_since.is_some());
         self.tick();
+        self.check_ring();
+    }
+
+    fn given_before(&self, back: u64) -> Option<u64> {
+        let back = usize::try_from(back).unwrap();
+        self.given.keys().rev().nth(back).copied()
+    }
+
+    fn lose(&mut self, positions: u64) {
+        let given = self.given.keys().chain(&self.events).max().copied();
+        self.next += positions;
+        let through = self.next - 1;
+        let frames = self.room.lost(at(self.now_ms), Seq::new(through), INPUT);
+        let sealed = self.frames.last().map_or(0, |frame| frame.seq().value());
+        if through <= sealed.max(given.unwrap_or(0)) {
+            assert!(frames.is_empty());
+            return;
+        }
+        let (gap, batches) = frames.split_last().unwrap();
+        assert_eq!(batches.len(), usize::from(self.pending_since.is_some()));
+        for batch in batches {
+            self.pending_since = None;
+            self.check_batch(batch);
+            self.frames.push(Arc::clone(batch));
+        }
+        assert!(gap.is_gap());
+        let after = self.frames.last().map_or(0, |frame| frame.seq().value());
+        assert_eq!((gap.after().value(), gap.seq().value()), (after, through));
+        self.frames.push(Arc::clone(gap));
     }
 
     /// Time passes, and the caller is called at each deadline, as its timer would.
@@ -114,7 +155,7 @@ impl Model {
     }
 
     fn tick(&mut self) {
-        let Some(frame) = self.room.tick(at(self.now_ms), AUDIENCE) else {
+        let Some(frame) = self.room.tick(at(self.now_ms), INPUT) else {
             return;
         };
         let since = self
@@ -127,7 +168,7 @@ impl Model {
             "waited {} ms",
             self.now_ms - since
         );
-        if let Some(before) = self.sealed_at_ms.last() {
+        if let Some(before) = self.sealed_at_ms {
             // One millisecond for the clock of this test, which is that coarse.
             assert!(
                 self.now_ms - before + 1 >= window_ms,
@@ -135,45 +176,46 @@ impl Model {
                 self.now_ms - before
             );
         }
-        self.sealed_at_ms.push(self.now_ms);
-        self.check_frame(&frame);
+        self.sealed_at_ms = Some(self.now_ms);
+        self.check_batch(&frame);
         self.frames.push(frame);
         assert!(self.room.history_frames() <= self.config.history_frames_max);
         assert!(self.room.history_bytes() <= self.config.history_bytes_max);
     }
 
-    fn check_frame(&mut self, frame: &FrameSet) {
-        let before = self.frames.last().map_or(0, |frame| frame.last().value());
-        let last = frame.last().value();
+    fn check_batch(&mut self, frame: &FrameSet) {
+        let before = self.frames.last().map_or(0, |frame| frame.seq().value());
+        let (after, last) = (frame.after().value(), frame.seq().value());
+        assert_eq!(after, before);
         let batch = json(frame);
         let ids = ids(&batch);
-        assert_eq!(batch["seq"], before + 1);
         assert!(
-            ids.is_sorted_by(|a, b| a < b) && ids.iter().all(|id| (before + 1..=last).contains(id))
+            ids.is_sorted_by(|a, b| a < b) && ids.iter().all(|id| (after + 1..=last).contains(id))
         );
         assert!(ids.len() <= self.config.batch_comments_max);
-        let shed = batch.get("shed").map_or(0, |shed| shed.as_u64().unwrap());
-        assert_eq!(before + ids.len() as u64 + shed, last);
-        assert_eq!(self.room.sealed(), position(last));
+        assert!(ids.iter().all(|id| !self.retracted.contains(id)));
         self.likes_told += batch
             .get("likes")
             .map_or(0, |likes| likes.as_u64().unwrap());
+        let events: Vec<_> = frame.events().iter().map(|it| it.seq.value()).collect();
+        let expected = self.events.range(after + 1..last + 1);
+        assert_eq!(events, expected.copied().collect::<Vec<_>>());
 
-        let given: Vec<_> = self.given.range(before + 1..last + 1).collect();
+        // Every comment is told, was retracted, or was shed, and those that were shed may be retracted too.
+        let given: Vec<_> = self.given.range(after + 1..last + 1).collect();
+        let shed = frame.shed() as usize;
+        let untold: Vec<_> = given.iter().filter(|(id, _)| !ids.contains(id)).collect();
+        let retracted = untold
+            .iter()
+            .filter(|(id, _)| self.retracted.contains(id))
+            .count();
+        assert!(untold.len() - retracted <= shed && shed <= untold.len());
         if given.len() <= self.config.batch_comments_max {
-            assert_eq!(
-                ids,
-                given.iter().map(|(id, _)| **id).collect::<Vec<_>>(),
-                "shed below the cap"
-            );
-        } else {
-            assert_eq!(ids.len(), self.config.batch_comments_max);
+            assert_eq!(shed, 0, "shed below the cap");
+        }
+        if retracted == 0 && shed > 0 {
             let lowest_held = ids.iter().map(|id| self.given[id]).min();
-            let highest_shed = given
-                .iter()
-                .filter(|(id, _)| !ids.contains(id))
-                .map(|(_, priority)| **priority)
-                .max();
+            let highest_shed = untold.iter().map(|(_, priority)| **priority).max();
             assert!(
                 lowest_held >= highest_shed,
                 "{highest_shed:?} was shed while {lowest_held:?} was held"
@@ -181,32 +223,47 @@ impl Model {
         }
     }
 
+    /// The ring has nothing that was retracted, and otherwise what everybody was told.
+    fn check_ring(&self) {
+        let Resume::At { boundary, frames } = self.room.resume(position(0)) else {
+            panic!("0 is in the past");
+        };
+        let told = self
+            .frames
+            .iter()
+            .filter(|frame| frame.after() < frame.seq() && frame.after() >= boundary);
+        assert_eq!(frames.len(), told.clone().count());
+        for (frame, told) in frames.iter().zip(told) {
+            assert_eq!((frame.after(), frame.seq()), (told.after(), told.seq()));
+            assert_eq!(frame.is_gap(), told.is_gap());
+            assert_eq!((frame.events(), frame.shed()), (told.events(), told.shed()));
+            let kept = told
+                .comments()
+                .iter()
+                .filter(|comment| !self.retracted.contains(&comment.seq.value()));
+            assert!(frame.comments().iter().eq(kept));
+        }
+    }
+
     /// Resumes from every position: what comes back follows on without a hole or a repetition.
     fn check_resume(&self) {
-        let sealed = self.room.sealed().seq.value();
-        for since in 0..=sealed {
-            let Resume::Replay { from_log, frames } = self.room.resume(position(since)) else {
+        let sealed = self.room.sealed().seq;
+        for since in 0..=sealed.value() {
+            let Resume::At { boundary, frames } = self.room.resume(position(since)) else {
                 panic!("{since} of {sealed} is in the past");
             };
-            let mut next = since + 1;
-            if let Some((first, last)) = from_log {
-                assert!(
-                    first.value() == next && last >= first,
-                    "since {since}: {first}..={last} from the log"
-                );
-                next = last.value() + 1;
-            }
+            assert!(boundary.value() >= since && boundary <= sealed);
+            let mut at = boundary;
             for frame in &frames {
-                assert_eq!(frame.first().value(), next);
-                assert!(frame.covered() > 0);
-                next = frame.last().value() + 1;
+                assert!(frame.after() == at && frame.seq() > at);
+                at = frame.seq();
             }
-            assert_eq!(next, sealed + 1);
+            assert_eq!(at, sealed);
+            let exact = self.room.frames_after(Seq::new(since));
+            assert_eq!(exact.is_some(), boundary.value() == since);
         }
-        assert!(matches!(
-            self.room.resume(position(sealed + 1)),
-            Resume::Ahead
-        ));
+        let ahead = position(sealed.next().value());
+        assert!(matches!(self.room.resume(ahead), Resume::Ahead));
     }
 }
 
@@ -232,17 +289,16 @@ proptest! {
         model.pause(3_000);
         prop_assert_eq!(model.room.deadline(), None);
         prop_assert_eq!(model.likes_told, model.likes);
-        // Positions lost at the very end are told with the next comment.
-        prop_assert_eq!(model.room.sealed().seq.value(), model.given.keys().last().copied().unwrap_or(0));
         model.check_resume();
 
-        let counters = model.room.take_counters();
-        let told: u64 = model.frames.iter().map(|frame| u64::from(frame.comments())).sum();
+        let counters = model.room.drain_counters();
+        let gaps = model.frames.iter().filter(|frame| frame.is_gap()).count();
         let shed: u64 = model.frames.iter().map(|frame| u64::from(frame.shed())).sum();
         prop_assert_eq!(counters.comments_total(), model.given.len() as u64);
-        prop_assert_eq!(counters.comments_total() - counters.shed_total(), told);
-        prop_assert_eq!(counters.shed_total() + counters.missed, shed);
-        prop_assert_eq!(counters.batches, model.frames.len() as u64);
+        prop_assert_eq!(counters.shed_total(), shed);
+        prop_assert_eq!(counters.events, model.events.len() as u64);
+        prop_assert_eq!(counters.gaps, gaps as u64);
+        prop_assert_eq!(counters.batches, (model.frames.len() - gaps) as u64);
         prop_assert_eq!(counters.likes, model.likes);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use danmaku_wire::Mode;
+use danmaku_wire::{IdempotencyKey, Mode, Seq};
 
 /// A comment to post. Members that are `None` are left out, so the server's defaults apply.
 ///
@@ -29,6 +29,15 @@ pub struct NewComment {
     /// Font size in the player's pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
+    /// The id of the comment it answers.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "seq_as_number"
+    )]
+    pub reply_to: Option<Seq>,
+    /// What the application adds: an object, which viewers get as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
 }
 
 impl NewComment {
@@ -42,13 +51,18 @@ impl NewComment {
     }
 
     /// The WebSocket message that posts this comment.
-    pub(crate) fn message(&self, reference: Option<&Reference>) -> String {
+    pub(crate) fn message(
+        &self,
+        reference: Option<&Reference>,
+        key: Option<&IdempotencyKey>,
+    ) -> String {
         let message = CommentMessage {
             kind: "comment",
             reference,
+            key: key.map(IdempotencyKey::as_str),
             comment: self,
         };
-        serde_json::to_string(&message).expect("invariant: strings and integers always serialise")
+        serde_json::to_string(&message).expect("invariant: JSON values always serialise")
     }
 }
 
@@ -80,6 +94,8 @@ struct CommentMessage<'a> {
     kind: &'static str,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     reference: Option<&'a Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     #[serde(flatten)]
     comment: &'a NewComment,
 }
@@ -91,6 +107,17 @@ fn mode_as_name<S: serde::Serializer>(
 ) -> Result<S::Ok, S::Error> {
     match mode {
         Some(mode) => serializer.serialize_str(mode.as_str()),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[expect(clippy::ref_option, reason = "the shape serde asks for")]
+fn seq_as_number<S: serde::Serializer>(
+    seq: &Option<Seq>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match seq {
+        Some(seq) => serializer.serialize_u64(seq.value()),
         None => serializer.serialize_none(),
     }
 }
@@ -114,10 +141,13 @@ mod tests {
             mode: Some(Mode::Bottom),
             color: Some(0x00FF_0000),
             size: Some(36),
+            reply_to: Some(Seq::new(41)),
+            data: Some(serde_json::json!({"gift": 7})),
         };
+        let key = IdempotencyKey::new("k-1").unwrap();
         assert_eq!(
-            comment.message(Some(&Reference::from(7))),
-            r#"{"type":"comment","ref":7,"text":"hi \"you\"","user":"u1","name":"Ada","mode":"bottom","color":16711680,"size":36}"#
+            comment.message(Some(&Reference::from(7)), Some(&key)),
+            r#"{"type":"comment","ref":7,"key":"k-1","text":"hi \"you\"","user":"u1","name":"Ada","mode":"bottom","color":16711680,"size":36,"reply_to":41,"data":{"gift":7}}"#
         );
     }
 

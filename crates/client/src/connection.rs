@@ -13,62 +13,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
-use danmaku_wire::{CloseReason, Encoding, Position, RoomId};
+use danmaku_wire::{CloseReason, Dialect, IdempotencyKey};
 
-use crate::ServerAddress;
 use crate::comment::{NewComment, Reference};
+use crate::connect::Connect;
 use crate::error::ClientError;
 use crate::event::{Closed, Event};
 use crate::handshake;
 use crate::unpack::Unpacker;
-
-/// What to connect to.
-#[derive(Clone, Debug)]
-pub struct Connect {
-    /// The server.
-    pub server: ServerAddress,
-    /// The room.
-    pub room: RoomId,
-    /// How batches are packed on the way.
-    pub encoding: Encoding,
-    /// Replay everything after this position.
-    pub since: Option<Position>,
-    /// Replay this many of the latest comments.
-    pub history: Option<u32>,
-    /// How long the handshake may take.
-    pub deadline: Duration,
-}
-
-impl Connect {
-    /// A plain connection: `identity`, nothing replayed, five seconds for the handshake.
-    #[must_use]
-    pub fn new(server: ServerAddress, room: RoomId) -> Self {
-        let deadline = Duration::from_secs(5);
-        Self {
-            server,
-            room,
-            encoding: Encoding::Identity,
-            since: None,
-            history: None,
-            deadline,
-        }
-    }
-
-    fn path_and_query(&self) -> String {
-        let mut path = format!(
-            "/v1/rooms/{}/ws?encoding={}",
-            self.room,
-            self.encoding.as_str()
-        );
-        if let Some(since) = self.since {
-            path.push_str(&format!("&since={since}"));
-        }
-        if let Some(history) = self.history {
-            path.push_str(&format!("&history={history}"));
-        }
-        path
-    }
-}
 
 /// An open connection. Dropping it closes the socket without a close frame; [`Connection::close`] is the polite way.
 pub struct Connection {
@@ -93,7 +45,8 @@ impl Connection {
     /// [`ClientError::Unreachable`], [`ClientError::Refused`] with the server's words, [`ClientError::Deadline`], or an
     /// answer that is no WebSocket upgrade.
     pub async fn connect(connect: &Connect) -> Result<Self, ClientError> {
-        let path = connect.path_and_query();
+        let encoding = format!("encoding={}", connect.encoding.as_str());
+        let path = connect.path_and_query("ws", Some(encoding));
         let upgraded =
             handshake::within(connect.deadline, handshake::upgrade(&connect.server, &path)).await?;
         let (read_half, write_half) = upgraded.stream.into_split();
@@ -106,7 +59,7 @@ impl Connection {
         let reader = Reader {
             frames: FragmentCollectorRead::new(source),
             writer: Arc::clone(&writer),
-            unpacker: Unpacker::new(connect.encoding),
+            unpacker: Unpacker::new(Dialect::web_socket(connect.encoding)),
             plain: Vec::new(),
         };
         Ok(Self {
@@ -133,7 +86,20 @@ impl Connection {
         comment: &NewComment,
         reference: Option<&Reference>,
     ) -> Result<(), ClientError> {
-        self.send_text(&comment.message(reference)).await
+        self.send_text(&comment.message(reference, None)).await
+    }
+
+    /// As [`Connection::post`], with a key that makes it safe to send the comment again when its fate is not known.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub async fn post_with_key(
+        &self,
+        comment: &NewComment,
+        reference: Option<&Reference>,
+        key: &IdempotencyKey,
+    ) -> Result<(), ClientError> {
+        self.send_text(&comment.message(reference, Some(key))).await
     }
 
     /// Sends `count` likes.

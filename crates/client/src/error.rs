@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use danmaku_wire::Encoding;
+
 use crate::event::EventError;
 use crate::unpack::UnpackError;
 
@@ -26,6 +28,9 @@ pub enum ClientError {
     /// The server answered something that is not the protocol.
     #[error("not a danmaku server: {0}")]
     NotTheProtocol(&'static str),
+    /// Server-Sent Events come plain or in `gzip`.
+    #[error("server-sent events do not come as `{0}`")]
+    Encoding(Encoding),
     /// HTTP broke.
     #[error("http: {0}")]
     Http(#[from] hyper::Error),

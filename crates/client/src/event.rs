@@ -5,6 +5,7 @@ use serde::Deserialize;
 use danmaku_wire::{Epoch, Mode, Position, Seq};
 
 use crate::comment::Reference;
+use crate::raw::{RawBatch, RawGap, RawJoined};
 
 /// One message of the server, or the end of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Event {
     Ack(Ack),
     /// A message of this connection was refused; the connection stays.
     Error(ServerError),
-    /// Positions this viewer will not get.
+    /// Positions this viewer will not get, and the events among them.
     Gap(Gap),
     /// The server is about to close the connection.
     Closing(Closing),
@@ -32,47 +33,41 @@ pub enum Event {
 pub struct Joined {
     /// The room's name.
     pub room: String,
-    /// The numbering of the room.
+    /// The run of positions the room is in.
     pub epoch: Epoch,
-    /// The last sealed position: the next live batch starts after it.
+    /// Where everything that follows begins: the accepted `since`, the place just before the history asked for, or the last
+    /// sealed position.
+    pub after: Seq,
+    /// The last sealed position: a batch or gap that ends at or below it is a replay.
     pub seq: Seq,
     /// How long the room coalesces, in milliseconds.
     pub window_ms: u64,
     /// Viewers of the room.
     pub viewers: u32,
-    /// Whether everything after the asked position follows.
+    /// Whether everything after the asked position follows. When not, a client clears its list.
     pub resumed: bool,
 }
 
-/// The comments of one window.
+/// What happened in a room in one window. It stands for every position in (`after`, `seq`] and begins where the batch or gap
+/// before ended; not every position has a comment or an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The first position this batch covers.
+    /// Where the batch or gap before ended.
+    pub after: Seq,
+    /// The last position it stands for, where a viewer resumes; `after` when it carries likes only.
     pub seq: Seq,
-    /// When the batch was sealed, in milliseconds since the Unix epoch.
+    /// When it was sealed, in milliseconds since the Unix epoch; the log time of its last entry when it was read from the log.
     pub ts_ms: u64,
     /// Viewers of the room.
     pub viewers: u32,
     /// Likes since the batch before.
     pub likes: u64,
-    /// Comments of this window that were accepted and then left out.
+    /// Accepted comments that were left out because there were too many.
     pub shed: u32,
     /// The comments, each with its position.
     pub comments: Vec<Comment>,
-}
-
-impl Batch {
-    /// How many positions the batch covers, shed ones included.
-    #[must_use]
-    pub fn covered(&self) -> u64 {
-        self.comments.len() as u64 + u64::from(self.shed)
-    }
-
-    /// The last position the batch covers, where a viewer would resume; the one before `seq` when it covers none.
-    #[must_use]
-    pub fn last(&self) -> Seq {
-        Seq::new((self.seq.value() + self.covered()).saturating_sub(1))
-    }
+    /// The events, by position. They apply after the comments.
+    pub events: Vec<RoomEvent>,
 }
 
 /// A comment as a viewer gets it.
@@ -80,6 +75,9 @@ impl Batch {
 pub struct Comment {
     /// Its position in the room.
     pub id: Seq,
+    /// When the log took it, in milliseconds since the Unix epoch; in a batch to the tenth of a second, rounded towards the
+    /// batch's time, and at most 99.9 s before it.
+    pub at_ms: u64,
     /// The text.
     pub text: String,
     /// Who posted.
@@ -94,6 +92,34 @@ pub struct Comment {
     pub size: u32,
     /// The sender's role, when it is not that of a plain viewer.
     pub role: Option<String>,
+    /// The id of the comment it answers.
+    pub reply_to: Option<Seq>,
+    /// What the application added.
+    pub data: Option<serde_json::Value>,
+}
+
+/// Something in a room that is no comment and has a position like one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomEvent {
+    /// Its position in the room.
+    pub id: Seq,
+    /// When the log took it, in milliseconds since the Unix epoch; only [`HttpClient::comments`](crate::HttpClient::comments)
+    /// knows it.
+    pub at_ms: Option<u64>,
+    /// What happened.
+    pub kind: RoomEventKind,
+}
+
+/// What happened in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoomEventKind {
+    /// Comments were taken back: a player removes them.
+    Retract {
+        /// Their ids, each below the event's own.
+        ids: Vec<Seq>,
+    },
+    /// A type this client does not know: later versions of the protocol may add some.
+    Other(String),
 }
 
 /// A comment was accepted.
@@ -126,15 +152,15 @@ pub struct ServerError {
     pub retry_after_ms: Option<u64>,
 }
 
-/// Positions `from` to `to`, both included, were missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// The positions in (`after`, `seq`] are not delivered. It begins where the batch or gap before ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The first missed position.
-    #[serde(deserialize_with = "seq")]
-    pub from: Seq,
-    /// The last missed position.
-    #[serde(deserialize_with = "seq")]
-    pub to: Seq,
+    /// The last position before the missing ones.
+    pub after: Seq,
+    /// The last missing position, where a viewer resumes.
+    pub seq: Seq,
+    /// The events among them, by position: they are never skipped.
+    pub events: Vec<RoomEvent>,
 }
 
 /// The server is about to close the connection.
@@ -146,11 +172,13 @@ pub struct Closing {
 }
 
 /// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Closed {
-    /// The close code; 1005 when the close frame had none and 1006 when there was no close frame (RFC 6455 section 7.1.5).
+    /// The close code; 1005 when the close frame had none and 1006 when the server did not say that it closes (RFC 6455
+    /// section 7.1.5).
     pub code: u16,
-    /// The reason in the close frame.
+    /// The reason, as the server gave it.
+    #[serde(default)]
     pub reason: String,
 }
 
@@ -160,7 +188,7 @@ impl Closed {
 }
 
 impl Event {
-    /// Reads one text message, or the plain text of one batch.
+    /// Reads one message: a text message, the plain text of a packed one, or the data of a server-sent event.
     ///
     /// # Errors
     /// What is no JSON object with a `type`, or lacks a member its type must have.
@@ -171,8 +199,10 @@ impl Event {
             "joined" => Self::Joined(RawJoined::parse(json)?),
             "ack" => Self::Ack(serde_json::from_slice(json)?),
             "error" => Self::Error(serde_json::from_slice(json)?),
-            "gap" => Self::Gap(serde_json::from_slice(json)?),
+            "gap" => Self::Gap(RawGap::parse(json)?),
             "closing" => Self::Closing(serde_json::from_slice(json)?),
+            // Server-sent events have no close frame.
+            "close" => Self::Closed(serde_json::from_slice(json)?),
             _ => Self::Other(kind.into_owned()),
         })
     }
@@ -184,7 +214,7 @@ impl Joined {
     pub fn position(&self) -> Position {
         Position {
             epoch: self.epoch,
-            seq: self.seq,
+            seq: self.after,
         }
     }
 }
@@ -198,138 +228,15 @@ pub enum EventError {
     /// A comment's mode that is none of the protocol's.
     #[error("unknown comment mode `{0}`")]
     Mode(String),
+    /// A batch whose `ids` or `at` do not have one entry for each comment.
+    #[error("`{0}` does not have one entry for each comment")]
+    Entries(&'static str),
 }
 
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(rename = "type", borrow)]
     kind: std::borrow::Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct RawJoined {
-    room: String,
-    epoch: u64,
-    seq: u64,
-    window_ms: u64,
-    #[serde(default)]
-    viewers: u32,
-    #[serde(default)]
-    resumed: bool,
-}
-
-impl RawJoined {
-    fn parse(json: &[u8]) -> Result<Joined, EventError> {
-        let Self {
-            room,
-            epoch,
-            seq,
-            window_ms,
-            viewers,
-            resumed,
-        } = serde_json::from_slice(json)?;
-        Ok(Joined {
-            room,
-            epoch: Epoch::new(epoch),
-            seq: Seq::new(seq),
-            window_ms,
-            viewers,
-            resumed,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct RawBatch {
-    seq: u64,
-    #[serde(default)]
-    ts: u64,
-    #[serde(default)]
-    viewers: u32,
-    #[serde(default)]
-    likes: u64,
-    #[serde(default)]
-    shed: u32,
-    comments: Vec<RawComment>,
-}
-
-impl RawBatch {
-    fn parse(json: &[u8]) -> Result<Batch, EventError> {
-        let Self {
-            seq,
-            ts,
-            viewers,
-            likes,
-            shed,
-            comments,
-        } = serde_json::from_slice(json)?;
-        let mut next = seq;
-        let comments = comments
-            .into_iter()
-            .map(|raw| {
-                let id = raw.id.unwrap_or(next);
-                next = id.saturating_add(1);
-                raw.comment(Seq::new(id))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Batch {
-            seq: Seq::new(seq),
-            ts_ms: ts,
-            viewers,
-            likes,
-            shed,
-            comments,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct RawComment {
-    id: Option<u64>,
-    text: String,
-    user: Option<String>,
-    name: Option<String>,
-    mode: Option<String>,
-    color: Option<u32>,
-    size: Option<u32>,
-    role: Option<String>,
-}
-
-/// What a left-out `color` means: white.
-const COLOR_DEFAULT: u32 = 0x00FF_FFFF;
-/// What a left-out `size` means.
-const SIZE_DEFAULT: u32 = 25;
-
-impl RawComment {
-    fn comment(self, id: Seq) -> Result<Comment, EventError> {
-        let Self {
-            id: _,
-            text,
-            user,
-            name,
-            mode,
-            color,
-            size,
-            role,
-        } = self;
-        let mode = match mode.as_deref() {
-            None | Some("scroll") => Mode::Scroll,
-            Some("top") => Mode::Top,
-            Some("bottom") => Mode::Bottom,
-            Some(_) => return Err(EventError::Mode(mode.unwrap_or_default())),
-        };
-        let color = color.unwrap_or(COLOR_DEFAULT);
-        Ok(Comment {
-            id,
-            text,
-            user,
-            name,
-            mode,
-            color,
-            size: size.unwrap_or(SIZE_DEFAULT),
-            role,
-        })
-    }
 }
 
 fn seq<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Seq, D::Error> {
@@ -351,34 +258,59 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ids_count_from_seq_until_a_comment_names_its_own() {
-        let batch = batch(
-            r#"{"type":"batch","seq":10,"ts":5,"viewers":3,"shed":2,"comments":[{"text":"a"},{"text":"b","id":13},{"text":"c"}]}"#,
-        );
-        let ids: Vec<u64> = batch
-            .comments
-            .iter()
-            .map(|comment| comment.id.value())
-            .collect();
-        assert_eq!(ids, [10, 13, 14]);
-        assert_eq!((batch.covered(), batch.last().value()), (5, 14));
+    fn ids(batch: &Batch) -> Vec<u64> {
+        let ids = batch.comments.iter().map(|comment| comment.id.value());
+        ids.collect()
     }
 
     #[test]
-    fn a_batch_of_likes_covers_nothing() {
-        let batch =
-            batch(r#"{"type":"batch","seq":10,"ts":5,"viewers":3,"likes":9,"comments":[]}"#);
-        assert_eq!(
-            (batch.covered(), batch.last().value(), batch.likes),
-            (0, 9, 9)
+    fn ids_are_differences_and_times_are_tenths_before_the_batch() {
+        let batch = batch(
+            r#"{"type":"batch","after":41,"seq":47,"ts":10000,"viewers":17,"likes":3,"shed":1,"ids":[1,3],"at":[9,4],"comments":[{"text":"a"},{"text":"b"}],"events":[{"id":47,"type":"retract","ids":[39,46]}]}"#,
         );
+        assert_eq!((batch.after.value(), batch.seq.value()), (41, 47));
+        assert_eq!(ids(&batch), [42, 45]);
+        let times: Vec<u64> = batch.comments.iter().map(|comment| comment.at_ms).collect();
+        assert_eq!(times, [9100, 9600]);
+        let retraction = RoomEvent {
+            id: Seq::new(47),
+            at_ms: None,
+            kind: RoomEventKind::Retract {
+                ids: vec![Seq::new(39), Seq::new(46)],
+            },
+        };
+        assert_eq!(batch.events, [retraction]);
+    }
+
+    #[test]
+    fn left_out_ids_follow_each_other_and_left_out_times_are_the_batchs() {
+        let batch = batch(
+            r#"{"type":"batch","after":9,"seq":12,"ts":5,"viewers":3,"comments":[{"text":"a"},{"text":"b"}]}"#,
+        );
+        assert_eq!(ids(&batch), [10, 11]);
+        assert_eq!((batch.comments[1].at_ms, batch.shed), (5, 0));
+    }
+
+    #[test]
+    fn a_batch_of_likes_stands_for_no_position() {
+        let batch = batch(
+            r#"{"type":"batch","after":10,"seq":10,"ts":5,"viewers":3,"likes":9,"comments":[]}"#,
+        );
+        assert_eq!((batch.after, batch.likes), (batch.seq, 9));
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_kept_by_its_type() {
+        let batch = batch(
+            r#"{"type":"batch","after":1,"seq":2,"comments":[],"events":[{"id":2,"type":"pin","text":"x","ids":"all"}]}"#,
+        );
+        assert_eq!(batch.events[0].kind, RoomEventKind::Other("pin".to_owned()));
     }
 
     #[test]
     fn left_out_members_have_their_defaults() {
         let batch = batch(
-            r#"{"type":"batch","seq":1,"ts":5,"viewers":3,"comments":[{"text":"a"},{"text":"b","mode":"top","color":255,"size":18,"user":"u","name":"n","role":"streamer"}]}"#,
+            r#"{"type":"batch","after":0,"seq":2,"ts":5,"viewers":3,"comments":[{"text":"a"},{"text":"b","mode":"top","color":255,"size":18,"user":"u","name":"n","role":"streamer","reply_to":1,"data":{"gift":7}}]}"#,
         );
         let plain = &batch.comments[0];
         assert_eq!(
@@ -388,17 +320,21 @@ mod tests {
         let full = &batch.comments[1];
         assert_eq!((full.mode, full.color, full.size), (Mode::Top, 255, 18));
         assert_eq!(full.role.as_deref(), Some("streamer"));
+        assert_eq!(full.reply_to, Some(Seq::new(1)));
+        assert_eq!(full.data, Some(serde_json::json!({"gift": 7})));
+        assert_eq!((plain.reply_to, &plain.data), (None, &None));
     }
 
     #[test]
     fn every_other_message() {
         assert_eq!(
             parse(
-                r#"{"type":"joined","room":"r","epoch":7,"seq":3,"window_ms":1000,"viewers":2,"resumed":true}"#
+                r#"{"type":"joined","room":"r","epoch":7,"after":1,"seq":3,"window_ms":1000,"viewers":2,"resumed":true}"#
             ),
             Event::Joined(Joined {
                 room: "r".to_owned(),
                 epoch: Epoch::new(7),
+                after: Seq::new(1),
                 seq: Seq::new(3),
                 window_ms: 1000,
                 viewers: 2,
@@ -420,10 +356,18 @@ mod tests {
             })
         );
         assert_eq!(
-            parse(r#"{"type":"gap","from":2,"to":5}"#),
+            parse(r#"{"type":"gap","after":2,"seq":5}"#),
             Event::Gap(Gap {
-                from: Seq::new(2),
-                to: Seq::new(5)
+                after: Seq::new(2),
+                seq: Seq::new(5),
+                events: Vec::new(),
+            })
+        );
+        assert_eq!(
+            parse(r#"{"type":"close","code":4001,"reason":"reading too slowly","reconnect":true}"#),
+            Event::Closed(Closed {
+                code: 4001,
+                reason: "reading too slowly".to_owned(),
             })
         );
         assert_eq!(
@@ -454,12 +398,15 @@ mod tests {
             "[]",
             "{}",
             "{\"type\":1}",
-            "{\"type\":\"gap\",\"from\":1}",
-            "{\"type\":\"batch\",\"seq\":1}",
+            "{\"type\":\"gap\",\"after\":1}",
+            "{\"type\":\"batch\",\"after\":0,\"seq\":1}",
+            "{\"type\":\"batch\",\"after\":0,\"seq\":1,\"ids\":[1],\"comments\":[]}",
+            "{\"type\":\"batch\",\"after\":0,\"seq\":1,\"at\":[1],\"comments\":[]}",
         ] {
             assert!(Event::parse(json.as_bytes()).is_err(), "for {json:?}");
         }
-        let odd_mode = br#"{"type":"batch","seq":1,"comments":[{"text":"a","mode":"spiral"}]}"#;
+        let odd_mode =
+            br#"{"type":"batch","after":0,"seq":1,"comments":[{"text":"a","mode":"spiral"}]}"#;
         assert!(matches!(Event::parse(odd_mode), Err(EventError::Mode(mode)) if mode == "spiral"));
     }
 }

@@ -124,7 +124,8 @@ fn verify(headers: &HeaderMap, accept: &HeaderValue) -> Result<(), ClientError> 
     Ok(())
 }
 
-async fn refusal(response: Response<hyper::body::Incoming>) -> ClientError {
+/// What the server says instead of what was asked for.
+pub(crate) async fn refusal(response: Response<hyper::body::Incoming>) -> ClientError {
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ERROR_BODY_BYTES_MAX)
         .collect()

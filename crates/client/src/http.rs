@@ -10,12 +10,14 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
-use danmaku_wire::{Epoch, RoomId, Seq};
+use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 
 use crate::ServerAddress;
 use crate::comment::NewComment;
 use crate::error::{ClientError, Refusal};
+use crate::event::{Comment, Gap, RoomEvent};
 use crate::handshake;
+use crate::raw::{RawComment, RawGap, RawRoomEvent};
 
 /// Speaks HTTP/1.1 with one server, one request at a time, over a connection that is kept and renewed when the server drops
 /// it.
@@ -27,7 +29,7 @@ pub struct HttpClient {
 
 /// An answer of any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status.
     pub status: StatusCode,
     /// The whole body.
@@ -37,10 +39,29 @@ pub struct Answer {
 /// Where accepted comments are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
-    /// The numbering of the room.
+    /// The run of positions the room is in.
     pub epoch: Epoch,
     /// One position for each comment, in the order they were given.
     pub ids: Vec<Seq>,
+}
+
+/// A stretch of a room's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The run of positions the room is in.
+    pub epoch: Epoch,
+    /// Where it begins: the position asked for, or a later one when the positions after that are gone.
+    pub after: Seq,
+    /// The last position it stands for: the next page begins here.
+    pub seq: Seq,
+    /// Whether there is more after it now.
+    pub more: bool,
+    /// Positions that were asked for and are gone.
+    pub gap: Option<Gap>,
+    /// The comments, by position.
+    pub comments: Vec<Comment>,
+    /// The events, by position.
+    pub events: Vec<RoomEvent>,
 }
 
 /// Largest answer that is read.
@@ -66,12 +87,32 @@ impl HttpClient {
         room: &RoomId,
         comments: &[NewComment],
     ) -> Result<Posted, ClientError> {
+        self.post(room, comments, None).await
+    }
+
+    /// As [`HttpClient::post_comments`], with a key that makes it safe to post the same again when the fate of the first time
+    /// is not known.
+    ///
+    /// # Errors
+    /// As [`HttpClient::post_comments`].
+    pub async fn post_comments_with_key(
+        &mut self,
+        room: &RoomId,
+        comments: &[NewComment],
+        key: &IdempotencyKey,
+    ) -> Result<Posted, ClientError> {
+        self.post(room, comments, Some(key)).await
+    }
+
+    async fn post(
+        &mut self,
+        room: &RoomId,
+        comments: &[NewComment],
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Posted, ClientError> {
+        let path = comments_path(room);
         let answer = self
-            .send(
-                Method::POST,
-                &format!("/v1/rooms/{room}/comments"),
-                body_of(comments),
-            )
+            .send_keyed(Method::POST, &path, body_of(comments), key)
             .await?;
         if answer.status != StatusCode::CREATED {
             return Err(answer.refusal());
@@ -90,6 +131,43 @@ impl HttpClient {
             epoch: Epoch::new(raw.epoch),
             ids,
         })
+    }
+
+    /// Reads at most `limit` comments and events of a room after a position; from the oldest held without one, and as many as
+    /// the server gives without a limit.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, no answer, or one that is not the protocol.
+    pub async fn comments(
+        &mut self,
+        room: &RoomId,
+        since: Option<Position>,
+        limit: Option<usize>,
+    ) -> Result<Page, ClientError> {
+        let since = since.map(|since| format!("since={since}"));
+        let limit = limit.map(|limit| format!("limit={limit}"));
+        let query: Vec<String> = since.into_iter().chain(limit).collect();
+        let question = if query.is_empty() { "" } else { "?" };
+        let path = format!("{}{question}{}", comments_path(room), query.join("&"));
+        let answer = self.send(Method::GET, &path, Bytes::new()).await?;
+        if !answer.status.is_success() {
+            return Err(answer.refusal());
+        }
+        answer.json::<RawPage>()?.page()
+    }
+
+    /// Takes a comment back: its viewers are told to remove it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, or no answer.
+    pub async fn delete_comment(&mut self, room: &RoomId, id: Seq) -> Result<(), ClientError> {
+        let path = format!("{}/{id}", comments_path(room));
+        let answer = self.send(Method::DELETE, &path, Bytes::new()).await?;
+        if answer.status == StatusCode::NO_CONTENT {
+            Ok(())
+        } else {
+            Err(answer.refusal())
+        }
     }
 
     /// Gets a JSON document.
@@ -127,9 +205,20 @@ impl HttpClient {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<HttpAnswer, ClientError> {
+        self.send_keyed(method, path, body, None).await
+    }
+
+    async fn send_keyed(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<HttpAnswer, ClientError> {
         let deadline = self.deadline;
-        let answer = handshake::within(deadline, self.exchange(method, path, body)).await;
+        let exchange = self.exchange(method, path, body, key);
+        let answer = handshake::within(deadline, exchange).await;
         if answer.is_err() {
             // The connection's state is unknown: the answer may still be on its way.
             self.sender = None;
@@ -142,14 +231,15 @@ impl HttpClient {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<Answer, ClientError> {
+        key: Option<&IdempotencyKey>,
+    ) -> Result<HttpAnswer, ClientError> {
         let reused = self.sender.is_some();
-        let request = self.request(&method, path, &body)?;
+        let request = self.request(&method, path, &body, key)?;
         let response = match self.ready().await?.send_request(request).await {
             // Cancelled means that not one byte was written: the server had dropped the idle connection. Safe to repeat.
             Err(error) if reused && error.is_canceled() => {
                 self.sender = None;
-                let request = self.request(&method, path, &body)?;
+                let request = self.request(&method, path, &body, key)?;
                 self.ready().await?.send_request(request).await?
             }
             other => other?,
@@ -161,7 +251,7 @@ impl HttpClient {
             .map_err(|_| {
                 ClientError::NotTheProtocol("the answer's body broke off or is over 16 MiB")
             })?;
-        Ok(Answer {
+        Ok(HttpAnswer {
             status,
             body: body.to_bytes(),
         })
@@ -172,6 +262,7 @@ impl HttpClient {
         method: &Method,
         path: &str,
         body: &Bytes,
+        key: Option<&IdempotencyKey>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let request = Request::builder()
             .method(method)
@@ -181,6 +272,10 @@ impl HttpClient {
             request
         } else {
             request.header(CONTENT_TYPE, "application/json")
+        };
+        let request = match key {
+            Some(key) => request.header("Idempotency-Key", key.as_str()),
+            None => request,
         };
         request
             .body(Full::new(body.clone()))
@@ -208,17 +303,21 @@ impl HttpClient {
     }
 }
 
+fn comments_path(room: &RoomId) -> String {
+    format!("/v1/rooms/{room}/comments")
+}
+
 /// One comment is sent as an object, several as an array, as the API takes them.
 fn body_of(comments: &[NewComment]) -> Bytes {
     let json = match comments {
         [one] => serde_json::to_vec(one),
         many => serde_json::to_vec(many),
     };
-    json.expect("invariant: strings and integers always serialise")
+    json.expect("invariant: JSON values always serialise")
         .into()
 }
 
-impl Answer {
+impl HttpAnswer {
     fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body)
             .map_err(|_| ClientError::NotTheProtocol("the answer is not the expected JSON"))
@@ -235,4 +334,42 @@ struct RawPosted {
     id: Option<u64>,
     #[serde(default)]
     ids: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct RawPage {
+    epoch: u64,
+    after: u64,
+    seq: u64,
+    more: bool,
+    gap: Option<RawGap>,
+    comments: Vec<LoggedComment>,
+    #[serde(default)]
+    events: Vec<RawRoomEvent>,
+}
+
+/// A comment that carries its own id and log time.
+#[derive(Deserialize)]
+struct LoggedComment {
+    id: u64,
+    ts: u64,
+    #[serde(flatten)]
+    comment: RawComment,
+}
+
+impl RawPage {
+    fn page(self) -> Result<Page, ClientError> {
+        let comments = self.comments.into_iter();
+        Ok(Page {
+            epoch: Epoch::new(self.epoch),
+            after: Seq::new(self.after),
+            seq: Seq::new(self.seq),
+            more: self.more,
+            gap: self.gap.map(RawGap::gap).transpose()?,
+            comments: comments
+                .map(|logged| logged.comment.comment(Seq::new(logged.id), logged.ts))
+                .collect::<Result<_, _>>()?,
+            events: RawRoomEvent::events(self.events)?,
+        })
+    }
 }

@@ -1,26 +1,34 @@
 //! A small client of the danmaku server: it owns how a program *uses* the protocol.
 //!
-//! [`Connection`] watches one room over WebSocket and posts to it; [`HttpClient`] speaks the HTTP API over one kept-alive
-//! connection. Both return typed values and errors that carry the server's own `{"error":{"code","message"}}`.
+//! [`Connection`] watches one room over WebSocket and posts to it; [`EventStream`] watches one over Server-Sent Events;
+//! [`HttpClient`] speaks the HTTP API over one kept-alive connection. All return typed values and errors that carry the
+//! server's own `{"error":{"code","message"}}`.
 //!
 //! The crate serves the command line of the server, the load test and the integration tests. It knows the bytes of
 //! `danmaku-wire` and nothing of the engine, the fan-out or the server.
 
 mod address;
 mod comment;
+mod connect;
 mod connection;
 mod error;
 mod event;
+mod event_stream;
 mod handshake;
 mod http;
+mod raw;
+mod sse;
 mod unpack;
 
 pub use address::{AddressError, ServerAddress};
 pub use comment::{NewComment, Reference};
-pub use connection::{Connect, Connection};
+pub use connect::Connect;
+pub use connection::Connection;
 pub use error::{ClientError, Refusal};
 pub use event::{
-    Ack, Batch, Closed, Closing, Comment, Event, EventError, Gap, Joined, ServerError,
+    Ack, Batch, Closed, Closing, Comment, Event, EventError, Gap, Joined, RoomEvent, RoomEventKind,
+    ServerError,
 };
-pub use http::{Answer, HttpClient, Posted};
+pub use event_stream::EventStream;
+pub use http::{HttpAnswer, HttpClient, Page, Posted};
 pub use unpack::{UnpackError, Unpacker};

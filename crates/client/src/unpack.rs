@@ -5,16 +5,17 @@ use std::io::Read;
 use flate2::bufread::GzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use danmaku_wire::Encoding;
+use danmaku_wire::Dialect;
 
 /// Largest plain text of one batch: what a hostile or broken server may make a client hold.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 /// How much room the inflater is given when its output is full.
 const OUTPUT_STEP_BYTES: usize = 16 << 10;
 
-/// Turns the payloads of one connection's batches into plain JSON, in the order they came.
+/// Turns the packed bytes of one connection into plain text, in the order they came.
 ///
-/// `deflate` is one stream for the whole connection, so an unpacker must see every batch of it.
+/// `deflate` over WebSocket and `gzip` over Server-Sent Events are one stream for the whole connection, so an unpacker must
+/// see all of it.
 pub struct Unpacker {
     inflater: Inflater,
 }
@@ -22,22 +23,28 @@ pub struct Unpacker {
 enum Inflater {
     None,
     Member,
+    /// A deflate stream of lines, one for each payload.
+    Lines(Box<Decompress>),
+    /// A deflate stream whose pieces are not told apart.
     Stream(Box<Decompress>),
 }
 
 impl Unpacker {
-    /// An unpacker for a connection that asked for `encoding`.
+    /// An unpacker for a connection of this dialect. It takes the payloads of WebSocket batches whole; of an SSE body any
+    /// pieces, without the head of the gzip member.
     #[must_use]
-    pub fn new(encoding: Encoding) -> Self {
-        let inflater = match encoding {
-            Encoding::Identity => Inflater::None,
-            Encoding::Gzip => Inflater::Member,
-            Encoding::Deflate => Inflater::Stream(Box::new(Decompress::new(false))),
+    pub fn new(dialect: Dialect) -> Self {
+        let stream = || Box::new(Decompress::new(false));
+        let inflater = match dialect {
+            Dialect::WsIdentity | Dialect::SseIdentity => Inflater::None,
+            Dialect::WsGzip => Inflater::Member,
+            Dialect::WsDeflate => Inflater::Lines(stream()),
+            Dialect::SseGzip => Inflater::Stream(stream()),
         };
         Self { inflater }
     }
 
-    /// Appends the plain text of one payload to `plain`, without the newline that ends a `deflate` batch.
+    /// Appends the plain text of some bytes to `plain`, without the newline that ends a `deflate` batch.
     ///
     /// # Errors
     /// A payload that does not unpack, or unpacks to more than 16 MiB.
@@ -45,7 +52,8 @@ impl Unpacker {
         match &mut self.inflater {
             Inflater::None => plain.extend_from_slice(payload),
             Inflater::Member => gunzip(payload, plain)?,
-            Inflater::Stream(stream) => {
+            Inflater::Stream(stream) => inflate(stream, payload, plain)?,
+            Inflater::Lines(stream) => {
                 inflate(stream, payload, plain)?;
                 if plain.pop() != Some(b'\n') {
                     return Err(UnpackError::Unfinished);
@@ -120,6 +128,9 @@ pub enum UnpackError {
     /// Bytes after the gzip member.
     #[error("bytes follow the gzip member")]
     TrailingBytes,
+    /// Not the head of a gzip member without extras, which is what the server writes.
+    #[error("the body does not begin as a gzip member")]
+    Head,
     /// More plain text than a client holds.
     #[error("the plain text is over 16 MiB")]
     TooBig,
@@ -155,7 +166,7 @@ mod tests {
 
     #[test]
     fn gzip_members_stand_alone() {
-        let mut unpacker = Unpacker::new(Encoding::Gzip);
+        let mut unpacker = Unpacker::new(Dialect::WsGzip);
         assert_eq!(unpack(&mut unpacker, &gzip("one")).as_deref(), Ok("one"));
         let mut trailing = gzip("two");
         trailing.push(0);
@@ -178,7 +189,7 @@ mod tests {
             .iter()
             .map(|text| deflate(&mut compress, text, FlushCompress::Sync))
             .collect();
-        let mut unpacker = Unpacker::new(Encoding::Deflate);
+        let mut unpacker = Unpacker::new(Dialect::WsDeflate);
         assert_eq!(
             unpack(&mut unpacker, &pieces[0]).as_deref(),
             Ok("first batch")
@@ -188,7 +199,7 @@ mod tests {
             Ok("first batch again")
         );
         assert_eq!(unpack(&mut unpacker, &pieces[2]), Ok(long));
-        let mut fresh = Unpacker::new(Encoding::Deflate);
+        let mut fresh = Unpacker::new(Dialect::WsDeflate);
         assert_eq!(unpack(&mut fresh, &pieces[1]), Err(UnpackError::Corrupt));
     }
 
@@ -197,13 +208,13 @@ mod tests {
         let mut compress = Compress::new(Compression::default(), false);
         let ended = deflate(&mut compress, "last\n", FlushCompress::Finish);
         assert_eq!(
-            unpack(&mut Unpacker::new(Encoding::Deflate), &ended),
+            unpack(&mut Unpacker::new(Dialect::WsDeflate), &ended),
             Err(UnpackError::StreamEnded)
         );
         let mut compress = Compress::new(Compression::default(), false);
         let open = deflate(&mut compress, "no newline", FlushCompress::Sync);
         assert_eq!(
-            unpack(&mut Unpacker::new(Encoding::Deflate), &open),
+            unpack(&mut Unpacker::new(Dialect::WsDeflate), &open),
             Err(UnpackError::Unfinished)
         );
     }
@@ -212,7 +223,7 @@ mod tests {
     fn a_bomb_is_cut_off() {
         let bomb = gzip(&"0".repeat(BATCH_BYTES_MAX + 1));
         assert_eq!(
-            unpack(&mut Unpacker::new(Encoding::Gzip), &bomb),
+            unpack(&mut Unpacker::new(Dialect::WsGzip), &bomb),
             Err(UnpackError::TooBig)
         );
     }

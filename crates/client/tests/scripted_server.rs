@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use danmaku_client::{
-    Ack, ClientError, Closed, Connect, Connection, Event, Gap, HttpClient, NewComment, Reference,
+    Ack, ClientError, Closed, Connect, Connection, Event, EventStream, Gap, HttpClient, NewComment,
+    Reference, RoomEventKind,
 };
 use danmaku_wire::{
-    Batch, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Encoding, Epoch,
-    Position, RoomId, Sealer, Seq,
+    Batch, BatchComment, BatchEvent, Chains, CloseReason, CommentLimits, CommentText,
+    CompressionPolicy, Cursor, Dialect, Encoding, Epoch, FrameSet, IdempotencyKey, Position,
+    RoomId, Sealer, Seq, outbound,
 };
 use fastwebsockets::{Frame, OpCode, Payload, WebSocket};
 use http_body_util::{BodyExt, Full};
@@ -123,29 +125,10 @@ async fn batches_of_every_encoding_arrive_as_the_same_event() {
             .into_iter()
             .find(|encoding| uri.contains(encoding.as_str()))
             .unwrap();
-        let mut sealer = Sealer::new(CompressionPolicy::default());
-        let mut cursor = danmaku_wire::DeflateCursor::default();
-        for first in [1_u64, 3, 5] {
-            let text = |text: &str| {
-                danmaku_wire::Comment::new(
-                    CommentText::new(text, &CommentLimits::default()).unwrap(),
-                )
-                .fragment()
-            };
-            let comments = vec![
-                (Seq::new(first), text("前方高能")),
-                (Seq::new(first + 1), text("哈哈哈")),
-            ];
-            let batch = Batch {
-                first: Seq::new(first),
-                ts_ms: 7,
-                viewers: 1,
-                likes: 0,
-                shed: 0,
-                comments,
-            };
-            let set = sealer.seal(&batch, DeflateViewers::Some);
-            let frame = danmaku_wire::frame_for(encoding, &mut cursor, &set);
+        let mut cursor = Cursor::default();
+        let dialect = Dialect::web_socket(encoding);
+        for set in three_batches() {
+            let frame = set.form(cursor.choose(dialect, &set));
             // The frame carries its own head; the server side of fastwebsockets would add another one.
             socket = {
                 let mut stream = socket.into_inner();
@@ -155,7 +138,7 @@ async fn batches_of_every_encoding_arrive_as_the_same_event() {
                 WebSocket::after_handshake(stream, fastwebsockets::Role::Server)
             };
         }
-        text(&mut socket, r#"{"type":"gap","from":7,"to":9}"#).await;
+        text(&mut socket, r#"{"type":"gap","after":11,"seq":19}"#).await;
         tokio::time::sleep(Duration::from_secs(5)).await;
     })
     .await;
@@ -163,24 +146,252 @@ async fn batches_of_every_encoding_arrive_as_the_same_event() {
         let mut connection = Connection::connect(&connect(address, encoding))
             .await
             .unwrap();
-        for first in [1, 3, 5] {
-            let Event::Batch(batch) = connection.next().await.unwrap() else {
-                panic!("no batch in {encoding:?}")
-            };
-            let ids: Vec<u64> = batch
-                .comments
-                .iter()
-                .map(|comment| comment.id.value())
-                .collect();
-            assert_eq!(ids, [first, first + 1], "in {encoding:?}");
-            assert_eq!(batch.comments[0].text, "前方高能");
+        for after in AFTER {
+            let event = connection.next().await.unwrap();
+            check_batch(&event, after, encoding);
         }
         let gap = Gap {
-            from: Seq::new(7),
-            to: Seq::new(9),
+            after: Seq::new(11),
+            seq: Seq::new(19),
+            events: Vec::new(),
         };
         assert_eq!(connection.next().await.unwrap(), Event::Gap(gap));
     }
+}
+
+/// Where three batches begin. Each has two comments with a hole before the second, and ends with a retraction.
+const AFTER: [u64; 3] = [0, 4, 8];
+const EPOCH: Epoch = Epoch::new(7);
+
+fn three_batches() -> Vec<FrameSet> {
+    let mut sealer = Sealer::new(CompressionPolicy::default());
+    let comment = |seq: u64, text: &str| {
+        let text = CommentText::new(text, &CommentLimits::default()).unwrap();
+        BatchComment {
+            seq: Seq::new(seq),
+            at_ms: 9000,
+            fragment: danmaku_wire::Comment::new(text).fragment(),
+        }
+    };
+    let seal = |after: u64| {
+        let batch = Batch {
+            epoch: EPOCH,
+            after: Seq::new(after),
+            seq: Seq::new(after + 4),
+            ts_ms: 9500,
+            viewers: 1,
+            likes: 0,
+            shed: 0,
+            comments: vec![comment(after + 1, "前方高能"), comment(after + 3, "哈哈哈")],
+            events: vec![BatchEvent {
+                seq: Seq::new(after + 4),
+                event: danmaku_wire::Event::Retract {
+                    ids: [Seq::new(after + 1)].into(),
+                },
+            }],
+        };
+        let chains = Chains {
+            ws_deflate: true,
+            sse_gzip: true,
+        };
+        sealer.seal(batch, chains)
+    };
+    AFTER.into_iter().map(seal).collect()
+}
+
+fn check_batch(event: &Event, after: u64, encoding: Encoding) {
+    let Event::Batch(batch) = event else {
+        panic!("no batch in {encoding:?}: {event:?}")
+    };
+    assert_eq!(
+        (batch.after.value(), batch.seq.value()),
+        (after, after + 4),
+        "in {encoding:?}"
+    );
+    let comments: Vec<(u64, u64)> = batch
+        .comments
+        .iter()
+        .map(|comment| (comment.id.value(), comment.at_ms))
+        .collect();
+    assert_eq!(comments, [(after + 1, 9000), (after + 3, 9000)]);
+    assert_eq!(batch.comments[0].text, "前方高能");
+    let ids = vec![Seq::new(after + 1)];
+    assert_eq!(batch.events[0].kind, RoomEventKind::Retract { ids });
+}
+
+/// Serves one event stream: all that it writes, in pieces of three bytes, and then the end. Returns the head of the request.
+async fn serve_events(dialect: Dialect) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+    let room = RoomId::parse("room.1").unwrap();
+    let joined = outbound::Joined {
+        room: &room,
+        epoch: EPOCH,
+        after: Seq::ZERO,
+        seq: Seq::ZERO,
+        window_ms: 1000,
+        viewers: 1,
+        resumed: outbound::Resumed::No,
+    };
+    let at = |seq| Position {
+        epoch: EPOCH,
+        seq: Seq::new(seq),
+    };
+    let mut bytes = dialect.opening().unwrap().to_vec();
+    bytes.extend_from_slice(&dialect.positioned(&joined.to_json(), at(0)));
+    let mut cursor = Cursor::default();
+    for set in three_batches() {
+        bytes.extend_from_slice(set.form(cursor.choose(dialect, &set)));
+    }
+    bytes.extend_from_slice(&dialect.heartbeat());
+    let gap = outbound::gap_json(Seq::new(12), Seq::new(19), &[]);
+    bytes.extend_from_slice(&dialect.positioned(&gap, at(19)));
+    bytes.extend_from_slice(&dialect.close(CloseReason::SlowConsumer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        let len = tokio::io::AsyncReadExt::read(&mut stream, &mut head)
+            .await
+            .unwrap();
+        for piece in bytes.chunks(3) {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, piece)
+                .await
+                .unwrap();
+            tokio::task::yield_now().await;
+        }
+        String::from_utf8_lossy(&head[..len]).to_ascii_lowercase()
+    });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn an_event_stream_gives_the_same_events() {
+    for dialect in [Dialect::SseIdentity, Dialect::SseGzip] {
+        let (address, serving) = serve_events(dialect).await;
+        let encoding = dialect.encoding();
+        let before = Position {
+            epoch: EPOCH,
+            seq: Seq::ZERO,
+        };
+        let mut stream = EventStream::connect(&connect(address, encoding), Some(before))
+            .await
+            .unwrap();
+        let joined = stream.next().await.unwrap();
+        assert!(matches!(joined, Event::Joined(_)), "{joined:?}");
+        for after in AFTER {
+            check_batch(&stream.next().await.unwrap(), after, encoding);
+            let id = stream.last_event_id().unwrap();
+            assert_eq!((id.epoch, id.seq.value()), (EPOCH, after + 4));
+        }
+        let gap = stream.next().await.unwrap();
+        assert!(matches!(gap, Event::Gap(_)), "{gap:?}");
+        let closed = Closed {
+            code: 4001,
+            reason: "reading too slowly".to_owned(),
+        };
+        assert_eq!(stream.next().await.unwrap(), Event::Closed(closed));
+        assert!(matches!(stream.next().await, Err(ClientError::Ended)));
+        let id = stream.last_event_id().unwrap();
+        assert_eq!(id.to_string(), "7:19");
+        let request = serving.await.unwrap();
+        assert!(
+            request.starts_with("get /v1/rooms/room.1/events http/1.1\r\n"),
+            "{request}"
+        );
+        for header in [
+            "last-event-id: 7:0\r\n".to_owned(),
+            format!("accept-encoding: {}\r\n", encoding.as_str()),
+        ] {
+            assert!(request.contains(&header), "{request}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_that_breaks_off_or_is_none_is_told() {
+    let address = serve(|request| async move {
+        let kind = match request.uri().query() {
+            Some("since=7:1") => "text/event-stream",
+            _ => "text/html",
+        };
+        let mut response = answer(200, "data: {\"type\":\"chatter\"}\n\ndata: {");
+        let headers = response.headers_mut();
+        headers.insert("content-type", kind.parse().unwrap());
+        response
+    })
+    .await;
+    let html = EventStream::connect(&connect(address, Encoding::Identity), None).await;
+    assert!(matches!(html.err(), Some(ClientError::NotTheProtocol(_))));
+    let deflate = EventStream::connect(&connect(address, Encoding::Deflate), None).await;
+    assert!(matches!(deflate.err(), Some(ClientError::Encoding(_))));
+    let since = Some("7:1".parse().unwrap());
+    let connect = Connect {
+        since,
+        ..connect(address, Encoding::Identity)
+    };
+    let mut stream = EventStream::connect(&connect, None).await.unwrap();
+    let event = stream.next().await.unwrap();
+    assert_eq!(event, Event::Other("chatter".to_owned()));
+    let event = stream.next().await.unwrap();
+    assert!(matches!(event, Event::Closed(Closed { code: 1006, .. })));
+}
+
+#[tokio::test]
+async fn a_page_has_positions_comments_and_events() {
+    let address = serve(|request| async move {
+        assert_eq!(
+            request.uri().to_string(),
+            "/v1/rooms/room.1/comments?since=7:3&limit=5"
+        );
+        answer(
+            200,
+            r#"{"epoch":7,"after":59,"seq":61,"more":true,"gap":{"after":3,"seq":59},"comments":[{"id":60,"ts":1764,"text":"one","data":{"a":1}}],"events":[{"id":61,"ts":1765,"type":"retract","ids":[4]}]}"#,
+        )
+    })
+    .await;
+    let mut http = HttpClient::new(address.to_string().parse().unwrap());
+    let room = RoomId::parse("room.1").unwrap();
+    let since = Some("7:3".parse().unwrap());
+    let page = http.comments(&room, since, Some(5)).await.unwrap();
+    assert_eq!(
+        (page.epoch, page.after.value(), page.seq.value(), page.more),
+        (EPOCH, 59, 61, true)
+    );
+    let gap = page.gap.unwrap();
+    assert_eq!((gap.after.value(), gap.seq.value()), (3, 59));
+    let comment = &page.comments[0];
+    assert_eq!((comment.id.value(), comment.at_ms), (60, 1764));
+    assert_eq!(comment.data, Some(serde_json::json!({"a": 1})));
+    assert_eq!(page.events[0].at_ms, Some(1765));
+}
+
+#[tokio::test]
+async fn comments_are_taken_back_and_posted_with_a_key() {
+    let address = serve(|request| async move {
+        let path = request.uri().path().to_owned();
+        match (request.method(), request.headers().get("idempotency-key")) {
+            (&Method::DELETE, _) if path.ends_with("/comments/7") => answer(204, ""),
+            (&Method::DELETE, _) => answer(
+                404,
+                r#"{"error":{"code":"comment_not_found","message":"m"}}"#,
+            ),
+            (_, Some(key)) if key == "k1" => answer(201, r#"{"epoch":3,"id":8}"#),
+            _ => answer(400, "{}"),
+        }
+    })
+    .await;
+    let mut http = HttpClient::new(address.to_string().parse().unwrap());
+    let room = RoomId::parse("room.1").unwrap();
+    http.delete_comment(&room, Seq::new(7)).await.unwrap();
+    let error = http.delete_comment(&room, Seq::new(8)).await.err();
+    assert!(
+        matches!(&error, Some(ClientError::Refused(refusal)) if refusal.code == "comment_not_found"),
+        "{error:?}"
+    );
+    let key = IdempotencyKey::new("k1").unwrap();
+    let comments = [NewComment::new("a")];
+    let posted = http.post_comments_with_key(&room, &comments, &key).await;
+    assert_eq!(posted.unwrap().ids, [Seq::new(8)]);
 }
 
 #[tokio::test]
@@ -207,7 +418,7 @@ async fn posts_carry_their_reference_and_pings_are_answered() {
                 _ => {
                     assert_eq!(
                         &*frame.payload,
-                        br#"{"type":"comment","ref":"r1","text":"hi"}"#
+                        br#"{"type":"comment","ref":"r1","key":"k1","text":"hi"}"#
                     );
                     posts += 1;
                 }
@@ -226,8 +437,9 @@ async fn posts_carry_their_reference_and_pings_are_answered() {
         .await
         .unwrap();
     let reference = Reference::from("r1");
+    let key = IdempotencyKey::new("k1").unwrap();
     connection
-        .post(&NewComment::new("hi"), Some(&reference))
+        .post_with_key(&NewComment::new("hi"), Some(&reference), &key)
         .await
         .unwrap();
     let ack = Ack {

@@ -1,223 +1,84 @@
-//! Owns the log of a room: what gives its comments their order and their
+//! Owns the log of a room: what gives its entries their order and their
 //! position, and lets them be read again.
 //!
-//! A comment is *accepted* once [`RoomLog::append`] returns: the poster's ack
-//! is sent after that, never before. The room follows the log through its
-//! [`Tail`], so the log is also the room's bounded mailbox for comments: while
-//! the tail is further behind than [`LogConfig::tail_lag_max`], appends are
-//! refused instead of letting anything accepted fall out of the log unread.
+//! An entry is *accepted* once [`RoomLog::append`] returns: the poster's ack
+//! is sent after that, never before. A [`RoomLog`] is a ring of the newest
+//! entries, fed after commit, and one [`Tail`] over a [`Store`]. The room
+//! follows its log through the tail, so the log is also the room's bounded
+//! mailbox: while the tail is further behind than
+//! [`LogConfig::tail_lag_max`], appends are refused. What another node
+//! accepted is never refused: a full ring drops it, and the tail reads the
+//! difference from the store.
 //!
-//! [`Log`] is an enum so that a durable and a clustered log can stand beside
-//! the memory log without another road for their comments.
+//! ```text
+//! room_log, tail → store → double → feed → ring → page → entry
+//! ```
 
-mod memory;
+#![cfg_attr(
+    not(feature = "double"),
+    allow(
+        dead_code,
+        unused_variables,
+        reason = "used by stores only, and the double is the only one so far"
+    )
+)]
 
-use danmaku_wire::{Epoch, Fragment, Priority, RoomId, Seq};
+mod config;
+#[cfg(feature = "double")]
+mod double;
+mod entry;
+mod feed;
+#[cfg(test)]
+mod fixture;
+mod page;
+mod ring;
+mod room_log;
+mod store;
+mod tail;
 
-pub use memory::{MemoryLog, MemoryRoomLog, MemoryTail};
+use danmaku_wire::{Epoch, RoomId};
 
-/// A comment on its way into the log.
+pub use config::LogConfig;
+#[cfg(feature = "double")]
+pub use double::{Double, DoubleConfig};
+pub use entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
+pub use page::{Lookup, Page, Recent};
+pub use room_log::RoomLog;
+pub use store::Store;
+pub use tail::{Tail, Tailed};
+
+/// Makes the logs of rooms. Holds none of them, so a retired room's ring goes
+/// with its last handle.
 #[derive(Clone, Debug)]
-pub struct NewEntry {
-    /// The comment's JSON members, escaped once.
-    pub fragment: Fragment,
-    /// What the room sheds first when a window overflows.
-    pub priority: Priority,
-}
-
-/// A comment in the log.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Its position in the room's numbering.
-    pub seq: Seq,
-    /// The comment's JSON members, escaped once.
-    pub fragment: Fragment,
-    /// What the room sheds first when a window overflows.
-    pub priority: Priority,
-}
-
-/// What an append was given: `count` consecutive positions from `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// The numbering the positions belong to.
-    pub epoch: Epoch,
-    /// The position of the first appended comment.
-    pub first: Seq,
-    /// How many comments were appended.
-    pub count: usize,
-}
-
-impl Appended {
-    /// The positions given, in order.
-    pub fn seqs(&self) -> impl Iterator<Item = Seq> + use<> {
-        let first = self.first.value();
-        (first..first + self.count as u64).map(Seq::new)
-    }
-}
-
-/// Why an append was refused. Nothing of it was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The room's tail is `tail_lag_max` comments behind: try again shortly.
-    #[error("the room is {behind} comments behind and takes no more for the moment")]
-    Overloaded {
-        /// Comments in the log that the room has not taken up yet.
-        behind: u64,
-    },
-}
-
-/// One bounded read.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// Comments after the asked position, in order.
-    pub entries: Vec<Entry>,
-    /// Positions (inclusive) that were asked for and are no longer held.
-    pub missing: Option<(Seq, Seq)>,
-    /// Whether the log holds more after the last entry.
-    pub more: bool,
-}
-
-/// Bounds of a log, per room.
-#[derive(Clone, Copy, Debug)]
-pub struct LogConfig {
-    /// Comments kept for reading again.
-    pub entries_max: usize,
-    /// Bytes of fragments kept for reading again.
-    pub bytes_max: usize,
-    /// Comments the room may be behind before appends are refused.
-    pub tail_lag_max: usize,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            entries_max: 10_000,
-            bytes_max: 4 << 20,
-            tail_lag_max: 8_192,
-        }
-    }
-}
-
-/// Where comments are logged.
-#[derive(Clone, Debug)]
-pub enum Log {
-    /// In this process's memory: gone with the process, new epoch after it.
-    Memory(MemoryLog),
+pub struct Log {
+    config: LogConfig,
+    store: Store,
 }
 
 impl Log {
-    /// A log in memory.
+    /// A log over `store` whose rooms each keep in memory what `config` allows.
     #[must_use]
-    pub fn memory(config: LogConfig) -> Self {
-        Self::Memory(MemoryLog::new(config))
+    pub fn new(config: LogConfig, store: Store) -> Self {
+        Self { config, store }
     }
 
     /// One word for the start-up line.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Memory(_) => "memory",
+        match self.store {
+            Store::None => "memory",
+            #[cfg(feature = "double")]
+            Store::Double(_) => "double",
         }
     }
 
     /// Opens the log of `room`. A log without a past names its numbering
     /// `fresh`.
-    #[must_use]
-    pub fn open(&self, room: &RoomId, fresh: Epoch) -> RoomLog {
-        match self {
-            Self::Memory(log) => RoomLog::Memory(log.open(room, fresh)),
-        }
-    }
-}
-
-/// The log of one room. Cheap to clone.
-#[derive(Clone, Debug)]
-pub enum RoomLog {
-    /// In this process's memory.
-    Memory(MemoryRoomLog),
-}
-
-impl RoomLog {
-    /// Appends all of `entries`, or none. They are accepted once this returns.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing was taken.
-    #[expect(
-        clippy::unused_async,
-        reason = "a durable log waits for its commit here; the callers are written for that"
-    )]
-    pub async fn append(&self, entries: Vec<NewEntry>) -> Result<Appended, AppendError> {
-        match self {
-            Self::Memory(log) => log.append(entries),
-        }
-    }
-
-    /// At most `limit` comments after `since`.
-    #[expect(
-        clippy::unused_async,
-        reason = "a durable log reads from disk here; the callers are written for that"
-    )]
-    pub async fn read_after(&self, since: Seq, limit: usize) -> Page {
-        match self {
-            Self::Memory(log) => log.read_after(since, limit),
-        }
-    }
-
-    /// The numbering of this log.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        match self {
-            Self::Memory(log) => log.epoch(),
-        }
-    }
-
-    /// The last position given; [`Seq::ZERO`] before the first.
-    #[must_use]
-    pub fn head(&self) -> Seq {
-        match self {
-            Self::Memory(log) => log.head(),
-        }
-    }
-
-    /// Follows the log from its current end. The room's actor holds the one
-    /// tail there is; a new tail takes the place of the one before.
-    #[must_use]
-    pub fn tail(&self) -> Tail {
-        match self {
-            Self::Memory(log) => Tail::Memory(log.tail()),
-        }
-    }
-}
-
-/// Follows one room's log.
-#[derive(Debug)]
-pub enum Tail {
-    /// Follows a log in this process's memory.
-    Memory(MemoryTail),
-}
-
-impl Tail {
-    /// Waits until there is something and appends up to `max` comments to
-    /// `out`. Dropping the future loses nothing.
-    pub async fn next(&mut self, out: &mut Vec<Entry>, max: usize) {
-        match self {
-            Self::Memory(tail) => tail.next(out, max).await,
-        }
-    }
-
-    /// Waits until the tail is half as far behind as it may be: for a room that
-    /// takes comments up at its ticks, and must come earlier then. It may be
-    /// told once too often.
-    pub async fn crowded(&self) {
-        match self {
-            Self::Memory(tail) => tail.crowded().await,
-        }
-    }
-
-    /// What is there now, without waiting; whether anything was taken.
-    pub fn take(&mut self, out: &mut Vec<Entry>, max: usize) -> bool {
-        match self {
-            Self::Memory(tail) => tail.take(out, max),
-        }
+    /// [`Unavailable`] when the store does not answer.
+    pub async fn open(&self, room: &RoomId, fresh: Epoch) -> Result<RoomLog, Unavailable> {
+        let (store, feed) = self.store.open(room, self.config, fresh).await?;
+        Ok(RoomLog::new(feed, store))
     }
 }

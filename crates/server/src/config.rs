@@ -2,7 +2,8 @@
 //! start that they fit together.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -13,7 +14,6 @@ use danmaku_log::LogConfig;
 use danmaku_wire::{CompressionPolicy, RoomId};
 
 use crate::admission::AdmissionConfig;
-use crate::demo;
 
 /// The flags of `danmaku-server serve` (which is also what runs without a
 /// subcommand).
@@ -63,9 +63,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub log_bytes_max: u32,
 
-    /// Connections in all; 0 takes what the descriptor limit allows
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Limits")]
-    pub connections_max: u32,
+    /// Connections in all; `auto` takes what the descriptor limit allows
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        help_heading = "Limits"
+    )]
+    pub connections_max: AutoOr<NonZeroU32>,
 
     /// Connections from one address (IPv6: one /64)
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
@@ -103,9 +108,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
     pub answer_deadline_ms: u32,
 
-    /// Shard threads that write to viewers; 0 takes one per processor
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_024), help_heading = "Viewers")]
-    pub shards: u32,
+    /// Shard threads that write to viewers; `auto` takes one per processor
+    #[arg(
+        long,
+        value_name = "N|auto",
+        default_value = "auto",
+        help_heading = "Viewers"
+    )]
+    pub shards: AutoOr<NonZeroUsize>,
 
     /// Bytes a slow viewer may be behind before frames are skipped for it
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1_024..=1 << 30), help_heading = "Viewers")]
@@ -139,6 +149,26 @@ pub struct ServeArgs {
         help_heading = "Viewers"
     )]
     pub stop_deadline_ms: u32,
+}
+
+/// A number, or `auto`: what the machine suggests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoOr<T> {
+    /// What the machine suggests.
+    Auto,
+    /// This number.
+    Given(T),
+}
+
+impl<T: FromStr> FromStr for AutoOr<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => number.parse().map(Self::Given),
+        }
+    }
 }
 
 /// See [`Flush`].
@@ -214,6 +244,9 @@ pub enum ConfigError {
         /// What is wrong.
         source: RateError,
     },
+    /// The shards cannot be run like this.
+    #[error(transparent)]
+    Fanout(#[from] danmaku_fanout::ConfigError),
     /// Every frame would be skipped before a slow viewer could be evicted.
     #[error("--evict-after-ms {evict_ms} must not be shorter than --outbox-age-ms-max {age_ms}")]
     EvictBeforeSkip {
@@ -258,7 +291,7 @@ impl ServeArgs {
         };
         Ok(Config {
             listen: self.listen,
-            demo: self.demo.then(demo::room),
+            demo: self.demo.then(demo_room),
             room,
             rooms_max: self.rooms_max as usize,
             room_idle: Duration::from_secs(u64::from(self.room_idle_s)),
@@ -270,7 +303,7 @@ impl ServeArgs {
             admission: self.admission(descriptors)?,
             handshake_deadline: millis(self.handshake_deadline_ms),
             answer_deadline: millis(self.answer_deadline_ms),
-            fanout: self.fanout(),
+            fanout: self.fanout()?,
             send_buffer_bytes: self.send_buffer_bytes,
             stop_deadline: millis(self.stop_deadline_ms),
         })
@@ -283,18 +316,18 @@ impl ServeArgs {
         if allowed < CONNECTIONS_MIN {
             return Err(ConfigError::FewDescriptors { descriptors });
         }
-        if self.connections_max > allowed {
-            return Err(ConfigError::Descriptors {
-                wanted: self.connections_max,
-                allowed,
-            });
-        }
+        let connections_max = match self.connections_max {
+            AutoOr::Auto => allowed,
+            AutoOr::Given(wanted) if wanted.get() > allowed => {
+                return Err(ConfigError::Descriptors {
+                    wanted: wanted.get(),
+                    allowed,
+                });
+            }
+            AutoOr::Given(wanted) => wanted.get(),
+        };
         Ok(AdmissionConfig {
-            connections_max: if self.connections_max == 0 {
-                allowed
-            } else {
-                self.connections_max
-            },
+            connections_max,
             connections_per_address_max: self.connections_per_address_max,
             per_connection: rate(
                 "--posts-per-second-per-connection",
@@ -314,17 +347,28 @@ impl ServeArgs {
         })
     }
 
-    fn fanout(&self) -> FanoutConfig {
-        FanoutConfig {
-            shards: NonZeroUsize::new(self.shards as usize).unwrap_or_else(processors),
+    fn fanout(&self) -> Result<FanoutConfig, ConfigError> {
+        let shards = match self.shards {
+            AutoOr::Auto => processors(),
+            AutoOr::Given(shards) => shards,
+        };
+        let config = FanoutConfig {
+            shards,
             outbox_bytes_max: self.outbox_bytes_max as usize,
             outbox_age_max: millis(self.outbox_age_ms_max),
             evict_after: millis(self.evict_after_ms),
             ping_interval: millis(self.ping_interval_ms),
             idle_deadline: millis(self.idle_deadline_ms),
             ..FanoutConfig::default()
-        }
+        };
+        config.check()?;
+        Ok(config)
     }
+}
+
+/// The room that `--demo` feeds.
+fn demo_room() -> RoomId {
+    RoomId::parse("demo").expect("invariant: `demo` is a valid id")
 }
 
 /// Processors this process may use.

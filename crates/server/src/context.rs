@@ -1,21 +1,23 @@
 //! Owns what every task of the server shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use danmaku_fanout::{ConnId, Fanout};
-use danmaku_log::Log;
+use danmaku_log::{Log, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
 use crate::admission::Admission;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::http::Idempotency;
-use crate::registry::{Rooms, TooManyRooms};
-use crate::room::RoomHandle;
+use crate::config::{Config, processors};
+use crate::idempotency::Idempotency;
+use crate::refusal::Refusal;
+use crate::registry::Registry;
+use crate::replay::LeadMaker;
+use crate::room::actor::{RoomActor, RoomEnvironment};
+use crate::room::handle::RoomHandle;
 use crate::stats::Stats;
-use crate::tasks;
+use crate::stop_gate::StopGate;
 
 /// What every task of the server shares. Built once, never changed.
 #[derive(Debug)]
@@ -27,51 +29,68 @@ pub struct Context {
     /// The clock.
     pub clock: Clock,
     /// The rooms.
-    pub rooms: Rooms,
+    pub registry: Arc<Registry>,
     /// Where comments are logged.
     pub log: Log,
     /// The shards.
-    pub fanout: Fanout,
+    pub fanout: Arc<Fanout>,
     /// Who may connect and post.
     pub admission: Arc<Admission>,
-    /// Answers to posts that carried an `Idempotency-Key`.
+    /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
+    /// What joining viewers are shown from the log.
+    pub leads: LeadMaker,
     /// Counters.
-    pub stats: Stats,
+    pub stats: Arc<Stats>,
+    /// The gate that posts pass.
+    pub gate: StopGate,
+    environment: Arc<RoomEnvironment>,
+    /// Starts a room's actor.
+    spawn_room: fn(RoomActor),
     next_conn: AtomicU64,
-    stopping: AtomicBool,
-    posting: AtomicUsize,
 }
-
-/// A post under way.
-#[derive(Debug)]
-pub struct Posting(Arc<Context>);
-
-impl Drop for Posting {
-    fn drop(&mut self) {
-        self.0.posting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// How often a stop looks whether the last post is answered.
-const POSTS_DONE_POLL: Duration = Duration::from_millis(2);
 
 impl Context {
-    /// A context around started shards.
+    /// A context around started shards and a store. `spawn_room` starts a room's actor.
     #[must_use]
-    pub fn new(config: Config, fanout: Fanout, clock: Clock) -> Self {
+    pub fn new(
+        config: Config,
+        store: Store,
+        fanout: Fanout,
+        clock: Clock,
+        spawn_room: fn(RoomActor),
+    ) -> Self {
+        let fanout = Arc::new(fanout);
+        let registry = Arc::new(Registry::new(config.rooms_max));
+        let stats = Arc::new(Stats::default());
+        let replay_bytes_max = config.fanout.outbox_bytes_max;
+        let environment = RoomEnvironment {
+            clock,
+            fanout: Arc::clone(&fanout),
+            registry: Arc::clone(&registry),
+            stats: Arc::clone(&stats),
+            room: config.room,
+            room_idle: config.room_idle,
+            replay_bytes_max,
+        };
         Self {
             comment_limits: CommentLimits::default(),
             clock,
-            rooms: Rooms::new(config.rooms_max),
-            log: Log::memory(config.log),
+            registry,
+            log: Log::new(config.log, store),
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
-            stats: Stats::default(),
+            leads: LeadMaker::new(
+                config.room.compression,
+                replay_bytes_max,
+                processors().get(),
+            ),
+            stats,
+            gate: StopGate::default(),
+            environment: Arc::new(environment),
+            spawn_room,
             next_conn: AtomicU64::new(1),
-            stopping: AtomicBool::new(false),
-            posting: AtomicUsize::new(0),
             config,
         }
     }
@@ -79,12 +98,19 @@ impl Context {
     /// The room, made on first use.
     ///
     /// # Errors
-    /// [`TooManyRooms`].
-    pub fn open_room(self: &Arc<Self>, id: &RoomId) -> Result<Arc<RoomHandle>, TooManyRooms> {
-        self.rooms.open(id, self.clock.now().unix_ms, |key, epoch| {
-            let log = self.log.open(id, epoch);
-            let (handle, actor) = RoomHandle::new(id.clone(), key, log, self);
-            tasks::spawn_room(actor);
+    /// [`Refusal::TooManyRooms`], or [`Refusal::Unavailable`] when its log cannot be opened.
+    pub async fn open_room(&self, id: &RoomId) -> Result<Arc<RoomHandle>, Refusal> {
+        if let Some(room) = self.registry.find(id) {
+            return Ok(room);
+        }
+        let fresh = self.registry.fresh_epoch(self.clock.now().unix_ms);
+        // Two may open it at once; the one that is inserted first is used by both.
+        let log = self.log.open(id, fresh).await?;
+        self.registry.insert(id, |key| {
+            let shards = self.fanout.shards().len();
+            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards);
+            let environment = Arc::clone(&self.environment);
+            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
             handle
         })
     }
@@ -92,33 +118,5 @@ impl Context {
     /// A connection number that was never given before.
     pub fn next_conn(&self) -> ConnId {
         ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// From here on nothing new is accepted.
-    pub fn begin_stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-    }
-
-    /// Counts a post in; nothing when the server stops.
-    #[must_use]
-    pub fn begin_post(self: &Arc<Self>) -> Option<Posting> {
-        let posting = Posting(Arc::clone(self));
-        self.posting.fetch_add(1, Ordering::SeqCst);
-        // Checked after the count: `posts_done` sees this post, or this post
-        // sees the stop.
-        (!self.is_stopping()).then_some(posting)
-    }
-
-    /// Waits until no post is under way.
-    pub async fn posts_done(&self) {
-        while self.posting.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(POSTS_DONE_POLL).await;
-        }
-    }
-
-    /// Whether the server stops.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
     }
 }

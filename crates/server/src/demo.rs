@@ -9,39 +9,36 @@ use danmaku_wire::{
 };
 
 use crate::context::Context;
-
-/// The room that is fed.
-///
-/// # Panics
-/// Never: `demo` is a valid id.
-#[must_use]
-pub fn room() -> RoomId {
-    RoomId::parse("demo").expect("invariant: `demo` is a valid id")
-}
+use crate::refusal::Refusal;
 
 /// Posts into the demo room until the server stops.
 pub async fn feed(context: Arc<Context>, id: RoomId) {
     let mut feed = Feed::new(context.clock.now().unix_ms);
-    let rate = context.config.admission.per_room;
-    while !context.is_stopping() {
+    while !context.gate.is_closed() {
         let comments = feed.comments(&context.comment_limits);
         let pause = feed.pause();
         let likes = feed.likes();
-        match context.open_room(&id) {
-            Ok(room) => {
-                let now = context.clock.now().monotonic;
-                match room.post(&comments, rate, now).await {
-                    Ok(appended) => context.stats.inbound.accepted(appended.count),
-                    Err(error) => tracing::debug!(%error, "demo comments refused"),
-                }
-                if likes > 0 {
-                    room.like(likes);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "no place for the demo room"),
+        if let Err(refusal) = post(&context, &id, &comments, likes).await {
+            tracing::debug!(%refusal, "demo comments refused");
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+async fn post(
+    context: &Context,
+    id: &RoomId,
+    comments: &[Comment],
+    likes: u32,
+) -> Result<(), Refusal> {
+    let room = context.open_room(id).await?;
+    let rate = context.config.admission.per_room;
+    room.post(comments, None, rate, context.clock.now()).await?;
+    context.stats.inbound.accepted(comments.len());
+    if likes > 0 {
+        room.like(likes);
+    }
+    Ok(())
 }
 
 /// What the demo room's imagined audience does next.

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use danmaku_engine::Flush;
 use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
-use danmaku_server::tasks::{Server, Stopped};
+use danmaku_server::tasks::{Server, StopOutcome};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -136,8 +136,8 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
         let stopped = server.stop().await;
         tracing::info!(outcome = ?stopped, "stopped");
         Ok(match stopped {
-            Stopped::Clean => ExitCode::SUCCESS,
-            Stopped::Deadline => ExitCode::FAILURE,
+            StopOutcome::Clean => ExitCode::SUCCESS,
+            StopOutcome::Deadline => ExitCode::FAILURE,
         })
     })
 }

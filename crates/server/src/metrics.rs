@@ -11,12 +11,12 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::process::{CpuTime, Process};
-use crate::stats::Snapshot;
+use crate::snapshot::Snapshot;
 
 pub(crate) use prometheus::TEXT_FORMAT as CONTENT_TYPE;
 
 /// The answer to a scrape.
-pub(crate) fn exposition(stats: &Snapshot, process: &Process) -> String {
+pub(crate) fn exposition(stats: &Snapshot<'_>, process: &Process) -> String {
     let mut families = Families::default();
     families.server(stats);
     families.connections(stats);
@@ -35,7 +35,7 @@ pub(crate) fn exposition(stats: &Snapshot, process: &Process) -> String {
 struct Families(Vec<MetricFamily>);
 
 impl Families {
-    fn server(&mut self, stats: &Snapshot) {
+    fn server(&mut self, stats: &Snapshot<'_>) {
         self.add(
             MetricType::GAUGE,
             "danmaku_build_info",
@@ -50,7 +50,7 @@ impl Families {
         );
     }
 
-    fn connections(&mut self, stats: &Snapshot) {
+    fn connections(&mut self, stats: &Snapshot<'_>) {
         self.gauge(
             "danmaku_connections",
             "Connections now, viewers included.",
@@ -59,101 +59,112 @@ impl Families {
         self.counter(
             "danmaku_connections_accepted_total",
             "Connections accepted.",
-            stats.connections_accepted,
+            stats.connection.accepted.value(),
         );
         self.add(
             MetricType::COUNTER,
             "danmaku_connections_refused_total",
             "Connections refused because the server (total) or their address holds as many as it may.",
             [
-                count(stats.connections_refused_total).with("reason", "total"),
-                count(stats.connections_refused_address).with("reason", "address"),
+                count(stats.connection.refused_total.value()).with("reason", "total"),
+                count(stats.connection.refused_address.value()).with("reason", "address"),
             ],
         );
         self.counter(
             "danmaku_connections_broken_total",
             "Connections that broke a deadline or the rules of HTTP before they were a viewer's.",
-            stats.connections_broken,
+            stats.connection.broken.value(),
         );
         self.counter(
             "danmaku_connections_upgraded_total",
-            "Connections that became a viewer's.",
-            stats.connections_upgraded,
+            "Connections that became a WebSocket viewer's.",
+            stats.connection.upgraded.value(),
+        );
+        self.counter(
+            "danmaku_connections_sse_total",
+            "Connections that became a viewer's of Server-Sent Events.",
+            stats.connection.sse.value(),
         );
         self.counter(
             "danmaku_accept_errors_total",
             "Times the system had no connection to give.",
-            stats.accept_errors,
+            stats.connection.accept_errors.value(),
         );
         self.counter(
             "danmaku_joins_timed_out_total",
             "Viewers that waited too long for their room.",
-            stats.joins_timed_out,
+            stats.connection.joins_timed_out.value(),
         );
     }
 
-    fn inbound(&mut self, stats: &Snapshot) {
+    fn inbound(&mut self, stats: &Snapshot<'_>) {
         self.counter(
             "danmaku_comments_accepted_total",
             "Comments accepted: they are in the log.",
-            stats.comments_accepted,
+            stats.inbound.comments_accepted(),
         );
         self.add(
             MetricType::COUNTER,
             "danmaku_messages_refused_total",
-            "Messages and bodies of posts not taken: bad input, too soon, or the room's log was behind.",
-            [
-                count(stats.messages_rejected).with("reason", "bad_input"),
-                count(stats.messages_rate_limited).with("reason", "rate_limited"),
-                count(stats.messages_overloaded).with("reason", "overloaded"),
-            ],
+            "Messages and bodies of posts not taken, by reason.",
+            stats
+                .inbound
+                .refused_by_reason()
+                .map(|(reason, refused)| count(refused).with("reason", reason)),
         );
         self.counter(
             "danmaku_protocol_errors_total",
             "Viewers that broke the rules of the WebSocket protocol.",
-            stats.protocol_errors,
+            stats.inbound.protocol_errors.value(),
         );
     }
 
-    fn rooms(&mut self, stats: &Snapshot) {
+    fn rooms(&mut self, stats: &Snapshot<'_>) {
         self.gauge("danmaku_rooms", "Rooms now.", stats.rooms);
         self.counter(
             "danmaku_frames_sealed_total",
             "Frames sealed: once per room and window with comments or likes.",
-            stats.frames_sealed,
+            stats.room.frames.value(),
         );
         self.counter(
             "danmaku_comments_sealed_total",
             "Comments in sealed frames.",
-            stats.comments_sealed,
+            stats.room.comments.value(),
         );
-        let shed = &stats.comments_shed_by_priority;
         self.add(
             MetricType::COUNTER,
             "danmaku_comments_shed_total",
             "Comments left out of a frame because their window was full.",
-            shed.iter()
-                .map(|(priority, shed)| count(*shed).with("priority", priority)),
+            stats
+                .room
+                .shed
+                .iter()
+                .map(|(priority, shed)| count(shed.value()).with("priority", priority.as_str())),
         );
         self.counter(
-            "danmaku_comments_missed_total",
-            "Positions that a room's log could not give.",
-            stats.comments_missed,
+            "danmaku_events_sealed_total",
+            "Events in sealed frames: retractions.",
+            stats.room.events.value(),
         );
         self.counter(
-            "danmaku_comments_repeated_total",
-            "Comments ignored because their position came before.",
-            stats.comments_repeated,
+            "danmaku_gaps_sealed_total",
+            "Gaps that everybody in a room was told, because its log had lost entries.",
+            stats.room.gaps.value(),
+        );
+        self.counter(
+            "danmaku_entries_repeated_total",
+            "Entries of a log ignored because their position came before.",
+            stats.room.repeated.value(),
         );
         self.counter(
             "danmaku_likes_total",
             "Likes, before a window's sum stops at its limit.",
-            stats.likes,
+            stats.room.likes.value(),
         );
         self.counter(
             "danmaku_shard_inbox_full_total",
             "Times a room waited for a full shard inbox.",
-            stats.shard_inbox_full,
+            stats.room.held_up.value(),
         );
     }
 

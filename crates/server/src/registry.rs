@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use danmaku_fanout::RoomKey;
 use danmaku_wire::{Epoch, RoomId};
 
-use crate::room::RoomHandle;
+use crate::refusal::Refusal;
+use crate::room::handle::RoomHandle;
 
-/// Every room there is. Its locks are held for one table operation each, and
-/// only when somebody joins, posts or asks: never on the way of a frame.
+/// Every room there is. Its locks are held for one table operation each, and only when somebody joins, posts or asks:
+/// never while a frame is delivered.
 #[derive(Debug)]
-pub struct Rooms {
+pub struct Registry {
     slices: Box<[Mutex<Slice>]>,
     hasher: RandomState,
     count: AtomicUsize,
@@ -23,15 +24,7 @@ pub struct Rooms {
     last_epoch: AtomicU64,
 }
 
-/// The server has as many rooms as it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server holds {rooms_max} rooms and makes no more for the moment")]
-pub struct TooManyRooms {
-    /// The bound, `--rooms-max`.
-    pub rooms_max: usize,
-}
-
-impl Rooms {
+impl Registry {
     /// An empty table for at most `rooms_max` rooms.
     #[must_use]
     pub fn new(rooms_max: usize) -> Self {
@@ -51,16 +44,15 @@ impl Rooms {
         self.slice(id).get(id).cloned()
     }
 
-    /// The room; `make` makes it on first use and starts its actor.
+    /// The room; `make` makes it when it is not in the table.
     ///
     /// # Errors
-    /// [`TooManyRooms`] when it would be one too many.
-    pub fn open(
+    /// [`Refusal::TooManyRooms`].
+    pub fn insert(
         &self,
         id: &RoomId,
-        unix_ms: u64,
-        make: impl FnOnce(RoomKey, Epoch) -> Arc<RoomHandle>,
-    ) -> Result<Arc<RoomHandle>, TooManyRooms> {
+        make: impl FnOnce(RoomKey) -> Arc<RoomHandle>,
+    ) -> Result<Arc<RoomHandle>, Refusal> {
         let mut slice = self.slice(id);
         match slice.entry(id.clone()) {
             Entry::Occupied(room) => Ok(Arc::clone(room.get())),
@@ -68,27 +60,38 @@ impl Rooms {
                 let before = self.count.fetch_add(1, Ordering::Relaxed);
                 if before >= self.rooms_max {
                     self.count.fetch_sub(1, Ordering::Relaxed);
-                    return Err(TooManyRooms {
+                    return Err(Refusal::TooManyRooms {
                         rooms_max: self.rooms_max,
                     });
                 }
                 let key = RoomKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-                Ok(Arc::clone(vacant.insert(make(key, self.epoch(unix_ms)))))
+                Ok(Arc::clone(vacant.insert(make(key))))
             }
         }
     }
 
-    /// Forgets `room` if nobody but its actor and this table knows it, and all
-    /// that was accepted is sealed.
+    /// Forgets `room`, whoever holds it: its epoch has ended.
+    pub fn remove(&self, room: &Arc<RoomHandle>) {
+        let mut slice = self.slice(room.id());
+        // It may have been made anew by now.
+        if slice
+            .get(room.id())
+            .is_some_and(|held| Arc::ptr_eq(held, room))
+        {
+            slice.remove(room.id());
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets `room` if nobody but its actor and this table knows it, and all that was accepted is sealed.
     ///
-    /// Handles are cloned under the table's lock or from a clone somebody
-    /// holds, so a count of two under the lock cannot grow again.
+    /// Handles are cloned under the table's lock or from a clone somebody holds, so a count of two under the lock
+    /// cannot grow again.
     #[must_use]
     pub fn retire(&self, room: &Arc<RoomHandle>) -> bool {
         let mut slice = self.slice(room.id());
         let alone = Arc::strong_count(room) == 2;
-        // Pairs with the drop of the last poster's clone: what it appended is
-        // seen below.
+        // Pairs with the drop of the last poster's clone: what it appended is seen below.
         fence(Ordering::Acquire);
         let alone = alone && room.is_settled();
         if alone && slice.remove(room.id()).is_some() {
@@ -129,9 +132,9 @@ impl Rooms {
         rooms
     }
 
-    /// A numbering no room of this process has had: the wall clock in
-    /// milliseconds, moved on where two rooms would share one.
-    fn epoch(&self, unix_ms: u64) -> Epoch {
+    /// An epoch no room of this process has had: the wall clock in milliseconds, moved on where two rooms would share
+    /// one.
+    pub fn fresh_epoch(&self, unix_ms: u64) -> Epoch {
         let next = |last: u64| unix_ms.max(last + 1);
         let (Ok(last) | Err(last)) =
             self.last_epoch

@@ -1,194 +1,282 @@
-//! Owns what a viewer that joins is shown of the past: the frames after its
-//! position, the last comments, or the gap it must be told.
+//! Owns what a joining viewer is shown from the log: read and sealed by the viewer's own task, so that nobody's history
+//! holds up a room, and shared by those who ask for the same.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use danmaku_engine::{Resume, Room};
-use danmaku_log::{Entry, RoomLog};
-use danmaku_wire::{Batch, CompressionPolicy, Encoding, FrameSet, Seq, seal_replay};
+use danmaku_fanout::RoomKey;
+use danmaku_log::{Entry, EntryBody, RoomLog, Unavailable};
+use danmaku_wire::outbound::Resumed;
+use danmaku_wire::{
+    Batch, BatchComment, BatchEvent, CompressionPolicy, Cursor, Dialect, Epoch, FrameSet, Gap,
+    Position, Seq,
+};
+use tokio::sync::{OnceCell, Semaphore};
 
-use crate::room::Start;
+/// Where a viewer wants to start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The last position it has seen.
+    pub since: Option<Position>,
+    /// Comments it wants to be shown when it does not resume.
+    pub history: u32,
+}
 
-/// What comes between `joined` and the first live batch.
-#[derive(Debug, Default)]
-pub struct Replay {
-    /// Everything after the asked position follows without a gap.
-    pub resumed: bool,
-    /// Positions (inclusive) that could not be replayed.
-    pub gap: Option<(Seq, Seq)>,
-    /// Frames up to the room's last sealed position, in order.
+/// What a viewer brings along when it is attached: what stands before the ring of sealed frames.
+#[derive(Clone, Debug)]
+pub struct Lead {
+    /// Where `frames` begin.
+    pub after: Seq,
+    /// Where they end: a frame of the ring has to begin here.
+    pub until: Seq,
+    /// Whether everything after the viewer's own position follows.
+    pub resumed: Resumed,
+    /// A gap, a batch, both or none.
     pub frames: Vec<Arc<FrameSet>>,
 }
 
-/// What a viewer asks to be shown.
+/// What a lead is to hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// Where it wants to start.
-    pub start: Start,
-    /// How it wants batches packed.
-    pub encoding: Encoding,
-    /// Bytes of frames it can be given at once.
-    pub bytes_max: usize,
-    /// Viewers of the room, itself included.
+pub struct LeadRequest {
+    /// The room.
+    pub room: RoomKey,
+    /// What is read from its log.
+    pub stretch: Stretch,
+    /// The last position read.
+    pub until: Seq,
+    /// What the viewer speaks.
+    pub dialect: Dialect,
+    /// Viewers of the room, told in the batch.
     pub viewers: u32,
-    /// Now, in milliseconds since 1970.
-    pub unix_ms: u64,
 }
 
-/// Makes replays. A storm of viewers that ask for the same past is given the
-/// same sealed bytes.
+/// What is read from a log for a lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// Everything after this position.
+    After(Seq),
+    /// The newest comments, this many.
+    Newest(u32),
+}
+
+/// Reads and seals leads. One per server.
 #[derive(Debug)]
-pub struct Replayer {
+pub struct LeadMaker {
     compression: CompressionPolicy,
-    last: Option<((Seq, Seq), Arc<FrameSet>)>,
+    bytes_max: usize,
+    /// One lead per processor is sealed at a time, so that rooms and other joins come in between.
+    sealing: Semaphore,
+    recent: Mutex<VecDeque<(Wanted, Cell)>>,
 }
 
-impl Replayer {
-    /// A replayer that packs as `compression` says.
+/// Which bytes are wanted. Two requests that are equal are given the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    room: RoomKey,
+    stretch: Stretch,
+    until: Seq,
+    /// A retraction changes what the log tells of the same positions.
+    retractions: u64,
+    dialect: Dialect,
+}
+
+type Cell = Arc<OnceCell<Lead>>;
+
+impl LeadMaker {
+    /// Packs as `compression` says; a lead holds at most `bytes_max` bytes of entries.
     #[must_use]
-    pub fn new(compression: CompressionPolicy) -> Self {
+    pub fn new(compression: CompressionPolicy, bytes_max: usize, processors: usize) -> Self {
         Self {
             compression,
-            last: None,
+            bytes_max,
+            sealing: Semaphore::new(processors),
+            recent: Mutex::default(),
         }
     }
 
-    /// Forgets the last replay: for a room whose last viewer left.
-    pub fn rest(&mut self) {
-        self.last = None;
+    /// What `log` tells of the requested stretch, sealed for the viewer's dialect.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the log's store does not answer.
+    pub async fn lead(&self, log: &RoomLog, request: LeadRequest) -> Result<Lead, Unavailable> {
+        let wanted = Wanted {
+            room: request.room,
+            stretch: request.stretch,
+            until: request.until,
+            retractions: log.retractions(),
+            dialect: request.dialect,
+        };
+        let cell = self.cell(wanted);
+        let lead = cell.get_or_try_init(|| self.make(log, request)).await?;
+        Ok(lead.clone())
     }
 
-    /// What the viewer is shown of `room` and its `log`.
-    pub async fn replay(&mut self, room: &Room, log: &RoomLog, asked: Asked) -> Replay {
-        let start = asked.start;
-        let mut replay = match start.since {
-            Some(since) => match room.resume(since) {
-                Resume::Replay { from_log, frames } => {
-                    self.resume(log, from_log, frames, asked).await
-                }
-                // A position the room has logged but not sealed: all that
-                // comes after it is still to come.
-                Resume::Ahead if since.seq <= log.head() => Replay {
-                    resumed: true,
-                    ..Replay::default()
+    /// Makes the forms of frames that a viewer of `dialect` is about to be sent.
+    pub async fn prepare(&self, frames: &[Arc<FrameSet>], dialect: Dialect) {
+        if is_prepared(frames, dialect) {
+            return;
+        }
+        let mut cursor = Cursor::default();
+        for frame in frames {
+            let form = cursor.choose(dialect, frame);
+            if !frame.is_made(form) {
+                let _permit = self.sealing.acquire().await;
+                let _ = frame.form(form);
+                // One frame at a time: others that wait for the permit come in between.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// The place of these bytes among the latest ones, whoever is the first to make them.
+    fn cell(&self, wanted: Wanted) -> Cell {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, cell)) = recent.iter().find(|(known, _)| *known == wanted) {
+            return Arc::clone(cell);
+        }
+        let cell = Cell::default();
+        if recent.len() >= RECENT_MAX {
+            recent.pop_front();
+        }
+        recent.push_back((wanted, Arc::clone(&cell)));
+        cell
+    }
+
+    async fn make(&self, log: &RoomLog, request: LeadRequest) -> Result<Lead, Unavailable> {
+        let until = request.until;
+        let _permit = self.sealing.acquire().await;
+        let read = match request.stretch {
+            Stretch::After(since) => self.read_after(log, since, until).await?,
+            Stretch::Newest(comments) => self.read_newest(log, until, comments as usize).await?,
+        };
+        let gap = (read.after > read.asked_after).then(|| {
+            FrameSet::gap(
+                Gap {
+                    epoch: log.epoch(),
+                    after: read.asked_after,
+                    seq: read.after,
+                    // The viewer clears its list, so there is nothing these events could act on.
+                    events: Vec::new(),
                 },
-                Resume::Ahead | Resume::OtherEpoch => self.history(room, log, asked).await,
-            },
-            None => self.history(room, log, asked).await,
+                self.compression,
+            )
+        });
+        let resumed = match request.stretch {
+            Stretch::After(_) if gap.is_none() => Resumed::Yes,
+            _ => Resumed::No,
         };
-        bound(&mut replay, asked);
-        replay
-    }
-
-    async fn resume(
-        &mut self,
-        log: &RoomLog,
-        from_log: Option<(Seq, Seq)>,
-        frames: Vec<Arc<FrameSet>>,
-        asked: Asked,
-    ) -> Replay {
-        let Some((from, to)) = from_log else {
-            return Replay {
-                resumed: true,
-                gap: None,
-                frames,
-            };
-        };
-        let held = self.read(log, (from, to), REPLAY_COMMENTS_MAX, asked).await;
-        let first = held.as_ref().map_or(to.next(), |frame| frame.first());
-        let gap = (first > from).then(|| (from, Seq::new(first.value() - 1)));
-        Replay {
-            resumed: gap.is_none(),
-            gap,
-            frames: held.into_iter().chain(frames).collect(),
+        let batch = (until > read.after).then(|| {
+            let mut batch = replayed(log.epoch(), read.after, until, read.entries);
+            batch.viewers = request.viewers;
+            FrameSet::replay(batch, self.compression)
+        });
+        let frames: Vec<_> = gap.into_iter().chain(batch).map(Arc::new).collect();
+        let mut cursor = Cursor::default();
+        for frame in &frames {
+            let _ = frame.form(cursor.choose(request.dialect, frame));
         }
-    }
-
-    async fn history(&mut self, room: &Room, log: &RoomLog, asked: Asked) -> Replay {
-        let comments = asked.start.history;
-        let to = room.sealed().seq;
-        if comments == 0 || to == Seq::ZERO {
-            return Replay::default();
-        }
-        let from = Seq::new(to.value().saturating_sub(u64::from(comments)) + 1);
-        let frame = self.read(log, (from, to), comments as usize, asked).await;
-        Replay {
-            resumed: false,
-            gap: None,
-            frames: frame.into_iter().collect(),
-        }
-    }
-
-    /// The newest of the comments `from..=to` that the log still holds, at
-    /// most `limit`, as one frame.
-    async fn read(
-        &mut self,
-        log: &RoomLog,
-        (from, to): (Seq, Seq),
-        limit: usize,
-        asked: Asked,
-    ) -> Option<Arc<FrameSet>> {
-        let span = to.value().checked_sub(from.value())? + 1;
-        let skipped = span.saturating_sub(limit as u64);
-        let from = Seq::new(from.value() + skipped);
-        if let Some((range, frame)) = &self.last
-            && *range == (from, to)
-        {
-            return Some(Arc::clone(frame));
-        }
-        let mut page = log.read_after(Seq::new(from.value() - 1), limit).await;
-        page.entries.retain(|entry| entry.seq <= to);
-        let frame = Arc::new(self.seal(page.entries, asked)?);
-        self.last = Some(((from, to), Arc::clone(&frame)));
-        Some(frame)
-    }
-
-    fn seal(&self, entries: Vec<Entry>, asked: Asked) -> Option<FrameSet> {
-        let first = entries.first()?.seq;
-        let batch = Batch {
-            first,
-            ts_ms: asked.unix_ms,
-            viewers: asked.viewers,
-            likes: 0,
-            shed: 0,
-            comments: entries
-                .into_iter()
-                .map(|entry| (entry.seq, entry.fragment))
-                .collect(),
-        };
-        Some(seal_replay(&batch, self.compression))
-    }
-}
-
-/// Drops the oldest frames over what is asked for; what they covered is a gap.
-fn bound(replay: &mut Replay, asked: Asked) {
-    let mut bytes = 0;
-    let kept = replay
-        .frames
-        .iter()
-        .rev()
-        .take_while(|frame| {
-            bytes += match asked.encoding {
-                Encoding::Identity => frame.identity().len(),
-                Encoding::Gzip => frame.gzip().len(),
-                Encoding::Deflate => frame.independent().len(),
-            };
-            bytes <= asked.bytes_max
+        Ok(Lead {
+            after: read.asked_after,
+            until,
+            resumed,
+            frames,
         })
-        .count();
-    let dropped: Vec<_> = replay.frames.drain(..replay.frames.len() - kept).collect();
-    let mut covering = dropped.iter().filter(|frame| frame.covered() > 0);
-    let Some(first) = covering.next() else {
-        return;
-    };
-    let last = covering.next_back().unwrap_or(first).last();
-    // Without a position there is nothing the viewer could miss.
-    if replay.resumed || replay.gap.is_some() {
-        let from = replay.gap.map_or(first.first(), |(from, _)| from);
-        replay.gap = Some((from, last));
-        replay.resumed = false;
+    }
+
+    /// Everything in (`since`, `until`], or the newest of it that fits.
+    async fn read_after(&self, log: &RoomLog, since: Seq, until: Seq) -> Result<Read, Unavailable> {
+        let page = log.read_after(since, RESUME_ENTRIES_MAX).await?;
+        let bytes: usize = page.entries.iter().map(|entry| entry.body.bytes()).sum();
+        let whole = !page.more || page.seq >= until;
+        if whole && bytes <= self.bytes_max {
+            let mut entries = page.entries;
+            entries.retain(|entry| entry.seq <= until);
+            return Ok(Read {
+                asked_after: since,
+                after: page.after.min(until),
+                entries,
+            });
+        }
+        let mut newest = self.read_newest(log, until, RESUME_ENTRIES_MAX).await?;
+        newest.entries.retain(|entry| entry.seq > since);
+        Ok(Read {
+            asked_after: since,
+            after: newest.after.max(since),
+            entries: newest.entries,
+        })
+    }
+
+    async fn read_newest(
+        &self,
+        log: &RoomLog,
+        until: Seq,
+        comments: usize,
+    ) -> Result<Read, Unavailable> {
+        let recent = log.read_last(until, comments, self.bytes_max).await?;
+        Ok(Read {
+            asked_after: recent.asked_after,
+            after: recent.after,
+            entries: recent.entries,
+        })
     }
 }
 
-/// Comments replayed from the log to one viewer, at most.
-const REPLAY_COMMENTS_MAX: usize = 2_000;
+/// What was read of a log: `entries` tell everything after `after`.
+struct Read {
+    asked_after: Seq,
+    after: Seq,
+    entries: Vec<Entry>,
+}
+
+/// The entries as one batch. Its time is the log time of its last entry.
+fn replayed(epoch: Epoch, after: Seq, seq: Seq, entries: Vec<Entry>) -> Batch {
+    let mut batch = Batch {
+        epoch,
+        after,
+        seq,
+        ts_ms: entries.last().map_or(0, |entry| entry.at_ms),
+        viewers: 0,
+        likes: 0,
+        shed: 0,
+        comments: Vec::with_capacity(entries.len()),
+        events: Vec::new(),
+    };
+    for Entry { seq, at_ms, body } in entries {
+        match body {
+            EntryBody::Comment { fragment, .. } => batch.comments.push(BatchComment {
+                seq,
+                at_ms,
+                fragment,
+            }),
+            EntryBody::Event(event) => batch.events.push(BatchEvent { seq, event }),
+        }
+    }
+    batch
+}
+
+/// Whether all forms are made that a viewer of `dialect` who is sent these frames gets.
+#[must_use]
+pub fn is_prepared(frames: &[Arc<FrameSet>], dialect: Dialect) -> bool {
+    let mut cursor = Cursor::default();
+    frames
+        .iter()
+        .all(|frame| frame.is_made(cursor.choose(dialect, frame)))
+}
+
+/// Bytes that a viewer of `dialect` is sent of a frame that refers to nothing before it.
+#[must_use]
+pub fn bytes_for(frame: &FrameSet, dialect: Dialect) -> usize {
+    let form = Cursor::default().choose(dialect, frame);
+    // One that is not made yet is not made just to be measured.
+    if frame.is_made(form) {
+        frame.form(form).len()
+    } else {
+        frame.json().len()
+    }
+}
+
+/// Entries replayed to one viewer that resumes, at most.
+const RESUME_ENTRIES_MAX: usize = 2_000;
+
+/// Leads that are kept for others who ask for the same.
+const RECENT_MAX: usize = 16;

@@ -1,19 +1,18 @@
-//! Owns the life of the server: every thread, task and channel it has is made
-//! in this file (but the shards' threads, which [`Fanout::start`] makes), in
-//! the order of start and stop.
+//! Owns the life of the server: every thread and task it has is made in this file (but the shards' threads, which
+//! [`Fanout::start`] makes), in the order of start and stop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use danmaku_fanout::{self as fanout, Fanout, Link};
-use danmaku_wire::CloseReason;
-use danmaku_wire::outbound::close_frame;
+use danmaku_fanout::{Drained, Fanout, Link};
+use danmaku_log::Store;
+use danmaku_wire::{CloseReason, Protocol};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::admission::{ConnectionPermit, ConnectionRefusal};
@@ -21,9 +20,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::demo;
-use crate::http::{self, Ended, Upgraded};
-use crate::room::{Join, RoomActor, RoomMsg};
-use crate::viewer::Reader;
+use crate::http::{self, Ended, ViewerConnection};
+use crate::room::actor::RoomActor;
+use crate::room::handle::RoomMsg;
+use crate::viewer::{self, JoinError, Joining, Listener, Reader};
 
 /// A running server.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub enum StartError {
 
 /// What a stop left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// Everything accepted is with its viewers or their kernels.
     Clean,
     /// The deadline came first.
@@ -64,6 +64,14 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Store::None)
+    }
+
+    /// [`Server::start`] over a store: what is accepted outlives the rooms' memory.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start_with(config: Config, store: Store) -> Result<Self, StartError> {
         let wanted = config.listen;
         let demo = config.demo.clone();
         let listener =
@@ -77,7 +85,7 @@ impl Server {
         })?;
         let clock = Clock::start();
         let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
-        let context = Arc::new(Context::new(config, fanout, clock));
+        let context = Arc::new(Context::new(config, store, fanout, clock, spawn_room));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
         if let Some(room) = demo {
             tokio::spawn(demo::feed(Arc::clone(&context), room));
@@ -101,40 +109,40 @@ impl Server {
         &self.context
     }
 
-    /// Stops in the order of the road: accept nothing more, answer the posts
-    /// under way, seal what was accepted, flush to the viewers, close them.
-    pub async fn stop(self) -> Stopped {
+    /// Stops in the order in which comments pass: accept nothing more, answer the posts under way, seal what was
+    /// accepted, flush to the viewers, close them.
+    pub async fn stop(self) -> StopOutcome {
         let deadline = self.context.config.stop_deadline;
         let begun = Instant::now();
-        self.context.begin_stop();
+        self.context.gate.close();
         self.accepting.abort();
         let context = Arc::clone(&self.context);
         let left = || deadline.saturating_sub(begun.elapsed()).max(STOP_STEP_MIN);
         // A post under way has its body already, so this is soon.
-        let _ = tokio::time::timeout(left(), context.posts_done()).await;
+        let _ = tokio::time::timeout(left(), context.gate.emptied()).await;
         let sealed = tokio::time::timeout(left(), seal_all(&context)).await;
         let left = left();
         let context = self.context;
-        let flushed =
+        let drained =
             tokio::task::spawn_blocking(move || context.fanout.stop(CloseReason::GoingAway, left))
                 .await;
-        if sealed.is_ok() && matches!(flushed, Ok(fanout::Stopped::Flushed)) {
-            Stopped::Clean
+        if sealed.is_ok() && matches!(drained, Ok(Drained::Flushed)) {
+            StopOutcome::Clean
         } else {
-            Stopped::Deadline
+            StopOutcome::Deadline
         }
     }
 }
 
 /// Starts a room's actor.
-pub fn spawn_room(actor: RoomActor) {
+fn spawn_room(actor: RoomActor) {
     tokio::spawn(actor.run());
 }
 
 /// Lets every room seal what it has, and waits for the last of them.
 async fn seal_all(context: &Context) {
     let (done, mut all_done) = mpsc::channel(1);
-    for room in context.rooms.all() {
+    for room in context.registry.all() {
         // An actor that has ended has nothing left to seal.
         let _ = room.send(RoomMsg::Stop { done: done.clone() }).await;
     }
@@ -171,8 +179,9 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 let now = context.clock.now().monotonic;
                 match context.admission.connect(peer.ip(), now) {
                     Ok(permit) => {
-                        context.stats.connections.accepted();
-                        tokio::spawn(connection(Arc::clone(&context), stream, permit));
+                        context.stats.connections.accepted.add(1);
+                        let context = Arc::clone(&context);
+                        tokio::spawn(connection(context, stream, peer.ip(), permit));
                     }
                     Err(refusal) => {
                         context.stats.connections.refused(refusal);
@@ -184,7 +193,7 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
             Err(error) => {
                 // A peer that gave up before it was accepted is its own
                 // affair; a lack of descriptors passes when others close.
-                context.stats.connections.accept_error();
+                context.stats.connections.accept_errors.add(1);
                 if !matches!(
                     error.kind(),
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
@@ -219,57 +228,90 @@ fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Sema
 }
 
 /// One connection: HTTP first, then perhaps a viewer.
-async fn connection(context: Arc<Context>, stream: TcpStream, permit: ConnectionPermit) {
+async fn connection(
+    context: Arc<Context>,
+    stream: TcpStream,
+    address: IpAddr,
+    permit: ConnectionPermit,
+) {
     configure(&stream, &context);
-    match Box::pin(http::serve(&context, stream, &permit)).await {
+    match Box::pin(http::serve(&context, stream, (address, &permit))).await {
         Ended::Closed => {}
-        Ended::Upgraded(upgraded) => Box::pin(watch(context, *upgraded, permit)).await,
+        Ended::Viewer(viewer) => Box::pin(watch(context, *viewer, permit)).await,
     }
 }
 
-/// Lets the viewer into its room and starts its reader.
-async fn watch(context: Arc<Context>, upgraded: Upgraded, permit: ConnectionPermit) {
-    let Upgraded {
-        mut stream,
+/// Attaches the viewer to its room and starts its reader.
+async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: ConnectionPermit) {
+    let ViewerConnection {
+        stream,
         early,
-        upgrade,
-    } = upgraded;
-    if context.is_stopping() {
-        let close = close_frame(CloseReason::GoingAway);
-        let _ = stream.write_all(&close).await;
-        return;
+        watch,
+    } = viewer;
+    let protocol = watch.dialect.protocol();
+    if protocol == Protocol::Sse {
+        // Nobody answers a heartbeat here: the kernel notices that the peer is gone.
+        end_when_silent(&stream, context.config.fanout.idle_deadline);
     }
-    let conn = context.next_conn();
-    let link = Arc::new(Link::new(stream.into(), context.clock.now().monotonic));
-    let (attached, is_attached) = oneshot::channel();
-    let join = RoomMsg::Join(Box::new(Join {
-        conn,
-        link: Arc::clone(&link),
-        encoding: upgrade.query.encoding,
-        start: upgrade.query.start,
-        attached,
-    }));
-    let joining = async { upgrade.room.send(join).await.is_ok() && is_attached.await.is_ok() };
-    match tokio::time::timeout(context.config.handshake_deadline, joining).await {
-        Ok(true) => {}
-        Ok(false) => {
-            // The room ended with the server, between the check above and here.
-            let _ = link.try_write(&close_frame(CloseReason::GoingAway));
+    let joining = Joining {
+        conn: context.next_conn(),
+        link: Arc::new(Link::new(stream.into(), context.clock.now().monotonic)),
+        room: watch.room,
+        dialect: watch.dialect,
+        start: watch.start,
+    };
+    let joined = tokio::time::timeout(
+        context.config.handshake_deadline,
+        viewer::join(&context, &joining),
+    );
+    match joined.await {
+        Ok(Ok(())) => {}
+        Ok(Err(JoinError)) => {
+            // The room ended with the server, or with its epoch: coming back finds what there is then.
+            let reason = if context.gate.is_closed() {
+                CloseReason::GoingAway
+            } else {
+                CloseReason::NewEpoch
+            };
+            let opening = watch.dialect.opening().unwrap_or_default();
+            let goodbye = [&opening[..], &watch.dialect.close(reason)[..]].concat();
+            let _ = joining.link.try_write(&goodbye);
             return;
         }
         Err(_) => {
-            // Too many join this room at once. Its actor sees that nobody
-            // waits for this join any more.
-            context.stats.connections.join_timed_out();
+            // Too many join this room at once. Its actor sees that nobody waits for this join any more.
+            context.stats.connections.joins_timed_out.add(1);
             return;
         }
     }
-    context.stats.connections.upgraded();
-    let mut reader = Reader::new(conn, link, upgrade.room, context, permit);
-    reader.early(early).await;
-    // A task of its own, sized by what an idle viewer needs.
-    tokio::spawn(reader.run());
+    let Joining {
+        conn, link, room, ..
+    } = joining;
+    // The readers are tasks of their own, sized by what an idle viewer needs.
+    match protocol {
+        Protocol::WebSocket => {
+            context.stats.connections.upgraded.add(1);
+            let mut reader = Reader::new(conn, link, room, context, permit);
+            reader.early(early).await;
+            tokio::spawn(reader.run());
+        }
+        Protocol::Sse => {
+            context.stats.connections.sse.add(1);
+            tokio::spawn(Listener::new(conn, link, context, permit).run());
+        }
+    }
 }
+
+/// Lets the kernel end a connection whose peer has not acknowledged anything for this long.
+#[cfg(target_os = "linux")]
+fn end_when_silent(stream: &TcpStream, deadline: Duration) {
+    // Should it fail, the kernel gives up on its own, only later.
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(deadline));
+}
+
+/// Elsewhere the kernel's own, longer, patience decides.
+#[cfg(not(target_os = "linux"))]
+fn end_when_silent(_stream: &TcpStream, _deadline: Duration) {}
 
 /// What accepted sockets do not inherit from their listener outside Linux.
 #[cfg(not(target_os = "linux"))]

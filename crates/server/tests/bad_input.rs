@@ -201,8 +201,8 @@ async fn witness_sees(server: &Server, witness: &mut Connection, marker: usize) 
         match witness.next().await.unwrap() {
             Event::Joined(_) => {}
             Event::Batch(batch) => {
-                assert_eq!(batch.seq, last.next());
-                last = batch.last();
+                assert_eq!(batch.after, last);
+                last = batch.seq;
                 if batch.comments.iter().any(|comment| comment.text == marker) {
                     assert_eq!(last, posted.ids[0]);
                     return;

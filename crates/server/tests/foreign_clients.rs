@@ -92,8 +92,8 @@ fn check(what: &str, seen: &Seen, posted: &[String]) {
     let mut gaps = seen.gaps.iter().peekable();
     let mut position = seen.joined + 1;
     while position <= posted.len() as u64 {
-        if let Some((_, to)) = gaps.next_if(|(from, _)| *from == position) {
-            position = to + 1;
+        if let Some((_, seq)) = gaps.next_if(|(after, _)| *after == position - 1) {
+            position = seq + 1;
             continue;
         }
         let text = &posted[usize::try_from(position).unwrap() - 1];

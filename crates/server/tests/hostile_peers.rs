@@ -91,8 +91,8 @@ fn a_viewer_that_never_reads_is_skipped_told_and_closed_and_others_miss_nothing(
             loop {
                 match witness.next().await {
                     Ok(Event::Batch(batch)) => {
-                        assert_eq!(batch.seq, last.next(), "the witness missed something");
-                        last = batch.last();
+                        assert_eq!(batch.after, last, "the witness missed something");
+                        last = batch.seq;
                     }
                     Ok(Event::Joined(_)) => {}
                     Ok(Event::Closed(_)) | Err(_) => return last,

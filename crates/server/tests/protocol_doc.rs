@@ -3,9 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use danmaku_wire::limits::{
-    BODY_BYTES_MAX, COLOR_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN, MESSAGE_BYTES_MAX, ROOM_ID_BYTES_MAX,
+    BODY_BYTES_MAX, COLOR_MAX, DATA_BYTES_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN,
+    IDEMPOTENCY_KEY_BYTES_MAX, MESSAGE_BYTES_MAX, ROOM_ID_BYTES_MAX,
 };
-use danmaku_wire::{CloseReason, CommentLimits, Encoding, Mode, Reconnect, Role};
+use danmaku_wire::outbound::{Joined, Resumed, ack_json, gap_json};
+use danmaku_wire::{
+    Batch, BatchComment, BatchEvent, ClientMessage, CloseReason, Comment, CommentLimits,
+    CompressionPolicy, Dialect, Encoding, Epoch, Event, Form, FrameSet, Mode, Position, Reconnect,
+    Role, RoomId, Seq, parse_client_message,
+};
 
 fn document() -> String {
     read("PROTOCOL.md")
@@ -82,6 +88,15 @@ fn limits_and_names_are_the_ones_in_the_code() {
         &format!("font size, {FONT_SIZE_MIN} to {FONT_SIZE_MAX}"),
     );
     check(&document, &format!("{COLOR_MAX} (white)"));
+    check(
+        &document,
+        &format!("at most {DATA_BYTES_MAX} bytes of JSON"),
+    );
+    check(
+        &document,
+        &format!("1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII"),
+    );
+    check(&document, &format!("1 to {}", Seq::MAX.value()));
     for encoding in Encoding::ALL {
         check(&document, &format!("| `{}` |", encoding.as_str()));
     }
@@ -96,11 +111,121 @@ fn limits_and_names_are_the_ones_in_the_code() {
 #[test]
 fn the_paths_of_the_http_description_are_those_of_the_protocol() {
     let (document, description) = (document(), read("openapi.yaml"));
-    for path in PATHS {
-        check(&document, &format!("GET {path}"));
+    for (method, path) in PATHS {
+        check(&document, &format!("{method} {path}"));
         let entry = format!("\n  {path}:\n");
-        assert!(description.contains(&entry), "openapi.yaml lacks {path}");
+        let (_, rest) =
+            (description.split_once(&entry)).unwrap_or_else(|| panic!("openapi.yaml lacks {path}"));
+        let methods = rest.split("\n  /").next().unwrap();
+        let entry = format!("    {}:\n", method.to_lowercase());
+        assert!(
+            methods.contains(&entry),
+            "openapi.yaml lacks {method} {path}"
+        );
     }
+}
+
+#[test]
+fn the_examples_are_what_is_on_the_wire() {
+    // Some examples stand on several lines.
+    let document = document().replace("\n \"", "\"");
+    let room = RoomId::parse("demo").unwrap();
+    let joined = Joined {
+        room: &room,
+        epoch: Epoch::new(1_764_000_000_000),
+        after: Seq::new(36),
+        seq: Seq::new(41),
+        window_ms: 1000,
+        viewers: 17,
+        resumed: Resumed::No,
+    };
+    check(&document, &joined.to_json());
+    let [first, second] = [r#""user":"u7","name":"mira","text":"hello""#, GOAL].map(posted);
+    let batch = Batch {
+        epoch: joined.epoch,
+        after: joined.seq,
+        seq: Seq::new(47),
+        ts_ms: TS_MS,
+        viewers: 17,
+        likes: 3,
+        shed: 1,
+        comments: vec![comment(42, 950, &first), comment(45, 400, &second)],
+        events: vec![retraction(47, &[39, 46])],
+    };
+    let frame = FrameSet::replay(batch.clone(), CompressionPolicy::default());
+    check(&document, std::str::from_utf8(frame.json()).unwrap());
+    check(
+        &document,
+        &gap_json(batch.seq, Seq::new(60), &[retraction(58, &[45])]),
+    );
+    let Ok(ClientMessage::Comment { reference, .. }) = sent(r#""ref":"m1","text":"hello""#) else {
+        panic!("a comment");
+    };
+    check(&document, &ack_json(reference.as_ref(), Seq::new(58)));
+}
+
+#[test]
+fn the_examples_of_posts_are_taken() {
+    let document = document();
+    let posts = document.lines().filter(|line| {
+        ["comment", "like"]
+            .iter()
+            .any(|kind| line.starts_with(&format!(r#"{{"type":"{kind}""#)))
+    });
+    let mut kinds = Vec::new();
+    for post in posts {
+        let mut bytes = post.as_bytes().to_vec();
+        match parse_client_message(&mut bytes, &CommentLimits::default()) {
+            Ok(ClientMessage::Comment { key, comment, .. }) => {
+                assert!(key.is_some() && comment.reply_to.is_some() && comment.data.is_some());
+                kinds.push("comment");
+            }
+            Ok(ClientMessage::Like { .. }) => kinds.push("like"),
+            Err(error) => panic!("{post}: {error}"),
+        }
+    }
+    assert_eq!(kinds, ["comment", "like"]);
+}
+
+#[test]
+fn the_example_of_an_event_stream_is_what_is_on_the_wire() {
+    let document = document();
+    let room = RoomId::parse("demo").unwrap();
+    let position = Position {
+        epoch: Epoch::new(1_764_000_000_000),
+        seq: Seq::new(41),
+    };
+    let joined = Joined {
+        room: &room,
+        epoch: position.epoch,
+        after: position.seq,
+        seq: position.seq,
+        window_ms: 1000,
+        viewers: 18,
+        resumed: Resumed::No,
+    };
+    let hello = posted(r#""text":"hello""#);
+    let batch = Batch {
+        epoch: position.epoch,
+        after: position.seq,
+        seq: Seq::new(42),
+        ts_ms: TS_MS,
+        viewers: 18,
+        likes: 0,
+        shed: 0,
+        comments: vec![comment(42, 0, &hello)],
+        events: Vec::new(),
+    };
+    let frame = FrameSet::replay(batch, CompressionPolicy::default());
+    let sse = Dialect::SseIdentity;
+    let stream = [
+        sse.positioned(&joined.to_json(), position),
+        frame.form(Form::SseIdentity).clone(),
+        sse.heartbeat(),
+        sse.close(CloseReason::SlowConsumer),
+    ]
+    .concat();
+    check(&document, String::from_utf8(stream).unwrap().trim_end());
 }
 
 #[test]
@@ -122,6 +247,20 @@ fn the_http_description_has_every_http_error_code() {
 }
 
 #[test]
+fn the_websocket_description_has_every_error_code() {
+    let (document, description) = (document(), read("asyncapi.yaml"));
+    let (_, errors) = document.split_once("\n### Error codes\n").unwrap();
+    let (errors, _) = errors.split_once("\n### ").unwrap();
+    let rows = errors.lines().filter_map(|line| line.strip_prefix("| `"));
+    let codes: Vec<_> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert!(codes.contains(&"outcome_unknown"), "{codes:?}");
+    for code in codes {
+        let entry = format!("\n        - {code}\n");
+        assert!(description.contains(&entry), "asyncapi.yaml lacks {code}");
+    }
+}
+
+#[test]
 fn the_websocket_description_has_every_close_code() {
     let description = read("asyncapi.yaml");
     for reason in CloseReason::ALL {
@@ -135,14 +274,51 @@ fn the_websocket_description_has_every_close_code() {
     }
 }
 
-/// The server's paths, as the protocol names them.
-const PATHS: [&str; 8] = [
-    "/v1/rooms/{room}/ws",
-    "/v1/rooms/{room}/comments",
-    "/v1/rooms",
-    "/v1/rooms/{room}",
-    "/v1/stats",
-    "/metrics",
-    "/healthz",
-    "/readyz",
+fn sent(members: &str) -> Result<ClientMessage, danmaku_wire::InboundError> {
+    let mut bytes = format!(r#"{{"type":"comment",{members}}}"#).into_bytes();
+    parse_client_message(&mut bytes, &CommentLimits::default())
+}
+
+fn posted(members: &str) -> Comment {
+    match sent(members) {
+        Ok(ClientMessage::Comment { comment, .. }) => comment,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn comment(id: u64, ago_ms: u64, comment: &Comment) -> BatchComment {
+    BatchComment {
+        seq: Seq::new(id),
+        at_ms: TS_MS - ago_ms,
+        fragment: comment.fragment(),
+    }
+}
+
+fn retraction(id: u64, ids: &[u64]) -> BatchEvent {
+    let ids: Vec<_> = ids.iter().copied().map(Seq::new).collect();
+    BatchEvent {
+        seq: Seq::new(id),
+        event: Event::Retract { ids: ids.into() },
+    }
+}
+
+/// When the batches of the examples were sealed.
+const TS_MS: u64 = 1_764_000_005_123;
+
+/// The second comment of the example of a batch.
+const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
+
+/// The server's paths and their methods, as the protocol names them.
+const PATHS: [(&str, &str); 11] = [
+    ("GET", "/v1/rooms/{room}/ws"),
+    ("GET", "/v1/rooms/{room}/events"),
+    ("GET", "/v1/rooms/{room}/comments"),
+    ("POST", "/v1/rooms/{room}/comments"),
+    ("DELETE", "/v1/rooms/{room}/comments/{id}"),
+    ("GET", "/v1/rooms"),
+    ("GET", "/v1/rooms/{room}"),
+    ("GET", "/v1/stats"),
+    ("GET", "/metrics"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
 ];

@@ -37,15 +37,14 @@ async fn batch(connection: &mut Connection) -> Batch {
     }
 }
 
-/// Reads batches until `count` comments came; every position must follow the
-/// one before.
+/// Reads batches until `count` comments came; each must begin where the one before ended.
 async fn comments(connection: &mut Connection, after: Seq, count: usize) -> Vec<(u64, String)> {
     let mut all = Vec::new();
     let mut last = after;
     while all.len() < count {
         let batch = batch(connection).await;
-        assert_eq!(batch.seq, last.next(), "a hole before {batch:?}");
-        last = batch.last();
+        assert_eq!(batch.after, last, "a hole before {batch:?}");
+        last = batch.seq;
         all.extend(batch.comments.into_iter().map(|c| (c.id.value(), c.text)));
     }
     all
@@ -154,7 +153,7 @@ async fn likes_are_summed_in_a_batch_of_their_own_when_nobody_posts() {
     let mut likes = 0;
     while likes < 7 {
         let batch = batch(&mut viewer).await;
-        assert_eq!((batch.seq, batch.covered()), (Seq::new(1), 0));
+        assert_eq!((batch.after, batch.seq), (Seq::ZERO, Seq::ZERO));
         likes += batch.likes;
     }
     assert_eq!(likes, 7);
@@ -187,7 +186,7 @@ async fn a_viewer_resumes_without_loss_or_repetition_from_any_position() {
             let mut viewer = Connection::connect(&join).await.unwrap();
             let joined = joined(&mut viewer).await;
             assert!(joined.resumed, "{encoding:?} {since}");
-            assert_eq!(joined.seq, Seq::new(7));
+            assert_eq!((joined.after.value(), joined.seq.value()), (since, 7));
             let missed = usize::try_from(7 - since).unwrap();
             let got = comments(&mut viewer, Seq::new(since), missed).await;
             let expected: Vec<_> = (since + 1..=7).map(|id| (id, id.to_string())).collect();
@@ -236,16 +235,12 @@ async fn a_position_too_far_back_gets_a_gap_and_then_what_is_left() {
     let Event::Gap(gap) = next(&mut viewer).await else {
         panic!("no gap");
     };
-    assert_eq!(gap.from, Seq::new(2));
-    let got = comments(
-        &mut viewer,
-        gap.to,
-        usize::try_from(12 - gap.to.value()).unwrap(),
-    )
-    .await;
-    assert_eq!(got.first().unwrap().0, gap.to.value() + 1);
+    assert_eq!(gap.after, Seq::new(1));
+    let left = usize::try_from(12 - gap.seq.value()).unwrap();
+    let got = comments(&mut viewer, gap.seq, left).await;
+    assert_eq!(got.first().unwrap().0, gap.seq.value() + 1);
     assert_eq!(got.last().unwrap().0, 12);
-    assert!(gap.to.value() <= 7, "five comments are held, {gap:?}");
+    assert!(gap.seq.value() <= 7, "five comments are held, {gap:?}");
 }
 
 #[tokio::test]
@@ -263,6 +258,7 @@ async fn another_epoch_is_not_resumed_and_history_shows_the_last_comments() {
             let mut viewer = Connection::connect(&join).await.unwrap();
             let joined = joined(&mut viewer).await;
             assert_eq!((joined.seq, joined.resumed), (Seq::new(4), false));
+            assert_eq!(joined.after, Seq::new(1));
             let got = comments(&mut viewer, Seq::new(1), 3).await;
             let texts: Vec<_> = got.iter().map(|(_, text)| text.as_str()).collect();
             assert_eq!(texts, ["b", "c", "d"]);
@@ -283,8 +279,13 @@ async fn over_the_cap_comments_are_shed_counted_and_still_readable() {
     post(&server, "r", &many).await;
     let full = batch(&mut viewer).await;
     assert_eq!(
-        (full.seq.value(), full.comments.len(), full.shed),
-        (2, 5, 15)
+        (
+            full.after.value(),
+            full.seq.value(),
+            full.comments.len(),
+            full.shed
+        ),
+        (1, 21, 5, 15)
     );
     assert!(full.comments.is_sorted_by_key(|comment| comment.id));
     for comment in &full.comments {
@@ -305,17 +306,19 @@ async fn comments_are_read_again_page_by_page() {
     post(&server, "r", &["a", "b", "c"]).await;
     let mut http = server.http();
     let page = http.get_json("/v1/rooms/r/comments?limit=2").await.unwrap();
-    assert_eq!((&page["more"], &page["last"]), (&true.into(), &2.into()));
+    assert_eq!((&page["more"], &page["seq"]), (&true.into(), &2.into()));
+    assert_eq!(page["after"], 0);
     let epoch = page["epoch"].as_u64().unwrap();
     let page = http
         .get_json(&format!("/v1/rooms/r/comments?since={epoch}:2"))
         .await
         .unwrap();
-    assert_eq!(
-        page["comments"],
-        serde_json::json!([{"id": 3, "text": "c"}])
-    );
-    assert_eq!((&page["more"], &page["last"]), (&false.into(), &3.into()));
+    let comment = &page["comments"][0];
+    assert_eq!((&comment["id"], &comment["text"]), (&3.into(), &"c".into()));
+    assert!(comment["ts"].as_u64().unwrap() > 1_700_000_000_000);
+    assert_eq!(page["comments"].as_array().unwrap().len(), 1);
+    assert_eq!((&page["more"], &page["seq"]), (&false.into(), &3.into()));
+    assert_eq!((page.get("gap"), page.get("events")), (None, None));
 }
 
 #[tokio::test]
@@ -380,7 +383,7 @@ async fn rooms_are_listed_and_forgotten_when_idle() {
     assert!(matches!(gone, ClientError::Refused(r) if r.code == "room_not_found"));
     let epoch = |value: &serde_json::Value| value["epoch"].as_u64().unwrap();
     let before = epoch(&list["rooms"][0]);
-    post(&server, "empty", &["new numbering"]).await;
+    post(&server, "empty", &["a new epoch"]).await;
     let again = http.get_json("/v1/rooms/empty").await.unwrap();
     assert!(epoch(&again) > before);
     assert_eq!(again["seq"], 1);

@@ -34,7 +34,12 @@ impl AnswerDeadline {
         self.io.into_inner()
     }
 
-    /// Draws the consequences of a write of `wanted` bytes.
+    /// Whether part of an answer has not been taken yet.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Starts or ends the deadline after a write of `wanted` bytes.
     fn written(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,18 +1,15 @@
 //! Owns the one shape of HTTP errors: `{"error":{"code":…,"message":…}}`.
 
 use bytes::Bytes;
-use danmaku_engine::admission::Refusal;
-use danmaku_log::AppendError;
-use danmaku_wire::{Problem, RoomIdError};
+use danmaku_wire::RoomIdError;
+use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::admission::ConnectionRefusal;
-use crate::registry::TooManyRooms;
-use crate::room::PostError;
-use crate::viewer::{OVERLOADED_RETRY_MS, ROOM_RATE_LIMITED, retry_ms};
+use crate::refusal::Refusal;
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,49 +76,24 @@ pub enum ApiError {
     /// The body did not come in time.
     #[error("the body did not come in time")]
     BodyTimeout,
-    /// A comment cannot be taken as it is.
-    #[error("{}{problem}", index.map(|i| format!("comment {i}: ")).unwrap_or_default())]
-    BadComment {
-        /// Its place in the array, when there is one.
-        index: Option<usize>,
-        /// What is wrong with it.
-        problem: Problem,
-    },
     /// The idempotency key is none.
-    #[error("`Idempotency-Key` must be 1 to {max} visible ASCII characters")]
-    BadIdempotencyKey {
-        /// The most a key may have.
-        max: usize,
-    },
-    /// The key was used with another body.
-    #[error("this `Idempotency-Key` was used with another body")]
-    IdempotencyKeyReused,
-    /// The first request with this key is still running.
-    #[error("a request with this `Idempotency-Key` is still running")]
-    IdempotencyInProgress,
-    /// More posts than the limit.
-    #[error("{message}")]
-    RateLimited {
-        /// Which limit it was.
-        message: &'static str,
-        /// When to come again, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// An array longer than the burst can never be taken.
-    #[error("the array is longer than the {burst} comments that are taken at once")]
-    ArrayOverBurst {
-        /// The burst.
-        burst: u32,
-    },
-    /// The room's log is behind.
-    #[error("{0}")]
-    Overloaded(AppendError),
-    /// One room too many.
+    #[error("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters")]
+    BadIdempotencyKey,
+    /// The path's comment id is none.
+    #[error("a comment id is an integer from 1 on")]
+    BadCommentId,
+    /// `Last-Event-ID` is no position.
+    #[error("`Last-Event-ID` must be EPOCH:SEQ")]
+    BadLastEventId,
+    /// Only the machine itself may do this.
+    #[error("only a client on the server's own machine may do this, without a proxy in between")]
+    Forbidden,
+    /// There never was a comment of this id.
+    #[error("there is no such comment")]
+    CommentNotFound,
+    /// What was posted is refused.
     #[error(transparent)]
-    TooManyRooms(#[from] TooManyRooms),
-    /// The server stops.
-    #[error("the server is stopping")]
-    Stopping,
+    Refused(#[from] Refusal),
 }
 
 impl ApiError {
@@ -145,15 +117,12 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
             Self::BodyTimeout => "body_timeout",
-            Self::BadComment { problem, .. } => problem.code(),
-            Self::BadIdempotencyKey { .. } => "bad_idempotency_key",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::IdempotencyInProgress => "idempotency_in_progress",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::ArrayOverBurst { .. } => "array_over_burst",
-            Self::Overloaded(_) => "overloaded",
-            Self::TooManyRooms(_) => "too_many_rooms",
-            Self::Stopping => "stopping",
+            Self::BadIdempotencyKey => "bad_idempotency_key",
+            Self::BadCommentId => "bad_comment_id",
+            Self::BadLastEventId => "bad_last_event_id",
+            Self::Forbidden => "forbidden",
+            Self::CommentNotFound => "comment_not_found",
+            Self::Refused(refusal) => refusal.code(),
         }
     }
 
@@ -161,18 +130,14 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::RoomNotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::RoomNotFound | Self::CommentNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::BadWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::BadHttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::IdempotencyInProgress => StatusCode::CONFLICT,
-            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded(_) | Self::TooManyRooms(_) | Self::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
             | Self::BadWebSocketKey
             | Self::BadEncoding
@@ -181,37 +146,30 @@ impl ApiError {
             | Self::BadLimit { .. }
             | Self::BadAfter
             | Self::BodyBroken
-            | Self::BadComment { .. }
-            | Self::BadIdempotencyKey { .. }
-            | Self::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    fn retry_after_ms(&self) -> Option<u64> {
-        match self {
-            Self::RateLimited { retry_after_ms, .. } => Some(*retry_after_ms),
-            Self::Overloaded(_) | Self::TooManyRooms(_) | Self::IdempotencyInProgress => {
-                Some(OVERLOADED_RETRY_MS)
-            }
-            _ => None,
+            | Self::BadIdempotencyKey
+            | Self::BadCommentId
+            | Self::BadLastEventId => StatusCode::BAD_REQUEST,
         }
     }
 
     /// The answer.
     #[must_use]
     pub fn response(&self) -> Response<Full<Bytes>> {
-        let (field, index) = match self {
-            Self::BadComment { index, problem } => (problem.field.name(), *index),
-            _ => (None, None),
+        let refusal = match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
         };
-        let retry_after_ms = self.retry_after_ms();
+        let retry_after_ms = refusal.and_then(Refusal::retry_after_ms);
         let mut response = json(
             self.status(),
             &Envelope {
                 error: Body {
                     code: self.code(),
-                    field,
-                    index,
+                    field: refusal.and_then(Refusal::field),
+                    index: match refusal {
+                        Some(Refusal::BadInput { index, .. }) => *index,
+                        _ => None,
+                    },
                     message: self.to_string(),
                     retry_after_ms,
                 },
@@ -238,26 +196,17 @@ impl ApiError {
     }
 }
 
-impl From<PostError> for ApiError {
-    fn from(error: PostError) -> Self {
-        match error {
-            PostError::RoomRate(refusal) => Self::rate(refusal, ROOM_RATE_LIMITED),
-            PostError::Log(error) => Self::Overloaded(error),
-        }
-    }
-}
-
-impl ApiError {
-    /// A rate limit's refusal; `message` says which limit it was.
-    #[must_use]
-    pub fn rate(refusal: Refusal, message: &'static str) -> Self {
-        match refusal {
-            Refusal::RetryAfter(wait) => Self::RateLimited {
-                message,
-                retry_after_ms: retry_ms(wait),
-            },
-            Refusal::OverBurst { burst } => Self::ArrayOverBurst { burst },
-        }
+fn refusal_status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
+        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::KeyInProgress => StatusCode::CONFLICT,
+        Refusal::Overloaded { .. }
+        | Refusal::TooManyRooms { .. }
+        | Refusal::Unavailable
+        | Refusal::OutcomeUnknown
+        | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

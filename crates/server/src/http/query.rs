@@ -6,7 +6,7 @@ use std::str::FromStr;
 use danmaku_wire::{Encoding, Position, RoomId, Seq};
 
 use super::error::ApiError;
-use crate::room::Start;
+use crate::replay::Start;
 
 /// The query of a WebSocket URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +33,7 @@ impl JoinQuery {
                     encoding = Some(Encoding::from_str(&value).map_err(|_| ApiError::BadEncoding)?);
                 }
                 "support_gzip" => gzip = value == "1",
-                "since" => {
-                    start.since = Some(Position::from_str(&value).map_err(|_| ApiError::BadSince)?);
-                }
-                "history" => {
-                    start.history =
-                        number(&value, 0, HISTORY_COMMENTS_MAX).ok_or(ApiError::BadHistory {
-                            max: HISTORY_COMMENTS_MAX,
-                        })?;
-                }
-                _ => {}
+                _ => read_start(&mut start, &key, &value)?,
             }
         }
         let fallback = if gzip {
@@ -57,10 +48,36 @@ impl JoinQuery {
     }
 }
 
+/// Reads `since` and `history`, which every way of watching takes; other parameters are for other readers.
+///
+/// # Errors
+/// [`ApiError`] names the parameter that is wrong.
+pub(super) fn start(query: &str) -> Result<Start, ApiError> {
+    let mut start = Start::default();
+    for (key, value) in pairs(query) {
+        read_start(&mut start, &key, &value)?;
+    }
+    Ok(start)
+}
+
+fn read_start(start: &mut Start, key: &str, value: &str) -> Result<(), ApiError> {
+    match key {
+        "since" => {
+            start.since = Some(Position::from_str(value).map_err(|_| ApiError::BadSince)?);
+        }
+        "history" => {
+            let max = HISTORY_COMMENTS_MAX;
+            start.history = number(value, 0, max).ok_or(ApiError::BadHistory { max })?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Where a list of comments starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
-    /// A bare sequence number, in whatever numbering the room has now.
+    /// A bare `seq`, in the room's present epoch.
     Seq(Seq),
     /// A position.
     Position(Position),

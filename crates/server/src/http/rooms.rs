@@ -4,28 +4,28 @@ use danmaku_wire::RoomId;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::Answer;
+use super::HttpResult;
 use super::error::{ApiError, json};
 use super::query::RoomsQuery;
 use crate::context::Context;
-use crate::room::RoomHandle;
+use crate::room::handle::RoomHandle;
 
 /// `GET /v1/rooms`.
-pub(super) fn list(context: &Context, query: &str) -> Answer {
+pub(super) fn list(context: &Context, query: &str) -> HttpResult {
     let query = RoomsQuery::parse(query)?;
     let rooms = context
-        .rooms
+        .registry
         .list(query.after.as_ref(), query.limit as usize);
     let list = List {
-        total: context.rooms.len(),
+        total: context.registry.len(),
         rooms: rooms.iter().map(|room| View::new(room)).collect(),
     };
     Ok(json(StatusCode::OK, &list))
 }
 
 /// `GET /v1/rooms/{room}`.
-pub(super) fn show(context: &Context, room: &RoomId) -> Answer {
-    let room = context.rooms.find(room).ok_or(ApiError::RoomNotFound)?;
+pub(super) fn show(context: &Context, room: &RoomId) -> HttpResult {
+    let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
     Ok(json(StatusCode::OK, &View::new(&room)))
 }
 
@@ -39,7 +39,7 @@ struct List<'a> {
 struct View<'a> {
     room: &'a str,
     epoch: u64,
-    /// The last position a comment was given.
+    /// The last position in the room's log.
     seq: u64,
     /// The last position in a sealed frame.
     sealed: u64,

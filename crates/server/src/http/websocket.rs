@@ -1,35 +1,25 @@
 //! Owns the upgrade of a request to a viewer's connection (RFC 6455, 4.2).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use danmaku_wire::RoomId;
+use danmaku_wire::{Dialect, RoomId};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use hyper::{Request, Response, Version};
 
+use super::Watch;
 use super::error::ApiError;
 use super::query::JoinQuery;
 use crate::context::Context;
-use crate::room::RoomHandle;
+use crate::refusal::Refusal;
 
-/// What an upgraded connection asked for.
-#[derive(Debug)]
-pub struct Upgrade {
-    /// The room to join.
-    pub room: Arc<RoomHandle>,
-    /// How, and from where.
-    pub query: JoinQuery,
-}
-
-/// Checks the handshake and makes its 101 answer. The room is made here, so
-/// that a room too many is refused while there is still a status to say so.
-pub(super) fn upgrade(
-    context: &Arc<Context>,
+/// `GET /v1/rooms/{room}/ws`: checks the handshake and makes its 101 answer. The room is made here, so that a room too
+/// many is refused while there is still a status to say so.
+pub(super) async fn upgrade(
+    context: &Context,
     room: &RoomId,
     request: &mut Request<Incoming>,
-) -> Result<(Response<Full<Bytes>>, Upgrade), ApiError> {
+) -> Result<(Response<Full<Bytes>>, Watch), ApiError> {
     let query = JoinQuery::parse(request.uri().query().unwrap_or(""))?;
     if request.version() != Version::HTTP_11 {
         return Err(ApiError::BadHttpVersion);
@@ -44,17 +34,21 @@ pub(super) fn upgrade(
     if !header(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
         return Err(ApiError::BadWebSocketKey);
     }
-    if context.is_stopping() {
-        return Err(ApiError::Stopping);
+    if context.gate.is_closed() {
+        return Err(Refusal::Stopping.into());
     }
-    let room = context.open_room(room)?;
-    // The socket comes out of hyper by `without_shutdown`, so the future that
-    // would wait for it is not needed.
+    let room = context.open_room(room).await?;
+    // The socket is taken out of hyper after the answer, so the future that would wait for it is not needed.
     let (response, _) =
         fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;
     let (parts, _) = response.into_parts();
     let response = Response::from_parts(parts, Full::default());
-    Ok((response, Upgrade { room, query }))
+    let watch = Watch {
+        room,
+        dialect: Dialect::web_socket(query.encoding),
+        start: query.start,
+    };
+    Ok((response, watch))
 }
 
 /// 16 bytes in base64: 22 characters and two of padding.

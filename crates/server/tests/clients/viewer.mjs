@@ -49,28 +49,27 @@ function fail(why) {
 const socket = new WebSocket(`${url}?encoding=${encoding}`, { perMessageDeflate: false });
 const unpack = unpacker();
 const state = { joined: null, comments: [], gaps: [] };
-let following = null;
+let position = null;
 let last = Promise.resolve();
 
 async function handle(data, isBinary) {
   const text = isBinary ? await unpack(data) : data.toString();
   const message = JSON.parse(text);
   if (message.type === 'joined') {
-    state.joined = message.seq;
-    following = message.seq + 1;
+    state.joined = message.after;
+    position = message.after;
   } else if (message.type === 'gap') {
-    if (message.from !== following) fail(`gap from ${message.from}, expected ${following}`);
-    following = message.to + 1;
-    state.gaps.push([message.from, message.to]);
+    if (message.after !== position) fail(`gap after ${message.after}, expected ${position}`);
+    position = message.seq;
+    state.gaps.push([message.after, message.seq]);
   } else if (message.type === 'batch') {
-    if (message.seq !== following) fail(`batch ${message.seq}, expected ${following}`);
-    let id = message.seq;
-    for (const comment of message.comments) {
-      id = comment.id ?? id;
+    if (message.after !== position) fail(`batch after ${message.after}, expected ${position}`);
+    let id = message.after;
+    message.comments.forEach((comment, index) => {
+      id += message.ids?.[index] ?? 1;
       state.comments.push([id, comment.text]);
-      id += 1;
-    }
-    following += message.comments.length + (message.shed ?? 0);
+    });
+    position = message.seq;
     if (message.comments.some((comment) => comment.text === 'end')) {
       // Exit only when a pipe has taken all of it.
       process.stdout.write(JSON.stringify(state), () => process.exit(0));
@@ -89,7 +88,7 @@ setTimeout(() => fail('nothing said "end"'), 60_000);
 if (Number(pauseMs) > 0) {
   let paused = false;
   setInterval(() => {
-    paused = !paused && following !== null;
+    paused = !paused && position !== null;
     if (paused) socket.pause();
     else socket.resume();
   }, Number(pauseMs)).unref();

@@ -18,7 +18,7 @@ def main(url, encoding):
     with connect(f"{url}?encoding={encoding}", compression=None, max_size=None) as socket:
         joined = json.loads(socket.recv(timeout=30))
         assert joined["type"] == "joined", joined
-        following = joined["seq"] + 1
+        position = joined["after"]
         while not comments or comments[-1][1] != "end":
             message = socket.recv(timeout=30)
             if encoding == "identity":
@@ -31,14 +31,14 @@ def main(url, encoding):
                 text = inflater.decompress(message).decode()
                 assert text.endswith("\n") and text.count("\n") == 1, text
             batch = json.loads(text)
-            assert batch["type"] == "batch" and batch["seq"] == following, (batch, following)
-            identity = batch["seq"]
-            for comment in batch["comments"]:
-                identity = comment.get("id", identity)
+            assert batch["type"] == "batch" and batch["after"] == position, (batch, position)
+            identity = batch["after"]
+            steps = batch.get("ids") or [1] * len(batch["comments"])
+            for comment, step in zip(batch["comments"], steps, strict=True):
+                identity += step
                 comments.append([identity, comment["text"]])
-                identity += 1
-            following += len(batch["comments"]) + batch.get("shed", 0)
-    json.dump({"joined": joined["seq"], "comments": comments}, sys.stdout)
+            position = batch["seq"]
+    json.dump({"joined": joined["after"], "comments": comments}, sys.stdout)
 
 
 main(*sys.argv[1:])

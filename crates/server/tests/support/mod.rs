@@ -84,6 +84,20 @@ impl Server {
         }
     }
 
+    /// Waits until everything up to `seq` is in a frame.
+    pub(crate) async fn sealed_until(&self, room: &str, seq: u64) {
+        let path = format!("/v1/rooms/{room}");
+        let start = Instant::now();
+        loop {
+            let view = self.http().get_json(&path).await.unwrap();
+            if view["sealed"].as_u64().unwrap() >= seq {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{view} is not sealed to {seq}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// One raw exchange: all of `request`, then all that comes until the
     /// server closes.
     pub(crate) fn raw(&self, request: &[u8]) -> Vec<u8> {

@@ -37,9 +37,21 @@ impl RawViewer {
         Self::join_with(server, &[])
     }
 
+    /// A viewer whose kernel takes little before the server must wait.
+    pub(crate) fn join_with_receive_buffer(server: &Server, bytes: usize) -> Self {
+        let stream = server.raw_stream();
+        socket2::SockRef::from(&stream)
+            .set_recv_buffer_size(bytes)
+            .unwrap();
+        Self::join_on(stream, &[])
+    }
+
     /// Joins with `early` in the same packet as the handshake.
     pub(crate) fn join_with(server: &Server, early: &[u8]) -> Self {
-        let mut stream = server.raw_stream();
+        Self::join_on(server.raw_stream(), early)
+    }
+
+    fn join_on(mut stream: TcpStream, early: &[u8]) -> Self {
         stream
             .write_all(&[HANDSHAKE.as_bytes(), early].concat())
             .unwrap();

@@ -1,24 +1,23 @@
-//! Owns the reading half of a viewer's connection: bytes to messages to
-//! posts. Everything toward the viewer goes through its shard.
+//! Owns the reading half of a WebSocket viewer's connection: bytes to messages to posts.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_engine::admission::{Refusal, TokenBucket};
+use danmaku_engine::admission::TokenBucket;
 use danmaku_fanout::{ConnId, Link, ShardMsg};
-use danmaku_log::AppendError;
 use danmaku_wire::limits::MESSAGE_BYTES_MAX;
-use danmaku_wire::outbound::{ErrorReply, ack_json, pong_frame, text_frame};
+use danmaku_wire::outbound::{ack_json, pong_frame};
 use danmaku_wire::{
-    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, InboundError, Reference,
-    parse_client_message,
+    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, Dialect, Encoding,
+    IdempotencyKey, Reference, Seq, parse_client_message,
 };
 
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
-use crate::room::{PostError, RoomHandle};
+use crate::posting::{self, Target};
+use crate::refusal::{RateScope, Refusal};
+use crate::room::handle::RoomHandle;
 
 /// The reader of one viewer's connection.
 ///
@@ -41,7 +40,7 @@ pub struct Reader {
 #[derive(Debug)]
 enum Inbound {
     Message(ClientMessage),
-    Rejected(InboundError),
+    Refused(Option<Reference>, Refusal),
     Ping(Bytes),
     Close(CloseReason),
 }
@@ -133,7 +132,13 @@ impl Reader {
         let decoded = self.decoder.decode(bytes, |event| match event {
             ClientEvent::Text(text) => events.push(match parse_client_message(text, limits) {
                 Ok(message) => Inbound::Message(message),
-                Err(error) => Inbound::Rejected(error),
+                Err(error) => Inbound::Refused(
+                    error.reference,
+                    Refusal::BadInput {
+                        index: None,
+                        problem: error.problem,
+                    },
+                ),
             }),
             ClientEvent::Binary(_) => events.push(Inbound::Close(CloseReason::Unsupported)),
             ClientEvent::Ping(payload) => {
@@ -152,26 +157,26 @@ impl Reader {
     async fn handle(&mut self, events: Vec<Inbound>) {
         for event in events {
             match event {
-                Inbound::Message(ClientMessage::Comment { reference, comment }) => {
-                    let answer = self.comment(reference.as_ref(), comment).await;
-                    self.unicast(text_frame(&answer)).await;
+                Inbound::Message(ClientMessage::Comment {
+                    reference,
+                    key,
+                    comment,
+                }) => {
+                    let answer = match self.comment(comment, key).await {
+                        Ok(id) => ack_json(reference.as_ref(), id),
+                        Err(refusal) => refusal.error_json(reference.as_ref()),
+                    };
+                    self.tell(&answer).await;
                 }
                 Inbound::Message(ClientMessage::Like { count }) => {
-                    if let Some(answer) = self.like(count.get()) {
-                        self.unicast(text_frame(&answer)).await;
+                    if let Err(refusal) = self.like(count.get()) {
+                        self.context.stats.inbound.refused(&refusal);
+                        self.tell(&refusal.error_json(None)).await;
                     }
                 }
-                Inbound::Rejected(error) => {
-                    self.context.stats.inbound.rejected();
-                    let answer = ErrorReply {
-                        reference: error.reference.as_ref(),
-                        code: error.code(),
-                        field: error.field(),
-                        message: &error.message(),
-                        retry_after_ms: None,
-                    }
-                    .to_json();
-                    self.unicast(text_frame(&answer)).await;
+                Inbound::Refused(reference, refusal) => {
+                    self.context.stats.inbound.refused(&refusal);
+                    self.tell(&refusal.error_json(reference.as_ref())).await;
                 }
                 Inbound::Ping(payload) => {
                     let pong = pong_frame(&payload);
@@ -195,77 +200,51 @@ impl Reader {
         }
     }
 
-    async fn comment(&mut self, reference: Option<&Reference>, comment: Comment) -> String {
-        let refused = |code, message: &str, retry_after_ms| {
-            ErrorReply {
-                reference,
-                code,
-                field: None,
-                message,
-                retry_after_ms,
-            }
-            .to_json()
+    /// Posts a comment; its id.
+    async fn comment(
+        &mut self,
+        comment: Comment,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Seq, Refusal> {
+        let Some(_inside) = self.context.gate.enter() else {
+            return Err(Refusal::Stopping);
         };
-        let Some(_posting) = self.context.begin_post() else {
-            return refused("stopping", STOPPING, None);
-        };
-        if let Err(wait_ms) = self.admit() {
-            return refused("rate_limited", RATE_LIMITED, Some(wait_ms));
+        if let Err(refusal) = self.take_message() {
+            self.context.stats.inbound.refused(&refusal);
+            return Err(refusal);
         }
-        let rate = self.context.config.admission.per_room;
+        let target = Target::Open(&self.room);
+        let appended = posting::post(&self.context, &self.permit, target, &[comment], key).await?;
+        // One comment has one position.
+        appended
+            .seqs
+            .first()
+            .copied()
+            .ok_or(Refusal::OutcomeUnknown)
+    }
+
+    fn like(&mut self, count: u32) -> Result<(), Refusal> {
+        self.take_message()?;
         let now = self.context.clock.now().monotonic;
-        match self.room.post(&[comment], rate, now).await {
-            Ok(appended) => {
-                self.context.stats.inbound.accepted(1);
-                ack_json(reference, appended.first)
-            }
-            Err(PostError::RoomRate(refusal)) => {
-                self.context.stats.inbound.rate_limited();
-                let wait_ms = refusal_retry_ms(refusal);
-                refused("rate_limited", ROOM_RATE_LIMITED, Some(wait_ms))
-            }
-            Err(PostError::Log(error @ AppendError::Overloaded { .. })) => {
-                self.context.stats.inbound.overloaded();
-                refused("overloaded", &error.to_string(), Some(OVERLOADED_RETRY_MS))
-            }
-        }
+        self.permit
+            .try_post(now, 1)
+            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
+        self.room.like(count);
+        Ok(())
     }
 
-    /// Counts likes; the answer, when they were refused.
-    fn like(&mut self, count: u32) -> Option<String> {
-        match self.admit() {
-            Ok(()) => {
-                self.room.like(count);
-                None
-            }
-            Err(wait_ms) => Some(
-                ErrorReply {
-                    reference: None,
-                    code: "rate_limited",
-                    field: None,
-                    message: RATE_LIMITED,
-                    retry_after_ms: Some(wait_ms),
-                }
-                .to_json(),
-            ),
-        }
-    }
-
-    /// One message from this connection and from its address; else when to
-    /// come again, in milliseconds.
-    fn admit(&mut self) -> Result<(), u64> {
+    /// Takes one message from what this connection may send.
+    fn take_message(&mut self) -> Result<(), Refusal> {
         let now = self.context.clock.now().monotonic;
         let rate = self.context.config.admission.per_connection;
         self.posts
             .try_take(rate, now, 1)
-            .and_then(|()| self.permit.try_post(now, 1))
-            .map_err(|refusal| {
-                self.context.stats.inbound.rate_limited();
-                refusal_retry_ms(refusal)
-            })
+            .map_err(|refusal| Refusal::rate(RateScope::Connection, refusal))
     }
 
-    async fn unicast(&self, bytes: Bytes) {
+    /// Sends a message to this viewer. Messages beside batches are the same in every encoding.
+    async fn tell(&self, json: &str) {
+        let bytes = Dialect::web_socket(Encoding::Identity).message(json);
         self.shard(ShardMsg::Unicast {
             conn: self.conn,
             bytes,
@@ -287,28 +266,6 @@ thread_local! {
 
 /// Bytes taken from a socket at once.
 const READ_BUFFER_BYTES: usize = 16 << 10;
-
-/// What a poster is told to wait while its room catches up, in milliseconds.
-pub const OVERLOADED_RETRY_MS: u64 = 250;
-
-/// A wait in whole milliseconds, rounded up: who comes then is let through.
-#[must_use]
-pub fn retry_ms(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// One message is never over a burst, which is at least one.
-fn refusal_retry_ms(refusal: Refusal) -> u64 {
-    match refusal {
-        Refusal::RetryAfter(wait) => retry_ms(wait),
-        Refusal::OverBurst { .. } => OVERLOADED_RETRY_MS,
-    }
-}
-
-const STOPPING: &str = "the server is stopping";
-const RATE_LIMITED: &str = "too many messages from this connection or address";
-/// What a poster is told when its room takes no more.
-pub const ROOM_RATE_LIMITED: &str = "too many comments in this room";
 
 #[cfg(test)]
 mod tests {

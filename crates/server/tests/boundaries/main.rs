@@ -1,7 +1,12 @@
 //! Holds the workspace to `docs/ARCHITECTURE.md`: what each crate must not
-//! know, and that versions are said in one table.
+//! know, that no crate has a circle of modules, and that versions are said in
+//! one table.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod circles;
+mod modules;
+mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +24,32 @@ fn manifest(folder: &str) -> Table {
     let path = root().join(folder).join("Cargo.toml");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.parse().unwrap_or_else(|e| panic!("{folder}: {e}"))
+}
+
+/// The folders of the workspace's crates.
+fn members() -> Vec<String> {
+    let manifest = manifest("");
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    let folder = |member: &Value| member.as_str().unwrap().to_owned();
+    members.iter().map(folder).collect()
+}
+
+/// The files in a folder and all folders below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let found = if path.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
+            found.push(path);
+        }
+    }
+    files
 }
 
 fn dependencies(folder: &str, table: &str) -> Vec<(String, Value)> {
@@ -155,11 +186,9 @@ fn crates_do_not_know_what_they_must_not() {
 
 #[test]
 fn versions_are_said_in_the_workspace_table_only() {
-    let members = manifest("");
-    let members = members["workspace"]["members"].as_array().unwrap();
-    for folder in members.iter().map(|member| member.as_str().unwrap()) {
+    for folder in members() {
         for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
-            for (name, value) in dependencies(folder, table) {
+            for (name, value) in dependencies(&folder, table) {
                 let from_workspace = value.get("workspace").and_then(Value::as_bool);
                 assert_eq!(from_workspace, Some(true), "{folder}: {table}.{name}");
             }
@@ -169,10 +198,8 @@ fn versions_are_said_in_the_workspace_table_only() {
 
 #[test]
 fn every_crate_is_under_the_workspace_lints() {
-    let members = manifest("");
-    let members = members["workspace"]["members"].as_array().unwrap();
-    for folder in members.iter().map(|member| member.as_str().unwrap()) {
-        let manifest = manifest(folder);
+    for folder in members() {
+        let manifest = manifest(&folder);
         let lints = manifest
             .get("lints")
             .and_then(|lints| lints.get("workspace"));
@@ -184,24 +211,15 @@ fn every_crate_is_under_the_workspace_lints() {
 /// threads and inboxes in another; the loads of the load test are its own.
 #[test]
 fn the_server_spawns_in_one_file() {
-    let sources = root().join("crates/server/src");
-    let mut folders = vec![sources.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            let spawns = ["tokio::spawn(", "thread::spawn(", "spawn_blocking("]
-                .iter()
-                .any(|call| text.contains(call));
-            assert!(
-                !spawns || path.ends_with("tasks.rs"),
-                "{} spawns: only tasks.rs may",
-                path.display()
-            );
-        }
+    for path in files(&root().join("crates/server/src")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let spawns = ["tokio::spawn(", "thread::spawn(", "spawn_blocking("]
+            .iter()
+            .any(|call| text.contains(call));
+        assert!(
+            !spawns || path.ends_with("tasks.rs"),
+            "{} spawns: only tasks.rs may",
+            path.display()
+        );
     }
 }

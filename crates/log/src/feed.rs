@@ -1,0 +1,153 @@
+//! A room's ring, and those who wait for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use danmaku_wire::{Epoch, Seq};
+use tokio::sync::Notify;
+
+use crate::config::LogConfig;
+use crate::entry::{Append, AppendError, Appended, Entry, Unavailable};
+use crate::page::Page;
+use crate::ring::{Overflow, Ring, Taken};
+
+/// The ring of a room behind a short lock. A store feeds it after its commits.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    config: LogConfig,
+    epoch: Epoch,
+    ring: Mutex<Ring>,
+    fed: Notify,
+    /// Told when the tail is half as far behind as it may be.
+    crowded: Notify,
+    /// The room's positions began a new epoch: nothing comes any more.
+    ended: AtomicBool,
+}
+
+impl Feed {
+    /// An empty ring that goes on after `after`.
+    pub(crate) fn new(config: LogConfig, epoch: Epoch, after: Seq, overflow: Overflow) -> Self {
+        Self {
+            config,
+            epoch,
+            ring: Mutex::new(Ring::new(after, overflow)),
+            fed: Notify::new(),
+            crowded: Notify::new(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        // The ring is whole between any two statements that can panic.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in entries that no store commits.
+    pub(crate) fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let seqs = {
+            let mut ring = self.ring();
+            self.check_lag(&ring)?;
+            let seqs = ring.append(append.entries, append.now_ms);
+            self.pushed(&mut ring);
+            seqs
+        };
+        Ok(Appended {
+            epoch: self.epoch,
+            seqs,
+        })
+    }
+
+    /// Refuses while the tail is too far behind. An array may overshoot the
+    /// bound by its own length, so that one longer than the bound is not
+    /// refused for ever.
+    pub(crate) fn check_lag(&self, ring: &Ring) -> Result<(), AppendError> {
+        let behind = ring.untaken();
+        if behind >= self.config.tail_lag_max {
+            return Err(AppendError::Overloaded {
+                behind: behind as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes in committed entries that follow the one at `previous`.
+    pub(crate) fn fed(&self, previous: Seq, entries: impl IntoIterator<Item = Entry>) {
+        let mut ring = self.ring();
+        ring.feed(previous, entries);
+        self.pushed(&mut ring);
+    }
+
+    /// Notes that `seq` is committed.
+    pub(crate) fn announce(&self, seq: Seq) {
+        self.ring().announce(seq);
+        self.fed.notify_one();
+    }
+
+    /// Ends the feed: the room's positions began a new epoch.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.fed.notify_one();
+        self.crowded.notify_one();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Appends up to `max` entries after the tail to `out`.
+    pub(crate) fn take(&self, out: &mut Vec<Entry>, max: usize) -> Taken {
+        let mut ring = self.ring();
+        let taken = ring.take(out, max);
+        ring.trim(&self.config);
+        taken
+    }
+
+    /// Takes in what the tail read from the store.
+    pub(crate) fn fill(&self, page: &Page) {
+        let mut ring = self.ring();
+        ring.fill(page);
+        ring.trim(&self.config);
+    }
+
+    /// Drops from `entries` the comments retracted since `retractions` were
+    /// counted: a slow read may have seen them before.
+    pub(crate) fn drop_retracted(
+        &self,
+        entries: &mut Vec<Entry>,
+        retractions: u64,
+    ) -> Result<(), Unavailable> {
+        let retracted = self
+            .ring()
+            .retracted_since(retractions)
+            .ok_or(Unavailable)?;
+        if !retracted.is_empty() {
+            entries.retain(|entry| !retracted.contains(&entry.seq));
+        }
+        Ok(())
+    }
+
+    /// Waits for something new to take. One consumer: a permit is kept when
+    /// nobody waits yet.
+    pub(crate) async fn more(&self) {
+        self.fed.notified().await;
+    }
+
+    /// See [`Tail::crowded`](crate::Tail::crowded).
+    pub(crate) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    fn pushed(&self, ring: &mut Ring) {
+        ring.trim(&self.config);
+        self.fed.notify_one();
+        // With a store the ring drops what it has no room for.
+        let lag_max = self.config.tail_lag_max.min(self.config.entries_max);
+        if ring.untaken() * 2 >= lag_max {
+            self.crowded.notify_one();
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What reads of a log answer.
+
+use danmaku_wire::Seq;
+
+use crate::entry::{Entry, EntryBody};
+
+/// One bounded read: everything that the log holds in (`after`, `seq`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where it begins: the asked position, or the log's floor when that is
+    /// above it. Then what lies between the two is gone.
+    pub after: Seq,
+    /// Where it ends, and where the next read goes on.
+    pub seq: Seq,
+    /// The entries, in order. Retracted comments are not among them.
+    pub entries: Vec<Entry>,
+    /// Whether the log holds entries after `seq`.
+    pub more: bool,
+}
+
+/// The newest comments up to a position, with the events between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// The position just before the oldest comment that was asked for and is
+    /// still held; `seq` when there is none.
+    pub asked_after: Seq,
+    /// Where `entries` begin. Above `asked_after` when older comments did not
+    /// fit into the bytes: then (`asked_after`, `after`] is a gap.
+    pub after: Seq,
+    /// Where they end: the asked position, or the head when that is below it.
+    pub seq: Seq,
+    /// Everything in (`after`, `seq`], in order.
+    pub entries: Vec<Entry>,
+}
+
+impl Recent {
+    /// Collects from `newest_first`, the entries at or below `until`: up to
+    /// `comments` comments in up to `bytes_max` bytes. Also says how many
+    /// comments were found, in the bytes or not.
+    pub(crate) fn collect<'a>(
+        until: Seq,
+        newest_first: impl Iterator<Item = (Seq, u64, &'a EntryBody)>,
+        comments: usize,
+        bytes_max: usize,
+    ) -> (Self, usize) {
+        let (mut found, mut bytes) = (0, 0usize);
+        let mut asked_after = until;
+        let mut left_out = None;
+        let mut entries = Vec::new();
+        for (seq, at_ms, body) in newest_first {
+            if found == comments {
+                break;
+            }
+            if matches!(body, EntryBody::Comment { .. }) {
+                found += 1;
+                asked_after = seq.previous();
+            }
+            if left_out.is_some() {
+                continue;
+            }
+            bytes = bytes.saturating_add(body.bytes());
+            if bytes > bytes_max {
+                left_out = Some(seq);
+            } else {
+                entries.push(Entry {
+                    seq,
+                    at_ms,
+                    body: body.clone(),
+                });
+            }
+        }
+        let after = left_out.map_or(asked_after, |seq| seq.max(asked_after));
+        // Events before the first comment are nothing to those who never saw
+        // what they are about.
+        entries.retain(|entry| entry.seq > after);
+        entries.reverse();
+        let recent = Self {
+            asked_after,
+            after,
+            seq: until,
+            entries,
+        };
+        (recent, found)
+    }
+}
+
+/// What is known of a position, from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A comment.
+    Comment,
+    /// A comment that was retracted.
+    Retracted,
+    /// An event.
+    Event,
+    /// Nothing in memory: it was dropped, is a hole, or has yet to come from
+    /// the store.
+    NotHeld,
+    /// No position that was given.
+    AboveHead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{comment, ids, retract};
+
+    /// Comments at 3, 5, 9 and 12, events at 2, 6 and 10, up to 13.
+    fn recent(comments: usize, bytes_max: usize) -> (u64, u64, Vec<u64>) {
+        let log: Vec<(Seq, u64, EntryBody)> = [2, 3, 5, 6, 9, 10, 12]
+            .into_iter()
+            .map(|seq| {
+                let event = matches!(seq, 2 | 6 | 10);
+                let body = if event { retract(&[1]) } else { comment("x") };
+                (Seq::new(seq), 0, body)
+            })
+            .collect();
+        let newest_first = log.iter().rev().map(|(seq, at, body)| (*seq, *at, body));
+        let (recent, found) = Recent::collect(Seq::new(13), newest_first, comments, bytes_max);
+        assert_eq!(found, comments.min(4));
+        assert_eq!(recent.seq, Seq::new(13));
+        let (asked_after, after) = (recent.asked_after.value(), recent.after.value());
+        (asked_after, after, ids(&recent.entries))
+    }
+
+    #[test]
+    fn the_newest_comments_come_with_the_events_between_them() {
+        assert_eq!(recent(0, 9_999), (13, 13, vec![]));
+        assert_eq!(recent(1, 9_999), (11, 11, vec![12]));
+        assert_eq!(recent(2, 9_999), (8, 8, vec![9, 10, 12]));
+        assert_eq!(recent(4, 9_999), (2, 2, vec![3, 5, 6, 9, 10, 12]));
+        assert_eq!(recent(9, 9_999), (2, 2, vec![3, 5, 6, 9, 10, 12]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_a_gap() {
+        let (comment, event) = (comment("x").bytes(), retract(&[1]).bytes());
+        assert_eq!(recent(4, 0), (2, 12, vec![]));
+        assert_eq!(recent(4, comment), (2, 10, vec![12]));
+        assert_eq!(recent(4, comment + event), (2, 9, vec![10, 12]));
+        assert_eq!(recent(4, 2 * comment + event), (2, 6, vec![9, 10, 12]));
+        // Only an event that nobody needs does not fit.
+        let all = 4 * comment + 2 * event;
+        assert_eq!(recent(9, all), (2, 2, vec![3, 5, 6, 9, 10, 12]));
+    }
+}

@@ -1,0 +1,536 @@
+//! The newest entries of a room, in memory.
+
+use std::collections::VecDeque;
+
+use danmaku_wire::{Event, Seq};
+
+use crate::config::LogConfig;
+use crate::entry::{Entry, EntryBody};
+use crate::page::{Lookup, Page, Recent};
+
+/// A run of the log: every entry in (`after`, `head`] is here.
+///
+/// It is fed in the order of positions. What would leave a hole in it is
+/// refused, and the tail reads the difference from the store.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    slots: VecDeque<Slot>,
+    bytes: usize,
+    after: Seq,
+    head: Seq,
+    /// The highest position known to be committed: above `head` while the feed
+    /// is behind the store.
+    known: Seq,
+    /// Where the tail stands.
+    taken: Seq,
+    /// Log time of the newest entry.
+    at_ms: u64,
+    /// Retractions fed so far.
+    retractions: u64,
+    overflow: Overflow,
+    /// Whether an entry came whose predecessor did not.
+    skipped: bool,
+}
+
+/// What becomes of entries over the bounds that the tail has not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    /// They stay: they are nowhere else.
+    Keep,
+    /// They go: the tail reads them from the store.
+    Drop,
+}
+
+/// What [`Ring::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Entries.
+    Entries,
+    /// All is taken.
+    Nothing,
+    /// What comes next is no longer in the ring.
+    Behind,
+    /// What comes next was left out by the feed.
+    Skipped,
+    /// What comes next is committed, and may still come.
+    Late {
+        /// Where the ring ends.
+        head: Seq,
+    },
+}
+
+#[derive(Debug)]
+struct Slot {
+    seq: Seq,
+    at_ms: u64,
+    /// Nothing when the comment was retracted: its id stays taken.
+    body: Option<EntryBody>,
+}
+
+impl Ring {
+    /// An empty ring that goes on after `after`.
+    pub(crate) fn new(after: Seq, overflow: Overflow) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            bytes: 0,
+            after,
+            head: after,
+            known: after,
+            taken: after,
+            at_ms: 0,
+            retractions: 0,
+            overflow,
+            skipped: false,
+        }
+    }
+
+    /// Where the ring begins: the last position it dropped.
+    pub(crate) fn after(&self) -> Seq {
+        self.after
+    }
+
+    /// The highest position known to be committed.
+    pub(crate) fn known(&self) -> Seq {
+        self.known
+    }
+
+    /// Where the tail stands.
+    pub(crate) fn taken(&self) -> Seq {
+        self.taken
+    }
+
+    /// Retractions fed so far.
+    pub(crate) fn retractions(&self) -> u64 {
+        self.retractions
+    }
+
+    /// Entries in the ring that the tail has not taken.
+    pub(crate) fn untaken(&self) -> usize {
+        self.slots.len() - self.index_after(self.taken)
+    }
+
+    /// Numbers and takes in entries that no store numbers.
+    pub(crate) fn append(&mut self, bodies: Vec<EntryBody>, now_ms: u64) -> Vec<Seq> {
+        let mut seqs = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let seq = self.head.next();
+            self.push(Entry {
+                seq,
+                at_ms: now_ms,
+                body,
+            });
+            seqs.push(seq);
+        }
+        self.known = self.head;
+        seqs
+    }
+
+    /// Takes in committed entries; `previous` is the position of the entry
+    /// before the first of them. Repeated ones are ignored.
+    pub(crate) fn feed(&mut self, previous: Seq, entries: impl IntoIterator<Item = Entry>) {
+        self.skipped |= previous > self.head;
+        self.known = self.known.max(previous);
+        for entry in entries {
+            self.known = self.known.max(entry.seq);
+            if !self.skipped && entry.seq > self.head {
+                self.push(entry);
+            }
+        }
+    }
+
+    /// Takes in what the tail read from the store, as far as it goes on where
+    /// the ring ends, and moves the tail to the end of it.
+    pub(crate) fn fill(&mut self, page: &Page) {
+        if page.after > self.head {
+            self.restart(page.after);
+        }
+        for entry in &page.entries {
+            if entry.seq > self.head {
+                self.push(entry.clone());
+            }
+        }
+        self.head = self.head.max(page.seq);
+        self.known = self.known.max(self.head);
+        self.skipped &= self.head < self.known;
+        self.taken = page.seq;
+    }
+
+    /// Moves the tail.
+    pub(crate) fn set_taken(&mut self, taken: Seq) {
+        self.taken = taken;
+    }
+
+    /// Notes that `seq` is committed, whether or not it has come here yet.
+    pub(crate) fn announce(&mut self, seq: Seq) {
+        self.known = self.known.max(seq);
+    }
+
+    /// Appends up to `max` entries after the tail to `out`.
+    pub(crate) fn take(&mut self, out: &mut Vec<Entry>, max: usize) -> Taken {
+        if self.taken < self.after {
+            return Taken::Behind;
+        }
+        let before = out.len();
+        let mut taken = self.taken.max(self.head);
+        let mut last = self.taken;
+        for slot in self.slots.range(self.index_after(self.taken)..) {
+            if out.len() - before == max {
+                taken = last;
+                break;
+            }
+            last = slot.seq;
+            out.extend(slot.entry());
+        }
+        self.taken = taken;
+        if out.len() > before {
+            Taken::Entries
+        } else if self.known <= self.head {
+            Taken::Nothing
+        } else if self.skipped {
+            Taken::Skipped
+        } else {
+            Taken::Late { head: self.head }
+        }
+    }
+
+    /// Drops the oldest entries over the bounds.
+    pub(crate) fn trim(&mut self, config: &LogConfig) {
+        while self.slots.len() > config.entries_max || self.bytes > config.bytes_max {
+            let Some(oldest) = self.slots.front() else {
+                return;
+            };
+            if self.overflow == Overflow::Keep && oldest.seq > self.taken {
+                return;
+            }
+            self.after = oldest.seq;
+            self.bytes -= oldest.bytes();
+            self.slots.pop_front();
+        }
+    }
+
+    /// Up to `limit` entries after `since`. Nothing when a store has to be
+    /// asked: the ring begins later, or ends before the store does.
+    pub(crate) fn read_after(&self, since: Seq, limit: usize) -> Option<Page> {
+        if since < self.after && self.overflow == Overflow::Drop {
+            return None;
+        }
+        let after = since.max(self.after);
+        let mut live = self
+            .slots
+            .range(self.index_after(after)..)
+            .filter_map(Slot::entry);
+        let entries: Vec<_> = live.by_ref().take(limit).collect();
+        let more = live.next().is_some();
+        if !more && after < self.known && self.head < self.known {
+            return None;
+        }
+        let seq = if more {
+            entries.last().map_or(after, |last| last.seq)
+        } else {
+            after.max(self.head)
+        };
+        Some(Page {
+            after,
+            seq,
+            entries,
+            more,
+        })
+    }
+
+    /// See [`Recent`]. Nothing when a store has to be asked.
+    pub(crate) fn read_last(
+        &self,
+        until: Seq,
+        comments: usize,
+        bytes_max: usize,
+    ) -> Option<Recent> {
+        let until = until.min(self.known);
+        let whole = self.overflow == Overflow::Keep;
+        if until > self.head && !whole {
+            return None;
+        }
+        let newest_first = self
+            .slots
+            .range(..self.index_after(until))
+            .rev()
+            .filter_map(|slot| Some((slot.seq, slot.at_ms, slot.body.as_ref()?)));
+        let (recent, found) = Recent::collect(until, newest_first, comments, bytes_max);
+        (whole || found == comments).then_some(recent)
+    }
+
+    /// What is known of a position.
+    pub(crate) fn lookup(&self, id: Seq) -> Lookup {
+        if id > self.known {
+            return Lookup::AboveHead;
+        }
+        match self.index_of(id).map(|index| &self.slots[index].body) {
+            None => Lookup::NotHeld,
+            Some(None) => Lookup::Retracted,
+            Some(Some(EntryBody::Comment { .. })) => Lookup::Comment,
+            Some(Some(EntryBody::Event(_))) => Lookup::Event,
+        }
+    }
+
+    /// The ids retracted since `retractions` were counted; nothing when the
+    /// ring no longer knows.
+    pub(crate) fn retracted_since(&self, retractions: u64) -> Option<Vec<Seq>> {
+        let mut missing = self.retractions - retractions;
+        let mut retracted = Vec::new();
+        for slot in self.slots.iter().rev() {
+            if missing == 0 {
+                break;
+            }
+            if let Some(EntryBody::Event(Event::Retract { ids })) = &slot.body {
+                retracted.extend_from_slice(ids);
+                missing -= 1;
+            }
+        }
+        (missing == 0).then_some(retracted)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let Entry { seq, at_ms, body } = entry;
+        assert!(
+            seq > self.head,
+            "{seq} comes after {}: positions increase",
+            self.head
+        );
+        if let EntryBody::Event(Event::Retract { ids }) = &body {
+            self.retractions += 1;
+            for &id in &**ids {
+                self.erase(id);
+            }
+        }
+        self.head = seq;
+        self.at_ms = self.at_ms.max(at_ms);
+        self.bytes += body.bytes();
+        self.slots.push_back(Slot {
+            seq,
+            at_ms: self.at_ms,
+            body: Some(body),
+        });
+    }
+
+    fn erase(&mut self, id: Seq) {
+        let Some(index) = self.index_of(id) else {
+            return;
+        };
+        let slot = &mut self.slots[index];
+        if matches!(slot.body, Some(EntryBody::Comment { .. })) {
+            self.bytes -= slot.bytes();
+            slot.body = None;
+        }
+    }
+
+    /// Forgets everything and goes on after `after`.
+    fn restart(&mut self, after: Seq) {
+        self.slots.clear();
+        self.bytes = 0;
+        self.after = after;
+        self.head = after;
+    }
+
+    fn index_of(&self, id: Seq) -> Option<usize> {
+        self.slots.binary_search_by_key(&id, |slot| slot.seq).ok()
+    }
+
+    fn index_after(&self, since: Seq) -> usize {
+        self.slots.partition_point(|slot| slot.seq <= since)
+    }
+}
+
+impl Slot {
+    fn entry(&self) -> Option<Entry> {
+        self.body.as_ref().map(|body| Entry {
+            seq: self.seq,
+            at_ms: self.at_ms,
+            body: body.clone(),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, EntryBody::bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{comment, config, ids, retract, values};
+
+    fn entry(seq: u64, body: EntryBody) -> Entry {
+        Entry {
+            seq: Seq::new(seq),
+            at_ms: 1_000,
+            body,
+        }
+    }
+
+    /// A ring over a store that was fed comments at these positions.
+    fn fed(seqs: &[u64]) -> Ring {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Drop);
+        ring.feed(Seq::ZERO, seqs.iter().map(|&seq| entry(seq, comment("x"))));
+        ring
+    }
+
+    fn page(after: u64, seq: u64, seqs: &[u64]) -> Page {
+        Page {
+            after: Seq::new(after),
+            seq: Seq::new(seq),
+            entries: seqs.iter().map(|&seq| entry(seq, comment("x"))).collect(),
+            more: false,
+        }
+    }
+
+    fn take(ring: &mut Ring, max: usize) -> (Taken, Vec<u64>) {
+        let mut out = Vec::new();
+        let taken = ring.take(&mut out, max);
+        (taken, ids(&out))
+    }
+
+    #[test]
+    fn an_entry_is_as_small_as_a_comment_with_its_position_and_time() {
+        assert_eq!(size_of::<Entry>(), 56);
+        assert_eq!(size_of::<Slot>(), 56);
+        // Every room has one.
+        assert!(size_of::<Ring>() <= 104, "{}", size_of::<Ring>());
+    }
+
+    #[test]
+    fn log_time_never_goes_back() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        for now_ms in [5, 9, 7] {
+            ring.append(vec![comment("x")], now_ms);
+        }
+        let page = ring.read_after(Seq::ZERO, 10).unwrap();
+        let times: Vec<_> = page.entries.iter().map(|entry| entry.at_ms).collect();
+        assert_eq!(times, [5, 9, 9]);
+    }
+
+    #[test]
+    fn positions_may_have_holes() {
+        let mut ring = fed(&[3, 4, 9]);
+        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![3, 4]));
+        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![9]));
+        assert_eq!(take(&mut ring, 2), (Taken::Nothing, vec![]));
+        let page = ring.read_after(Seq::new(6), 10).unwrap();
+        assert_eq!((page.after, page.seq), (Seq::new(6), Seq::new(9)));
+        assert_eq!(ids(&page.entries), [9]);
+        assert_eq!(ring.lookup(Seq::new(6)), Lookup::NotHeld);
+        assert_eq!(ring.lookup(Seq::new(9)), Lookup::Comment);
+        assert_eq!(ring.lookup(Seq::new(10)), Lookup::AboveHead);
+    }
+
+    #[test]
+    fn a_retracted_comment_is_gone_and_its_id_stays_taken() {
+        let mut ring = fed(&[1, 2, 3]);
+        let bytes = ring.bytes;
+        ring.feed(Seq::new(3), [entry(4, retract(&[2, 99]))]);
+        assert_eq!(ring.lookup(Seq::new(2)), Lookup::Retracted);
+        assert_eq!(ring.lookup(Seq::new(4)), Lookup::Event);
+        assert_eq!(ring.retractions(), 1);
+        let event = entry(4, retract(&[2, 99])).body.bytes();
+        assert_eq!(ring.bytes, bytes - comment("x").bytes() + event);
+        let page = ring.read_after(Seq::ZERO, 2).unwrap();
+        assert_eq!((ids(&page.entries), page.more), (vec![1, 3], true));
+        assert_eq!(page.seq, Seq::new(3));
+        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![1, 3, 4]));
+
+        // Nobody retracts an event, and twice is once.
+        ring.feed(Seq::new(4), [entry(5, retract(&[2, 4]))]);
+        assert_eq!(ring.lookup(Seq::new(4)), Lookup::Event);
+        assert_eq!(ring.bytes, bytes - comment("x").bytes() + 2 * event);
+    }
+
+    #[test]
+    fn the_latest_retractions_are_known_by_count() {
+        let mut ring = fed(&[1, 2, 3]);
+        let before = ring.retractions();
+        ring.feed(Seq::new(3), [entry(4, retract(&[1]))]);
+        ring.feed(Seq::new(4), [entry(5, retract(&[2, 3]))]);
+        let check = |ring: &Ring, since: u64, expected: Option<&[u64]>| {
+            let retracted = ring.retracted_since(since);
+            assert_eq!(retracted.as_deref().map(values).as_deref(), expected);
+        };
+        check(&ring, before, Some(&[2, 3, 1]));
+        check(&ring, before + 1, Some(&[2, 3]));
+        check(&ring, before + 2, Some(&[]));
+        ring.trim(&config(1));
+        check(&ring, before, None);
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_where_the_next_read_goes_on() {
+        let ring = fed(&[2, 4, 6]);
+        let check = |since: u64, limit: usize, seq: u64, more: bool| {
+            let page = ring.read_after(Seq::new(since), limit).unwrap();
+            assert_eq!((page.seq.value(), page.more), (seq, more), "{since}");
+            assert_eq!(page.after.value(), since);
+        };
+        check(0, 2, 4, true);
+        check(0, 3, 6, false);
+        check(0, 0, 0, true);
+        check(4, 1, 6, false);
+        check(6, 1, 6, false);
+        check(9, 1, 9, false);
+    }
+
+    #[test]
+    fn what_the_feed_left_out_is_read_before_anything_later() {
+        let mut ring = fed(&[1]);
+        ring.feed(Seq::new(2), [entry(3, comment("x"))]);
+        ring.feed(Seq::new(3), [entry(4, comment("x"))]);
+        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![1]));
+        assert_eq!(take(&mut ring, 9), (Taken::Skipped, vec![]));
+        assert_eq!(ring.read_after(Seq::new(1), 9), None);
+        assert_eq!(ring.known(), Seq::new(4));
+
+        ring.fill(&page(1, 3, &[2, 3]));
+        assert_eq!(take(&mut ring, 9), (Taken::Skipped, vec![]));
+        ring.fill(&page(3, 4, &[4]));
+        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+        ring.feed(Seq::new(4), [entry(7, comment("x"))]);
+        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![7]));
+        assert_eq!(
+            ids(&ring.read_after(Seq::ZERO, 9).unwrap().entries),
+            [1, 2, 3, 4, 7]
+        );
+    }
+
+    #[test]
+    fn what_is_announced_may_still_come() {
+        let mut ring = fed(&[1]);
+        ring.announce(Seq::new(2));
+        assert_eq!(take(&mut ring, 9).0, Taken::Entries);
+        assert_eq!(take(&mut ring, 9).0, Taken::Late { head: Seq::new(1) });
+        assert_eq!(ring.lookup(Seq::new(2)), Lookup::NotHeld);
+        ring.feed(Seq::new(1), [entry(2, comment("x"))]);
+        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![2]));
+        // The same again, late.
+        ring.feed(Seq::new(1), [entry(2, comment("x"))]);
+        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+    }
+
+    #[test]
+    fn a_full_ring_over_a_store_drops_what_was_not_taken() {
+        let mut ring = fed(&[1, 2, 3, 4, 5]);
+        ring.trim(&config(2));
+        assert_eq!(take(&mut ring, 9), (Taken::Behind, vec![]));
+        assert_eq!(ring.read_after(Seq::new(2), 9), None);
+        assert!(ring.read_after(Seq::new(3), 9).is_some());
+        // The read from the store ends inside of the ring.
+        ring.fill(&page(0, 4, &[1, 2, 3, 4]));
+        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![5]));
+        assert_eq!(ring.slots.len(), 2);
+    }
+
+    #[test]
+    fn a_ring_begins_again_after_what_the_store_lost() {
+        let mut ring = fed(&[1, 2]);
+        ring.feed(Seq::new(8), [entry(9, comment("x"))]);
+        ring.set_taken(Seq::new(8));
+        ring.fill(&page(8, 9, &[9]));
+        assert_eq!((ring.after(), ring.known()), (Seq::new(8), Seq::new(9)));
+        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+    }
+}

@@ -1,0 +1,275 @@
+//! The log of one room.
+
+use std::sync::Arc;
+
+use danmaku_wire::{Epoch, Seq};
+
+use crate::entry::{Append, AppendError, Appended, Unavailable};
+use crate::feed::Feed;
+use crate::page::{Lookup, Page, Recent};
+use crate::store::RoomStore;
+use crate::tail::Tail;
+
+/// The log of one room: a ring of its newest entries, and the store behind it.
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RoomLog {
+    feed: Arc<Feed>,
+    store: RoomStore,
+}
+
+impl RoomLog {
+    pub(crate) fn new(feed: Arc<Feed>, store: RoomStore) -> Self {
+        Self { feed, store }
+    }
+
+    /// Appends all entries, or none. They are accepted once this returns.
+    ///
+    /// Dropping the future does not take an append back that a store has been
+    /// given.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    #[cfg_attr(
+        not(feature = "double"),
+        expect(clippy::unused_async, reason = "a store's commit is waited for")
+    )]
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        match &self.store {
+            RoomStore::None => self.feed.append(append),
+            #[cfg(feature = "double")]
+            RoomStore::Double(room) => {
+                self.feed.check_lag(&self.feed.ring())?;
+                let appended = room.append(append).await?;
+                if let Some(&last) = appended.seqs.last() {
+                    self.feed.announce(last);
+                }
+                Ok(appended)
+            }
+        }
+    }
+
+    /// Up to `limit` entries after `since`.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn read_after(&self, since: Seq, limit: usize) -> Result<Page, Unavailable> {
+        let retractions = {
+            let ring = self.feed.ring();
+            if let Some(page) = ring.read_after(since, limit) {
+                return Ok(page);
+            }
+            ring.retractions()
+        };
+        let mut page = self.store.read_after(since, limit).await?;
+        self.feed.drop_retracted(&mut page.entries, retractions)?;
+        Ok(page)
+    }
+
+    /// The newest comments at or below `until`, at most `comments` of them in
+    /// at most `bytes_max` bytes, with the events between them.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn read_last(
+        &self,
+        until: Seq,
+        comments: usize,
+        bytes_max: usize,
+    ) -> Result<Recent, Unavailable> {
+        let retractions = {
+            let ring = self.feed.ring();
+            if let Some(recent) = ring.read_last(until, comments, bytes_max) {
+                return Ok(recent);
+            }
+            ring.retractions()
+        };
+        let mut recent = self.store.read_last(until, comments, bytes_max).await?;
+        self.feed.drop_retracted(&mut recent.entries, retractions)?;
+        Ok(recent)
+    }
+
+    /// The numbering of this log. It never changes: a room whose positions
+    /// begin a new epoch is opened again.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.feed.epoch()
+    }
+
+    /// The last position known to be given; [`Seq::ZERO`] before the first.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.feed.ring().known()
+    }
+
+    /// The last position that is no longer held: something is missing when one
+    /// asks for what comes after a position below it.
+    #[must_use]
+    pub fn floor(&self) -> Seq {
+        let ring_after = self.feed.ring().after();
+        self.store.floor().unwrap_or(ring_after)
+    }
+
+    /// Follows the log after `after`. The room's actor holds the one tail
+    /// there is; a new tail takes the place of the one before.
+    #[must_use]
+    pub fn tail_after(&self, after: Seq) -> Tail {
+        self.feed.ring().set_taken(after);
+        Tail::new(Arc::clone(&self.feed), self.store.clone())
+    }
+
+    /// What is known of the position `id`, from memory.
+    #[must_use]
+    pub fn lookup(&self, id: Seq) -> Lookup {
+        self.feed.ring().lookup(id)
+    }
+
+    /// Retractions that came to this log since it was opened. What was read
+    /// before is out of date when it has changed.
+    #[must_use]
+    pub fn retractions(&self) -> u64 {
+        self.feed.ring().retractions()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::double::{Double, DoubleConfig};
+    use crate::fixture::{
+        EPOCH, append, comment, comments, config, ids, memory, over, retract, values,
+    };
+    use crate::{LogConfig, Tailed};
+
+    #[tokio::test]
+    async fn positions_are_consecutive_from_one() {
+        let log = memory(config(10)).await;
+        let one = log.append(comments(&["a"])).await.unwrap();
+        let two = log.append(comments(&["b", "c"])).await.unwrap();
+        assert_eq!((values(&one.seqs), one.epoch), (vec![1], EPOCH));
+        assert_eq!(values(&two.seqs), [2, 3]);
+        assert_eq!(log.head(), Seq::new(3));
+        assert_eq!(log.lookup(Seq::new(4)), Lookup::AboveHead);
+    }
+
+    #[tokio::test]
+    async fn a_read_is_bounded_and_says_what_is_gone() {
+        let log = memory(config(3)).await;
+        let mut tail = log.tail_after(Seq::ZERO);
+        let texts = ["1", "2", "3", "4", "5"];
+        log.append(comments(&texts)).await.unwrap();
+        assert_eq!(tail.drain(&mut Vec::new(), 100).await, Tailed::Entries);
+
+        let page = log.read_after(Seq::ZERO, 2).await.unwrap();
+        assert_eq!((ids(&page.entries), page.more), (vec![3, 4], true));
+        assert_eq!((page.after, page.seq), (Seq::new(2), Seq::new(4)));
+        assert_eq!(log.floor(), Seq::new(2));
+        assert_eq!(log.lookup(Seq::new(1)), Lookup::NotHeld);
+
+        let page = log.read_after(Seq::new(4), 2).await.unwrap();
+        assert_eq!((ids(&page.entries), page.more), (vec![5], false));
+        assert_eq!(page.after, Seq::new(4));
+
+        let recent = log.read_last(Seq::new(4), 5, 1_000).await.unwrap();
+        assert_eq!(ids(&recent.entries), [3, 4]);
+        assert_eq!(
+            (recent.asked_after, recent.after),
+            (Seq::new(2), Seq::new(2))
+        );
+        // Nobody can know what comes after the head.
+        assert_eq!(
+            log.read_last(Seq::new(9), 1, 99).await.unwrap().seq,
+            log.head()
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded_too() {
+        let one = comment("0123456789").bytes();
+        let log = memory(LogConfig {
+            bytes_max: 2 * one,
+            ..config(1_000)
+        })
+        .await;
+        let mut tail = log.tail_after(Seq::ZERO);
+        for _ in 0..10 {
+            log.append(comments(&["0123456789"])).await.unwrap();
+        }
+        assert_eq!(tail.drain(&mut Vec::new(), 100).await, Tailed::Entries);
+        let page = log.read_after(Seq::ZERO, 100).await.unwrap();
+        assert_eq!(ids(&page.entries), [9, 10]);
+    }
+
+    #[tokio::test]
+    async fn without_a_store_nothing_is_dropped_before_it_was_taken() {
+        let log = memory(LogConfig {
+            tail_lag_max: 4,
+            ..config(2)
+        })
+        .await;
+        let mut tail = log.tail_after(Seq::ZERO);
+        for text in ["1", "2", "3", "4"] {
+            log.append(comments(&[text])).await.unwrap();
+        }
+        let refused = log.append(comments(&["5"])).await.unwrap_err();
+        assert_eq!(refused, AppendError::Overloaded { behind: 4 });
+
+        let mut taken = Vec::new();
+        assert_eq!(tail.drain(&mut taken, 3).await, Tailed::Entries);
+        assert_eq!(ids(&taken), [1, 2, 3]);
+        log.append(comments(&["5"])).await.unwrap();
+        assert_eq!(tail.drain(&mut taken, 100).await, Tailed::Entries);
+        assert_eq!(ids(&taken), [1, 2, 3, 4, 5]);
+        assert_eq!(tail.drain(&mut taken, 100).await, Tailed::Nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_ring_dropped_is_read_from_the_store() {
+        let double = Double::new(DoubleConfig::calm(1));
+        let log = over(&double, config(3)).await;
+        for text in ["1", "2", "3", "4", "5"] {
+            log.append(comments(&[text])).await.unwrap();
+        }
+        log.append(append(vec![retract(&[2])])).await.unwrap();
+        assert_eq!((log.floor(), log.head()), (Seq::ZERO, Seq::new(6)));
+        assert_eq!(log.lookup(Seq::new(2)), Lookup::NotHeld);
+        let page = log.read_after(Seq::ZERO, 4).await.unwrap();
+        assert_eq!((ids(&page.entries), page.more), (vec![1, 3, 4, 5], true));
+        let recent = log.read_last(Seq::new(4), 2, 1_000).await.unwrap();
+        assert_eq!(ids(&recent.entries), [3, 4]);
+
+        double.drop_through(&crate::fixture::room_id(), Seq::new(3));
+        assert_eq!(log.floor(), Seq::new(3));
+        let page = log.read_after(Seq::ZERO, 4).await.unwrap();
+        assert_eq!(page.after, Seq::new(3));
+        double.fail();
+        assert_eq!(log.read_after(Seq::ZERO, 4).await, Err(Unavailable));
+        // The ring still answers.
+        assert!(log.read_after(Seq::new(4), 4).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_read_shows_nothing_that_was_retracted_meanwhile() {
+        let double = Double::new(DoubleConfig {
+            read_delay_max: Duration::from_millis(500),
+            ..DoubleConfig::calm(3)
+        });
+        let log = over(&double, config(2)).await;
+        for text in ["1", "2", "3", "4"] {
+            log.append(comments(&[text])).await.unwrap();
+        }
+        for id in 1..=4 {
+            let (page, retracted) = tokio::join!(log.read_after(Seq::ZERO, 10), async {
+                // After the read began, and mostly before it ends.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                log.append(append(vec![retract(&[id])])).await
+            });
+            retracted.unwrap();
+            let page = page.unwrap();
+            assert!(log.retractions() == id);
+            assert!(!ids(&page.entries).contains(&id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Owns the request for a stream of Server-Sent Events (WHATWG HTML, section 9.2).
+
+use std::str::FromStr;
+
+use danmaku_wire::{Dialect, Position, RoomId};
+use hyper::Request;
+use hyper::header::{ACCEPT_ENCODING, HeaderMap};
+
+use super::Watch;
+use super::error::ApiError;
+use super::query;
+use crate::context::Context;
+use crate::refusal::Refusal;
+
+/// `GET /v1/rooms/{room}/events`. The answer is written by the viewer's shard, head included.
+pub(super) async fn watch<B>(
+    context: &Context,
+    room: &RoomId,
+    request: &Request<B>,
+) -> Result<Watch, ApiError> {
+    let mut start = query::start(request.uri().query().unwrap_or(""))?;
+    if let Some(id) = request.headers().get("last-event-id") {
+        // What a browser that comes back says last counts, not what its URL said at first.
+        let position = id.to_str().ok().and_then(|id| Position::from_str(id).ok());
+        start.since = Some(position.ok_or(ApiError::BadLastEventId)?);
+    }
+    if context.gate.is_closed() {
+        return Err(Refusal::Stopping.into());
+    }
+    Ok(Watch {
+        room: context.open_room(room).await?,
+        dialect: if takes_gzip(request.headers()) {
+            Dialect::SseGzip
+        } else {
+            Dialect::SseIdentity
+        },
+        start,
+    })
+}
+
+/// Whether the peer takes gzip (RFC 9110, section 12.5.3): named with a weight that is not 0, or covered by `*`.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let mut named = None;
+    let mut any = None;
+    for value in headers.get_all(ACCEPT_ENCODING) {
+        for item in value.to_str().unwrap_or("").split(',') {
+            let mut parts = item.split(';').map(str::trim);
+            let coding = parts.next().unwrap_or("");
+            let refused = parts
+                .filter_map(|part| part.strip_prefix("q="))
+                .any(|weight| weight.parse() == Ok(0.0));
+            if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
+                named = Some(!refused);
+            } else if coding == "*" {
+                any = Some(!refused);
+            }
+        }
+    }
+    named.or(any).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        fn check(accept: Option<&str>, expected: bool) {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(ACCEPT_ENCODING, accept.parse().unwrap());
+            }
+            assert_eq!(takes_gzip(&headers), expected, "{accept:?}");
+        }
+        check(None, false);
+        check(Some(""), false);
+        check(Some("gzip"), true);
+        check(Some("br, GZIP;q=0.5"), true);
+        check(Some("deflate, br"), false);
+        check(Some("gzip;q=0"), false);
+        check(Some("gzip; q=0.000, *"), false);
+        check(Some("*"), true);
+        check(Some("br, *;q=0"), false);
+    }
+}

@@ -1,0 +1,102 @@
+//! Owns the way of a post into a room's log, whichever way it came: over HTTP, a WebSocket, or from the demo feed.
+
+use std::sync::Arc;
+
+use danmaku_engine::Now;
+use danmaku_log::Appended;
+use danmaku_wire::{Comment, IdempotencyKey, RoomId};
+
+use crate::admission::ConnectionPermit;
+use crate::context::Context;
+use crate::idempotency::{Claim, KeyConflict};
+use crate::refusal::{RateScope, Refusal};
+use crate::room::handle::RoomHandle;
+
+/// The room a post goes to.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A room that the poster watches.
+    Open(&'a Arc<RoomHandle>),
+    /// A room that is made on first use.
+    Named(&'a RoomId),
+}
+
+impl Target<'_> {
+    fn id(&self) -> &RoomId {
+        match self {
+            Self::Open(room) => room.id(),
+            Self::Named(id) => id,
+        }
+    }
+}
+
+/// Takes all of `comments` into the room's log, or none. A retry with the key of a post that was accepted is answered
+/// as the first was.
+///
+/// The caller holds the stop gate, so that a stop waits for the answer.
+///
+/// # Errors
+/// [`Refusal`]; nothing was taken, but for [`Refusal::OutcomeUnknown`]. It is counted.
+pub async fn post(
+    context: &Context,
+    permit: &ConnectionPermit,
+    target: Target<'_>,
+    comments: &[Comment],
+    key: Option<IdempotencyKey>,
+) -> Result<Appended, Refusal> {
+    let now = context.clock.now();
+    let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
+    let posted = async {
+        permit
+            .try_post(now.monotonic, count)
+            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
+        match key {
+            None => append(context, target, comments, None, now).await,
+            Some(key) => append_once(context, target, comments, key, now).await,
+        }
+    };
+    posted
+        .await
+        .inspect_err(|refusal| context.stats.inbound.refused(refusal))
+}
+
+async fn append_once(
+    context: &Context,
+    target: Target<'_>,
+    comments: &[Comment],
+    key: IdempotencyKey,
+    now: Now,
+) -> Result<Appended, Refusal> {
+    let claim = context
+        .idempotency
+        .claim(target.id(), &key, comments, now.monotonic);
+    match claim {
+        Err(KeyConflict::Reused) => Err(Refusal::KeyReused),
+        Err(KeyConflict::InProgress) => Err(Refusal::KeyInProgress),
+        Ok(Claim::Answered(appended)) => Ok(appended),
+        Ok(Claim::Run(reservation)) => {
+            let appended = append(context, target, comments, Some(key), now).await?;
+            reservation.answer(appended.clone(), now.monotonic);
+            Ok(appended)
+        }
+    }
+}
+
+async fn append(
+    context: &Context,
+    target: Target<'_>,
+    comments: &[Comment],
+    key: Option<IdempotencyKey>,
+    now: Now,
+) -> Result<Appended, Refusal> {
+    let rate = context.config.admission.per_room;
+    let appended = match target {
+        Target::Open(room) => room.post(comments, key, rate, now).await?,
+        Target::Named(id) => {
+            let room = context.open_room(id).await?;
+            room.post(comments, key, rate, now).await?
+        }
+    };
+    context.stats.inbound.accepted(comments.len());
+    Ok(appended)
+}

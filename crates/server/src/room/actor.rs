@@ -1,0 +1,485 @@
+//! Owns the actor of a room: it merges the room's comments and hands sealed frames to the shards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
+use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
+use danmaku_log::{Entry, EntryBody, Tail, Tailed};
+use danmaku_wire::outbound::{Joined, Resumed};
+use danmaku_wire::{BatchComment, BatchEvent, CloseReason, FrameSet, Gap, Position, Seq};
+
+use super::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomInbox, RoomMsg};
+use crate::clock::Clock;
+use crate::registry::Registry;
+use crate::replay::{Lead, bytes_for, is_prepared};
+use crate::stats::Stats;
+
+/// What every room's actor works with.
+#[derive(Debug)]
+pub struct RoomEnvironment {
+    /// The clock.
+    pub clock: Clock,
+    /// The shards.
+    pub fanout: Arc<Fanout>,
+    /// The table that a retiring room leaves.
+    pub registry: Arc<Registry>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// What every room is made with; `phase` and `seed` are set per room.
+    pub room: RoomConfig,
+    /// Idle time after which a room is forgotten.
+    pub room_idle: Duration,
+    /// Bytes of frames that one viewer can be given when it joins.
+    pub replay_bytes_max: usize,
+}
+
+/// The owner of a room's state.
+#[derive(Debug)]
+pub struct RoomActor {
+    handle: Arc<RoomHandle>,
+    room: Room,
+    tail: Tail,
+    inbox: RoomInbox,
+    environment: Arc<RoomEnvironment>,
+    /// Monotonic time of the last sign of life.
+    active: Duration,
+}
+
+impl RoomActor {
+    /// The actor of a room that goes on where its log ends.
+    #[must_use]
+    pub fn new(
+        handle: Arc<RoomHandle>,
+        inbox: RoomInbox,
+        environment: Arc<RoomEnvironment>,
+    ) -> Self {
+        let config = RoomConfig {
+            phase: phase(handle.id(), environment.room.window),
+            seed: handle.key().0,
+            ..environment.room
+        };
+        let after = handle.sealed();
+        Self {
+            room: Room::new(config, handle.log().epoch(), after),
+            tail: handle.log().tail_after(after),
+            active: environment.clock.now().monotonic,
+            handle,
+            inbox,
+            environment,
+        }
+    }
+
+    /// Runs until the room retires or the server stops.
+    pub async fn run(mut self) {
+        let mut entries = Vec::new();
+        loop {
+            let window = match self.room.deadline() {
+                Some(_) => Window::Open,
+                None => Window::Closed,
+            };
+            let wake_at = self
+                .wake_at()
+                .map(|at| tokio::time::Instant::from_std(self.environment.clock.instant(at)));
+            let tailed = tokio::select! {
+                biased;
+                msg = self.inbox.messages.recv() => match msg {
+                    Some(RoomMsg::Join(join)) => {
+                        self.join(*join).await;
+                        Tailed::Nothing
+                    }
+                    Some(RoomMsg::Stop { done }) => {
+                        self.stop(&mut entries).await;
+                        drop(done);
+                        return;
+                    }
+                    None => return,
+                },
+                tailed = follow(&mut self.tail, &mut entries, window) => tailed,
+                () = self.inbox.wake.notified() => {
+                    self.woken();
+                    Tailed::Nothing
+                }
+                () = sleep_until(wake_at), if wake_at.is_some() => Tailed::Nothing,
+            };
+            if self.ingest_all(tailed, &mut entries).await == Life::Ended {
+                return;
+            }
+            self.seal_when_due().await;
+            if self.is_idle() {
+                if self.environment.registry.retire(&self.handle) {
+                    tracing::debug!(room = %self.handle.id(), "room retired");
+                    return;
+                }
+                // Somebody still holds the room: look again a while later.
+                self.active = self.environment.clock.now().monotonic;
+            }
+        }
+    }
+
+    /// When there is something to do without being asked: the window's end, or the end of an empty room. A quiet room
+    /// with viewers has no timer.
+    fn wake_at(&self) -> Option<Duration> {
+        self.room.deadline().or_else(|| {
+            (self.handle.audience().viewers() == 0)
+                .then(|| self.active + self.environment.room_idle)
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.room.deadline().is_none()
+            && self.handle.audience().viewers() == 0
+            && self.environment.clock.now().monotonic >= self.active + self.environment.room_idle
+    }
+
+    /// Takes up what was read, and whatever else is in the log, whatever woke the room: a storm of joins must not keep
+    /// it from its comments.
+    async fn ingest_all(&mut self, first: Tailed, entries: &mut Vec<Entry>) -> Life {
+        let mut tailed = first;
+        for _ in 0..TAIL_READS_MAX {
+            match tailed {
+                Tailed::Entries | Tailed::Nothing => self.ingest(entries),
+                Tailed::Lost { through } => self.lost(through).await,
+                Tailed::NewEpoch => {
+                    self.end_epoch().await;
+                    return Life::Ended;
+                }
+            }
+            tailed = self.tail.drain(entries, TAIL_READ_MAX).await;
+            if matches!(tailed, Tailed::Nothing) {
+                break;
+            }
+        }
+        Life::GoesOn
+    }
+
+    fn ingest(&mut self, entries: &mut Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let now = self.environment.clock.now();
+        self.active = now.monotonic;
+        for Entry { seq, at_ms, body } in entries.drain(..) {
+            match body {
+                EntryBody::Comment { fragment, priority } => {
+                    let comment = BatchComment {
+                        seq,
+                        at_ms,
+                        fragment,
+                    };
+                    self.room.comment(now, comment, priority);
+                }
+                EntryBody::Event(event) => self.room.event(now, BatchEvent { seq, event }),
+            }
+        }
+    }
+
+    /// The log cannot tell what stood up to `through`: everybody is told a gap.
+    async fn lost(&mut self, through: Seq) {
+        tracing::warn!(room = %self.handle.id(), through = through.value(), "log lost entries; viewers are told a gap");
+        let now = self.environment.clock.now();
+        for frame in self.room.lost(now, through, self.seal_input()) {
+            self.deliver(frame).await;
+        }
+    }
+
+    /// The log began a new epoch, which cannot happen under a connection: everybody reconnects, to a room made anew.
+    async fn end_epoch(&mut self) {
+        tracing::warn!(room = %self.handle.id(), "log began a new epoch; viewers reconnect");
+        self.environment.registry.remove(&self.handle);
+        for shard in self.environment.fanout.shards() {
+            shard
+                .send(ShardMsg::CloseRoom {
+                    room: self.handle.key(),
+                    reason: CloseReason::NewEpoch,
+                })
+                .await;
+        }
+    }
+
+    fn woken(&mut self) {
+        let now = self.environment.clock.now();
+        // The last viewer's leaving wakes the room too: its idle time starts.
+        self.active = now.monotonic;
+        if self.handle.audience().viewers() == 0 {
+            self.room.forget_chain();
+        }
+        let likes = self.handle.collect_likes();
+        if likes > 0 {
+            self.room.likes(now, likes);
+        }
+    }
+
+    async fn seal_when_due(&mut self) {
+        let now = self.environment.clock.now();
+        if self.room.deadline().is_some_and(|at| at <= now.monotonic)
+            && let Some(frame) = self.room.tick(now, self.seal_input())
+        {
+            self.deliver(frame).await;
+        }
+    }
+
+    fn seal_input(&self) -> SealInput {
+        let audience = self.handle.audience();
+        SealInput {
+            viewers: audience.viewers(),
+            chains: audience.chains(),
+        }
+    }
+
+    /// Makes the forms in use and hands the frame to every shard with viewers of this room. A full inbox holds the
+    /// room up, not the shards that have space: meanwhile comments gather in the log and the next window is the longer
+    /// one.
+    async fn deliver(&mut self, frame: Arc<FrameSet>) {
+        self.handle.note_sealed(frame.seq());
+        let stats = &self.environment.stats.rooms;
+        stats.add(&self.room.drain_counters());
+        let audience = self.handle.audience();
+        for dialect in audience.dialects_in_use() {
+            frame.prepare(dialect);
+        }
+        let mut full = Vec::new();
+        for (index, shard) in self.environment.fanout.shards().iter().enumerate() {
+            if audience.attached(index) > 0
+                && let Err(refused) = shard.try_send(ShardMsg::Deliver {
+                    room: self.handle.key(),
+                    frame: Arc::clone(&frame),
+                })
+            {
+                stats.held_up();
+                full.push((shard, refused.0));
+            }
+        }
+        for (shard, msg) in full {
+            shard.send(msg).await;
+        }
+    }
+
+    async fn join(&mut self, join: Join) {
+        self.active = self.environment.clock.now().monotonic;
+        if join.answer.is_closed() {
+            // Whoever asked has given up waiting.
+            return;
+        }
+        match self.start(&join) {
+            Ok(start) => self.attach(join, start).await,
+            Err(answer) => {
+                // The receiver may have given up in the meantime.
+                let _ = join.answer.send(answer);
+            }
+        }
+    }
+
+    /// What the viewer is sent first, or what has to be settled before it can be attached.
+    fn start(&self, join: &Join) -> Result<StartFrames, JoinAnswer> {
+        let sealed = self.room.sealed().seq;
+        let mut start = match &join.from {
+            JoinFrom::Live => StartFrames {
+                after: sealed,
+                resumed: Resumed::No,
+                frames: Vec::new(),
+            },
+            JoinFrom::Since(since) => match self.room.resume(*since) {
+                Resume::OtherEpoch => return Err(JoinAnswer::OtherEpoch),
+                Resume::Ahead => return Err(JoinAnswer::Ahead),
+                Resume::At { boundary, frames } => {
+                    if boundary != since.seq || !is_prepared(&frames, join.dialect) {
+                        return Err(JoinAnswer::NeedsLead { boundary, frames });
+                    }
+                    StartFrames {
+                        after: boundary,
+                        resumed: Resumed::Yes,
+                        frames,
+                    }
+                }
+            },
+            JoinFrom::Lead(lead) => self.after_lead(lead)?,
+            JoinFrom::GapAfter(after) => self.after_gap(*after),
+        };
+        self.bound(&mut start, join);
+        Ok(start)
+    }
+
+    fn after_lead(&self, lead: &Lead) -> Result<StartFrames, JoinAnswer> {
+        let Some(ring) = self.room.frames_after(lead.until) else {
+            let since = Position {
+                epoch: self.room.sealed().epoch,
+                seq: lead.until,
+            };
+            return Err(match self.room.resume(since) {
+                Resume::At { boundary, frames } => JoinAnswer::NeedsLead { boundary, frames },
+                Resume::Ahead => JoinAnswer::Ahead,
+                Resume::OtherEpoch => JoinAnswer::OtherEpoch,
+            });
+        };
+        Ok(StartFrames {
+            after: lead.after,
+            resumed: lead.resumed,
+            frames: lead.frames.iter().cloned().chain(ring).collect(),
+        })
+    }
+
+    /// The ring moves faster than the log is read: a gap takes the place of what could not be brought along.
+    fn after_gap(&self, after: Seq) -> StartFrames {
+        let since = Position {
+            epoch: self.room.sealed().epoch,
+            seq: after,
+        };
+        let (boundary, ring) = match self.room.resume(since) {
+            Resume::At { boundary, frames } => (boundary, frames),
+            Resume::Ahead | Resume::OtherEpoch => (after, Vec::new()),
+        };
+        let gap = (boundary > after).then(|| self.gap(after, boundary));
+        StartFrames {
+            after,
+            resumed: Resumed::No,
+            frames: gap.into_iter().chain(ring).collect(),
+        }
+    }
+
+    /// Puts a gap in the place of the oldest frames that are over what one viewer can be given at once.
+    fn bound(&self, start: &mut StartFrames, join: &Join) {
+        let mut bytes = 0;
+        let kept = start
+            .frames
+            .iter()
+            .rev()
+            .take_while(|frame| {
+                bytes += bytes_for(frame, join.dialect);
+                bytes <= self.environment.replay_bytes_max
+            })
+            .count();
+        let dropped = start.frames.len() - kept;
+        if dropped == 0 {
+            return;
+        }
+        let through = start.frames[dropped - 1].seq();
+        start.frames.drain(..dropped);
+        if through > start.after {
+            start.frames.insert(0, self.gap(start.after, through));
+            start.resumed = Resumed::No;
+        }
+    }
+
+    fn gap(&self, after: Seq, seq: Seq) -> Arc<FrameSet> {
+        let gap = Gap {
+            epoch: self.room.sealed().epoch,
+            after,
+            seq,
+            // The viewer clears its list, so there is nothing these events could act on.
+            events: Vec::new(),
+        };
+        Arc::new(FrameSet::gap(gap, self.environment.room.compression))
+    }
+
+    async fn attach(&mut self, join: Join, start: StartFrames) {
+        let audience = self.handle.audience();
+        let sealed = self.room.sealed();
+        let joined = Joined {
+            room: self.handle.id(),
+            epoch: sealed.epoch,
+            after: start.after,
+            seq: sealed.seq,
+            window_ms: self.window_ms(),
+            viewers: audience.viewers().saturating_add(1),
+            resumed: start.resumed,
+        };
+        let after = Position {
+            epoch: sealed.epoch,
+            seq: start.after,
+        };
+        let mut first = Vec::with_capacity(2 + start.frames.len());
+        first.extend(join.dialect.opening().map(Outgoing::Control));
+        first.push(Outgoing::Control(
+            join.dialect.positioned(&joined.to_json(), after),
+        ));
+        first.extend(start.frames.into_iter().map(Outgoing::Frame));
+        let shard = self.environment.fanout.shard_for(join.conn);
+        // Counted before it is sent, so that a frame sealed right after this goes to the shard too.
+        audience.join(shard.index(), join.dialect);
+        shard
+            .send(ShardMsg::Attach(Box::new(Attach {
+                conn: join.conn,
+                link: join.link,
+                room: self.handle.key(),
+                audience: Arc::clone(audience),
+                dialect: join.dialect,
+                first,
+            })))
+            .await;
+        if join.answer.send(JoinAnswer::Attached).is_err() {
+            // Given up meanwhile: no reader will detach this viewer.
+            shard.send(ShardMsg::Detach { conn: join.conn }).await;
+        }
+    }
+
+    /// Seals all that was accepted, whatever the window says.
+    async fn stop(&mut self, entries: &mut Vec<Entry>) {
+        loop {
+            let tailed = self.tail.drain(entries, TAIL_READ_MAX).await;
+            let last = matches!(tailed, Tailed::Nothing | Tailed::NewEpoch);
+            if self.ingest_all(tailed, entries).await == Life::Ended || last {
+                break;
+            }
+        }
+        self.woken();
+        let now = self.environment.clock.now();
+        if let Some(frame) = self.room.flush(now, self.seal_input()) {
+            self.deliver(frame).await;
+        }
+    }
+
+    fn window_ms(&self) -> u64 {
+        u64::try_from(self.environment.room.window.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a viewer is sent when it is attached.
+#[derive(Debug)]
+struct StartFrames {
+    /// Where `frames` begin.
+    after: Seq,
+    resumed: Resumed,
+    /// Up to the last sealed position, each beginning where the one before ended.
+    frames: Vec<Arc<FrameSet>>,
+}
+
+/// Whether the actor goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+enum Life {
+    GoesOn,
+    Ended,
+}
+
+/// Whether something waits for the end of a window.
+#[derive(Clone, Copy, Debug)]
+enum Window {
+    Open,
+    Closed,
+}
+
+/// Waits for what a room must take up now. While its window is open, comments wait in the log for the window's end: no
+/// wake-up for each of them.
+async fn follow(tail: &mut Tail, entries: &mut Vec<Entry>, window: Window) -> Tailed {
+    match window {
+        Window::Open => {
+            tail.crowded().await;
+            Tailed::Nothing
+        }
+        Window::Closed => tail.next(entries, TAIL_READ_MAX).await,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads of the log between two looks at the clock: together more than the log lets a room be behind.
+const TAIL_READS_MAX: usize = 16;
+
+/// Entries taken from the log at once.
+const TAIL_READ_MAX: usize = 1_024;

@@ -1,0 +1,52 @@
+//! Owns the one view of all counters: `GET /v1/stats` as it is, and what `GET /metrics` writes down.
+
+use std::collections::BTreeMap;
+
+use danmaku_fanout::StatsSnapshot;
+use serde::{Serialize, Serializer};
+
+use crate::context::Context;
+use crate::stats::{ConnectionStats, InboundStats, RoomStats};
+
+/// All counters at one moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct Snapshot<'a> {
+    pub(crate) uptime_ms: u64,
+    pub(crate) rooms: u64,
+    pub(crate) connections: u32,
+    #[serde(flatten)]
+    pub(crate) connection: &'a ConnectionStats,
+    #[serde(flatten)]
+    pub(crate) inbound: &'a InboundStats,
+    #[serde(flatten)]
+    pub(crate) room: &'a RoomStats,
+    pub(crate) comments_shed: u64,
+    #[serde(flatten, serialize_with = "by_name")]
+    pub(crate) fanout: StatsSnapshot,
+}
+
+impl<'a> Snapshot<'a> {
+    /// All counters at this moment.
+    pub(crate) fn of(context: &'a Context) -> Self {
+        let uptime = context.clock.now().monotonic.as_millis();
+        let room = &context.stats.rooms;
+        Self {
+            uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            rooms: context.registry.len() as u64,
+            connections: context.admission.connections(),
+            connection: &context.stats.connections,
+            inbound: &context.stats.inbound,
+            room,
+            comments_shed: room.shed.iter().map(|(_, shed)| shed.value()).sum(),
+            fanout: context.fanout.snapshot(),
+        }
+    }
+}
+
+/// The shards' counters, and the two sums people ask for.
+fn by_name<S: Serializer>(stats: &StatsSnapshot, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut counters: BTreeMap<_, _> = stats.named().into_iter().collect();
+    counters.insert("frames_skipped", stats.frames_skipped());
+    counters.insert("evicted", stats.evicted());
+    serializer.collect_map(counters)
+}

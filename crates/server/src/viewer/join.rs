@@ -1,0 +1,165 @@
+//! Owns a viewer's join, in two steps: the viewer's own task reads and seals what stands before the ring of sealed
+//! frames, then the room's actor attaches the viewer with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use danmaku_fanout::{ConnId, Link};
+use danmaku_wire::outbound::Resumed;
+use danmaku_wire::{Dialect, FrameSet, Position, Seq};
+use tokio::sync::oneshot;
+
+use crate::context::Context;
+use crate::replay::{Lead, LeadRequest, Start, Stretch};
+use crate::room::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomMsg};
+
+/// A viewer on its way into a room.
+#[derive(Debug)]
+pub struct Joining {
+    /// Its connection.
+    pub conn: ConnId,
+    /// Its socket.
+    pub link: Arc<Link>,
+    /// The room.
+    pub room: Arc<RoomHandle>,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Where it wants to start.
+    pub start: Start,
+}
+
+/// The room ended with the server, or with its epoch, before the viewer was attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinError;
+
+/// Attaches the viewer to its room.
+///
+/// # Errors
+/// [`JoinError`]; nothing was written to the viewer.
+pub async fn join(context: &Context, viewer: &Joining) -> Result<(), JoinError> {
+    let mut from = viewer.first_from(context).await;
+    let mut tries = 0;
+    loop {
+        let resumes_after = match &from {
+            JoinFrom::Since(since) => Some(since.seq),
+            JoinFrom::Lead(lead) => Some(lead.after),
+            JoinFrom::GapAfter(after) => Some(*after),
+            JoinFrom::Live => None,
+        };
+        let stretch = viewer.stretch();
+        from = match viewer.ask(from).await? {
+            JoinAnswer::Attached => return Ok(()),
+            JoinAnswer::NeedsLead { boundary, frames } => {
+                tries += 1;
+                match resumes_after {
+                    Some(after) if tries > LEAD_TRIES_MAX => JoinFrom::GapAfter(after),
+                    _ => viewer.lead(context, stretch, boundary, &frames).await,
+                }
+            }
+            // Waited for already, or asked for a room that has begun anew: nothing is known of that position.
+            JoinAnswer::Ahead | JoinAnswer::OtherEpoch => viewer.history(context).await,
+        };
+    }
+}
+
+impl Joining {
+    async fn first_from(&self, context: &Context) -> JoinFrom {
+        match self.start.since {
+            Some(since)
+                if since.epoch == self.room.log().epoch() && self.is_sealed(since.seq).await =>
+            {
+                JoinFrom::Since(since)
+            }
+            _ => self.history(context).await,
+        }
+    }
+
+    /// Waits for a position that another node may have told the viewer before this one sealed it.
+    async fn is_sealed(&self, seq: Seq) -> bool {
+        let sealed = async {
+            while self.room.sealed() < seq {
+                tokio::time::sleep(SEALED_POLL).await;
+            }
+        };
+        tokio::time::timeout(SEALED_WAIT_MAX, sealed).await.is_ok()
+    }
+
+    /// What the log is asked for when the ring is not enough.
+    fn stretch(&self) -> Stretch {
+        match self.start.since {
+            Some(since) if since.epoch == self.room.log().epoch() => Stretch::After(since.seq),
+            _ => Stretch::Newest(self.start.history),
+        }
+    }
+
+    /// The newest comments up to the last sealed position, as many as were asked for.
+    async fn history(&self, context: &Context) -> JoinFrom {
+        let until = self.room.sealed();
+        if self.start.history == 0 || until == Seq::ZERO {
+            return JoinFrom::Live;
+        }
+        let stretch = Stretch::Newest(self.start.history);
+        self.lead(context, stretch, until, &[]).await
+    }
+
+    /// Reads and seals what the log tells up to `until`, and makes the forms of the ring's frames after it.
+    async fn lead(
+        &self,
+        context: &Context,
+        stretch: Stretch,
+        until: Seq,
+        ring: &[Arc<FrameSet>],
+    ) -> JoinFrom {
+        context.leads.prepare(ring, self.dialect).await;
+        if let Stretch::After(since) = stretch
+            && since == until
+        {
+            return JoinFrom::Lead(Lead {
+                after: since,
+                until,
+                resumed: Resumed::Yes,
+                frames: Vec::new(),
+            });
+        }
+        let request = LeadRequest {
+            room: self.room.key(),
+            stretch,
+            until,
+            dialect: self.dialect,
+            viewers: self.room.audience().viewers(),
+        };
+        match context.leads.lead(self.room.log(), request).await {
+            Ok(lead) => JoinFrom::Lead(lead),
+            Err(error) => {
+                tracing::debug!(room = %self.room.id(), %error, "joins without what the log holds");
+                match stretch {
+                    Stretch::After(since) => JoinFrom::GapAfter(since),
+                    Stretch::Newest(_) => JoinFrom::Live,
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, from: JoinFrom) -> Result<JoinAnswer, JoinError> {
+        let (answer, answered) = oneshot::channel();
+        let join = Join {
+            conn: self.conn,
+            link: Arc::clone(&self.link),
+            dialect: self.dialect,
+            from,
+            answer,
+        };
+        let sent = self.room.send(RoomMsg::Join(Box::new(join))).await;
+        sent.map_err(|_| JoinError)?;
+        answered.await.map_err(|_| JoinError)
+    }
+}
+
+/// How often what stands before the ring is read again because the ring has moved on. After that a gap takes its place.
+const LEAD_TRIES_MAX: u32 = 3;
+
+/// How long a viewer waits for its position to be sealed here.
+const SEALED_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often it looks.
+const SEALED_POLL: Duration = Duration::from_millis(50);

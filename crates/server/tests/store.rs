@@ -1,0 +1,278 @@
+//! The server over a store that commits late, fails, and loses answers: what posters are told, and what viewers keep.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use clap::Parser;
+use danmaku_client::{
+    ClientError, Connect, Connection, Event, HttpClient, NewComment, ServerAddress,
+};
+use danmaku_log::{Double, DoubleConfig, Store};
+use danmaku_server::config::ServeArgs;
+use danmaku_server::tasks::{Server, StopOutcome};
+use danmaku_wire::{Epoch, Position, RoomId, Seq};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// A server in this process over `double`.
+struct Fixture {
+    server: Server,
+    address: ServerAddress,
+}
+
+impl Fixture {
+    fn start(double: &Double) -> Self {
+        let flags = Flags::parse_from(["test", "--listen", "127.0.0.1:0", "--window-ms", "20"]);
+        let config = flags.serve.check(1_024).unwrap();
+        let server = Server::start_with(config, Store::Double(double.clone())).unwrap();
+        let address = server.address().to_string().parse().unwrap();
+        Self { server, address }
+    }
+
+    fn http(&self) -> HttpClient {
+        HttpClient::new(self.address.clone())
+    }
+
+    async fn watch(&self, since: Option<Position>) -> Connection {
+        let mut join = Connect::new(self.address.clone(), room());
+        join.since = since;
+        Connection::connect(&join).await.unwrap()
+    }
+
+    async fn post(&self, text: &str) -> Result<Seq, ClientError> {
+        let posted = self
+            .http()
+            .post_comments(&room(), &[NewComment::new(text)])
+            .await;
+        posted.map(|posted| posted.ids[0])
+    }
+}
+
+fn room() -> RoomId {
+    RoomId::parse("r").unwrap()
+}
+
+fn code(error: ClientError) -> String {
+    match error {
+        ClientError::Refused(refusal) => refusal.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn next(viewer: &mut Connection) -> Event {
+    tokio::time::timeout(PATIENCE, viewer.next())
+        .await
+        .expect("nothing came")
+        .unwrap()
+}
+
+/// Reads `count` comments, batch by batch without a hole; where they end.
+async fn comments(viewer: &mut Connection, count: usize) -> (Vec<(Seq, String)>, Position) {
+    let mut all = Vec::new();
+    let mut at = None;
+    while all.len() < count {
+        match next(viewer).await {
+            Event::Joined(joined) => {
+                at = Some(Position {
+                    epoch: joined.epoch,
+                    seq: joined.after,
+                });
+            }
+            Event::Batch(batch) => {
+                if let Some(at) = &mut at {
+                    assert_eq!(batch.after, at.seq, "a hole");
+                    at.seq = batch.seq;
+                }
+                all.extend(batch.comments.into_iter().map(|it| (it.id, it.text)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (all, at.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_refuses_posters_and_keeps_viewers() {
+    let double = Double::new(DoubleConfig::calm(1));
+    let fixture = Fixture::start(&double);
+    let mut viewer = fixture.watch(None).await;
+    let first = fixture.post("before").await.unwrap();
+    double.fail();
+    assert_eq!(code(fixture.post("lost").await.unwrap_err()), "unavailable");
+    viewer
+        .send_text(r#"{"type":"comment","text":"lost","ref":1}"#)
+        .await
+        .unwrap();
+    let refused = loop {
+        match next(&mut viewer).await {
+            Event::Error(error) => break error,
+            Event::Closed(closed) => panic!("{closed:?}"),
+            _ => {}
+        }
+    };
+    assert_eq!(refused.code, "unavailable");
+    assert!(refused.retry_after_ms.is_some());
+    double.recover();
+    let second = fixture.post("after").await.unwrap();
+    assert!(second > first, "numbered twice");
+    let (shown, _) = comments(&mut fixture.watch_from_start().await, 2).await;
+    assert_eq!(shown, [(first, "before".into()), (second, "after".into())]);
+    let committed = double.committed(&room());
+    assert_eq!(committed.len(), 2, "{committed:?}");
+}
+
+impl Fixture {
+    /// Resumes from the beginning of the room's epoch.
+    async fn watch_from_start(&self) -> Connection {
+        let page = self.http().comments(&room(), None, None).await.unwrap();
+        self.watch(Some(Position {
+            epoch: page.epoch,
+            seq: Seq::ZERO,
+        }))
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_whose_answer_was_lost_is_safe_to_repeat_with_its_key() {
+    let double = Double::new(DoubleConfig {
+        unanswered_permille: 500,
+        ..DoubleConfig::calm(7)
+    });
+    let fixture = Fixture::start(&double);
+    let mut ids = Vec::new();
+    let mut unknown = 0;
+    for n in 0..40 {
+        let (text, key) = (format!("comment {n}"), format!("key-{n}"));
+        let id = loop {
+            let new = [NewComment::new(&text)];
+            let posted = fixture
+                .http()
+                .post_comments_with_key(&room(), &new, &key)
+                .await;
+            match posted {
+                Ok(posted) => break posted.ids[0],
+                Err(error) => {
+                    assert_eq!(code(error), "outcome_unknown");
+                    unknown += 1;
+                }
+            }
+        };
+        ids.push(id);
+    }
+    assert!(unknown > 5, "nothing was lost: the test tests nothing");
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    assert_eq!(double.committed(&room()).len(), 40, "posted twice");
+    let (shown, _) = comments(&mut fixture.watch_from_start().await, 40).await;
+    let expected: Vec<_> = (0..40).map(|n| (ids[n], format!("comment {n}"))).collect();
+    assert_eq!(shown, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_go_on_over_a_restart_and_viewers_resume() {
+    for config in [
+        DoubleConfig::calm(3),
+        DoubleConfig {
+            holes_max: 9,
+            ..DoubleConfig::calm(4)
+        },
+    ] {
+        let double = Double::new(config);
+        let fixture = Fixture::start(&double);
+        let mut viewer = fixture.watch(None).await;
+        let first = fixture.post("first").await.unwrap();
+        let (shown, at) = comments(&mut viewer, 1).await;
+        assert_eq!(shown, [(first, "first".into())]);
+        assert_eq!(fixture.server.stop().await, StopOutcome::Clean);
+
+        let fixture = Fixture::start(&double);
+        let second = fixture.post("second").await.unwrap();
+        let mut viewer = fixture.watch(Some(at)).await;
+        match next(&mut viewer).await {
+            Event::Joined(joined) => assert!(joined.resumed && joined.after == at.seq),
+            other => panic!("{other:?}"),
+        }
+        let third = fixture.post("third").await.unwrap();
+        assert!(first < second && second < third);
+        let mut shown = Vec::new();
+        while shown.len() < 2 {
+            if let Event::Batch(batch) = next(&mut viewer).await {
+                shown.extend(batch.comments.into_iter().map(|it| it.id));
+            }
+        }
+        assert_eq!(shown, [second, third]);
+        fixture.server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_store_holds_up_nobody_else() {
+    let slow = Double::new(DoubleConfig {
+        commit_delay_max: Duration::from_millis(500),
+        ..DoubleConfig::calm(5)
+    });
+    let fixture = Fixture::start(&slow);
+    let mut viewer = fixture.watch(None).await;
+    let posts: Vec<_> = (0..20)
+        .map(|n| {
+            let mut http = fixture.http();
+            tokio::spawn(async move {
+                let new = [NewComment::new(format!("c{n}"))];
+                http.post_comments(&room(), &new).await.unwrap().ids[0]
+            })
+        })
+        .collect();
+    // Likes need no store: they are merged and delivered while the commits are under way.
+    viewer.like(7).await.unwrap();
+    let mut likes = 0;
+    let mut shown = Vec::new();
+    while likes < 7 || shown.len() < 20 {
+        if let Event::Batch(batch) = next(&mut viewer).await {
+            likes += batch.likes;
+            shown.extend(batch.comments.into_iter().map(|it| it.id));
+        }
+    }
+    let mut acked = Vec::new();
+    for post in posts {
+        acked.push(post.await.unwrap());
+    }
+    acked.sort_unstable();
+    assert_eq!(shown, acked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_epoch_sends_viewers_back_to_a_room_made_anew() {
+    let double = Double::new(DoubleConfig::calm(6));
+    let fixture = Fixture::start(&double);
+    let mut viewer = fixture.watch(None).await;
+    fixture.post("old").await.unwrap();
+    let (_, at) = comments(&mut viewer, 1).await;
+    let epoch = Epoch::new(at.epoch.value() + 1);
+    double.begin_epoch(&room(), epoch);
+    loop {
+        if let Event::Closed(closed) = next(&mut viewer).await {
+            assert_eq!(closed.code, 4003);
+            break;
+        }
+    }
+    let mut viewer = fixture.watch(Some(at)).await;
+    match next(&mut viewer).await {
+        Event::Joined(joined) => assert_eq!((joined.epoch, joined.resumed), (epoch, false)),
+        other => panic!("{other:?}"),
+    }
+    fixture.post("new").await.unwrap();
+    let new = loop {
+        if let Event::Batch(batch) = next(&mut viewer).await {
+            break batch;
+        }
+    };
+    assert_eq!(new.comments[0].text, "new");
+}

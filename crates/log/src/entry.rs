@@ -47,9 +47,18 @@ pub struct Append {
     /// Names the append, so that a repetition of it is answered with the
     /// positions of the first. A log without a store never answers
     /// [`AppendError::OutcomeUnknown`] and takes no notice of it.
-    pub key: Option<IdempotencyKey>,
+    pub key: Option<AppendKey>,
     /// Now, Unix time in milliseconds.
     pub now_ms: u64,
+}
+
+/// Names an append among those of its room.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AppendKey {
+    /// Whose key it is: two posters may choose the same one.
+    pub poster: u64,
+    /// What the poster called it.
+    pub key: IdempotencyKey,
 }
 
 /// What an append was given.

@@ -4,7 +4,7 @@ use danmaku_wire::{
     Comment, CommentLimits, CommentText, Epoch, Event, IdempotencyKey, Priority, RoomId, Seq,
 };
 
-use crate::{Append, Double, Entry, EntryBody, Log, LogConfig, RoomLog, Store};
+use crate::{Append, AppendKey, Double, Entry, EntryBody, Log, LogConfig, RoomLog, Store};
 
 pub(crate) const EPOCH: Epoch = Epoch::new(7);
 
@@ -62,7 +62,10 @@ pub(crate) fn comments(texts: &[&str]) -> Append {
 
 pub(crate) fn keyed(text: &str, key: &str) -> Append {
     Append {
-        key: Some(IdempotencyKey::new(key).unwrap()),
+        key: Some(AppendKey {
+            poster: 1,
+            key: IdempotencyKey::new(key).unwrap(),
+        }),
         ..comments(&[text])
     }
 }

@@ -41,7 +41,7 @@ use danmaku_wire::{Epoch, RoomId};
 pub use config::LogConfig;
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
-pub use entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
+pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
 pub use page::{Lookup, Page, Recent};
 pub use room_log::RoomLog;
 pub use store::Store;

@@ -16,10 +16,14 @@ pub struct AdmissionConfig {
     pub connections_max: u32,
     /// Connections from one address.
     pub connections_per_address_max: u32,
-    /// Messages from one connection.
+    /// Comments and likes from one connection.
     pub per_connection: Rate,
+    /// Messages of any kind from one connection, pings too; it is closed over that.
+    pub flood: Rate,
     /// Posts from one address.
     pub per_address: Rate,
+    /// Rooms that one address makes.
+    pub rooms_per_address: Rate,
     /// Comments into one room.
     pub per_room: Rate,
 }
@@ -57,6 +61,7 @@ impl Admission {
         let limits = AddressLimits {
             connections_max: config.connections_per_address_max,
             posts: config.per_address,
+            rooms: config.rooms_per_address,
             addresses_max: ADDRESSES_MAX / BOOKS,
         };
         Self {
@@ -110,14 +115,32 @@ impl ConnectionPermit {
     /// [`Refusal`] says when to come again.
     pub fn try_post(&self, now: Duration, count: u32) -> Result<(), Refusal> {
         let mut book = self.admission.book(self.address);
-        book.try_post(self.address, now, count)
-            .map_err(|refusal| match refusal {
-                AddressRefusal::Posts(refusal) => refusal,
-                // This permit keeps its address in the book.
-                AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
-                    Refusal::RetryAfter(Duration::from_secs(1))
-                }
-            })
+        book.try_post(self.address, now, count).map_err(retry)
+    }
+
+    /// Takes one room from what this connection's address may make.
+    ///
+    /// # Errors
+    /// [`Refusal`] says when to come again.
+    pub fn try_make_room(&self, now: Duration) -> Result<(), Refusal> {
+        let mut book = self.admission.book(self.address);
+        book.try_make_room(self.address, now).map_err(retry)
+    }
+
+    /// Whose connection it is.
+    #[must_use]
+    pub fn address(&self) -> AddressKey {
+        self.address
+    }
+}
+
+fn retry(refusal: AddressRefusal) -> Refusal {
+    match refusal {
+        AddressRefusal::Posts(refusal) | AddressRefusal::Rooms(refusal) => refusal,
+        // A permit keeps its address in the book.
+        AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
+            Refusal::RetryAfter(Duration::from_secs(1))
+        }
     }
 }
 
@@ -148,7 +171,9 @@ mod tests {
             connections_max,
             connections_per_address_max: per_address,
             per_connection: rate,
+            flood: rate,
             per_address: rate,
+            rooms_per_address: rate,
             per_room: rate,
         }))
     }

@@ -43,7 +43,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub rooms_max: u32,
 
-    /// A room without viewers and comments is forgotten after this long, in seconds
+    /// A room without viewers is forgotten after this long without a comment or like, in seconds; one that never had
+    /// any after 5 seconds at the latest
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub room_idle_s: u32,
 
@@ -76,7 +77,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub connections_per_address_max: u32,
 
-    /// Comments and likes a second from one connection
+    /// Comments and likes a second from one connection; one that sends four times as many messages of any kind, pings
+    /// included, is closed with 4004
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_connection: u32,
 
@@ -99,6 +101,14 @@ pub struct ServeArgs {
     /// Comments at once into one room
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_room_burst: u32,
+
+    /// New rooms a second from one address; a room is made by its first viewer or comment
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub rooms_per_second_per_address: u32,
+
+    /// New rooms at once from one address
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub rooms_per_second_per_address_burst: u32,
 
     /// A connection that has not sent a whole request head by then is closed, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
@@ -334,10 +344,22 @@ impl ServeArgs {
                 self.posts_per_second_per_connection,
                 self.posts_per_second_per_connection_burst,
             )?,
+            flood: rate(
+                "--posts-per-second-per-connection",
+                self.posts_per_second_per_connection
+                    .saturating_mul(FLOOD_FACTOR),
+                self.posts_per_second_per_connection_burst
+                    .saturating_mul(FLOOD_FACTOR),
+            )?,
             per_address: rate(
                 "--posts-per-second-per-address",
                 self.posts_per_second_per_address,
                 self.posts_per_second_per_address_burst,
+            )?,
+            rooms_per_address: rate(
+                "--rooms-per-second-per-address",
+                self.rooms_per_second_per_address,
+                self.rooms_per_second_per_address_burst,
             )?,
             per_room: rate(
                 "--posts-per-second-per-room",
@@ -384,6 +406,10 @@ fn millis(ms: u32) -> Duration {
 fn rate(flag: &'static str, per_second: u32, burst: u32) -> Result<Rate, ConfigError> {
     Rate::new(f64::from(per_second), burst).map_err(|source| ConfigError::Rate { flag, source })
 }
+
+/// Messages of any kind for each comment or like that a connection may send. Refusals and pongs cost about what an
+/// answer to a comment does, so a peer that does not slow down when it is refused is closed.
+const FLOOD_FACTOR: u32 = 4;
 
 /// Below this a server is of no use.
 const CONNECTIONS_MIN: u32 = 16;

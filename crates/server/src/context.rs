@@ -7,11 +7,11 @@ use danmaku_fanout::{ConnId, Fanout};
 use danmaku_log::{Log, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, ConnectionPermit};
 use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
-use crate::refusal::Refusal;
+use crate::refusal::{RateScope, Refusal};
 use crate::registry::Registry;
 use crate::replay::LeadMaker;
 use crate::room::actor::{RoomActor, RoomEnvironment};
@@ -95,15 +95,26 @@ impl Context {
         }
     }
 
-    /// The room, made on first use.
+    /// The room, made on first use at the expense of `maker`, or of nobody.
     ///
     /// # Errors
-    /// [`Refusal::TooManyRooms`], or [`Refusal::Unavailable`] when its log cannot be opened.
-    pub async fn open_room(&self, id: &RoomId) -> Result<Arc<RoomHandle>, Refusal> {
+    /// [`Refusal::RateLimited`] when the maker's address makes too many, [`Refusal::TooManyRooms`], or
+    /// [`Refusal::Unavailable`] when its log cannot be opened.
+    pub async fn open_room(
+        &self,
+        id: &RoomId,
+        maker: Option<&ConnectionPermit>,
+    ) -> Result<Arc<RoomHandle>, Refusal> {
         if let Some(room) = self.registry.find(id) {
             return Ok(room);
         }
-        let fresh = self.registry.fresh_epoch(self.clock.now().unix_ms);
+        let now = self.clock.now();
+        if let Some(maker) = maker {
+            maker
+                .try_make_room(now.monotonic)
+                .map_err(|refusal| Refusal::rate(RateScope::Rooms, refusal))?;
+        }
+        let fresh = self.registry.fresh_epoch(now.unix_ms);
         // Two may open it at once; the one that is inserted first is used by both.
         let log = self.log.open(id, fresh).await?;
         self.registry.insert(id, |key| {

@@ -31,7 +31,7 @@ async fn post(
     comments: &[Comment],
     likes: u32,
 ) -> Result<(), Refusal> {
-    let room = context.open_room(id).await?;
+    let room = context.open_room(id, None).await?;
     let rate = context.config.admission.per_room;
     room.post(comments, None, rate, context.clock.now()).await?;
     context.stats.inbound.accepted(comments.len());

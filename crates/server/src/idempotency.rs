@@ -5,15 +5,17 @@
 //! answered as before, with other comments it is refused, and while the first post is still running too.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use danmaku_engine::admission::AddressKey;
 use danmaku_log::Appended;
 use danmaku_wire::{Comment, IdempotencyKey, RoomId};
 
-/// Answers by room and key. Bounded in number and age. Cheap to clone.
+/// Answers by poster, room and key: nobody can ask for, or push out, what belongs to others. A poster is its address
+/// until there is identity. Bounded in number, per poster and in all, and in age. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Idempotency {
     table: Arc<Mutex<Table>>,
@@ -42,7 +44,7 @@ pub enum KeyConflict {
 #[derive(Debug)]
 pub struct Reservation {
     table: Arc<Mutex<Table>>,
-    name: Name,
+    name: Arc<Name>,
     digest: u64,
     answered: bool,
 }
@@ -54,16 +56,21 @@ impl Idempotency {
     /// [`KeyConflict`].
     pub fn claim(
         &self,
+        poster: AddressKey,
         room: &RoomId,
         key: &IdempotencyKey,
         comments: &[Comment],
         now: Duration,
     ) -> Result<Claim, KeyConflict> {
-        let name: Name = (room.clone(), key.clone());
+        let name = Arc::new(Name {
+            poster,
+            room: room.clone(),
+            key: key.clone(),
+        });
         let digest = digest(comments);
         let mut table = lock(&self.table);
         table.forget_old(now);
-        match table.records.entry(name.clone()) {
+        match table.records.entry(Arc::clone(&name)) {
             Entry::Occupied(known) => match known.get() {
                 Record::Running => Err(KeyConflict::InProgress),
                 Record::Done { digest: before, .. } if *before != digest => {
@@ -87,12 +94,11 @@ impl Idempotency {
 impl Reservation {
     /// Keeps the answer for whoever asks again.
     pub fn answer(mut self, appended: Appended, now: Duration) {
-        let mut table = lock(&self.table);
-        let digest = self.digest;
-        table
-            .records
-            .insert(self.name.clone(), Record::Done { digest, appended });
-        table.order.push_back((now, self.name.clone()));
+        let record = Record::Done {
+            digest: self.digest,
+            appended,
+        };
+        lock(&self.table).keep(&self.name, record, now);
         self.answered = true;
     }
 }
@@ -105,7 +111,13 @@ impl Drop for Reservation {
     }
 }
 
-type Name = (RoomId, IdempotencyKey);
+/// Whose key it is, and for which room.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Name {
+    poster: AddressKey,
+    room: RoomId,
+    key: IdempotencyKey,
+}
 
 #[derive(Debug)]
 enum Record {
@@ -113,20 +125,61 @@ enum Record {
     Done { digest: u64, appended: Appended },
 }
 
+/// Invariant: each answered record has one serial, which is in `order` and with its poster.
 #[derive(Debug, Default)]
 struct Table {
-    records: HashMap<Name, Record>,
-    /// Answered keys, the oldest first.
-    order: VecDeque<(Duration, Name)>,
+    records: HashMap<Arc<Name>, Record>,
+    /// Answered keys by serial, the oldest first.
+    order: BTreeMap<u64, (Duration, Arc<Name>)>,
+    /// The serials of each poster, the oldest first.
+    posters: HashMap<AddressKey, VecDeque<u64>>,
+    next_serial: u64,
 }
 
 impl Table {
+    /// Keeps an answer. Over the poster's bound its own oldest one goes; in a full table that bound is the poster's
+    /// share, and a poster below it takes the place of whatever is oldest.
+    fn keep(&mut self, name: &Arc<Name>, record: Record, now: Duration) {
+        let is_full = self.order.len() >= RECORDS_MAX;
+        let held = self.posters.get(&name.poster);
+        let held_max = if is_full {
+            RECORDS_PER_POSTER_WHEN_FULL
+        } else {
+            RECORDS_PER_POSTER_MAX
+        };
+        if let Some(held) = held.filter(|held| held.len() >= held_max) {
+            self.forget(held[0]);
+        } else if is_full && let Some((&oldest, _)) = self.order.first_key_value() {
+            self.forget(oldest);
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.records.insert(Arc::clone(name), record);
+        self.order.insert(serial, (now, Arc::clone(name)));
+        let held = self.posters.entry(name.poster).or_default();
+        held.push_back(serial);
+    }
+
     fn forget_old(&mut self, now: Duration) {
-        while let Some((at, name)) = self.order.front()
-            && (self.order.len() > RECORDS_MAX || now.saturating_sub(*at) > RECORD_AGE_MAX)
+        while let Some((&oldest, (at, _))) = self.order.first_key_value()
+            && now.saturating_sub(*at) > RECORD_AGE_MAX
         {
-            self.records.remove(name);
-            self.order.pop_front();
+            self.forget(oldest);
+        }
+    }
+
+    /// Forgets a poster's oldest answer.
+    fn forget(&mut self, serial: u64) {
+        let Some((_, name)) = self.order.remove(&serial) else {
+            return;
+        };
+        self.records.remove(&name);
+        if let Entry::Occupied(mut held) = self.posters.entry(name.poster) {
+            let oldest = held.get_mut().pop_front();
+            debug_assert_eq!(oldest, Some(serial), "answers are forgotten oldest first");
+            if held.get().is_empty() {
+                held.remove();
+            }
         }
     }
 }
@@ -143,8 +196,14 @@ fn digest(comments: &[Comment]) -> u64 {
     hasher.finish()
 }
 
-/// Answers kept, at most.
-const RECORDS_MAX: usize = 10_000;
+/// Answers kept in all.
+const RECORDS_MAX: usize = 50_000;
+
+/// Answers kept for one poster: 100 s of posts at the default rate of an address.
+const RECORDS_PER_POSTER_MAX: usize = 5_000;
+
+/// A poster's share of a full table: one that has more pays for its next key with its own oldest.
+const RECORDS_PER_POSTER_WHEN_FULL: usize = 100;
 
 /// How long an answer is kept.
 const RECORD_AGE_MAX: Duration = Duration::from_secs(600);
@@ -178,48 +237,114 @@ mod tests {
         }
     }
 
-    fn run(table: &Idempotency, name: &str, text: &str, now: Duration) -> Reservation {
-        match table.claim(&room(), &key(name), &comments(text), now) {
+    fn poster(n: u32) -> AddressKey {
+        AddressKey::of(std::net::Ipv4Addr::from(n).into())
+    }
+
+    fn claim(
+        table: &Idempotency,
+        who: u32,
+        name: &str,
+        text: &str,
+        now: Duration,
+    ) -> Result<Claim, KeyConflict> {
+        table.claim(poster(who), &room(), &key(name), &comments(text), now)
+    }
+
+    fn run(table: &Idempotency, who: u32, name: &str, text: &str, now: Duration) -> Reservation {
+        match claim(table, who, name, text, now) {
             Ok(Claim::Run(reservation)) => reservation,
             other => panic!("{other:?}"),
         }
     }
 
+    /// Posts with `count` new keys.
+    fn flood(table: &Idempotency, who: u32, count: usize) {
+        for n in 0..count {
+            run(table, who, &format!("k{n}"), "x", NOW).answer(appended(9), NOW);
+        }
+    }
+
+    /// How many answers are held, when the three indexes agree.
+    fn held(table: &Idempotency) -> usize {
+        let table = lock(&table.table);
+        let by_poster: usize = table.posters.values().map(VecDeque::len).sum();
+        assert_eq!(table.records.len(), table.order.len());
+        assert_eq!(table.order.len(), by_poster);
+        by_poster
+    }
+
+    fn is_answered(table: &Idempotency, who: u32, name: &str) -> bool {
+        matches!(claim(table, who, name, "x", NOW), Ok(Claim::Answered(_)))
+    }
+
     #[test]
     fn the_same_post_is_answered_as_before() {
         let table = Idempotency::default();
-        run(&table, "k", "a", NOW).answer(appended(3), NOW);
-        match table.claim(&room(), &key("k"), &comments("a"), NOW) {
+        run(&table, 1, "k", "a", NOW).answer(appended(3), NOW);
+        match claim(&table, 1, "k", "a", NOW) {
             Ok(Claim::Answered(answer)) => assert_eq!(answer, appended(3)),
             other => panic!("{other:?}"),
         }
-        let other = table.claim(&room(), &key("k"), &comments("b"), NOW);
+        let other = claim(&table, 1, "k", "b", NOW);
         assert_eq!(other.unwrap_err(), KeyConflict::Reused);
         let elsewhere = RoomId::parse("other").unwrap();
-        let other = table.claim(&elsewhere, &key("k"), &comments("b"), NOW);
+        let other = table.claim(poster(1), &elsewhere, &key("k"), &comments("b"), NOW);
         assert!(matches!(other, Ok(Claim::Run(_))));
+    }
+
+    #[test]
+    fn a_key_belongs_to_its_poster() {
+        let table = Idempotency::default();
+        run(&table, 1, "k", "a", NOW).answer(appended(3), NOW);
+        run(&table, 2, "k", "b", NOW).answer(appended(4), NOW);
+        match claim(&table, 1, "k", "a", NOW) {
+            Ok(Claim::Answered(answer)) => assert_eq!(answer, appended(3)),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_running_post_holds_its_key_and_a_failed_one_frees_it() {
         let table = Idempotency::default();
-        let running = run(&table, "k", "a", NOW);
-        let second = table.claim(&room(), &key("k"), &comments("a"), NOW);
+        let running = run(&table, 1, "k", "a", NOW);
+        let second = claim(&table, 1, "k", "a", NOW);
         assert_eq!(second.unwrap_err(), KeyConflict::InProgress);
         drop(running);
-        run(&table, "k", "b", NOW);
+        run(&table, 1, "k", "b", NOW);
+        assert_eq!(held(&table), 0);
     }
 
     #[test]
-    fn answers_are_bounded_in_age_and_number() {
+    fn an_answer_is_kept_for_a_while() {
         let table = Idempotency::default();
-        run(&table, "old", "a", NOW).answer(appended(1), NOW);
+        run(&table, 1, "old", "a", NOW).answer(appended(1), NOW);
         let later = NOW + RECORD_AGE_MAX + Duration::from_millis(1);
-        run(&table, "old", "b", later).answer(appended(2), later);
-        for i in 0..RECORDS_MAX + 10 {
-            run(&table, &format!("k{i}"), "a", later).answer(appended(3), later);
+        run(&table, 1, "old", "b", later).answer(appended(2), later);
+        assert_eq!(held(&table), 1);
+    }
+
+    #[test]
+    fn a_flood_of_keys_pushes_out_the_flooders_own() {
+        let table = Idempotency::default();
+        run(&table, 1, "mine", "x", NOW).answer(appended(1), NOW);
+        flood(&table, 2, RECORDS_PER_POSTER_MAX + 10);
+        assert!(is_answered(&table, 1, "mine"));
+        assert!(!is_answered(&table, 2, "k9") && is_answered(&table, 2, "k10"));
+        assert_eq!(held(&table), RECORDS_PER_POSTER_MAX + 1);
+        // Enough flooders to fill the table push out the oldest key of somebody, but from then on only their own.
+        for who in 3..=11 {
+            flood(&table, who, RECORDS_PER_POSTER_MAX);
         }
-        let held = lock(&table.table).records.len();
-        assert!(held <= RECORDS_MAX + 1, "{held} answers held");
+        assert_eq!(held(&table), RECORDS_MAX);
+        run(&table, 1, "again", "x", NOW).answer(appended(2), NOW);
+        for who in 2..=11 {
+            for n in 0..RECORDS_PER_POSTER_MAX {
+                let name = format!("second{n}");
+                run(&table, who, &name, "x", NOW).answer(appended(9), NOW);
+            }
+        }
+        assert!(is_answered(&table, 1, "again"));
+        assert_eq!(held(&table), RECORDS_MAX);
     }
 }

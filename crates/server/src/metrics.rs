@@ -106,11 +106,16 @@ impl Families {
         self.add(
             MetricType::COUNTER,
             "danmaku_messages_refused_total",
-            "Messages and bodies of posts not taken, by reason.",
+            "Messages, posts and joins refused, by reason.",
             stats
                 .inbound
                 .refused_by_reason()
                 .map(|(reason, refused)| count(refused).with("reason", reason)),
+        );
+        self.counter(
+            "danmaku_floods_total",
+            "Viewers closed because they sent far more messages than they may.",
+            stats.inbound.floods.value(),
         );
         self.counter(
             "danmaku_protocol_errors_total",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use danmaku_engine::Now;
-use danmaku_log::Appended;
+use danmaku_log::{AppendKey, Appended};
 use danmaku_wire::{Comment, IdempotencyKey, RoomId};
 
 use crate::admission::ConnectionPermit;
@@ -51,8 +51,8 @@ pub async fn post(
             .try_post(now.monotonic, count)
             .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
         match key {
-            None => append(context, target, comments, None, now).await,
-            Some(key) => append_once(context, target, comments, key, now).await,
+            None => append(context, permit, target, comments, None, now).await,
+            Some(key) => append_once(context, permit, target, comments, key, now).await,
         }
     };
     posted
@@ -62,20 +62,26 @@ pub async fn post(
 
 async fn append_once(
     context: &Context,
+    permit: &ConnectionPermit,
     target: Target<'_>,
     comments: &[Comment],
     key: IdempotencyKey,
     now: Now,
 ) -> Result<Appended, Refusal> {
+    let poster = permit.address();
     let claim = context
         .idempotency
-        .claim(target.id(), &key, comments, now.monotonic);
+        .claim(poster, target.id(), &key, comments, now.monotonic);
     match claim {
         Err(KeyConflict::Reused) => Err(Refusal::KeyReused),
         Err(KeyConflict::InProgress) => Err(Refusal::KeyInProgress),
         Ok(Claim::Answered(appended)) => Ok(appended),
         Ok(Claim::Run(reservation)) => {
-            let appended = append(context, target, comments, Some(key), now).await?;
+            let key = AppendKey {
+                poster: poster.value(),
+                key,
+            };
+            let appended = append(context, permit, target, comments, Some(key), now).await?;
             reservation.answer(appended.clone(), now.monotonic);
             Ok(appended)
         }
@@ -84,16 +90,17 @@ async fn append_once(
 
 async fn append(
     context: &Context,
+    permit: &ConnectionPermit,
     target: Target<'_>,
     comments: &[Comment],
-    key: Option<IdempotencyKey>,
+    key: Option<AppendKey>,
     now: Now,
 ) -> Result<Appended, Refusal> {
     let rate = context.config.admission.per_room;
     let appended = match target {
         Target::Open(room) => room.post(comments, key, rate, now).await?,
         Target::Named(id) => {
-            let room = context.open_room(id).await?;
+            let room = context.open_room(id, Some(permit)).await?;
             room.post(comments, key, rate, now).await?
         }
     };

@@ -73,6 +73,9 @@ pub enum RateScope {
     /// Posts of one address.
     #[error("too many comments from this address")]
     Address,
+    /// Rooms made by one address.
+    #[error("too many new rooms from this address")]
+    Rooms,
     /// Comments into one room.
     #[error("too many comments in this room")]
     Room,

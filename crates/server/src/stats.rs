@@ -101,6 +101,8 @@ pub struct InboundStats {
     messages_key_conflict: Counter,
     /// The server was stopping.
     messages_stopping: Counter,
+    /// Viewers closed because they sent far more messages than they may.
+    pub floods: Counter,
     /// Viewers that broke the rules of the WebSocket protocol.
     pub protocol_errors: Counter,
 }

@@ -23,6 +23,8 @@ pub enum CloseReason {
     IdleTimeout,
     /// The room's positions began a new epoch, which cannot happen under a connection.
     NewEpoch,
+    /// The viewer sent far more messages than it may.
+    Flooding,
 }
 
 /// What a viewer that was closed should do.
@@ -43,7 +45,7 @@ struct Row {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -53,6 +55,7 @@ impl CloseReason {
         Self::SlowConsumer,
         Self::IdleTimeout,
         Self::NewEpoch,
+        Self::Flooding,
     ];
 
     /// The number on the wire.
@@ -109,6 +112,7 @@ impl CloseReason {
                 "the room's positions began a new epoch",
                 Yes,
             ),
+            Self::Flooding => row(4004, "flooding", "too many messages", No),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What each network address holds: its connections and its posts.
+//! What each network address holds: its connections, its posts and the rooms it makes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,11 +16,13 @@ pub struct AddressLimits {
     pub connections_max: u32,
     /// Comments of one address over all its connections and requests.
     pub posts: Rate,
-    /// Addresses remembered at once. An address is remembered while it has a connection or is paying off posts.
+    /// Rooms that one address makes.
+    pub rooms: Rate,
+    /// Addresses remembered at once. An address is remembered while it has a connection or a bucket that is not full.
     pub addresses_max: usize,
 }
 
-/// Connections and posts per address, bounded and without a timer: each new address pays for the search for two that
+/// Connections, posts and new rooms per address, bounded and without a timer: each new address pays for the search for two that
 /// can be forgotten.
 #[derive(Debug)]
 pub struct AddressBook {
@@ -88,6 +90,23 @@ impl AddressBook {
             .map_err(AddressRefusal::Posts)
     }
 
+    /// Lets `address` make one more room.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressRefusal::Rooms`] with the time to wait, [`AddressRefusal::BookFull`].
+    pub fn try_make_room(
+        &mut self,
+        address: AddressKey,
+        now: Duration,
+    ) -> Result<(), AddressRefusal> {
+        let rate = self.limits.rooms;
+        self.entry(address, now)?
+            .rooms
+            .try_take(rate, now, 1)
+            .map_err(AddressRefusal::Rooms)
+    }
+
     /// Addresses remembered now.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -116,6 +135,7 @@ impl AddressBook {
             address,
             connections: 0,
             posts: TokenBucket::new(),
+            rooms: TokenBucket::new(),
         });
         self.index.insert(address, at);
         Ok(&mut self.entries[at])
@@ -157,6 +177,9 @@ pub enum AddressRefusal {
     /// The address posts too much.
     #[error("one address: {0}")]
     Posts(Refusal),
+    /// The address makes too many rooms.
+    #[error("one address: {0}")]
+    Rooms(Refusal),
     /// The book remembers as many addresses as it may, and all it looked at are in use.
     #[error("too many addresses at once")]
     BookFull,
@@ -183,6 +206,11 @@ impl AddressKey {
         }
     }
 
+    /// The number behind the key: the same one for the same address, on every machine.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
     /// One of `slots` places, the same one every time and evenly spread: where books stand side by side.
     pub fn spread(self, slots: usize) -> usize {
         usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
@@ -193,12 +221,13 @@ impl AddressKey {
 struct Entry {
     address: AddressKey,
     posts: TokenBucket,
+    rooms: TokenBucket,
     connections: u32,
 }
 
 impl Entry {
     fn is_idle(&self, now: Duration) -> bool {
-        self.connections == 0 && self.posts.is_full(now)
+        self.connections == 0 && self.posts.is_full(now) && self.rooms.is_full(now)
     }
 }
 
@@ -228,6 +257,7 @@ mod tests {
         AddressBook::new(AddressLimits {
             connections_max,
             posts: Rate::new(1.0, 2).unwrap(),
+            rooms: Rate::new(0.5, 1).unwrap(),
             addresses_max,
         })
     }
@@ -278,6 +308,25 @@ mod tests {
             book.try_post(a, secs(1), 2),
             Err(AddressRefusal::Posts(Refusal::RetryAfter(secs(1))))
         );
+    }
+
+    #[test]
+    fn rooms_are_counted_apart_from_posts_and_outlive_the_connection() {
+        let mut book = book(2, 10);
+        let (a, b) = (key("192.0.2.1"), key("192.0.2.2"));
+        book.connect(a, secs(0)).unwrap();
+        assert_eq!(book.try_make_room(a, secs(0)), Ok(()));
+        assert_eq!(book.try_post(a, secs(0), 2), Ok(()));
+        book.disconnect(a);
+        for n in 1..=5 {
+            book.connect(v4(n), secs(0)).unwrap();
+        }
+        assert_eq!(
+            book.try_make_room(a, secs(0)),
+            Err(AddressRefusal::Rooms(Refusal::RetryAfter(secs(2))))
+        );
+        assert_eq!(book.try_make_room(b, secs(0)), Ok(()));
+        assert_eq!(book.try_make_room(a, secs(2)), Ok(()));
     }
 
     #[test]

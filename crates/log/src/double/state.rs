@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use danmaku_wire::{Epoch, Event, IdempotencyKey, Seq};
+use danmaku_wire::{Epoch, Event, Seq};
 
 use super::DoubleConfig;
-use crate::entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
+use crate::entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
 use crate::page::{Page, Recent};
 
@@ -23,7 +23,7 @@ pub(super) struct State {
     floor: Seq,
     head: Seq,
     at_ms: u64,
-    keys: HashMap<IdempotencyKey, Vec<Seq>>,
+    keys: HashMap<AppendKey, Vec<Seq>>,
     feeds: Vec<Weak<Feed>>,
     down: bool,
 }

@@ -6,15 +6,15 @@ use danmaku_wire::{Dialect, Position, RoomId};
 use hyper::Request;
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
-use super::Watch;
 use super::error::ApiError;
-use super::query;
+use super::peer::Peer;
+use super::{Watch, query, room_to_watch};
 use crate::context::Context;
-use crate::refusal::Refusal;
 
 /// `GET /v1/rooms/{room}/events`. The answer is written by the viewer's shard, head included.
 pub(super) async fn watch<B>(
     context: &Context,
+    peer: &Peer<'_>,
     room: &RoomId,
     request: &Request<B>,
 ) -> Result<Watch, ApiError> {
@@ -24,11 +24,8 @@ pub(super) async fn watch<B>(
         let position = id.to_str().ok().and_then(|id| Position::from_str(id).ok());
         start.since = Some(position.ok_or(ApiError::BadLastEventId)?);
     }
-    if context.gate.is_closed() {
-        return Err(Refusal::Stopping.into());
-    }
     Ok(Watch {
-        room: context.open_room(room).await?,
+        room: room_to_watch(context, peer, room).await?,
         dialect: if takes_gzip(request.headers()) {
             Dialect::SseGzip
         } else {

@@ -181,13 +181,13 @@ async fn in_room(
         }
         [Some("ws"), None, ..] => {
             only(&request, &Method::GET, "GET")?;
-            let (response, wanted) = websocket::upgrade(context, room, &mut request).await?;
+            let (response, wanted) = websocket::upgrade(context, peer, room, &mut request).await?;
             *lock(watch) = Some(wanted);
             Ok(response)
         }
         [Some("events"), None, ..] => {
             only(&request, &Method::GET, "GET")?;
-            let wanted = events::watch(context, room, &request).await?;
+            let wanted = events::watch(context, peer, room, &request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
@@ -206,6 +206,23 @@ async fn in_room(
         }
         _ => Err(ApiError::NotFound),
     }
+}
+
+/// The room that `peer` wants to watch, made on first use.
+async fn room_to_watch(
+    context: &Context,
+    peer: &Peer<'_>,
+    room: &RoomId,
+) -> Result<Arc<RoomHandle>, Refusal> {
+    let opened = async {
+        if context.gate.is_closed() {
+            return Err(Refusal::Stopping);
+        }
+        context.open_room(room, Some(peer.permit)).await
+    };
+    opened
+        .await
+        .inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
 fn is_read(request: &Request<Incoming>) -> bool {

@@ -7,16 +7,17 @@ use hyper::body::Incoming;
 use hyper::header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use hyper::{Request, Response, Version};
 
-use super::Watch;
 use super::error::ApiError;
+use super::peer::Peer;
 use super::query::JoinQuery;
+use super::{Watch, room_to_watch};
 use crate::context::Context;
-use crate::refusal::Refusal;
 
 /// `GET /v1/rooms/{room}/ws`: checks the handshake and makes its 101 answer. The room is made here, so that a room too
 /// many is refused while there is still a status to say so.
 pub(super) async fn upgrade(
     context: &Context,
+    peer: &Peer<'_>,
     room: &RoomId,
     request: &mut Request<Incoming>,
 ) -> Result<(Response<Full<Bytes>>, Watch), ApiError> {
@@ -34,10 +35,7 @@ pub(super) async fn upgrade(
     if !header(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
         return Err(ApiError::BadWebSocketKey);
     }
-    if context.gate.is_closed() {
-        return Err(Refusal::Stopping.into());
-    }
-    let room = context.open_room(room).await?;
+    let room = room_to_watch(context, peer, room).await?;
     // The socket is taken out of hyper after the answer, so the future that would wait for it is not needed.
     let (response, _) =
         fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;

@@ -44,6 +44,8 @@ pub struct RoomActor {
     environment: Arc<RoomEnvironment>,
     /// Monotonic time of the last sign of life.
     active: Duration,
+    /// How long after it the room is forgotten when nobody watches: not long as long as nothing was ever posted.
+    idle_max: Duration,
 }
 
 impl RoomActor {
@@ -64,6 +66,7 @@ impl RoomActor {
             room: Room::new(config, handle.log().epoch(), after),
             tail: handle.log().tail_after(after),
             active: environment.clock.now().monotonic,
+            idle_max: environment.room_idle.min(UNUSED_ROOM_IDLE),
             handle,
             inbox,
             environment,
@@ -121,15 +124,14 @@ impl RoomActor {
     /// with viewers has no timer.
     fn wake_at(&self) -> Option<Duration> {
         self.room.deadline().or_else(|| {
-            (self.handle.audience().viewers() == 0)
-                .then(|| self.active + self.environment.room_idle)
+            (self.handle.audience().viewers() == 0).then(|| self.active + self.idle_max)
         })
     }
 
     fn is_idle(&self) -> bool {
         self.room.deadline().is_none()
             && self.handle.audience().viewers() == 0
-            && self.environment.clock.now().monotonic >= self.active + self.environment.room_idle
+            && self.environment.clock.now().monotonic >= self.active + self.idle_max
     }
 
     /// Takes up what was read, and whatever else is in the log, whatever woke the room: a storm of joins must not keep
@@ -159,6 +161,7 @@ impl RoomActor {
         }
         let now = self.environment.clock.now();
         self.active = now.monotonic;
+        self.idle_max = self.environment.room_idle;
         for Entry { seq, at_ms, body } in entries.drain(..) {
             match body {
                 EntryBody::Comment { fragment, priority } => {
@@ -206,6 +209,7 @@ impl RoomActor {
         }
         let likes = self.handle.collect_likes();
         if likes > 0 {
+            self.idle_max = self.environment.room_idle;
             self.room.likes(now, likes);
         }
     }
@@ -475,6 +479,10 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+/// How long a room that nobody watches and nobody ever posted to is kept. Whoever opens a room and goes away must not
+/// keep others from making theirs, and there is nothing in it that could be lost.
+const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
 
 /// Reads of the log between two looks at the clock: together more than the log lets a room be behind.
 const TAIL_READS_MAX: usize = 16;

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use danmaku_engine::admission::{Rate, TokenBucket};
 use danmaku_fanout::{Audience, ConnId, Link, RoomKey};
-use danmaku_log::{Append, AppendError, Appended, EntryBody, Lookup, RoomLog};
-use danmaku_wire::{
-    Comment, Dialect, Epoch, Event, FrameSet, IdempotencyKey, Position, RoomId, Seq,
-};
+use danmaku_log::{Append, AppendError, AppendKey, Appended, EntryBody, Lookup, RoomLog};
+use danmaku_wire::{Comment, Dialect, Epoch, Event, FrameSet, Position, RoomId, Seq};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::refusal::{RateScope, Refusal};
@@ -176,7 +174,7 @@ impl RoomHandle {
     pub async fn post(
         &self,
         comments: &[Comment],
-        key: Option<IdempotencyKey>,
+        key: Option<AppendKey>,
         rate: Rate,
         now: danmaku_engine::Now,
     ) -> Result<Appended, Refusal> {

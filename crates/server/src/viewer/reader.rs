@@ -9,8 +9,8 @@ use danmaku_fanout::{ConnId, Link, ShardMsg};
 use danmaku_wire::limits::MESSAGE_BYTES_MAX;
 use danmaku_wire::outbound::{ack_json, pong_frame};
 use danmaku_wire::{
-    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, Dialect, Encoding,
-    IdempotencyKey, Reference, Seq, parse_client_message,
+    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, Dialect,
+    Encoding, IdempotencyKey, Reference, Seq, parse_client_message,
 };
 
 use crate::admission::ConnectionPermit;
@@ -31,6 +31,8 @@ pub struct Reader {
     context: Arc<Context>,
     decoder: ClientDecoder,
     posts: TokenBucket,
+    /// Messages of any kind: over it the viewer is closed.
+    flood: TokenBucket,
     permit: ConnectionPermit,
     /// A close frame is on its way: what still comes is thrown away.
     closing: bool,
@@ -41,8 +43,24 @@ pub struct Reader {
 enum Inbound {
     Message(ClientMessage),
     Refused(Option<Reference>, Refusal),
+    /// The newest ping of the read, which is the only one that has to be answered (RFC 6455, 5.5.3).
     Ping(Bytes),
     Close(CloseReason),
+}
+
+impl Inbound {
+    fn parse(text: &mut [u8], limits: &CommentLimits) -> Self {
+        match parse_client_message(text, limits) {
+            Ok(message) => Self::Message(message),
+            Err(error) => Self::Refused(
+                error.reference,
+                Refusal::BadInput {
+                    index: None,
+                    problem: error.problem,
+                },
+            ),
+        }
+    }
 }
 
 /// What a read brought.
@@ -69,6 +87,7 @@ impl Reader {
             context,
             decoder: ClientDecoder::new(MESSAGE_BYTES_MAX),
             posts: TokenBucket::new(),
+            flood: TokenBucket::new(),
             permit,
             closing: false,
         }
@@ -128,74 +147,98 @@ impl Reader {
 
     fn decode(&mut self, bytes: &mut [u8]) -> Vec<Inbound> {
         let mut events = Vec::new();
-        let limits = &self.context.comment_limits;
-        let decoded = self.decoder.decode(bytes, |event| match event {
-            ClientEvent::Text(text) => events.push(match parse_client_message(text, limits) {
-                Ok(message) => Inbound::Message(message),
-                Err(error) => Inbound::Refused(
-                    error.reference,
-                    Refusal::BadInput {
-                        index: None,
-                        problem: error.problem,
-                    },
-                ),
-            }),
-            ClientEvent::Binary(_) => events.push(Inbound::Close(CloseReason::Unsupported)),
-            ClientEvent::Ping(payload) => {
-                events.push(Inbound::Ping(Bytes::copy_from_slice(payload)));
+        let Context {
+            comment_limits: limits,
+            config,
+            clock,
+            ..
+        } = &*self.context;
+        let now = clock.now().monotonic;
+        let (flood, rate) = (&mut self.flood, config.admission.flood);
+        let mut flooding = false;
+        let decoded = self.decoder.decode(bytes, |event| {
+            // A pong is an answer, and asks for none.
+            let is_free = matches!(event, ClientEvent::Pong(_) | ClientEvent::Close(_));
+            flooding |= !is_free && flood.try_take(rate, now, 1).is_err();
+            if flooding {
+                return;
             }
-            ClientEvent::Pong(_) => {}
-            ClientEvent::Close(_) => events.push(Inbound::Close(CloseReason::Normal)),
+            match event {
+                ClientEvent::Text(text) => events.push(Inbound::parse(text, limits)),
+                ClientEvent::Binary(_) => events.push(Inbound::Close(CloseReason::Unsupported)),
+                ClientEvent::Ping(payload) => {
+                    events.retain(|event| !matches!(event, Inbound::Ping(_)));
+                    events.push(Inbound::Ping(Bytes::copy_from_slice(payload)));
+                }
+                ClientEvent::Pong(_) => {}
+                ClientEvent::Close(_) => events.push(Inbound::Close(CloseReason::Normal)),
+            }
         });
-        if let Err(error) = decoded {
+        if flooding {
+            self.context.stats.inbound.floods.add(1);
+            events.push(Inbound::Close(CloseReason::Flooding));
+        } else if let Err(error) = decoded {
             self.context.stats.inbound.protocol_errors.add(1);
             events.push(Inbound::Close(error.close_reason()));
         }
         events
     }
 
+    /// Does what one read asks for. Its answers go to the shard together: one message and one write for all of them.
     async fn handle(&mut self, events: Vec<Inbound>) {
+        let mut answers = Vec::new();
+        let mut pong = None;
+        let mut close = None;
         for event in events {
             match event {
-                Inbound::Message(ClientMessage::Comment {
-                    reference,
-                    key,
-                    comment,
-                }) => {
-                    let answer = match self.comment(comment, key).await {
-                        Ok(id) => ack_json(reference.as_ref(), id),
-                        Err(refusal) => refusal.error_json(reference.as_ref()),
-                    };
-                    self.tell(&answer).await;
-                }
-                Inbound::Message(ClientMessage::Like { count }) => {
-                    if let Err(refusal) = self.like(count.get()) {
-                        self.context.stats.inbound.refused(&refusal);
-                        self.tell(&refusal.error_json(None)).await;
+                Inbound::Message(message) => {
+                    if let Some(answer) = self.answer(message).await {
+                        answer_into(&mut answers, &answer);
                     }
                 }
                 Inbound::Refused(reference, refusal) => {
+                    // What cannot be read costs as much as what can.
+                    let refusal = self.take_message().err().unwrap_or(refusal);
                     self.context.stats.inbound.refused(&refusal);
-                    self.tell(&refusal.error_json(reference.as_ref())).await;
+                    answer_into(&mut answers, &refusal.error_json(reference.as_ref()));
                 }
-                Inbound::Ping(payload) => {
-                    let pong = pong_frame(&payload);
-                    self.shard(ShardMsg::Pong {
-                        conn: self.conn,
-                        bytes: pong,
-                    })
-                    .await;
-                }
+                Inbound::Ping(payload) => pong = Some(pong_frame(&payload)),
                 Inbound::Close(reason) => {
-                    tracing::debug!(conn = self.conn.0, reason = reason.name(), "viewer closed");
-                    self.shard(ShardMsg::Close {
-                        conn: self.conn,
-                        reason,
-                    })
-                    .await;
-                    self.closing = true;
-                    return;
+                    close = Some(reason);
+                    break;
                 }
+            }
+        }
+        let conn = self.conn;
+        if let Some(bytes) = pong {
+            self.shard(ShardMsg::Pong { conn, bytes }).await;
+        }
+        if !answers.is_empty() {
+            let bytes = Bytes::from(answers);
+            self.shard(ShardMsg::Unicast { conn, bytes }).await;
+        }
+        if let Some(reason) = close {
+            tracing::debug!(conn = conn.0, reason = reason.name(), "viewer closed");
+            self.shard(ShardMsg::Close { conn, reason }).await;
+            self.closing = true;
+        }
+    }
+
+    /// Does what a message asks for; what it is answered.
+    async fn answer(&mut self, message: ClientMessage) -> Option<String> {
+        match message {
+            ClientMessage::Comment {
+                reference,
+                key,
+                comment,
+            } => Some(match self.comment(comment, key).await {
+                Ok(id) => ack_json(reference.as_ref(), id),
+                Err(refusal) => refusal.error_json(reference.as_ref()),
+            }),
+            ClientMessage::Like { count } => {
+                let refusal = self.like(count.get()).err()?;
+                self.context.stats.inbound.refused(&refusal);
+                Some(refusal.error_json(None))
             }
         }
     }
@@ -242,19 +285,14 @@ impl Reader {
             .map_err(|refusal| Refusal::rate(RateScope::Connection, refusal))
     }
 
-    /// Sends a message to this viewer. Messages beside batches are the same in every encoding.
-    async fn tell(&self, json: &str) {
-        let bytes = Dialect::web_socket(Encoding::Identity).message(json);
-        self.shard(ShardMsg::Unicast {
-            conn: self.conn,
-            bytes,
-        })
-        .await;
-    }
-
     async fn shard(&self, msg: ShardMsg) {
         self.context.fanout.shard_for(self.conn).send(msg).await;
     }
+}
+
+/// Messages beside batches are the same in every encoding.
+fn answer_into(answers: &mut Vec<u8>, json: &str) {
+    answers.extend_from_slice(&Dialect::web_socket(Encoding::Identity).message(json));
 }
 
 thread_local! {

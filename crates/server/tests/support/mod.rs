@@ -115,6 +115,17 @@ impl Server {
         stream
     }
 
+    /// A connection from another address of this machine: on Linux all of 127.0.0.0/8 are.
+    pub(crate) fn raw_stream_from(&self, source: [u8; 4]) -> TcpStream {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -51,7 +51,7 @@ impl RawViewer {
         Self::join_on(server.raw_stream(), early)
     }
 
-    fn join_on(mut stream: TcpStream, early: &[u8]) -> Self {
+    pub(crate) fn join_on(mut stream: TcpStream, early: &[u8]) -> Self {
         stream
             .write_all(&[HANDSHAKE.as_bytes(), early].concat())
             .unwrap();

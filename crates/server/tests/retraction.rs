@@ -264,6 +264,10 @@ fn a_slow_viewer_is_told_what_it_must_remove() {
         "100000",
         "--posts-per-second-per-address-burst",
         "100000",
+        "--posts-per-second-per-room",
+        "100000",
+        "--posts-per-second-per-room-burst",
+        "100000",
     ]);
     let runtime = support::raw::runtime();
     let mut slow = RawViewer::join_with_receive_buffer(&server, 4_096);

@@ -125,7 +125,7 @@ impl Feed {
             .retracted_since(retractions)
             .ok_or(Unavailable)?;
         if !retracted.is_empty() {
-            entries.retain(|entry| !retracted.contains(&entry.seq));
+            entries.retain(|entry| !entry.is_comment() || !retracted.contains(&entry.seq));
         }
         Ok(())
     }

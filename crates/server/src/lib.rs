@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod crash;
 pub mod demo;
 pub mod http;
 pub mod idempotency;

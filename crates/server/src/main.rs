@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use danmaku_engine::Flush;
 use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
+use danmaku_server::crash;
 use danmaku_server::tasks::{Server, StopOutcome};
 use tracing_subscriber::EnvFilter;
 
@@ -69,6 +70,7 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    crash::end_on_panic();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return usage(&error),

@@ -18,6 +18,10 @@ async fn stop_while_posting(signal: &'static str) {
         "100000",
         "--posts-per-second-per-address-burst",
         "100000",
+        "--posts-per-second-per-room",
+        "1000000",
+        "--posts-per-second-per-room-burst",
+        "1000000",
     ]);
     let mut viewers = Vec::new();
     for encoding in Encoding::ALL {

@@ -231,7 +231,12 @@ impl Room {
         self.history.len()
     }
 
-    /// Bytes that the frames of the history ring hold, in all their forms made so far.
+    /// Forgets the oldest frames of the history ring, at least `bytes` bytes of them or all; how many bytes that were.
+    pub fn trim_history(&mut self, bytes: usize) -> usize {
+        self.history.trim(bytes)
+    }
+
+    /// Bytes that the frames of the history ring hold, in all their forms made when they were last counted.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }

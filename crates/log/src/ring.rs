@@ -202,10 +202,32 @@ impl Ring {
             if self.overflow == Overflow::Keep && oldest.seq > self.taken {
                 return;
             }
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.slots.pop_front() {
             self.after = oldest.seq;
             self.bytes -= oldest.bytes();
-            self.slots.pop_front();
         }
+    }
+
+    /// Memory that the entries hold.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.bytes + self.slots.len() * size_of::<Slot>()
+    }
+
+    /// Drops the oldest entries that the tail has taken, at least `bytes` bytes of memory or all.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let wanted = self.bytes_held().saturating_sub(bytes);
+        while self.bytes_held() > wanted
+            && let Some(oldest) = self.slots.front()
+            && oldest.seq <= self.taken
+        {
+            self.drop_oldest();
+        }
+        self.slots.shrink_to_fit();
     }
 
     /// Up to `limit` entries after `since`. Nothing when a store has to be
@@ -394,6 +416,21 @@ mod tests {
         assert_eq!(size_of::<Slot>(), 56);
         // Every room has one.
         assert!(size_of::<Ring>() <= 104, "{}", size_of::<Ring>());
+    }
+
+    #[test]
+    fn a_ring_shrinks_by_its_oldest_entries_but_keeps_what_is_not_taken() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        ring.append(vec![comment("x"), comment("x"), comment("x")], 1_000);
+        let one = ring.bytes_held() / 3;
+        ring.shrink(usize::MAX);
+        assert_eq!((ring.bytes_held(), ring.after()), (3 * one, Seq::ZERO));
+        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![1, 2]));
+        ring.shrink(1);
+        assert_eq!((ring.bytes_held(), ring.after()), (2 * one, Seq::new(1)));
+        ring.shrink(usize::MAX);
+        assert_eq!((ring.bytes_held(), ring.after()), (one, Seq::new(2)));
+        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![3]));
     }
 
     #[test]

@@ -110,6 +110,18 @@ impl RoomLog {
         self.store.floor().unwrap_or(ring_after)
     }
 
+    /// Memory that the entries held for reading again take.
+    #[must_use]
+    pub fn bytes_held(&self) -> usize {
+        self.feed.ring().bytes_held()
+    }
+
+    /// Drops the oldest entries that are held for reading again, at least `bytes` bytes of memory. What the tail has
+    /// not taken stays.
+    pub fn shrink(&self, bytes: usize) {
+        self.feed.ring().shrink(bytes);
+    }
+
     /// Follows the log after `after`. The room's actor holds the one tail
     /// there is; a new tail takes the place of the one before.
     #[must_use]

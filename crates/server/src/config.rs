@@ -64,6 +64,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub log_bytes_max: u32,
 
+    /// Bytes that all rooms together keep of frames and comments for viewers that come back; over it, rooms that were
+    /// active least recently forget their oldest first
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1..=1 << 50), help_heading = "Rooms")]
+    pub memory_max: u64,
+
     /// Connections in all; `auto` takes what the descriptor limit allows
     #[arg(
         long,
@@ -203,6 +208,8 @@ pub struct Config {
     pub rooms_max: usize,
     /// Idle time after which a room is forgotten.
     pub room_idle: Duration,
+    /// What all rooms may hold for viewers that come back.
+    pub memory_bytes_max: usize,
     /// Bounds of a room's log.
     pub log: LogConfig,
     /// Who may connect and post, how often.
@@ -305,6 +312,7 @@ impl ServeArgs {
             room,
             rooms_max: self.rooms_max as usize,
             room_idle: Duration::from_secs(u64::from(self.room_idle_s)),
+            memory_bytes_max: usize::try_from(self.memory_max).unwrap_or(usize::MAX),
             log: LogConfig {
                 entries_max: self.log_comments_max as usize,
                 bytes_max: self.log_bytes_max as usize,

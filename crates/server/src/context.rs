@@ -11,6 +11,7 @@ use crate::admission::{Admission, ConnectionPermit};
 use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
+use crate::memory::MemoryBudget;
 use crate::refusal::{RateScope, Refusal};
 use crate::registry::Registry;
 use crate::replay::LeadMaker;
@@ -38,6 +39,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
+    /// What all rooms may hold for viewers who come back.
+    pub memory: Arc<MemoryBudget>,
     /// What joining viewers are shown from the log.
     pub leads: LeadMaker,
     /// Counters.
@@ -81,6 +84,7 @@ impl Context {
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
+            memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),
             leads: LeadMaker::new(
                 config.room.compression,
                 replay_bytes_max,
@@ -119,7 +123,8 @@ impl Context {
         let log = self.log.open(id, fresh).await?;
         self.registry.insert(id, |key| {
             let shards = self.fanout.shards().len();
-            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards);
+            let memory = Arc::clone(&self.memory);
+            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards, memory);
             let environment = Arc::clone(&self.environment);
             (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
             handle

@@ -14,6 +14,7 @@ pub mod crash;
 pub mod demo;
 pub mod http;
 pub mod idempotency;
+pub mod memory;
 mod metrics;
 pub mod posting;
 mod process;

@@ -126,6 +126,16 @@ impl Families {
 
     fn rooms(&mut self, stats: &Snapshot<'_>) {
         self.gauge("danmaku_rooms", "Rooms now.", stats.rooms);
+        self.gauge(
+            "danmaku_room_bytes",
+            "Bytes of frames and comments that rooms hold for viewers that come back.",
+            stats.room_bytes,
+        );
+        self.counter(
+            "danmaku_room_bytes_freed_total",
+            "Bytes of frames and comments forgotten because all rooms held more than they may.",
+            stats.room.bytes_freed.value(),
+        );
         self.counter(
             "danmaku_frames_sealed_total",
             "Frames sealed: once per room and window with comments or likes.",

@@ -13,6 +13,7 @@ use crate::stats::{ConnectionStats, InboundStats, RoomStats};
 pub(crate) struct Snapshot<'a> {
     pub(crate) uptime_ms: u64,
     pub(crate) rooms: u64,
+    pub(crate) room_bytes: u64,
     pub(crate) connections: u32,
     #[serde(flatten)]
     pub(crate) connection: &'a ConnectionStats,
@@ -33,6 +34,7 @@ impl<'a> Snapshot<'a> {
         Self {
             uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
             rooms: context.registry.len() as u64,
+            room_bytes: context.memory.held() as u64,
             connections: context.admission.connections(),
             connection: &context.stats.connections,
             inbound: &context.stats.inbound,

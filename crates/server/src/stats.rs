@@ -176,6 +176,9 @@ pub struct RoomStats {
     pub repeated: Counter,
     /// Likes, before a window's sum stops at its limit.
     pub likes: Counter,
+    /// Bytes of frames and comments forgotten because all rooms held more than they may.
+    #[serde(rename = "room_bytes_freed")]
+    pub bytes_freed: Counter,
     /// Times a room waited for a full shard inbox.
     #[serde(rename = "shard_inbox_full")]
     pub held_up: Counter,

@@ -21,8 +21,9 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::demo;
 use crate::http::{self, Ended, ViewerConnection};
+use crate::memory::least_active;
 use crate::room::actor::RoomActor;
-use crate::room::handle::RoomMsg;
+use crate::room::handle::{RoomHandle, RoomMsg};
 use crate::viewer::{self, JoinError, Joining, Listener, Reader};
 
 /// A running server.
@@ -59,7 +60,7 @@ pub enum StopOutcome {
 }
 
 impl Server {
-    /// Listens, then starts: shards, accept loop, demo feed.
+    /// Listens, then starts: shards, memory keeper, accept loop, demo feed.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -86,6 +87,7 @@ impl Server {
         let clock = Clock::start();
         let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
         let context = Arc::new(Context::new(config, store, fanout, clock, spawn_room));
+        tokio::spawn(keep_memory_bounded(Arc::clone(&context)));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
         if let Some(room) = demo {
             tokio::spawn(demo::feed(Arc::clone(&context), room));
@@ -164,6 +166,22 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Asks rooms to forget their oldest when all together hold more than they may.
+async fn keep_memory_bounded(context: Arc<Context>) {
+    loop {
+        context.memory.over().await;
+        while let Some(bytes) = context.memory.excess() {
+            let rooms = context.registry.all().into_iter();
+            let holders = rooms.map(RoomHandle::holder).collect();
+            for (room, bytes) in least_active(holders, bytes) {
+                room.ask_to_free(bytes);
+            }
+            // The rooms do it on their own tasks.
+            tokio::time::sleep(MEMORY_PAUSE).await;
+        }
+    }
 }
 
 /// Accepts until aborted.
@@ -258,6 +276,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
         link: Arc::new(Link::new(stream.into(), context.clock.now().monotonic)),
         room: watch.room,
         dialect: watch.dialect,
+        opening: watch.opening,
         start: watch.start,
     };
     let joined = tokio::time::timeout(
@@ -273,8 +292,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
             } else {
                 CloseReason::NewEpoch
             };
-            let opening = watch.dialect.opening().unwrap_or_default();
-            let goodbye = [&opening[..], &watch.dialect.close(reason)[..]].concat();
+            let goodbye = [&joining.opening[..], &joining.dialect.close(reason)[..]].concat();
             let _ = joining.link.try_write(&goodbye);
             return;
         }
@@ -338,6 +356,9 @@ const LINGERING_REFUSALS_MAX: usize = 32;
 
 /// How long a refused peer may take to read why.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+/// How long rooms are given to free memory before others are asked.
+const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pause after a failed accept.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);

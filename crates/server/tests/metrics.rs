@@ -122,7 +122,7 @@ fn samples_of(counter: &str) -> Vec<String> {
     let skips = ["bytes", "age", "evicted", "closed"];
     let evictions = ["behind", "control", "events"];
     match counter {
-        "rooms" | "connections" | "viewers" | "viewers_behind" | "outbox_bytes" => {
+        "rooms" | "room_bytes" | "connections" | "viewers" | "viewers_behind" | "outbox_bytes" => {
             vec![format!("danmaku_{counter}")]
         }
         "connections_refused_total" => of("connections_refused", "reason", &["total"]),

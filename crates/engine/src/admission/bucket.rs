@@ -1,5 +1,6 @@
 //! A token bucket of eight bytes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -129,6 +130,44 @@ impl TokenBucket {
     }
 }
 
+/// A [`TokenBucket`] that many take from at once, without a lock.
+#[derive(Debug, Default)]
+pub struct SharedBucket {
+    full_at_ns: AtomicU64,
+}
+
+impl SharedBucket {
+    /// A full bucket.
+    pub const fn new() -> Self {
+        Self {
+            full_at_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes `n` tokens at the monotonic time `now`, or none.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenBucket::try_take`].
+    pub fn try_take(&self, rate: Rate, now: Duration, n: u32) -> Result<(), Refusal> {
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let mut bucket = TokenBucket { full_at_ns };
+            bucket.try_take(rate, now, n)?;
+            // The number is all there is, so nothing has to be ordered around it.
+            match self.full_at_ns.compare_exchange_weak(
+                full_at_ns,
+                bucket.full_at_ns,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(other) => full_at_ns = other,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,6 +202,24 @@ mod tests {
             bucket.try_take(rate, ms(10_500), 1),
             Err(Refusal::RetryAfter(ms(500)))
         );
+    }
+
+    #[test]
+    fn many_who_take_at_once_get_no_more_than_the_burst() {
+        let rate = rate(1.0, 1_000);
+        let bucket = SharedBucket::new();
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while bucket.try_take(rate, ms(0), 1).is_ok() {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 1_000);
+        assert_eq!(bucket.try_take(rate, ms(1_000), 1), Ok(()));
     }
 
     #[test]

@@ -329,6 +329,13 @@ fn the_ring_is_bounded_in_bytes_even_when_forms_are_made_later() {
     room.likes(at(9_000_000), 1);
     assert!(room.tick(at(9_000_000), INPUT).is_some());
     assert!(room.history_bytes() <= 4_000, "{}", room.history_bytes());
+    // Whoever needs the memory gets the oldest first.
+    let before = (room.history_bytes(), room.history_frames());
+    let freed = room.trim_history(1);
+    assert_eq!(room.history_bytes(), before.0 - freed);
+    assert_eq!(room.history_frames(), before.1 - 1);
+    assert_eq!(room.trim_history(usize::MAX), before.0 - freed);
+    assert_eq!((room.history_bytes(), room.history_frames()), (0, 0));
     let mut tiny = Room::new(
         RoomConfig {
             history_bytes_max: 10,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danmaku_engine::SplitMix64;
-use danmaku_log::{Append, AppendError, EntryBody, Lookup, RoomLog};
+use danmaku_log::{Append, AppendError, AppendKey, EntryBody, Lookup, RoomLog};
 use danmaku_wire::{Comment, CommentLimits, CommentText, Epoch, Event, IdempotencyKey, Seq};
 use tokio::time::{sleep, timeout};
 
@@ -86,7 +86,10 @@ async fn append(
         }
         let append = Append {
             entries: bodies.clone(),
-            key: key.as_ref().map(|key| IdempotencyKey::new(key).unwrap()),
+            key: key.as_ref().map(|key| AppendKey {
+                poster: 1,
+                key: IdempotencyKey::new(key).unwrap(),
+            }),
             // Clocks of posters' nodes differ.
             now_ms: unix_ms(world.begun) + random.below(50),
         };

@@ -24,13 +24,15 @@ pub(super) async fn watch<B>(
         let position = id.to_str().ok().and_then(|id| Position::from_str(id).ok());
         start.since = Some(position.ok_or(ApiError::BadLastEventId)?);
     }
+    let dialect = if takes_gzip(request.headers()) {
+        Dialect::SseGzip
+    } else {
+        Dialect::SseIdentity
+    };
     Ok(Watch {
         room: room_to_watch(context, peer, room).await?,
-        dialect: if takes_gzip(request.headers()) {
-            Dialect::SseGzip
-        } else {
-            Dialect::SseIdentity
-        },
+        dialect,
+        opening: dialect.opening().unwrap_or_default(),
         start,
     })
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
-use danmaku_wire::{Dialect, Protocol, RoomId};
+use danmaku_wire::{Dialect, RoomId};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -50,7 +50,7 @@ pub enum Ended {
     Viewer(Box<ViewerConnection>),
 }
 
-/// A connection that is a viewer's: a WebSocket has had its 101 answer, an SSE answer has yet to begin.
+/// A connection that is a viewer's. Its request has not been answered yet.
 #[derive(Debug)]
 pub struct ViewerConnection {
     /// The socket.
@@ -68,6 +68,8 @@ pub struct Watch {
     pub room: Arc<RoomHandle>,
     /// What the viewer speaks.
     pub dialect: Dialect,
+    /// The head of the answer.
+    pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
 }
@@ -99,9 +101,9 @@ pub async fn serve(
             service,
         );
     let served = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-        // hyper gives a socket back after a 101 only. The shard writes the head of an SSE answer, so its request stays
-        // unanswered here, and the socket is taken as soon as nothing of an earlier answer is left to write.
-        Poll::Pending if is_sse(&watch) => Poll::Ready(Ok(())),
+        // The shard writes the answer to a viewer, head included, so its request stays unanswered here, and the socket is
+        // taken as soon as nothing of an earlier answer is left to write.
+        Poll::Pending if lock(&watch).is_some() => Poll::Ready(Ok(())),
         served => served,
     });
     if let Err(error) = served.await {
@@ -121,12 +123,6 @@ pub async fn serve(
         })),
         None => Ended::Closed,
     }
-}
-
-fn is_sse(watch: &Mutex<Option<Watch>>) -> bool {
-    lock(watch)
-        .as_ref()
-        .is_some_and(|watch| watch.dialect.protocol() == Protocol::Sse)
 }
 
 fn lock(watch: &Mutex<Option<Watch>>) -> std::sync::MutexGuard<'_, Option<Watch>> {
@@ -181,9 +177,10 @@ async fn in_room(
         }
         [Some("ws"), None, ..] => {
             only(&request, &Method::GET, "GET")?;
-            let (response, wanted) = websocket::upgrade(context, peer, room, &mut request).await?;
+            let wanted = websocket::upgrade(context, peer, room, &mut request).await?;
             *lock(watch) = Some(wanted);
-            Ok(response)
+            // The shard answers: see `serve`.
+            std::future::pending().await
         }
         [Some("events"), None, ..] => {
             only(&request, &Method::GET, "GET")?;

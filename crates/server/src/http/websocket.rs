@@ -2,10 +2,9 @@
 
 use bytes::Bytes;
 use danmaku_wire::{Dialect, RoomId};
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
-use hyper::{Request, Response, Version};
+use hyper::header::{HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use hyper::{Request, Version};
 
 use super::error::ApiError;
 use super::peer::Peer;
@@ -13,14 +12,15 @@ use super::query::JoinQuery;
 use super::{Watch, room_to_watch};
 use crate::context::Context;
 
-/// `GET /v1/rooms/{room}/ws`: checks the handshake and makes its 101 answer. The room is made here, so that a room too
-/// many is refused while there is still a status to say so.
+/// `GET /v1/rooms/{room}/ws`: checks the handshake and makes the head of its 101 answer, which is written together with
+/// what the viewer is told first. The room is made here, so that a room too many is refused while there is still a
+/// status to say so.
 pub(super) async fn upgrade(
     context: &Context,
     peer: &Peer<'_>,
     room: &RoomId,
     request: &mut Request<Incoming>,
-) -> Result<(Response<Full<Bytes>>, Watch), ApiError> {
+) -> Result<Watch, ApiError> {
     let query = JoinQuery::parse(request.uri().query().unwrap_or(""))?;
     if request.version() != Version::HTTP_11 {
         return Err(ApiError::BadHttpVersion);
@@ -36,17 +36,28 @@ pub(super) async fn upgrade(
         return Err(ApiError::BadWebSocketKey);
     }
     let room = room_to_watch(context, peer, room).await?;
-    // The socket is taken out of hyper after the answer, so the future that would wait for it is not needed.
+    // The socket is taken out of hyper, so the future that would wait for it is not needed.
     let (response, _) =
         fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;
-    let (parts, _) = response.into_parts();
-    let response = Response::from_parts(parts, Full::default());
-    let watch = Watch {
+    Ok(Watch {
         room,
         dialect: Dialect::web_socket(query.encoding),
+        opening: head(response.headers()),
         start: query.start,
-    };
-    Ok((response, watch))
+    })
+}
+
+/// The answer that turns the connection into a WebSocket (RFC 6455, 4.2.2).
+fn head(headers: &HeaderMap) -> Bytes {
+    let mut head = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head.into()
 }
 
 /// 16 bytes in base64: 22 characters and two of padding.

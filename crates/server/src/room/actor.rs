@@ -9,7 +9,7 @@ use danmaku_log::{Entry, EntryBody, Tail, Tailed};
 use danmaku_wire::outbound::{Joined, Resumed};
 use danmaku_wire::{BatchComment, BatchEvent, CloseReason, FrameSet, Gap, Position, Seq};
 
-use super::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomInbox, RoomMsg};
+use super::handle::{Join, JoinAnswer, JoinFrom, Likes, RoomHandle, RoomInbox, RoomMsg};
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::replay::{Lead, bytes_for, is_prepared};
@@ -77,10 +77,7 @@ impl RoomActor {
     pub async fn run(mut self) {
         let mut entries = Vec::new();
         loop {
-            let window = match self.room.deadline() {
-                Some(_) => Window::Open,
-                None => Window::Closed,
-            };
+            let window = self.window();
             let wake_at = self
                 .wake_at()
                 .map(|at| tokio::time::Instant::from_std(self.environment.clock.instant(at)));
@@ -118,6 +115,18 @@ impl RoomActor {
                 self.active = self.environment.clock.now().monotonic;
             }
         }
+    }
+
+    /// Whether a window is open. While it is, likes wait for its end; those that came while it closed open the next.
+    fn window(&mut self) -> Window {
+        if self.room.deadline().is_none() {
+            self.collect_likes(Likes::Wake);
+        }
+        if self.room.deadline().is_none() {
+            return Window::Closed;
+        }
+        self.collect_likes(Likes::Wait);
+        Window::Open
     }
 
     /// When there is something to do without being asked: the window's end, or the end of an empty room. A quiet room
@@ -201,24 +210,49 @@ impl RoomActor {
     }
 
     fn woken(&mut self) {
-        let now = self.environment.clock.now();
+        self.free_memory();
         // The last viewer's leaving wakes the room too: its idle time starts.
-        self.active = now.monotonic;
+        self.active = self.environment.clock.now().monotonic;
         if self.handle.audience().viewers() == 0 {
             self.room.forget_chain();
         }
-        let likes = self.handle.collect_likes();
+        self.collect_likes(Likes::Wait);
+    }
+
+    fn collect_likes(&mut self, next: Likes) {
+        let likes = self.handle.collect_likes(next);
         if likes > 0 {
             self.idle_max = self.environment.room_idle;
-            self.room.likes(now, likes);
+            self.room.likes(self.environment.clock.now(), likes);
         }
+    }
+
+    /// Forgets the oldest of what is held for viewers who come back, as much as was asked for: first frames, which can
+    /// be sealed again from the log.
+    fn free_memory(&mut self) {
+        let asked = self.handle.asked_to_free();
+        if asked == 0 {
+            return;
+        }
+        let log = self.handle.log();
+        let before = self.room.history_bytes() + log.bytes_held();
+        let freed = self.room.trim_history(asked);
+        if freed < asked {
+            log.shrink(asked - freed);
+        }
+        let after = self.room.history_bytes() + log.bytes_held();
+        self.handle.note_held(after);
+        let freed = before.saturating_sub(after) as u64;
+        self.environment.stats.rooms.bytes_freed.add(freed);
     }
 
     async fn seal_when_due(&mut self) {
         let now = self.environment.clock.now();
-        if self.room.deadline().is_some_and(|at| at <= now.monotonic)
-            && let Some(frame) = self.room.tick(now, self.seal_input())
-        {
+        if self.room.deadline().is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        self.collect_likes(Likes::Wait);
+        if let Some(frame) = self.room.tick(now, self.seal_input()) {
             self.deliver(frame).await;
         }
     }
@@ -236,6 +270,10 @@ impl RoomActor {
     /// one.
     async fn deliver(&mut self, frame: Arc<FrameSet>) {
         self.handle.note_sealed(frame.seq());
+        self.handle
+            .note_active(self.environment.clock.now().monotonic);
+        self.handle
+            .note_held(self.room.history_bytes() + self.handle.log().bytes_held());
         let stats = &self.environment.stats.rooms;
         stats.add(&self.room.drain_counters());
         let audience = self.handle.audience();
@@ -259,6 +297,7 @@ impl RoomActor {
 
     async fn join(&mut self, join: Join) {
         self.active = self.environment.clock.now().monotonic;
+        self.handle.note_active(self.active);
         if join.answer.is_closed() {
             // Whoever asked has given up waiting.
             return;
@@ -390,11 +429,11 @@ impl RoomActor {
             epoch: sealed.epoch,
             seq: start.after,
         };
-        let mut first = Vec::with_capacity(2 + start.frames.len());
-        first.extend(join.dialect.opening().map(Outgoing::Control));
-        first.push(Outgoing::Control(
-            join.dialect.positioned(&joined.to_json(), after),
-        ));
+        let mut first = Vec::with_capacity(1 + start.frames.len());
+        let joined = join.dialect.positioned(&joined.to_json(), after);
+        // In one write.
+        let opening = [join.opening, joined].concat();
+        first.push(Outgoing::Control(opening.into()));
         first.extend(start.frames.into_iter().map(Outgoing::Frame));
         let shard = self.environment.fanout.shard_for(join.conn);
         // Counted before it is sent, so that a frame sealed right after this goes to the shard too.

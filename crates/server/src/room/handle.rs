@@ -1,15 +1,17 @@
 //! Owns what others hold of a room: post into it, join it, look at it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use danmaku_engine::admission::{Rate, TokenBucket};
+use bytes::Bytes;
+use danmaku_engine::admission::{Rate, SharedBucket};
 use danmaku_fanout::{Audience, ConnId, Link, RoomKey};
 use danmaku_log::{Append, AppendError, AppendKey, Appended, EntryBody, Lookup, RoomLog};
 use danmaku_wire::{Comment, Dialect, Epoch, Event, FrameSet, Position, RoomId, Seq};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::memory::{Holder, MemoryBudget};
 use crate::refusal::{RateScope, Refusal};
 use crate::replay::Lead;
 
@@ -21,11 +23,19 @@ pub struct RoomHandle {
     log: RoomLog,
     mailbox: mpsc::Sender<RoomMsg>,
     audience: Arc<Audience>,
-    posts: Mutex<TokenBucket>,
+    posts: SharedBucket,
+    /// Likes that the actor has not collected, and [`AWAKE`].
     likes: AtomicU64,
     likes_total: AtomicU64,
     sealed: AtomicU64,
     wake: Arc<Notify>,
+    memory: Arc<MemoryBudget>,
+    /// Bytes that the room is charged for.
+    held: AtomicUsize,
+    /// Bytes that the actor is asked to free.
+    to_free: AtomicUsize,
+    /// Monotonic time of the last frame or join, in milliseconds.
+    active_ms: AtomicU64,
 }
 
 /// The ends of a room's channels that its actor holds.
@@ -33,7 +43,7 @@ pub struct RoomHandle {
 pub struct RoomInbox {
     /// Joins, and the stop.
     pub messages: mpsc::Receiver<RoomMsg>,
-    /// Likes came, or the last viewer left.
+    /// Likes came, the last viewer left, or memory is to be freed.
     pub wake: Arc<Notify>,
 }
 
@@ -58,6 +68,8 @@ pub struct Join {
     pub link: Arc<Link>,
     /// What it speaks.
     pub dialect: Dialect,
+    /// The head of the HTTP answer, which goes out together with what the viewer is told first.
+    pub opening: Bytes,
     /// Where what it is sent begins.
     pub from: JoinFrom,
     /// Told what became of the request. Nothing about the connection may reach its shard before
@@ -123,7 +135,13 @@ pub struct RoomView {
 impl RoomHandle {
     /// A room's handle, and what its actor must hold.
     #[must_use]
-    pub fn new(id: RoomId, key: RoomKey, log: RoomLog, shards: usize) -> (Arc<Self>, RoomInbox) {
+    pub fn new(
+        id: RoomId,
+        key: RoomKey,
+        log: RoomLog,
+        shards: usize,
+        memory: Arc<MemoryBudget>,
+    ) -> (Arc<Self>, RoomInbox) {
         let (mailbox, messages) = mpsc::channel(MAILBOX_LEN);
         let wake = Arc::new(Notify::new());
         let left = Arc::clone(&wake);
@@ -133,11 +151,15 @@ impl RoomHandle {
             key,
             mailbox,
             audience: Arc::new(audience),
-            posts: Mutex::new(TokenBucket::new()),
+            posts: SharedBucket::new(),
             likes: AtomicU64::new(0),
             likes_total: AtomicU64::new(0),
             sealed: AtomicU64::new(log.head().value()),
             wake: Arc::clone(&wake),
+            memory,
+            held: AtomicUsize::new(0),
+            to_free: AtomicUsize::new(0),
+            active_ms: AtomicU64::new(0),
             log,
         });
         (handle, RoomInbox { messages, wake })
@@ -179,7 +201,9 @@ impl RoomHandle {
         now: danmaku_engine::Now,
     ) -> Result<Appended, Refusal> {
         let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
-        self.take_posts(rate, now.monotonic, count)?;
+        self.posts
+            .try_take(rate, now.monotonic, count)
+            .map_err(|refusal| Refusal::rate(RateScope::Room, refusal))?;
         let entries = comments
             .iter()
             .map(|comment| EntryBody::Comment {
@@ -193,14 +217,6 @@ impl RoomHandle {
             now_ms: now.unix_ms,
         };
         Ok(self.log.append(append).await?)
-    }
-
-    fn take_posts(&self, rate: Rate, now: Duration, count: u32) -> Result<(), Refusal> {
-        self.posts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .try_take(rate, now, count)
-            .map_err(|refusal| Refusal::rate(RateScope::Room, refusal))
     }
 
     /// Retracts the comment `id`: the log forgets it, and viewers are told. A comment that is no longer held may
@@ -227,17 +243,55 @@ impl RoomHandle {
         Ok(Retracted::Done)
     }
 
-    /// Adds likes to the room's running window.
+    /// Adds likes to the room's running window. Only the first ones wake the room, and only when no window is open.
     pub fn like(&self, count: u32) {
-        self.likes.fetch_add(u64::from(count), Ordering::Relaxed);
-        self.likes_total
-            .fetch_add(u64::from(count), Ordering::Relaxed);
+        let count = u64::from(count);
+        self.likes_total.fetch_add(count, Ordering::Relaxed);
+        if self.likes.fetch_add(count, Ordering::Relaxed) == 0 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes the likes since the last call. `next` says whether the room comes back for more by itself.
+    pub(super) fn collect_likes(&self, next: Likes) -> u64 {
+        let awake = match next {
+            Likes::Wait => AWAKE,
+            Likes::Wake => 0,
+        };
+        self.likes.swap(awake, Ordering::Relaxed) & !AWAKE
+    }
+
+    /// Notes what the room holds for viewers who come back.
+    pub(super) fn note_held(&self, bytes: usize) {
+        let before = self.held.swap(bytes, Ordering::Relaxed);
+        self.memory.recharge(before, bytes);
+    }
+
+    /// Notes a frame or a join.
+    pub(super) fn note_active(&self, now: Duration) {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.active_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// How much the room holds, and when it was last active.
+    #[must_use]
+    pub fn holder(self: Arc<Self>) -> Holder<Arc<Self>> {
+        Holder {
+            active_ms: self.active_ms.load(Ordering::Relaxed),
+            held: self.held.load(Ordering::Relaxed),
+            who: self,
+        }
+    }
+
+    /// Asks the room's actor to forget the oldest that it holds, `bytes` bytes of it.
+    pub fn ask_to_free(&self, bytes: usize) {
+        self.to_free.store(bytes, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
-    /// Takes the likes since the last call.
-    pub(super) fn collect_likes(&self) -> u64 {
-        self.likes.swap(0, Ordering::Relaxed)
+    /// What the actor was asked to free since the last call.
+    pub(super) fn asked_to_free(&self) -> usize {
+        self.to_free.swap(0, Ordering::Relaxed)
     }
 
     /// Asks the room's actor.
@@ -277,5 +331,81 @@ impl RoomHandle {
     }
 }
 
+impl Drop for RoomHandle {
+    fn drop(&mut self) {
+        self.memory.recharge(*self.held.get_mut(), 0);
+    }
+}
+
+/// What becomes of likes that come after others were collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Likes {
+    /// They wait for the end of the open window.
+    Wait,
+    /// They wake the room.
+    Wake,
+}
+
+/// Stands among the likes while a window is open: they are not zero then, so nobody wakes the room. Likes are counted
+/// far below it.
+const AWAKE: u64 = 1 << 63;
+
 /// Joins waiting for a room's actor.
 const MAILBOX_LEN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use danmaku_log::{Log, LogConfig, Store};
+
+    use super::*;
+
+    async fn room(memory: &Arc<MemoryBudget>) -> (Arc<RoomHandle>, RoomInbox) {
+        let id = RoomId::parse("r").unwrap();
+        let log = Log::new(LogConfig::default(), Store::None);
+        let log = log.open(&id, Epoch::new(7)).await.unwrap();
+        RoomHandle::new(id, RoomKey(1), log, 1, Arc::clone(memory))
+    }
+
+    /// Whether the room was woken since it was last asked.
+    async fn woken(inbox: &RoomInbox) -> bool {
+        tokio::select! {
+            biased;
+            () = inbox.wake.notified() => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn likes_wake_a_room_once_and_not_while_its_window_is_open() {
+        let (room, inbox) = room(&Arc::new(MemoryBudget::new(1))).await;
+        room.like(2);
+        assert!(woken(&inbox).await);
+        room.like(3);
+        assert!(!woken(&inbox).await, "it is on its way");
+        assert_eq!(room.collect_likes(Likes::Wait), 5);
+        room.like(4);
+        assert!(!woken(&inbox).await, "the window's end is soon enough");
+        // What came in the meantime is found when the window closes, and the next like wakes again.
+        assert_eq!(room.collect_likes(Likes::Wake), 4);
+        room.like(1);
+        assert!(woken(&inbox).await);
+        assert_eq!(room.collect_likes(Likes::Wake), 1);
+        assert_eq!(room.view().likes, 10);
+    }
+
+    #[tokio::test]
+    async fn a_rooms_memory_is_given_back_with_it() {
+        let memory = Arc::new(MemoryBudget::new(1_000));
+        let (one, inbox) = room(&memory).await;
+        let (two, _inbox) = room(&memory).await;
+        one.note_held(300);
+        two.note_held(500);
+        one.note_held(200);
+        assert_eq!(memory.held(), 700);
+        one.ask_to_free(50);
+        assert!(woken(&inbox).await);
+        assert_eq!((one.asked_to_free(), one.asked_to_free()), (50, 0));
+        drop(one);
+        assert_eq!(memory.held(), 500);
+    }
+}

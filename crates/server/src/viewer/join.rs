@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use danmaku_fanout::{ConnId, Link};
 use danmaku_wire::outbound::Resumed;
 use danmaku_wire::{Dialect, FrameSet, Seq};
@@ -24,6 +25,8 @@ pub struct Joining {
     pub room: Arc<RoomHandle>,
     /// What it speaks.
     pub dialect: Dialect,
+    /// The head of the HTTP answer, which has not been written yet.
+    pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
 }
@@ -146,6 +149,7 @@ impl Joining {
             conn: self.conn,
             link: Arc::clone(&self.link),
             dialect: self.dialect,
+            opening: self.opening.clone(),
             from,
             answer,
         };

@@ -18,8 +18,7 @@ use danmaku_fanout::{
     Attach, Audience, ConnId, FanoutConfig, Link, RoomKey, Shard, ShardMsg, Sink,
 };
 use danmaku_wire::{
-    Batch, CompressionPolicy, DeflateCursor, DeflateViewers, Encoding, FrameSet, Sealer, Seq,
-    frame_for,
+    Chains, CompressionPolicy, Cursor, Dialect, Encoding, Form, FrameSet, Sealer, Seq,
 };
 use mio::{Events, Interest, Poll, Token};
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +31,13 @@ const VIEWERS: [usize; 2] = [1_000, 9_500];
 const COMMENTS: usize = 36;
 
 const SEED: u64 = 7;
+
+/// A third of the viewers each.
+const DIALECTS: [Dialect; 3] = [
+    Dialect::web_socket(Encoding::Identity),
+    Dialect::web_socket(Encoding::Gzip),
+    Dialect::web_socket(Encoding::Deflate),
+];
 
 const ROOM: RoomKey = RoomKey(1);
 
@@ -80,19 +86,20 @@ impl Room {
             runtime,
         };
         for (conn, server) in (0..).zip(servers.drain(..)) {
-            let encoding = Encoding::ALL[usize::try_from(conn % 3).expect("it is below 3")];
+            let dialect = DIALECTS[usize::try_from(conn % 3).expect("it is below 3")];
             let link = room.link(server);
-            audience.join(0, encoding);
+            audience.join(0, dialect);
             let attach = ShardMsg::Attach(Box::new(Attach {
                 conn: ConnId(conn),
                 link: Arc::clone(&link),
                 room: ROOM,
                 audience: Arc::clone(&audience),
-                encoding,
+                dialect,
                 first: Vec::new(),
             }));
             room.shard.handle(attach, origin.elapsed());
-            let bytes = frame_for(encoding, &mut DeflateCursor::default(), &room.frame).clone();
+            let form = Cursor::default().choose(dialect, &room.frame);
+            let bytes = room.frame.form(form).clone();
             room.viewers.push((link, bytes));
         }
         room
@@ -207,9 +214,13 @@ fn drain(mut peers: Vec<mio::net::TcpStream>, drained_bytes: &AtomicU64) {
 /// A frame in mid-group, with all its forms made.
 fn frame() -> Arc<FrameSet> {
     let mut chat = Chat::new(SEED);
-    let batch: Batch = chat.batch(Seq::ZERO, COMMENTS);
-    let frame = Sealer::new(CompressionPolicy::default()).seal(&batch, DeflateViewers::Some);
-    let _ = (frame.gzip(), frame.independent());
+    let chains = Chains {
+        ws_deflate: true,
+        sse_gzip: false,
+    };
+    let batch = chat.batch(Seq::ZERO, COMMENTS);
+    let frame = Sealer::new(CompressionPolicy::default()).seal(batch, chains);
+    let _ = (frame.form(Form::WsGzip), frame.form(Form::WsDeflate));
     Arc::new(frame)
 }
 

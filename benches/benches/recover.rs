@@ -5,17 +5,17 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use danmaku_engine::{Audience, Flush, Now, Resume, Room, RoomConfig};
+use danmaku_engine::{Flush, Now, Resume, Room, RoomConfig, SealInput};
 use danmaku_wire::{
-    Batch, Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Encoding, Epoch,
-    Fragment, FrameSet, Position, Priority, Seq, UserId, seal_replay,
+    Batch, BatchComment, Chains, Comment, CommentLimits, CommentText, CompressionPolicy, Cursor,
+    Dialect, Encoding, Epoch, FrameSet, Position, Priority, Seq, UserId,
 };
 
 const EPOCH: Epoch = Epoch::new(1);
 const RING_FRAMES: u64 = 100;
 const COMMENTS_PER_FRAME: u64 = 50;
 
-fn fragment(seq: u64) -> Fragment {
+fn comment(seq: u64) -> BatchComment {
     let limits = CommentLimits::default();
     let words = [
         "这里好美",
@@ -28,11 +28,15 @@ fn fragment(seq: u64) -> Fragment {
     let word = words[usize::try_from(seq).unwrap_or(0) % words.len()];
     let text = CommentText::new(&format!("{word} {seq}"), &limits).expect("a short text");
     let user = UserId::new(&format!("u{}", seq * 7_919 % 100_003), &limits).expect("a short id");
-    Comment {
+    let comment = Comment {
         user: Some(user),
         ..Comment::new(text)
+    };
+    BatchComment {
+        seq: Seq::new(seq),
+        at_ms: 1,
+        fragment: comment.fragment(),
     }
-    .fragment()
 }
 
 /// A room after a hundred busy windows, each of them in its ring.
@@ -55,37 +59,38 @@ fn room() -> Room {
         };
         for n in 1..=COMMENTS_PER_FRAME {
             let seq = frame * COMMENTS_PER_FRAME + n;
-            room.comment(now, Seq::new(seq), fragment(seq), Priority::Viewer);
+            room.comment(now, comment(seq), Priority::Viewer);
         }
-        let audience = Audience {
+        let input = SealInput {
             viewers: 1,
-            deflate: DeflateViewers::Some,
+            chains: Chains {
+                ws_deflate: true,
+                sse_gzip: false,
+            },
         };
-        room.tick(now, audience).expect("two windows have passed");
+        room.tick(now, input).expect("two windows have passed");
     }
     room
 }
 
 fn replay(comments: u64, encoding: Encoding) -> impl Fn() -> FrameSet {
-    let comments: Vec<_> = (1..=comments)
-        .map(|seq| (Seq::new(seq), fragment(seq)))
-        .collect();
+    let seq = Seq::new(comments);
+    let comments: Vec<_> = (1..=comments).map(comment).collect();
     move || {
         let batch = Batch {
-            first: Seq::new(1),
+            epoch: EPOCH,
+            after: Seq::ZERO,
+            seq,
             ts_ms: 1,
             viewers: 1,
             likes: 0,
             shed: 0,
             comments: comments.clone(),
+            events: Vec::new(),
         };
-        let frame = seal_replay(&batch, CompressionPolicy::default());
-        let bytes = match encoding {
-            Encoding::Identity => frame.identity(),
-            Encoding::Gzip => frame.gzip(),
-            Encoding::Deflate => frame.independent(),
-        };
-        black_box(bytes);
+        let frame = FrameSet::replay(batch, CompressionPolicy::default());
+        let form = Cursor::default().choose(Dialect::web_socket(encoding), &frame);
+        black_box(frame.form(form));
         frame
     }
 }
@@ -100,7 +105,7 @@ fn resume_from_ring(criterion: &mut Criterion) {
         };
         assert!(matches!(
             room.resume(since),
-            Resume::Replay { from_log: None, frames } if frames.len() as u64 == missed
+            Resume::At { boundary, frames } if boundary == since.seq && frames.len() as u64 == missed
         ));
         group.throughput(Throughput::Elements(missed));
         group.bench_function(BenchmarkId::new("frames", missed), |bencher| {

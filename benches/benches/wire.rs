@@ -5,13 +5,12 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use danmaku_benches::Chat;
 use danmaku_wire::limits::MESSAGE_BYTES_MAX;
 use danmaku_wire::{
-    Batch, ClientDecoder, ClientEvent, ClientMessage, Comment, CommentLimits, CommentText,
-    CompressionLevel, CompressionPolicy, DeflateViewers, FrameSet, Sealer, Seq,
-    parse_client_message, seal_replay,
+    Batch, Chains, ClientDecoder, ClientEvent, ClientMessage, Comment, CommentLimits, CommentText,
+    CompressionLevel, CompressionPolicy, Form, FrameSet, Sealer, Seq, parse_client_message,
 };
 
 const SEED: u64 = 7;
@@ -35,7 +34,7 @@ fn group(comments: usize) -> Vec<Batch> {
     let mut after = Seq::ZERO;
     let next = |_| {
         let batch = chat.batch(after, comments);
-        after = batch.last();
+        after = batch.seq;
         batch
     };
     (0..CompressionPolicy::default().group_batches.get())
@@ -55,10 +54,10 @@ fn hostile_group(comments: usize) -> Vec<Batch> {
             .wrapping_add(1_442_695_040_888_963_407);
         if state >> 63 == 0 { 'a' } else { 'b' }
     };
-    for (_, fragment) in batches.iter_mut().flat_map(|batch| &mut batch.comments) {
+    for comment in batches.iter_mut().flat_map(|batch| &mut batch.comments) {
         let text: String = (0..limits.text_scalars_max).map(|_| letter()).collect();
         let text = CommentText::new(&text, &limits).expect("it is within the limit");
-        *fragment = Comment::new(text).fragment();
+        comment.fragment = Comment::new(text).fragment();
     }
     batches
 }
@@ -119,13 +118,17 @@ fn bench_group(
     name: &str,
     parameter: impl std::fmt::Display,
     batches: &[Batch],
-    mut seal: impl FnMut(&Batch) -> usize,
+    mut seal: impl FnMut(Batch) -> usize,
 ) {
     let mut group = criterion.benchmark_group(name);
     let mut next = batches.iter().cycle();
     group.throughput(Throughput::Elements(batches[0].comments.len() as u64));
     group.bench_function(BenchmarkId::from_parameter(parameter), |bencher| {
-        bencher.iter(|| seal(black_box(next.next().expect("a cycle has no end"))));
+        bencher.iter_batched(
+            || next.next().expect("a cycle has no end").clone(),
+            |batch| seal(black_box(batch)),
+            BatchSize::SmallInput,
+        );
     });
     group.finish();
 }
@@ -136,17 +139,17 @@ fn seal(criterion: &mut Criterion) {
         let batches = group(comments);
         print_sizes(&format!("{comments} comments a batch"), policy, &batches);
         bench_group(criterion, "seal/identity", comments, &batches, |batch| {
-            seal_replay(batch, policy).identity().len()
+            replay(batch, policy, Form::WsIdentity)
         });
         bench_group(criterion, "seal/gzip", comments, &batches, |batch| {
-            seal_replay(batch, policy).gzip().len()
+            replay(batch, policy, Form::WsGzip)
         });
         bench_group(criterion, "seal/independent", comments, &batches, |batch| {
-            seal_replay(batch, policy).independent().len()
+            replay(batch, policy, Form::WsDeflate)
         });
         let mut sealer = Sealer::new(policy);
         bench_group(criterion, "seal/chained", comments, &batches, |batch| {
-            chained(&sealer.seal(batch, DeflateViewers::Some))
+            chained(&sealer.seal(batch, DEFLATE))
         });
     }
 }
@@ -162,20 +165,28 @@ fn levels(criterion: &mut Criterion) {
         );
         let mut sealer = Sealer::new(policy(level));
         bench_group(criterion, "level/chained_100", level, &batches, |batch| {
-            chained(&sealer.seal(batch, DeflateViewers::Some))
+            chained(&sealer.seal(batch, DEFLATE))
         });
         let mut sealer = Sealer::new(policy(level));
         bench_group(criterion, "level/hostile_1000", level, &hostile, |batch| {
-            chained(&sealer.seal(batch, DeflateViewers::Some))
+            chained(&sealer.seal(batch, DEFLATE))
         });
     }
 }
 
 fn chained(set: &FrameSet) -> usize {
-    set.chained()
-        .expect("a room with deflate viewers has chained forms")
-        .len()
+    set.form(Form::WsDeflateChained).len()
 }
+
+fn replay(batch: Batch, policy: CompressionPolicy, form: Form) -> usize {
+    FrameSet::replay(batch, policy).form(form).len()
+}
+
+/// A room with deflate viewers over WebSocket.
+const DEFLATE: Chains = Chains {
+    ws_deflate: true,
+    sse_gzip: false,
+};
 
 #[allow(
     clippy::print_stdout,
@@ -186,12 +197,12 @@ fn print_sizes(what: &str, policy: CompressionPolicy, batches: &[Batch]) {
     let mut sealer = Sealer::new(policy);
     let (mut comments, mut sizes) = (0, [0; 4]);
     for batch in batches {
-        let set = sealer.seal(batch, DeflateViewers::Some);
+        let set = sealer.seal(batch.clone(), DEFLATE);
         comments += batch.comments.len();
         let forms = [
-            set.identity().len(),
-            set.gzip().len(),
-            set.independent().len(),
+            set.form(Form::WsIdentity).len(),
+            set.form(Form::WsGzip).len(),
+            set.form(Form::WsDeflate).len(),
             chained(&set),
         ];
         for (size, form) in sizes.iter_mut().zip(forms) {

@@ -4,7 +4,9 @@
 //! drawn out or joined with another, and the rest are words in an order of their own. Posters come back, a few of them
 //! often.
 
-use danmaku_wire::{Batch, Color, Comment, CommentLimits, CommentText, Mode, Seq, UserId};
+use danmaku_wire::{
+    Batch, BatchComment, Color, Comment, CommentLimits, CommentText, Epoch, Mode, Seq, UserId,
+};
 
 /// Said over and over; the most popular first.
 const CATCHPHRASES: [&str; 24] = [
@@ -136,15 +138,22 @@ impl Chat {
         let viewers = 9_900 + u32::try_from(self.below(200)).unwrap_or(0);
         let comments = (1..)
             .take(comments)
-            .map(|offset| (after.plus(offset), self.comment().fragment()))
-            .collect();
+            .map(|offset| BatchComment {
+                seq: after.plus(offset),
+                at_ms: ts_ms - u64::try_from(self.below(1_000)).unwrap_or(0),
+                fragment: self.comment().fragment(),
+            })
+            .collect::<Vec<_>>();
         Batch {
-            first: after.next(),
+            epoch: Epoch::new(1_700_000_000_000),
+            after,
+            seq: after.plus(comments.len() as u64),
             ts_ms,
             viewers,
             likes: 0,
             shed: 0,
             comments,
+            events: Vec::new(),
         }
     }
 

@@ -9,15 +9,21 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::pipe::Pipe;
+#[cfg(feature = "memory")]
+use crate::memory::Memory;
 
 /// Where a viewer's bytes go. What a new kind of connection must be able to do is in this file.
+///
+/// A sink may transform the bytes it takes and keep some that it cannot write yet. Such a one is behind until it has
+/// written all, takes only what it must while it is, and may owe a write because it was read from.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Sink {
-    /// A socket.
+    /// A socket, which keeps nothing.
     Tcp(TcpStream),
     /// Memory, for simulations and tests.
-    Pipe(Pipe),
+    #[cfg(feature = "memory")]
+    Memory(Memory),
 }
 
 impl From<TcpStream> for Sink {
@@ -26,9 +32,10 @@ impl From<TcpStream> for Sink {
     }
 }
 
-impl From<Pipe> for Sink {
-    fn from(pipe: Pipe) -> Self {
-        Self::Pipe(pipe)
+#[cfg(feature = "memory")]
+impl From<Memory> for Sink {
+    fn from(memory: Memory) -> Self {
+        Self::Memory(memory)
     }
 }
 
@@ -69,7 +76,8 @@ impl Link {
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> + '_ {
         poll_fn(|cx| match &self.sink {
             Sink::Tcp(stream) => stream.poll_read_ready(cx),
-            Sink::Pipe(pipe) => pipe.poll_readable(cx),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => memory.poll_readable(cx),
         })
     }
 
@@ -80,7 +88,19 @@ impl Link {
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.sink {
             Sink::Tcp(stream) => stream.try_read(buffer),
-            Sink::Pipe(pipe) => pipe.try_read(buffer),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => memory.try_read(buffer),
+        }
+    }
+
+    /// Whether reading has left something to write. The reader then sends its shard a
+    /// [`ShardMsg::Flush`](crate::ShardMsg::Flush), for it must not write itself.
+    #[must_use]
+    pub fn owes_write(&self) -> bool {
+        match &self.sink {
+            Sink::Tcp(_) => false,
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => memory.owes_write(),
         }
     }
 
@@ -91,7 +111,8 @@ impl Link {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.sink {
             Sink::Tcp(stream) => stream.try_write(bytes),
-            Sink::Pipe(pipe) => pipe.try_write(bytes),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => memory.try_write(bytes),
         }
     }
 
@@ -112,19 +133,30 @@ impl Link {
     /// room would have to fetch for every viewer, and it is nearly always "no" (measured: 2 to 3 % of a pass).
     #[inline]
     pub(crate) fn write(&self, bytes: &[u8]) -> Written {
-        Written::sort(
-            bytes,
-            match &self.sink {
-                // A peer that is gone is an error here and not a signal: Rust's runtime ignores SIGPIPE.
-                Sink::Tcp(stream) => SockRef::from(stream).send(bytes),
-                Sink::Pipe(pipe) => pipe.try_write(bytes),
-            },
-        )
+        match &self.sink {
+            // A peer that is gone is an error here and not a signal: Rust's runtime ignores SIGPIPE.
+            Sink::Tcp(stream) => Written::sort(bytes, SockRef::from(stream).send(bytes)),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => Written::sort(bytes, memory.try_write(bytes)).flushed(memory),
+        }
     }
 
     /// One write to a viewer that was not ready for more the last time. As long as that stands, it is no system call.
     pub(crate) fn write_again(&self, bytes: &[u8]) -> Written {
-        Written::sort(bytes, self.try_write(bytes))
+        match &self.sink {
+            Sink::Tcp(stream) => Written::sort(bytes, stream.try_write(bytes)),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => Written::sort(bytes, memory.try_write(bytes)).flushed(memory),
+        }
+    }
+
+    /// Writes what the sink has taken and kept.
+    pub(crate) fn flush(&self) -> Written {
+        match &self.sink {
+            Sink::Tcp(_) => Written::Whole,
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => Written::Whole.flushed(memory),
+        }
     }
 
     /// Tells the peer that nothing more will come.
@@ -139,10 +171,14 @@ impl Link {
 
     /// Ends the connection and throws away what the kernel still holds for a peer that does not read.
     pub(crate) fn reset(&self) {
-        if let Sink::Tcp(stream) = &self.sink {
+        match &self.sink {
             // The reset itself goes out when the reader, which sees the end now, drops the link. Should the option
             // fail, the kernel gives up on its own later.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            Sink::Tcp(stream) => {
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
+            #[cfg(feature = "memory")]
+            Sink::Memory(_) => {}
         }
         self.end();
     }
@@ -153,7 +189,8 @@ impl Link {
             Sink::Tcp(stream) => {
                 let _ = SockRef::from(stream).shutdown(how);
             }
-            Sink::Pipe(pipe) => pipe.shutdown(how),
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => memory.shutdown(how),
         }
     }
 }
@@ -163,6 +200,12 @@ impl Link {
 pub(crate) enum Written {
     /// All of it.
     Whole,
+    /// All of it is taken, and the sink keeps some until the viewer is ready for more.
+    #[cfg_attr(
+        not(feature = "memory"),
+        expect(dead_code, reason = "a socket keeps nothing; a session over one will")
+    )]
+    Kept,
     /// That many bytes, which may be none: the viewer is not ready for more.
     Part(usize),
     /// The connection is gone.
@@ -178,6 +221,18 @@ impl Written {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Self::Part(0),
                 _ => Self::Broken(error),
             },
+        }
+    }
+
+    /// What a write comes to with a sink that may have kept some of what it took.
+    #[cfg(feature = "memory")]
+    fn flushed(self, memory: &Memory) -> Self {
+        match self {
+            Self::Whole => match Self::sort(&[], memory.flush().map(|()| 0)) {
+                Self::Part(_) => Self::Kept,
+                flushed => flushed,
+            },
+            written => written,
         }
     }
 }

@@ -46,6 +46,11 @@ pub enum ShardMsg {
         /// The pong frame.
         bytes: Bytes,
     },
+    /// Write what the connection owes because it was read from: see [`Link::owes_write`].
+    Flush {
+        /// The viewer.
+        conn: ConnId,
+    },
     /// Close the connection, after what waits for it.
     Close {
         /// The viewer.

@@ -13,7 +13,7 @@ use crate::link::{Link, Written};
 use crate::packing::Packing;
 use crate::stats::{SkipReason, StatsSnapshot};
 
-/// What waits for one viewer.
+/// What waits for one viewer: perhaps nothing more than what its sink has taken and keeps, which the sink bounds.
 ///
 /// Messages go out in the order in which they came, with three exceptions that no reader can tell from that order: a
 /// pong goes first, a gap stands where the skipped frames were, a close goes last. Since the oldest frames are
@@ -93,7 +93,7 @@ pub(crate) enum Control {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Flushed {
-    /// Nothing is left.
+    /// Nothing is left, in the sink neither.
     All,
     /// The viewer takes no more for now.
     Blocked,
@@ -246,11 +246,11 @@ impl Outbox {
                 Some(it) => (it.bytes.clone(), it.kind, it.written),
                 None => match self.next(&mut next_packing) {
                     Some((bytes, kind)) => (bytes, kind, 0),
-                    None => return Flushed::All,
+                    None => return Self::flush_sink(link),
                 },
             };
             let taken = match link.write_again(&bytes[written..]) {
-                Written::Whole => bytes.len() - written,
+                Written::Whole | Written::Kept => bytes.len() - written,
                 Written::Part(taken) => taken,
                 Written::Broken(error) => return Flushed::Broken(error),
             };
@@ -268,6 +268,15 @@ impl Outbox {
                 return Flushed::Blocked;
             }
             kind.count(counts);
+        }
+    }
+
+    /// Nothing waits here: what the sink keeps is all that is left.
+    fn flush_sink(link: &Link) -> Flushed {
+        match link.flush() {
+            Written::Whole => Flushed::All,
+            Written::Kept | Written::Part(_) => Flushed::Blocked,
+            Written::Broken(error) => Flushed::Broken(error),
         }
     }
 

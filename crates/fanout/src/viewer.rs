@@ -53,11 +53,11 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Sent {
-    /// It is with the kernel.
+    /// It is with the kernel, and nothing waits.
     Whole,
     /// It waits behind others.
     Waits,
-    /// It, or its remainder, waits, and nothing waited before.
+    /// It, its remainder, or what the sink kept of it waits, and nothing waited before.
     FellBehind,
     /// More waits than may, and none of it can be skipped.
     Overflow(EvictReason),
@@ -99,6 +99,12 @@ impl Viewer {
                 counts.bytes_written += bytes.len() as u64;
                 Sent::Whole
             }
+            Written::Kept => {
+                self.packing = packing;
+                counts.frames_written += 1;
+                counts.bytes_written += bytes.len() as u64;
+                self.outbox_at(now).1
+            }
             Written::Part(0) => self.queue_frame(frame, now, config, counts),
             Written::Part(written) => {
                 self.packing = packing;
@@ -126,7 +132,7 @@ impl Viewer {
         let ping = self.packing.dialect().heartbeat();
         let both = Bytes::from([&bytes[..], &ping[..]].concat());
         let written = match self.link.write(&both) {
-            Written::Whole => both.len(),
+            Written::Whole | Written::Kept => both.len(),
             Written::Part(0) => return self.queue_frame(frame, now, config, counts),
             Written::Part(written) => written,
             Written::Broken(error) => {
@@ -143,11 +149,11 @@ impl Viewer {
         counts.bytes_written += bytes.len() as u64;
         let kind = Kind::Control(Control::Heartbeat);
         match written - bytes.len() {
-            0 => Sent::Whole,
+            0 => self.flush_sink(now),
             all if all == ping.len() => {
                 kind.count(counts);
                 counts.bytes_written += ping.len() as u64;
-                Sent::Whole
+                self.flush_sink(now)
             }
             part => self.queue_remainder(&ping, part, kind, now, counts),
         }
@@ -164,11 +170,14 @@ impl Viewer {
     ) -> Sent {
         if self.outbox.is_none() {
             match self.link.write(bytes) {
-                Written::Whole => {
+                written @ (Written::Whole | Written::Kept) => {
                     self.packing.message_written();
                     Kind::Control(control).count(counts);
                     counts.bytes_written += bytes.len() as u64;
-                    return Sent::Whole;
+                    return match written {
+                        Written::Kept => self.outbox_at(now).1,
+                        _ => Sent::Whole,
+                    };
                 }
                 Written::Part(0) => {}
                 Written::Part(written) => {
@@ -206,6 +215,18 @@ impl Viewer {
             self.outbox = None;
         }
         flushed
+    }
+
+    /// Has the sink write what it keeps or owes, unless it waits for its turn with all else.
+    pub(crate) fn flush_sink(&mut self, now: Duration) -> Sent {
+        if self.outbox.is_some() {
+            return Sent::Waits;
+        }
+        match self.link.flush() {
+            Written::Whole => Sent::Whole,
+            Written::Kept | Written::Part(_) => self.outbox_at(now).1,
+            Written::Broken(error) => Sent::Broken(error),
+        }
     }
 
     /// Skips what has waited for too long. It overflows when there are too many events in that to keep them.

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use danmaku_fanout::{
-    Attach, Audience, ConnId, FanoutConfig, Link, Pipe, RoomKey, Shard, ShardMsg,
-};
+use danmaku_fanout::memory::MemoryKind;
+use danmaku_fanout::{Attach, Audience, ConnId, FanoutConfig, Link, RoomKey, Shard, ShardMsg};
 use danmaku_wire::Dialect;
 
 /// The system's allocator, with a sum of what is held.
@@ -50,8 +49,8 @@ fn idle_viewers_are_small() {
     let audience = Arc::new(Audience::new(1, None));
     let (links, _peers): (Vec<_>, Vec<_>) = (0..VIEWERS)
         .map(|_| {
-            let (pipe, peer) = Pipe::new(1_024);
-            (Arc::new(Link::new(pipe.into(), Duration::ZERO)), peer)
+            let (sink, peer) = MemoryKind::Plain.open(1_024);
+            (Arc::new(Link::new(sink.into(), Duration::ZERO)), peer)
         })
         .unzip();
     let attaches: Vec<_> = (0..)

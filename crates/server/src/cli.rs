@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use danmaku_client::{
-    Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment, ServerAddress,
+    Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment, RoomEvent,
+    RoomEventKind, ServerAddress,
 };
 use danmaku_wire::{Encoding, Mode, Position, RoomId};
 
@@ -147,6 +148,17 @@ pub async fn post(args: PostArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+fn retractions(out: &mut impl Write, events: &[RoomEvent]) -> io::Result<()> {
+    for event in events {
+        if let RoomEventKind::Retract { ids } = &event.kind {
+            for id in ids {
+                writeln!(out, "-- comment {id} was taken back")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The terminal of `watch`.
 #[derive(Debug)]
 struct Screen {
@@ -189,7 +201,12 @@ impl Screen {
             )?,
             Event::Batch(batch) => self.batch(&mut out, batch)?,
             Event::Gap(gap) => {
-                writeln!(out, "-- missed {} to {}", gap.from.value(), gap.to.value())?;
+                writeln!(
+                    out,
+                    "-- missed what stood after {} up to {}",
+                    gap.after, gap.seq
+                )?;
+                retractions(&mut out, &gap.events)?;
             }
             Event::Closing(closing) => writeln!(
                 out,
@@ -206,6 +223,7 @@ impl Screen {
         for comment in &batch.comments {
             self.comment(out, comment)?;
         }
+        retractions(out, &batch.events)?;
         if batch.shed > 0 {
             writeln!(out, "-- {} more were shed", batch.shed)?;
         }

@@ -14,7 +14,7 @@ pub mod demo;
 pub mod http;
 pub mod idempotency;
 mod metrics;
-mod posting;
+pub mod posting;
 mod process;
 pub mod refusal;
 pub mod registry;

@@ -246,10 +246,11 @@ impl Families {
         self.add(
             MetricType::COUNTER,
             "danmaku_viewers_evicted_total",
-            "Viewers evicted: they stayed behind, or too many bytes that may not be skipped waited (control).",
+            "Viewers evicted: they stayed behind, or too many bytes (control) or events that may not be skipped waited.",
             [
                 count(shards.evicted_behind).with("reason", "behind"),
                 count(shards.evicted_control).with("reason", "control"),
+                count(shards.evicted_events).with("reason", "events"),
             ],
         );
         self.counter(

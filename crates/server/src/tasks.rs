@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use danmaku_fanout::{Drained, Fanout, Link};
 use danmaku_log::Store;
 use danmaku_wire::{CloseReason, Protocol};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -154,7 +154,7 @@ fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
-        Some(Protocol::TCP),
+        Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

@@ -120,7 +120,7 @@ fn samples_of(counter: &str) -> Vec<String> {
         values.iter().map(sample).collect()
     };
     let skips = ["bytes", "age", "evicted", "closed"];
-    let evictions = ["behind", "control"];
+    let evictions = ["behind", "control", "events"];
     match counter {
         "rooms" | "connections" | "viewers" | "viewers_behind" | "outbox_bytes" => {
             vec![format!("danmaku_{counter}")]
@@ -128,12 +128,7 @@ fn samples_of(counter: &str) -> Vec<String> {
         "connections_refused_total" => of("connections_refused", "reason", &["total"]),
         "connections_refused_address" => of("connections_refused", "reason", &["address"]),
         "messages_rejected" => of("messages_refused", "reason", &["bad_input"]),
-        "messages_rate_limited" => of("messages_refused", "reason", &["rate_limited"]),
-        "messages_overloaded" => of("messages_refused", "reason", &["overloaded"]),
-        "comments_shed" => {
-            let classes = ["like", "viewer", "member", "gift", "staff", "control"];
-            of("comments_shed", "priority", &classes)
-        }
+        "comments_shed" => of("comments_shed", "priority", &["viewer", "member", "staff"]),
         "frames_skipped" => of("frames_skipped", "reason", &skips),
         "evicted" => of("viewers_evicted", "reason", &evictions),
         "broken" => vec!["danmaku_viewers_broken_total".to_owned()],
@@ -144,6 +139,8 @@ fn samples_of(counter: &str) -> Vec<String> {
         _ => {
             if let Some(reason) = counter.strip_prefix("frames_skipped_") {
                 of("frames_skipped", "reason", &[reason])
+            } else if let Some(reason) = counter.strip_prefix("messages_") {
+                of("messages_refused", "reason", &[reason])
             } else if let Some(reason) = counter.strip_prefix("evicted_") {
                 of("viewers_evicted", "reason", &[reason])
             } else {

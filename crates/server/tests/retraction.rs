@@ -115,9 +115,10 @@ fn retracted(events: &[RoomEvent]) -> Vec<u64> {
     events
         .iter()
         .flat_map(|event| match &event.kind {
-            RoomEventKind::Retract { ids } => ids.iter().map(|id| id.value()).collect(),
+            RoomEventKind::Retract { ids } => ids.clone(),
             RoomEventKind::Other(kind) => panic!("{kind}"),
         })
+        .map(|id| id.value())
         .collect()
 }
 
@@ -262,6 +263,10 @@ fn a_slow_viewer_is_told_what_it_must_remove() {
         "--posts-per-second-per-address",
         "100000",
         "--posts-per-second-per-address-burst",
+        "100000",
+        "--posts-per-second-per-room",
+        "100000",
+        "--posts-per-second-per-room-burst",
         "100000",
     ]);
     let runtime = support::raw::runtime();

@@ -11,7 +11,7 @@ use danmaku_client::{
 use danmaku_log::{Double, DoubleConfig, Store};
 use danmaku_server::config::ServeArgs;
 use danmaku_server::tasks::{Server, StopOutcome};
-use danmaku_wire::{Epoch, Position, RoomId, Seq};
+use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -151,7 +151,8 @@ async fn a_post_whose_answer_was_lost_is_safe_to_repeat_with_its_key() {
     let mut ids = Vec::new();
     let mut unknown = 0;
     for n in 0..40 {
-        let (text, key) = (format!("comment {n}"), format!("key-{n}"));
+        let text = format!("comment {n}");
+        let key = IdempotencyKey::new(&format!("key-{n}")).unwrap();
         let id = loop {
             let new = [NewComment::new(&text)];
             let posted = fixture

@@ -222,19 +222,6 @@ impl FrameSet {
         })
     }
 
-    /// Makes the form that a viewer of `dialect` gets who has had every frame before this one.
-    pub fn prepare(&self, dialect: Dialect) {
-        let chain = match dialect {
-            Dialect::WsDeflate => Some(Chain::WsDeflate),
-            Dialect::SseGzip => Some(Chain::SseGzip),
-            Dialect::WsIdentity | Dialect::WsGzip | Dialect::SseIdentity => None,
-        };
-        // A chained form is made when the frame is sealed, or not at all.
-        if chain.is_none_or(|chain| self.links[chain as usize].is_none()) {
-            let _ = self.form(Cursor::default().choose(dialect, self));
-        }
-    }
-
     fn made(&self, form: Form, make: impl FnOnce() -> Bytes) -> &Bytes {
         self.forms[form as usize].get_or_init(make)
     }

@@ -1,10 +1,11 @@
-//! Viewers with something in their outbox: trying again, and giving up.
+//! Viewers with something in their outbox or their sink: trying again, and giving up.
 
 use std::time::Duration;
 
 use danmaku_wire::CloseReason;
 
 use super::{Shard, open};
+use crate::message::ConnId;
 use crate::outbox::Flushed;
 use crate::room_sets::ViewerKey;
 use crate::stats::EvictReason;
@@ -55,6 +56,17 @@ impl Shard {
             }
         }
         self.counts.outbox_bytes = self.bytes_waiting() as u64;
+    }
+
+    /// Has a viewer's sink write what it owes. What it cannot is tried again with the others.
+    pub(super) fn flush_sink(&mut self, conn: ConnId, now: Duration) {
+        let key = self.by_conn.get(&conn).copied();
+        if let Some(key) = key
+            && let Some(viewer) = open(&mut self.viewers, key)
+        {
+            let sent = viewer.flush_sink(now);
+            self.settle(key, sent, now);
+        }
     }
 
     /// Writes what goes, skips what is too old, and gives up a viewer that is behind for too long.

@@ -98,6 +98,7 @@ impl Shard {
                 self.unicast(conn, &bytes, Control::Message, now);
             }
             ShardMsg::Pong { conn, bytes } => self.unicast(conn, &bytes, Control::Pong, now),
+            ShardMsg::Flush { conn } => self.flush_sink(conn, now),
             ShardMsg::Close { conn, reason } => {
                 if let Some(&key) = self.by_conn.get(&conn) {
                     self.close(key, reason, self.config.close_deadline, now);

@@ -31,6 +31,8 @@ pub(crate) struct Receiver {
     stage: Stage,
     /// The text of a gzipped SSE answer that is not yet a whole event.
     text: Vec<u8>,
+    /// How much of it holds no end of an event.
+    searched: usize,
     closed: bool,
     /// Bytes of binary messages with their heads: batches, and nothing else.
     pub(crate) packed_bytes: u64,
@@ -51,6 +53,7 @@ impl Receiver {
             inflater: Decompress::new(false),
             stage: Stage::HttpHead,
             text: Vec::new(),
+            searched: 0,
             closed: false,
             packed_bytes: 0,
         }
@@ -156,11 +159,14 @@ impl Receiver {
             _ => self.text.extend(bytes),
         }
         let mut messages = Vec::new();
-        while let Some(end) = find(&self.text, b"\n\n") {
+        while let Some(end) = find(&self.text[self.searched..], b"\n\n") {
             assert!(!self.closed, "an event after the close");
+            let end = std::mem::take(&mut self.searched) + end;
             let event: Vec<u8> = self.text.drain(..end + 2).collect();
             messages.push(self.event(std::str::from_utf8(&event[..end]).expect("UTF-8")));
         }
+        // The first half of an event's end may be there.
+        self.searched = self.text.len().saturating_sub(1);
         messages
     }
 

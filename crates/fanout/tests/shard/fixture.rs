@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use danmaku_fanout::memory::MemoryPeer;
 use danmaku_fanout::{
-    Attach, Audience, ConnId, FanoutConfig, Link, Outgoing, Pipe, PipePeer, RoomKey, Shard,
-    ShardMsg, StatsSnapshot,
+    Attach, Audience, ConnId, FanoutConfig, Link, Outgoing, RoomKey, Shard, ShardMsg, StatsSnapshot,
 };
 use danmaku_wire::{
     Batch, BatchComment, BatchEvent, Comment, CommentLimits, CommentText, CompressionPolicy,
@@ -14,6 +14,7 @@ use danmaku_wire::{
 };
 use serde_json::Value;
 
+use crate::SINK;
 use crate::receiver::{self, Receiver};
 
 /// The room of every viewer that is not said to be elsewhere.
@@ -82,9 +83,9 @@ impl World {
         bytes_max: usize,
         mut first: Vec<Outgoing>,
     ) -> Peer {
-        let (pipe, pipe_peer) = Pipe::new(bytes_max);
+        let (sink, pipe) = SINK.open(bytes_max);
         let conn = ConnId(conn);
-        let link = Arc::new(Link::new(pipe.into(), self.now));
+        let link = Arc::new(Link::new(sink.into(), self.now));
         self.links.insert(conn, Arc::clone(&link));
         self.dialects.insert(conn, dialect);
         self.audience.join(SHARD, dialect);
@@ -98,7 +99,7 @@ impl World {
             first,
         })));
         Peer {
-            pipe: pipe_peer,
+            pipe,
             receiver: Receiver::new(dialect),
             events: Vec::new(),
         }
@@ -138,6 +139,17 @@ impl World {
     /// Notes a sign of life, as the viewer's reader does.
     pub(crate) fn hear(&self, conn: u64) {
         self.links[&ConnId(conn)].heard(self.now);
+    }
+
+    /// Reads what the viewer has sent, as its reader does: what the connection owes for that is the shard's to write.
+    pub(crate) fn serve(&mut self, conn: u64) {
+        let conn = ConnId(conn);
+        let link = Arc::clone(&self.links[&conn]);
+        let mut buffer = [0; 8];
+        while link.try_read(&mut buffer).is_ok_and(|len| len > 0) {}
+        if link.owes_write() {
+            self.handle(ShardMsg::Flush { conn });
+        }
     }
 
     /// The sealed frame of the next `comments` positions.
@@ -235,7 +247,7 @@ impl World {
 
 /// A viewer's end: it takes bytes when asked to and refuses what a strict client would refuse.
 pub(crate) struct Peer {
-    pub(crate) pipe: PipePeer,
+    pub(crate) pipe: MemoryPeer,
     receiver: Receiver,
     /// The ids of all events so far, in batches and in gaps.
     pub(crate) events: Vec<u64>,
@@ -274,7 +286,7 @@ impl Peer {
         for _ in 0..10_000 {
             world.pass(ms(10));
             let more = self.read();
-            let waits = self.receiver.is_inside_message() || world.shard.frames_waiting() > 0;
+            let waits = self.receiver.is_inside_message() || world.counts().viewers_behind > 0;
             if more.is_empty() && !waits {
                 return messages;
             }

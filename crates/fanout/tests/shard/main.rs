@@ -1,4 +1,6 @@
-//! A shard on pipes and a fake clock: what a viewer gets when it keeps up, falls behind, leaves or is closed.
+//! A shard in memory and a fake clock: what a viewer gets when it keeps up, falls behind, leaves or is closed.
+//!
+//! `shard_records` runs the same tests over a sink that buffers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,4 +11,10 @@ mod membership;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 mod silence;
+mod sink;
 mod stream;
+
+use danmaku_fanout::memory::MemoryKind;
+
+/// What viewers are connected by.
+pub(crate) const SINK: MemoryKind = MemoryKind::Plain;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use danmaku_fanout::{Attach, ConnId, Link, Outgoing, Pipe, RoomKey, ShardMsg};
+use danmaku_fanout::{Attach, ConnId, Link, Outgoing, RoomKey, ShardMsg};
 use danmaku_wire::outbound::pong_frame;
 use danmaku_wire::{CloseReason, Dialect};
 
+use crate::SINK;
 use crate::fixture::{Message, ROOM, ROOMY, SHARD, World, config, note};
 use Message::Batch;
 
@@ -71,13 +72,13 @@ fn messages_to_a_viewer_that_left_are_counted_and_hit_nobody_in_its_place() {
 #[test]
 fn an_attach_that_meets_a_dead_socket_is_counted_out_once() {
     let mut world = World::new(&config());
-    let (pipe, peer) = Pipe::new(ROOMY);
+    let (sink, peer) = SINK.open(ROOMY);
     drop(peer);
     world.audience.join(SHARD, Dialect::WsDeflate);
     let frame = world.frame(1);
     world.handle(ShardMsg::Attach(Box::new(Attach {
         conn: ConnId(1),
-        link: Arc::new(Link::new(pipe.into(), world.now)),
+        link: Arc::new(Link::new(sink.into(), world.now)),
         room: ROOM,
         audience: Arc::clone(&world.audience),
         dialect: Dialect::WsDeflate,

@@ -145,6 +145,7 @@ enum Step {
     Events(u64),
     Gap(u64),
     Ack,
+    Key,
     Pong(u8),
     Room(usize),
     Read(usize),
@@ -157,6 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..3_u64).prop_map(Step::Events),
         1 => (1..9_u64).prop_map(Step::Gap),
         1 => Just(Step::Ack),
+        1 => Just(Step::Key),
         1 => any::<u8>().prop_map(Step::Pong),
         2 => (0..400_usize).prop_map(Step::Room),
         2 => (0..300_usize).prop_map(Step::Read),
@@ -205,6 +207,10 @@ proptest! {
                     world.unicast(1, &acks.to_string());
                     acks += 1;
                 }
+                Step::Key => {
+                    peer.pipe.ask_for_key();
+                    world.serve(1);
+                }
                 Step::Pong(n) if dialect.answers_heartbeats() => world.handle(ShardMsg::Pong {
                     conn: ConnId(1),
                     bytes: pong_frame(&[n]),
@@ -241,6 +247,6 @@ proptest! {
         prop_assert_eq!((next, acked), (positions + 1, acks));
         prop_assert_eq!(&peer.events, &events);
         prop_assert_eq!(got.last(), Some(&Message::Close(1000)));
-        prop_assert!(peer.pipe.is_ended());
+        prop_assert!(peer.pipe.is_ended() && !peer.pipe.awaits_key());
     }
 }

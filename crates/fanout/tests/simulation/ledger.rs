@@ -1,15 +1,31 @@
 //! The books of a world: which frames its shards were told to write, which ones arrived, and what became of the rest.
 
-use danmaku_fanout::StatsSnapshot;
+use std::ops::AddAssign;
+
+use danmaku_fanout::{ConnId, StatsSnapshot};
 use danmaku_wire::CloseReason;
 
 use crate::viewer::{Outcome, Viewer};
+
+/// Frames that viewers got, as far as they can be told from gaps that shards made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Received {
+    low: u64,
+    high: u64,
+}
+
+impl Received {
+    fn add(&mut self, viewer: &Viewer) {
+        self.low += viewer.account.batches;
+        self.high += viewer.account.batches + viewer.gap_frames_max();
+    }
+}
 
 /// What is known of viewers that ended. A shard may have stopped writing before they noticed, so of the frames that
 /// were offered to them only the bounds are known.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gone {
-    frames_received: u64,
+    frames_received: Received,
     frames_offered_max: u64,
     told_slow: u64,
     /// Ended so that they would not have heard of an eviction.
@@ -19,7 +35,7 @@ pub(crate) struct Gone {
 impl Gone {
     /// Enters a viewer that has ended.
     pub(crate) fn enter(&mut self, viewer: &Viewer) {
-        self.frames_received += viewer.account.batches;
+        self.frames_received.add(viewer);
         self.frames_offered_max += viewer.offered;
         match viewer.outcome {
             Outcome::Closed(code) if code == CloseReason::SlowConsumer.code() => {
@@ -43,12 +59,12 @@ impl Gone {
     }
 
     /// Every frame that was to be written arrived at one of the `alive` viewers, at one that is gone, or was counted as
-    /// skipped. Exact when nobody is gone.
+    /// skipped. Exact when nobody is gone and no room was told a gap.
     pub(crate) fn check(&self, alive: &[Viewer], stats: &StatsSnapshot) {
-        let (mut offered, mut received) = (0, 0);
+        let (mut offered, mut received) = (0, Received::default());
         for viewer in alive {
             offered += viewer.offered;
-            received += viewer.account.batches;
+            received.add(viewer);
         }
         let between = |count: u64, low: u64, high: u64| {
             assert!(
@@ -58,14 +74,13 @@ impl Gone {
         };
         between(
             stats.frames_offered,
-            offered + self.frames_received,
+            offered + self.frames_received.low,
             offered + self.frames_offered_max,
         );
-        let skipped = offered - received;
         between(
             stats.frames_skipped(),
-            skipped,
-            skipped + self.frames_offered_max - self.frames_received,
+            offered - received.high,
+            offered - received.low + self.frames_offered_max - self.frames_received.low,
         );
         assert_eq!(
             stats.frames_offered,
@@ -92,6 +107,28 @@ pub(crate) struct Coverage {
     pub(crate) stats: StatsSnapshot,
     pub(crate) frames_chained: u64,
     pub(crate) told_slow: u64,
+    pub(crate) losses: u64,
+    pub(crate) epochs_ended: u64,
+    /// What each viewer was told in the end, where that can depend on nothing but the plan.
+    pub(crate) told: Vec<Told>,
+}
+
+/// Where a viewer ended, and the events it was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) conn: ConnId,
+    pub(crate) last: Option<u64>,
+    pub(crate) events: Vec<u64>,
+}
+
+impl AddAssign for Coverage {
+    fn add_assign(&mut self, other: Self) {
+        self.stats += other.stats;
+        self.frames_chained += other.frames_chained;
+        self.told_slow += other.told_slow;
+        self.losses += other.losses;
+        self.epochs_ended += other.epochs_ended;
+    }
 }
 
 impl Coverage {
@@ -106,7 +143,10 @@ impl Coverage {
             ("gaps", stats.gaps_written),
             ("evicted for staying behind", stats.evicted_behind),
             ("evicted for control messages", stats.evicted_control),
+            ("evicted for events", stats.evicted_events),
             ("evicted and told", self.told_slow),
+            ("losses of a log", self.losses),
+            ("epochs ended", self.epochs_ended),
             ("silent ones closed", stats.closed_idle),
             ("closes forced", stats.closes_forced),
             ("chained frames", self.frames_chained),

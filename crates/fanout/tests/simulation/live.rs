@@ -5,15 +5,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_engine::{Flush, Now, Resume, Room, RoomConfig, SplitMix64};
+use danmaku_engine::{Flush, Now, Resume, Room, RoomConfig, SealInput, SplitMix64};
 use danmaku_fanout::{Audience, Outgoing, RoomKey};
-use danmaku_wire::outbound::{Joined, Resumed, gap_json, text_frame};
+use danmaku_wire::outbound::{Joined, Resumed};
 use danmaku_wire::{
-    Batch, Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Epoch, Fragment,
-    FrameSet, Position, Priority, RoomId, Seq, seal_replay,
+    Batch, BatchComment, BatchEvent, Comment, CommentLimits, CommentText, CompressionPolicy,
+    Dialect, Epoch, Event, FrameSet, Gap, Position, Priority, RoomId, Seq,
 };
 
 use crate::account::text;
+use crate::plan::Positions;
+use crate::truth::Truth;
 
 /// One room, driven by the world.
 #[derive(Debug)]
@@ -24,16 +26,25 @@ pub(crate) struct LiveRoom {
     pub(crate) audience: Arc<Audience>,
     room: Room,
     config: RoomConfig,
+    positions: Positions,
     /// The newest comments that were posted, and the position after which they are all there.
-    log: VecDeque<(Seq, Fragment)>,
+    log: VecDeque<BatchComment>,
     log_after: Seq,
+    pub(crate) truth: Truth,
     /// The last position of the log.
     head: Seq,
     sealed_at: Option<Duration>,
+    /// Where its viewers go when a new epoch has begun.
+    pub(crate) successor: Option<usize>,
 }
 
 impl LiveRoom {
-    pub(crate) fn new(index: usize, shards: usize, random: &mut SplitMix64) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        shards: usize,
+        positions: Positions,
+        random: &mut SplitMix64,
+    ) -> Self {
         let window = Duration::from_millis(100 + random.below(900));
         let config = RoomConfig {
             window,
@@ -62,10 +73,13 @@ impl LiveRoom {
             audience: Arc::new(Audience::new(shards, None)),
             room: Room::new(config, epoch, after),
             config,
+            positions,
             log: VecDeque::new(),
             log_after: after,
+            truth: Truth::default(),
             head: after,
             sealed_at: None,
+            successor: None,
         }
     }
 
@@ -74,8 +88,12 @@ impl LiveRoom {
         self.room.sealed()
     }
 
-    /// A moment in which comments come or not, one by one or in a burst; the log loses one or tells one twice.
-    pub(crate) fn post(&mut self, now: Now, random: &mut SplitMix64) {
+    /// A moment in which comments come or not, one by one or in a burst, or are taken back; the log tells one twice,
+    /// or loses some, for which there are frames at once.
+    pub(crate) fn post(&mut self, now: Now, random: &mut SplitMix64) -> Vec<Arc<FrameSet>> {
+        if self.successor.is_some() {
+            return Vec::new();
+        }
         match random.below(1_000) {
             0..2 => {
                 for _ in 0..random.below(400) {
@@ -86,34 +104,30 @@ impl LiveRoom {
             80..85 => self.room.likes(now, 1 + random.below(9)),
             85 => self.head = self.head.next(),
             86 => {
-                if let Some((seq, fragment)) = self.log.back() {
-                    self.room
-                        .comment(now, *seq, fragment.clone(), Priority::Viewer);
+                if let Some(comment) = self.log.back() {
+                    self.room.comment(now, comment.clone(), Priority::Viewer);
                 }
             }
+            87 => return self.lose(now, random),
+            88..95 => self.retract(now, random),
             _ => {}
         }
+        Vec::new()
     }
 
     /// Seals a frame when it is due, and holds the room to its bounds.
     pub(crate) fn tick(&mut self, now: Now) -> Option<Arc<FrameSet>> {
         assert!(self.room.pending() <= self.config.batch_comments_max);
-        let audience = danmaku_engine::Audience {
-            viewers: self.audience.viewers(),
-            deflate: match self.audience.deflate_viewers() {
-                0 => DeflateViewers::None,
-                _ => DeflateViewers::Some,
-            },
-        };
         let before = self.room.sealed().seq;
-        let frame = self.room.tick(now, audience)?;
+        let frame = self.room.tick(now, self.seal_input())?;
         assert!(
-            frame.first() == before.next() && frame.last() == self.room.sealed().seq,
-            "positions have no hole"
+            frame.after() == before && frame.seq() == self.room.sealed().seq,
+            "frames make one chain"
         );
-        assert!(frame.comments() as usize <= self.config.batch_comments_max);
+        assert!(frame.comments().len() <= self.config.batch_comments_max);
+        self.check_retracted(&frame);
         assert!(self.room.history_frames() <= self.config.history_frames_max);
-        // The shards make more encodings of the frames meanwhile; the bound is taken when one is added.
+        // The shards make more forms of the frames meanwhile; the bound is taken when one is added.
         assert!(self.room.history_bytes() <= self.config.history_bytes_max);
         if let Some(sealed_at) = self.sealed_at {
             // A step late is as late as this world gets.
@@ -127,71 +141,159 @@ impl LiveRoom {
     }
 
     /// What a viewer that joins now is sent before any frame, as the server does it.
-    pub(crate) fn first_messages(&self, since: Option<Position>) -> Vec<Outgoing> {
+    pub(crate) fn first_messages(
+        &self,
+        dialect: Dialect,
+        since: Option<Position>,
+    ) -> Vec<Outgoing> {
         let sealed = self.room.sealed();
         let resume = since.map_or(Resume::OtherEpoch, |since| self.room.resume(since));
-        let (resumed, from_log, frames) = match resume {
-            Resume::Replay { from_log, frames } => (Resumed::Yes, from_log, frames),
-            Resume::OtherEpoch | Resume::Ahead => (Resumed::No, None, Vec::new()),
+        let mut first: Vec<_> = dialect
+            .opening()
+            .map(Outgoing::Control)
+            .into_iter()
+            .collect();
+        let (Resume::At { boundary, frames }, Some(Position { seq: since, .. })) = (resume, since)
+        else {
+            first.push(self.joined(dialect, sealed.seq, Resumed::No));
+            return first;
         };
-        let joined = Joined {
-            room: &self.id,
-            epoch: sealed.epoch,
-            seq: sealed.seq,
-            window_ms: u64::try_from(self.config.window.as_millis()).expect("a short window"),
-            viewers: self.audience.viewers(),
-            resumed,
-        };
-        let mut first = vec![Outgoing::Control(text_frame(&joined.to_json()))];
-        if let Some((from, to)) = from_log {
-            let held = from.max(self.log_after.next());
-            if from < held {
-                first.push(Outgoing::Control(text_frame(&gap_json(
-                    from,
-                    to.min(held.previous()),
-                ))));
-            }
-            if held <= to {
-                first.push(Outgoing::Frame(Arc::new(self.replay(held, to))));
-            }
+        first.push(self.joined(dialect, since, Resumed::Yes));
+        let held = self.log_after.clamp(since, boundary);
+        if since < held {
+            let gap = Gap {
+                epoch: sealed.epoch,
+                after: since,
+                seq: held,
+                events: self.events(since, held),
+            };
+            let gap = FrameSet::gap(gap, self.config.compression);
+            first.push(Outgoing::Frame(Arc::new(gap)));
+        }
+        if held < boundary {
+            first.push(Outgoing::Frame(Arc::new(self.replay(held, boundary))));
+        }
+        for frame in &frames {
+            self.check_retracted(frame);
         }
         first.extend(frames.into_iter().map(Outgoing::Frame));
         first
     }
 
-    fn replay(&self, from: Seq, to: Seq) -> FrameSet {
-        let comments: Vec<_> = self
-            .log
-            .iter()
-            .filter(|(seq, _)| (from..=to).contains(seq))
-            .cloned()
-            .collect();
-        let positions = to.value() - from.value() + 1;
-        // What the log lost is told like what the room shed.
-        let shed = u32::try_from(positions - comments.len() as u64).expect("a short log");
+    fn joined(&self, dialect: Dialect, after: Seq, resumed: Resumed) -> Outgoing {
+        let Position { epoch, seq } = self.room.sealed();
+        let joined = Joined {
+            room: &self.id,
+            epoch,
+            after,
+            seq,
+            window_ms: u64::try_from(self.config.window.as_millis()).expect("a short window"),
+            viewers: self.audience.viewers(),
+            resumed,
+        };
+        let position = Position { epoch, seq: after };
+        Outgoing::Control(dialect.positioned(&joined.to_json(), position))
+    }
+
+    fn replay(&self, after: Seq, seq: Seq) -> FrameSet {
+        let is_shown = |it: &&BatchComment| {
+            (after.next()..=seq).contains(&it.seq) && !self.truth.is_retracted(it.seq.value())
+        };
         let batch = Batch {
-            first: from,
+            epoch: self.room.sealed().epoch,
+            after,
+            seq,
             ts_ms: 0,
             viewers: 0,
             likes: 0,
-            shed,
-            comments,
+            shed: 0,
+            comments: self.log.iter().filter(is_shown).cloned().collect(),
+            events: self.events(after, seq),
         };
-        seal_replay(&batch, self.config.compression)
+        FrameSet::replay(batch, self.config.compression)
+    }
+
+    fn events(&self, after: Seq, seq: Seq) -> Vec<BatchEvent> {
+        let ids = self.truth.events(after.value(), seq.value());
+        ids.into_iter()
+            .map(|id| retraction(id, self.truth.retraction(id)))
+            .collect()
     }
 
     fn comment(&mut self, now: Now, random: &mut SplitMix64) {
-        self.head = self.head.next();
+        self.advance(random);
         let text = text(self.index, self.head.value());
         let text = CommentText::new(&text, &CommentLimits::default()).expect("a valid text");
-        let fragment = Comment::new(text).fragment();
+        let comment = BatchComment {
+            seq: self.head,
+            at_ms: now.unix_ms - random.below(500),
+            fragment: Comment::new(text).fragment(),
+        };
+        self.truth.comment(self.head.value());
         let priority = Priority::ALL[index_below(Priority::ALL.len() as u64, random)];
-        self.room
-            .comment(now, self.head, fragment.clone(), priority);
-        self.log.push_back((self.head, fragment));
+        self.room.comment(now, comment.clone(), priority);
+        self.log.push_back(comment);
         if self.log.len() > LOG_COMMENTS_MAX {
-            self.log_after = self.log.pop_front().map_or(self.log_after, |(seq, _)| seq);
+            self.log_after = self.log.pop_front().map_or(self.log_after, |it| it.seq);
         }
+    }
+
+    /// Takes back some of the latest comments, or what never was one.
+    fn retract(&mut self, now: Now, random: &mut SplitMix64) {
+        let mut ids: Vec<_> = (0..1 + random.below(4))
+            .map(|_| self.head.value().saturating_sub(random.below(100)))
+            .filter(|&id| id > 0)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        self.advance(random);
+        let id = self.head.value();
+        self.room.event(now, retraction(id, &ids));
+        self.truth.retract(id, ids);
+    }
+
+    /// The log loses what was to come next.
+    fn lose(&mut self, now: Now, random: &mut SplitMix64) -> Vec<Arc<FrameSet>> {
+        let through = self.head.plus(1 + random.below(50));
+        let frames = self.room.lost(now, through, self.seal_input());
+        let gap = frames.last().expect("a gap at least");
+        assert!(gap.is_gap() && gap.seq() == through);
+        self.truth.losses += 1;
+        self.head = through;
+        frames
+    }
+
+    /// Goes on to the next position.
+    fn advance(&mut self, random: &mut SplitMix64) {
+        let holes = match self.positions {
+            Positions::Dense => 0,
+            Positions::Sparse => random.below(12),
+        };
+        self.head = self.head.plus(1 + holes);
+    }
+
+    fn check_retracted(&self, frame: &FrameSet) {
+        let mut ids = frame.comments().iter().map(|it| it.seq.value());
+        assert!(
+            !ids.any(|id| self.truth.is_retracted(id)),
+            "a comment after its retraction"
+        );
+    }
+
+    fn seal_input(&self) -> SealInput {
+        SealInput {
+            viewers: self.audience.viewers(),
+            chains: self.audience.chains(),
+        }
+    }
+}
+
+fn retraction(id: u64, ids: &[u64]) -> BatchEvent {
+    BatchEvent {
+        seq: Seq::new(id),
+        event: Event::Retract {
+            ids: ids.iter().copied().map(Seq::new).collect(),
+        },
     }
 }
 

@@ -12,12 +12,22 @@ use crate::live::index_below;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) fanout: FanoutConfig,
+    pub(crate) positions: Positions,
     pub(crate) rooms: usize,
     pub(crate) viewers: usize,
     pub(crate) partings: Partings,
     /// Of a million viewers, how many leave in a step.
     pub(crate) leaves_per_million: u64,
     pub(crate) stalled: Stalled,
+}
+
+/// How the log numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// One after the other.
+    Dense,
+    /// With holes, as a log that rooms share.
+    Sparse,
 }
 
 /// Whether viewers end before the world does.
@@ -41,6 +51,11 @@ pub(crate) enum Stalled {
 impl Plan {
     pub(crate) fn draw(random: &mut SplitMix64) -> Self {
         let fanout = fanout(random);
+        let positions = if random.below(2) == 0 {
+            Positions::Dense
+        } else {
+            Positions::Sparse
+        };
         let rooms = 1 + index_below(4, random);
         let viewers = 5 + index_below(50, random);
         let stalled = if random.below(2) == 0 {
@@ -52,6 +67,7 @@ impl Plan {
             let leaves_per_million = random.below(1_000);
             return Self {
                 fanout,
+                positions,
                 rooms,
                 viewers,
                 partings: Partings::Some,
@@ -68,6 +84,7 @@ impl Plan {
         };
         Self {
             fanout,
+            positions,
             rooms,
             viewers,
             partings: Partings::None,

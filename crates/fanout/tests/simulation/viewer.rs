@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danmaku_engine::SplitMix64;
-use danmaku_fanout::{ConnId, Link, Pipe, PipePeer, ShardMsg};
-use danmaku_wire::{CloseReason, DeflateCursor, Encoding, FrameSet, Position, frame_for};
+use danmaku_fanout::memory::{MemoryKind, MemoryPeer};
+use danmaku_fanout::{ConnId, Link, ShardMsg};
+use danmaku_wire::{CloseReason, Cursor, Dialect, Form, FrameSet, Position};
 
 use crate::account::Account;
 use crate::live::index_below;
 use crate::receiver::{Message, Receiver};
+use crate::truth::Truth;
 
 /// How a viewer behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(crate) struct Viewer {
     pub(crate) conn: ConnId,
     pub(crate) room: usize,
     pub(crate) shard: usize,
-    pub(crate) encoding: Encoding,
+    pub(crate) dialect: Dialect,
     pub(crate) habit: Habit,
     pub(crate) outcome: Outcome,
     pub(crate) account: Account,
@@ -63,17 +65,21 @@ pub(crate) struct Viewer {
     pub(crate) stage: Stage,
     /// Frames that its shard was told to write to it.
     pub(crate) offered: u64,
-    /// Where it is in the deflate history, and how many packed bytes it has got, when it misses no frame.
-    cursor: DeflateCursor,
+    /// Gaps among them, from and to.
+    gaps_offered: Vec<(u64, u64)>,
+    /// Where it is in the shared history, and how many packed bytes it has got, when it misses no frame.
+    cursor: Cursor,
     packed_bytes: u64,
     /// It asked for the close that it gets.
     pub(crate) asked_to_close: bool,
+    /// Its room has begun a new epoch.
+    pub(crate) epoch_ended: bool,
     /// It has always kept up.
     pub(crate) never_waits: bool,
     /// It began to read right when it may have been evicted: it must hear of it.
     pub(crate) must_be_told: bool,
     receiver: Receiver,
-    peer: PipePeer,
+    peer: MemoryPeer,
     /// `None` when the server's reader has ended.
     link: Option<Arc<Link>>,
 }
@@ -90,6 +96,7 @@ impl Viewer {
         conn: ConnId,
         (room, shard): (usize, usize),
         since: Option<Position>,
+        sink: MemoryKind,
         now: Duration,
         random: &mut SplitMix64,
     ) -> Self {
@@ -98,27 +105,29 @@ impl Viewer {
             Habit::Prompt => PROMPT_BUFFER_BYTES,
             _ => 64 << random.below(10),
         };
-        let (pipe, peer) = Pipe::new(bytes_max);
-        let encoding = Encoding::ALL[index_below(Encoding::ALL.len() as u64, random)];
+        let (sink, peer) = sink.open(bytes_max);
+        let dialect = Dialect::ALL[index_below(Dialect::COUNT as u64, random)];
         Self {
             conn,
             room,
             shard,
-            encoding,
+            dialect,
             habit,
             outcome: Outcome::Online,
             account: Account::new(room, since),
             acks: Acks::default(),
             stage: Stage::Coming,
             offered: 0,
-            cursor: DeflateCursor::default(),
+            gaps_offered: Vec::new(),
+            cursor: Cursor::default(),
             packed_bytes: 0,
             asked_to_close: false,
+            epoch_ended: false,
             never_waits: habit == Habit::Prompt,
             must_be_told: false,
-            receiver: Receiver::new(encoding),
+            receiver: Receiver::new(dialect),
             peer,
-            link: Some(Arc::new(Link::new(pipe.into(), now))),
+            link: Some(Arc::new(Link::new(sink.into(), now))),
         }
     }
 
@@ -139,9 +148,20 @@ impl Viewer {
     /// Notes that its shard is to write this frame to it.
     pub(crate) fn offer(&mut self, frame: &FrameSet) {
         self.offered += 1;
-        if self.encoding != Encoding::Identity {
-            self.packed_bytes += frame_for(self.encoding, &mut self.cursor, frame).len() as u64;
+        if frame.is_gap() {
+            let gap = (frame.after().value(), frame.seq().value());
+            self.gaps_offered.push(gap);
         }
+        let form = self.cursor.choose(self.dialect, frame);
+        if form != Form::WsIdentity {
+            self.packed_bytes += frame.form(form).len() as u64;
+        }
+    }
+
+    /// Gaps it got that may be frames: one that a shard makes for a viewer that skipped just that frame looks the same.
+    pub(crate) fn gap_frames_max(&self) -> u64 {
+        let gaps = self.account.gaps.iter();
+        gaps.filter(|gap| self.gaps_offered.contains(gap)).count() as u64
     }
 
     /// Goes away, whatever was on its way.
@@ -151,11 +171,10 @@ impl Viewer {
 
     /// Whether its shard may be closing it for another reason than that it is slow.
     pub(crate) fn may_be_closing(&self, now: Duration, idle_deadline: Duration) -> bool {
-        self.asked_to_close
-            || self
-                .link
-                .as_ref()
-                .is_none_or(|link| link.last_heard() + idle_deadline <= now)
+        let may_be_idle = |link: &Arc<Link>| {
+            self.dialect.answers_heartbeats() && link.last_heard() + idle_deadline <= now
+        };
+        self.asked_to_close || self.epoch_ended || self.link.as_ref().is_none_or(may_be_idle)
     }
 
     /// From now on it reads all that is there, and its buffer has room for it.
@@ -165,7 +184,7 @@ impl Viewer {
     }
 
     /// The viewer's step: reads as its habit is and checks what comes.
-    pub(crate) fn read(&mut self, now_ms: u64, random: &mut SplitMix64) {
+    pub(crate) fn read(&mut self, now_ms: u64, truth: &Truth, random: &mut SplitMix64) {
         if !self.is_online() {
             return;
         }
@@ -181,69 +200,88 @@ impl Viewer {
                         "an ack lost, repeated or out of order"
                     );
                 }
-                Message::Json(json) => self.account.take(&json),
-                Message::Ping if self.habit != Habit::Mute => self.peer.write(b"pong"),
-                Message::Ping | Message::Pong => {}
+                Message::Json(json) => self.account.ingest(&json, truth),
+                Message::Heartbeat if self.answers() => self.peer.write(b"pong"),
+                Message::Heartbeat => {}
+                Message::Pong(payload) => assert_eq!(payload, b"here"),
                 Message::Closed(code) => self.closed(code),
             }
         }
-        if self.is_online() && ended && bytes.len() < bytes_max {
+        if self.is_online() && ended && self.peer.bytes_held() == 0 {
             self.end(Outcome::Cut);
         }
     }
 
-    /// The step of the server's reading task: notes signs of life, and tells the shard when the connection has ended.
+    /// Asks for a new key: the server has to write because it reads.
+    pub(crate) fn ask_for_key(&mut self) {
+        self.peer.ask_for_key();
+    }
+
+    /// The step of the server's reading task: notes signs of life, and tells the shard what is its to do.
     pub(crate) fn serve(&mut self, now: Duration) -> Option<ShardMsg> {
+        let conn = self.conn;
         let link = self.link.as_ref()?;
         let mut buffer = [0; 64];
         while let Ok(len) = link.try_read(&mut buffer) {
             if len == 0 {
                 self.link = None;
-                return Some(ShardMsg::Detach { conn: self.conn });
+                return Some(ShardMsg::Detach { conn });
             }
             link.heard(now);
         }
-        None
+        link.owes_write().then_some(ShardMsg::Flush { conn })
     }
 
     /// Everything the room sealed until `sealed` is accounted for, and everything the server said was heard.
-    pub(crate) fn check_complete(&self, sealed: u64) {
-        assert_eq!(self.account.last(), Some(sealed), "{self:#?}");
+    pub(crate) fn check_complete(&self, sealed: u64, truth: &Truth) {
+        self.account.check_complete(sealed, truth);
         assert!(
             self.offered >= self.account.batches,
             "a frame came that was not sent: {self:#?}"
         );
         if self.never_waits {
             assert_eq!(
-                self.offered, self.account.batches,
+                self.offered,
+                self.account.batches + self.gaps_offered.len() as u64,
                 "it keeps up and misses nothing: {self:#?}"
             );
         }
-        if self.offered == self.account.batches {
+        // Beside the batches of a gzipped event stream there is more in the same stream.
+        let is_counted = self.dialect.answers_heartbeats();
+        // Whether a gap is the room's or the viewer's own can't be seen.
+        let has_all = self.gaps_offered.is_empty() && self.offered == self.account.batches;
+        if is_counted && (self.never_waits || has_all) {
             assert_eq!(
                 self.receiver.packed_bytes, self.packed_bytes,
                 "each frame in its shortest form: {self:#?}"
             );
         }
         assert_eq!(self.acks.received, self.acks.sent, "acks are never skipped");
+        assert!(!self.peer.awaits_key(), "a key is owed: {self:#?}");
         assert!(
-            !self.receiver.is_inside_frame(),
-            "a frame was begun and not ended"
+            !self.receiver.is_inside_message(),
+            "a message was begun and not ended"
         );
     }
 
+    fn answers(&self) -> bool {
+        self.dialect.answers_heartbeats() && self.habit != Habit::Mute
+    }
+
     fn closed(&mut self, code: u16) {
+        // The text of a gzipped stream is there a few bytes before the end of its block.
         assert!(
-            self.peer.is_ended(),
-            "nothing follows a close frame, so the server ends its half"
+            self.peer.is_ended() || self.dialect == Dialect::SseGzip,
+            "nothing follows a close, so the server ends its half"
         );
-        let is_fault = [CloseReason::SlowConsumer, CloseReason::IdleTimeout]
-            .iter()
-            .any(|it| it.code() == code);
-        let fits = if code == CloseReason::Normal.code() {
-            self.asked_to_close
-        } else {
-            is_fault && !self.never_waits || code == CloseReason::GoingAway.code()
+        let reason = CloseReason::ALL.into_iter().find(|it| it.code() == code);
+        let fits = match reason.expect("a known code") {
+            CloseReason::Normal => self.asked_to_close,
+            CloseReason::SlowConsumer => !self.never_waits,
+            CloseReason::IdleTimeout => !self.never_waits && self.dialect.answers_heartbeats(),
+            CloseReason::GoingAway => true,
+            CloseReason::NewEpoch => self.epoch_ended,
+            _ => false,
         };
         assert!(fits, "close code {code} for {self:#?}");
         self.end(Outcome::Closed(code));
@@ -261,7 +299,7 @@ impl fmt::Debug for Viewer {
         f.debug_struct("Viewer")
             .field("conn", &self.conn)
             .field("place", &(self.room, self.shard))
-            .field("encoding", &self.encoding)
+            .field("dialect", &self.dialect)
             .field("habit", &self.habit)
             .field("outcome", &self.outcome)
             .field("account", &self.account)
@@ -270,7 +308,7 @@ impl fmt::Debug for Viewer {
             .field("stage", &self.stage)
             .field("asked_to_close", &self.asked_to_close)
             .field("must_be_told", &self.must_be_told)
-            .field("is_inside_frame", &self.receiver.is_inside_frame())
+            .field("is_inside_message", &self.receiver.is_inside_message())
             .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use crate::replay::Start;
 
 /// The query of a WebSocket URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JoinQuery {
+pub(super) struct JoinQuery {
     /// How batches are packed.
     pub encoding: Encoding,
     /// Where the viewer starts.
@@ -23,7 +23,7 @@ impl JoinQuery {
     ///
     /// # Errors
     /// [`ApiError`] names the parameter that is wrong.
-    pub fn parse(query: &str) -> Result<Self, ApiError> {
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut encoding = None;
         let mut gzip = false;
         let mut start = Start::default();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
+use danmaku_engine::{Resume, Room, RoomConfig, SealInput, phase};
 use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
 use danmaku_log::{Entry, EntryBody, Tail, Tailed};
 use danmaku_wire::outbound::{Joined, Resumed};
@@ -235,9 +235,7 @@ impl RoomActor {
         let stats = &self.environment.stats.rooms;
         stats.add(&self.room.drain_counters());
         let audience = self.handle.audience();
-        for dialect in audience.dialects_in_use() {
-            frame.prepare(dialect);
-        }
+        audience.prepare(&frame);
         let mut full = Vec::new();
         for (index, shard) in self.environment.fanout.shards().iter().enumerate() {
             if audience.attached(index) > 0
@@ -246,7 +244,7 @@ impl RoomActor {
                     frame: Arc::clone(&frame),
                 })
             {
-                stats.held_up();
+                stats.held_up.add(1);
                 full.push((shard, refused.0));
             }
         }

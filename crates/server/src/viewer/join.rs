@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use danmaku_fanout::{ConnId, Link};
 use danmaku_wire::outbound::Resumed;
-use danmaku_wire::{Dialect, FrameSet, Position, Seq};
+use danmaku_wire::{Dialect, FrameSet, Seq};
 use tokio::sync::oneshot;
 
 use crate::context::Context;
@@ -126,7 +126,7 @@ impl Joining {
             stretch,
             until,
             dialect: self.dialect,
-            viewers: self.room.audience().viewers(),
+            viewers: self.room.audience().viewers().saturating_add(1),
         };
         match context.leads.lead(self.room.log(), request).await {
             Ok(lead) => JoinFrom::Lead(lead),

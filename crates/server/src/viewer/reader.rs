@@ -148,7 +148,7 @@ impl Reader {
             ClientEvent::Close(_) => events.push(Inbound::Close(CloseReason::Normal)),
         });
         if let Err(error) = decoded {
-            self.context.stats.inbound.protocol_error();
+            self.context.stats.inbound.protocol_errors.add(1);
             events.push(Inbound::Close(error.close_reason()));
         }
         events

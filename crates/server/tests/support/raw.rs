@@ -79,6 +79,11 @@ impl RawViewer {
                 self.0.read_exact(&mut length).unwrap();
                 usize::from(u16::from_be_bytes(length))
             }
+            127 => {
+                let mut length = [0; 8];
+                self.0.read_exact(&mut length).unwrap();
+                usize::try_from(u64::from_be_bytes(length)).unwrap()
+            }
             length => usize::from(length),
         };
         let mut payload = vec![0; length];

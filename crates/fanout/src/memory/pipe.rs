@@ -1,4 +1,4 @@
-//! A connection in memory, for simulations and tests: bounded, non-blocking, deterministic.
+//! Bytes from one end to the other: bounded, non-blocking, deterministic.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,13 +8,13 @@ use std::task::{Context, Poll, Waker};
 
 /// The server's end.
 #[derive(Debug)]
-pub struct Pipe {
+pub(super) struct Pipe {
     state: Arc<Mutex<State>>,
 }
 
 /// The viewer's end.
 #[derive(Debug)]
-pub struct PipePeer {
+pub(super) struct PipePeer {
     state: Arc<Mutex<State>>,
 }
 
@@ -39,8 +39,7 @@ enum Half {
 
 impl Pipe {
     /// A pipe that holds at most `bytes_max` bytes toward the viewer, like a socket's send buffer.
-    #[must_use]
-    pub fn new(bytes_max: usize) -> (Self, PipePeer) {
+    pub(super) fn new(bytes_max: usize) -> (Self, PipePeer) {
         let state = Arc::new(Mutex::new(State {
             out: VecDeque::new(),
             out_bytes_max: bytes_max,
@@ -56,7 +55,7 @@ impl Pipe {
         (Self { state }, peer)
     }
 
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = lock(&self.state);
         if state.peer == Half::Ended || state.server_writing == Half::Ended {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -70,7 +69,13 @@ impl Pipe {
         Ok(taken)
     }
 
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Whether it takes no byte more.
+    pub(super) fn is_full(&self) -> bool {
+        let state = lock(&self.state);
+        state.out.len() >= state.out_bytes_max && state.peer == Half::Open
+    }
+
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = lock(&self.state);
         if state.server_reading == Half::Ended {
             return Ok(0);
@@ -84,7 +89,7 @@ impl Pipe {
         io::Read::read(&mut state.inbound, buffer)
     }
 
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = lock(&self.state);
         let ended = state.peer == Half::Ended || state.server_reading == Half::Ended;
         if ended || !state.inbound.is_empty() {
@@ -94,7 +99,7 @@ impl Pipe {
         Poll::Pending
     }
 
-    pub(crate) fn shutdown(&self, how: Shutdown) {
+    pub(super) fn shutdown(&self, how: Shutdown) {
         let mut state = lock(&self.state);
         if how != Shutdown::Read {
             state.server_writing = Half::Ended;
@@ -114,39 +119,36 @@ impl Drop for Pipe {
 
 impl PipePeer {
     /// Takes up to `bytes_max` bytes of what the server wrote.
-    #[must_use]
-    pub fn read(&self, bytes_max: usize) -> Vec<u8> {
+    pub(super) fn read(&self, bytes_max: usize) -> Vec<u8> {
         let mut state = lock(&self.state);
         let taken = state.out.len().min(bytes_max);
         state.out.drain(..taken).collect()
     }
 
     /// Sends to the server.
-    pub fn write(&self, bytes: &[u8]) {
+    pub(super) fn write(&self, bytes: &[u8]) {
         let mut state = lock(&self.state);
         state.inbound.extend(bytes);
         state.wake_reader();
     }
 
     /// Sets how many bytes the pipe holds toward the viewer from now on.
-    pub fn set_bytes_max(&self, bytes_max: usize) {
+    pub(super) fn set_bytes_max(&self, bytes_max: usize) {
         lock(&self.state).out_bytes_max = bytes_max;
     }
 
     /// How many bytes the server has written that are not read yet.
-    #[must_use]
-    pub fn bytes_held(&self) -> usize {
+    pub(super) fn bytes_held(&self) -> usize {
         lock(&self.state).out.len()
     }
 
     /// Whether the server has said that nothing more will come. What it wrote before can still be read.
-    #[must_use]
-    pub fn is_ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         lock(&self.state).server_writing == Half::Ended
     }
 
     /// Goes away: the server's next write fails, and its reads end after what was sent.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         let mut state = lock(&self.state);
         state.peer = Half::Ended;
         state.wake_reader();

@@ -9,7 +9,7 @@ use danmaku_log::{Double, Log};
 use danmaku_wire::{Epoch, Position, RoomId, Seq};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::coverage::Coverage;
 use crate::join::{Want, join, read_page};
@@ -44,7 +44,8 @@ pub(crate) fn run(seed: u64) -> Coverage {
         .unwrap();
     runtime.block_on(async {
         let world = Arc::new(World::new(seed));
-        world.live().await;
+        let lived = timeout(LIFE_MAX, world.live()).await;
+        lived.expect("a world comes to its end");
         world.judge()
     })
 }
@@ -305,3 +306,6 @@ async fn mishaps(world: Arc<World>) {
 
 /// Longer than a lost message goes unnoticed, and a window takes.
 const SETTLED_AFTER: Duration = Duration::from_secs(6);
+
+/// Longer than any world has things to do.
+const LIFE_MAX: Duration = Duration::from_secs(600);

@@ -39,6 +39,14 @@ pub struct Entry {
     pub body: EntryBody,
 }
 
+impl Entry {
+    /// Whether it is a comment, which can be retracted.
+    #[must_use]
+    pub fn is_comment(&self) -> bool {
+        matches!(self.body, EntryBody::Comment { .. })
+    }
+}
+
 /// Entries on their way into the log: all of them or none.
 #[derive(Clone, Debug)]
 pub struct Append {

@@ -126,7 +126,7 @@ impl Joining {
             stretch,
             until,
             dialect: self.dialect,
-            viewers: self.room.audience().viewers(),
+            viewers: self.room.audience().viewers().saturating_add(1),
         };
         match context.leads.lead(self.room.log(), request).await {
             Ok(lead) => JoinFrom::Lead(lead),

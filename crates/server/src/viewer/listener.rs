@@ -1,5 +1,6 @@
 //! Owns the reading half of a viewer that only listens (Server-Sent Events): it waits for the end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use danmaku_fanout::{ConnId, Link, ShardMsg};
@@ -53,10 +54,18 @@ impl Listener {
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                     Err(_) => break,
                 }
+                if self.link.owes_write() {
+                    // A sink that answers what it reads, as TLS does; only the shard writes.
+                    self.shard(ShardMsg::Flush { conn: self.conn }).await;
+                }
             }
-            let detach = ShardMsg::Detach { conn: self.conn };
-            Box::pin(self.context.fanout.shard_for(self.conn).send(detach)).await;
+            self.shard(ShardMsg::Detach { conn: self.conn }).await;
         }
+    }
+
+    /// Boxed, so that an idle viewer does not pay for the rare await.
+    fn shard(&self, msg: ShardMsg) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.context.fanout.shard_for(self.conn).send(msg))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) enum Overflow {
     Drop,
 }
 
-/// What [`Ring::take`] found.
+/// What [`Ring::drain`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// Entries.
@@ -425,12 +425,12 @@ mod tests {
         let one = ring.bytes_held() / 3;
         ring.shrink(usize::MAX);
         assert_eq!((ring.bytes_held(), ring.after()), (3 * one, Seq::ZERO));
-        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![1, 2]));
+        assert_eq!(drained(&mut ring, 2), (Taken::Entries, vec![1, 2]));
         ring.shrink(1);
         assert_eq!((ring.bytes_held(), ring.after()), (2 * one, Seq::new(1)));
         ring.shrink(usize::MAX);
         assert_eq!((ring.bytes_held(), ring.after()), (one, Seq::new(2)));
-        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![3]));
+        assert_eq!(drained(&mut ring, 2), (Taken::Entries, vec![3]));
     }
 
     #[test]

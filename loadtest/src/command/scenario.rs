@@ -1,16 +1,15 @@
 //! The scenarios: each is a `run` with something more, and ends with a verdict.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
+use crate::cli::{Cli, Command, RunArgs, ServerArgs};
 use crate::clock::Clock;
-use crate::command::run::{lines, prepare, publish, setup};
-use crate::command::{Verdict, one_line, say};
+use crate::command::run::{lines, prepare, setup};
+use crate::command::{one_line, say};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport};
 use crate::restart::Restart;
@@ -27,40 +26,6 @@ const PATIENCE_S: f64 = 60.0;
 
 /// The share of the churn that has to happen: the last to leave are not back when the stretch ends.
 const CHURN_SHARE_MIN: f64 = 0.9;
-
-/// Runs a shipped scenario.
-pub(super) async fn shipped(
-    kind: Kind,
-    args: &ScenarioArgs,
-    stop: Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    conduct(&Spec::shipped(kind, &args.set)?, args, &stop).await
-}
-
-/// Runs a scenario from a file.
-pub(super) async fn own(
-    file: &Path,
-    args: &ScenarioArgs,
-    stop: Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    conduct(&Spec::read(file, &args.set)?, args, &stop).await
-}
-
-async fn conduct(
-    spec: &Spec,
-    args: &ScenarioArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
-        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
-    }
-    let report = if spec.scenario == Kind::Search {
-        super::search::search(spec, &args.server, stop).await?
-    } else {
-        perform(spec, &args.server, stop).await?
-    };
-    publish(&args.report, &report)
-}
 
 /// One scenario, from the first dial to the verdict.
 pub(super) async fn perform(

@@ -9,10 +9,10 @@ use mio::net::TcpStream;
 
 use crate::audit::{Auditor, End, Watch};
 use crate::clock::Moment;
-use crate::swarm::desk::Desk;
 use crate::swarm::handshake::{self, Handshake};
 use crate::swarm::plan::Seat;
 use crate::swarm::server_frame::ServerFrame;
+use crate::swarm::thread_state::ThreadState;
 
 /// One viewer of a run.
 pub(super) struct Viewer {
@@ -84,7 +84,7 @@ impl Viewer {
     }
 
     /// The socket can be written: it is connected, or never will be.
-    pub(super) fn connected(&mut self, index: usize, desk: &mut Desk) {
+    pub(super) fn connected(&mut self, index: usize, thread: &mut ThreadState) {
         let Some(socket) = &mut self.socket else {
             return;
         };
@@ -95,24 +95,24 @@ impl Viewer {
             (Ok(None), Ok(_)) => None,
         };
         if let Some(cause) = failure {
-            return self.fail(index, &cause, desk);
+            return self.fail(index, &cause, thread);
         }
-        let room = &desk.rooms[self.seat.room as usize];
+        let room = &thread.rooms[self.seat.room as usize];
         let since = self
             .epoch
             .map(|epoch| (epoch, Auditor::position(&self.watch)));
         handshake::write_request(
-            &desk.authority,
+            &thread.authority,
             room,
             self.seat.dialect,
             since,
-            &mut desk.request,
+            &mut thread.request,
         );
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
-        match socket.write(&desk.request) {
-            Ok(written) if written == desk.request.len() => self.state = State::Asked,
-            Ok(_) => self.fail(index, "the request was not taken whole", desk),
-            Err(error) => self.fail(index, &error.to_string(), desk),
+        match socket.write(&thread.request) {
+            Ok(written) if written == thread.request.len() => self.state = State::Asked,
+            Ok(_) => self.fail(index, "the request was not taken whole", thread),
+            Err(error) => self.fail(index, &error.to_string(), thread),
         }
     }
 
@@ -123,7 +123,7 @@ impl Viewer {
         index: usize,
         closed: bool,
         buffer: &mut [u8],
-        desk: &mut Desk,
+        thread: &mut ThreadState,
     ) -> Turn {
         for _ in 0..READS_PER_TURN_MAX {
             let Some(socket) = &mut self.socket else {
@@ -131,13 +131,13 @@ impl Viewer {
             };
             match socket.read(buffer) {
                 Ok(0) => {
-                    self.end(index, End::Silent, desk);
+                    self.end(index, End::Silent, thread);
                     return Turn::Over;
                 }
                 Ok(read) => {
-                    let now = desk.clock.now();
-                    desk.last_arrival = now;
-                    self.take(index, &buffer[..read], now, desk);
+                    let now = thread.clock.now();
+                    thread.last_arrival = now;
+                    self.take(index, &buffer[..read], now, thread);
                     // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
                     // so is spared.
                     if read < buffer.len() && !closed {
@@ -147,7 +147,7 @@ impl Viewer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Over,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    self.end(index, End::Silent, desk);
+                    self.end(index, End::Silent, thread);
                     return Turn::Over;
                 }
             }
@@ -172,22 +172,22 @@ impl Viewer {
     }
 
     /// Reads at most `bytes` of what there is.
-    pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], desk: &mut Desk) {
+    pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], thread: &mut ThreadState) {
         let Some(socket) = &mut self.socket else {
             return;
         };
         match socket.read(buffer) {
-            Ok(0) => self.end(index, End::Silent, desk),
+            Ok(0) => self.end(index, End::Silent, thread),
             Ok(read) => {
-                let now = desk.clock.now();
-                self.take(index, &buffer[..read], now, desk);
+                let now = thread.clock.now();
+                self.take(index, &buffer[..read], now, thread);
             }
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) => {}
-            Err(_) => self.end(index, End::Silent, desk),
+            Err(_) => self.end(index, End::Silent, thread),
         }
     }
 
@@ -199,8 +199,8 @@ impl Viewer {
     }
 
     /// The viewer could not connect.
-    pub(super) fn fail(&mut self, index: usize, cause: &str, desk: &mut Desk) {
-        self.refused(index, cause, desk);
+    pub(super) fn fail(&mut self, index: usize, cause: &str, thread: &mut ThreadState) {
+        self.refused(index, cause, thread);
         self.socket = None;
         self.partial = None;
         self.state = State::Ended(End::Silent);
@@ -223,17 +223,17 @@ impl Viewer {
         }
     }
 
-    fn take(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) {
+    fn take(&mut self, index: usize, input: &[u8], now: Moment, thread: &mut ThreadState) {
         match self.partial.take() {
             None => {
-                let consumed = self.consume(index, input, now, desk);
+                let consumed = self.consume(index, input, now, thread);
                 if consumed < input.len() {
                     self.partial = Some(Box::new(input[consumed..].to_vec()));
                 }
             }
             Some(mut partial) => {
                 partial.extend_from_slice(input);
-                let consumed = self.consume(index, &partial, now, desk);
+                let consumed = self.consume(index, &partial, now, thread);
                 if consumed < partial.len() {
                     partial.drain(..consumed);
                     self.partial = Some(partial);
@@ -243,7 +243,13 @@ impl Viewer {
     }
 
     /// Takes whole heads and frames from the start of `input`; returns how many bytes those were.
-    fn consume(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> usize {
+    fn consume(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        now: Moment,
+        thread: &mut ThreadState,
+    ) -> usize {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
@@ -256,7 +262,7 @@ impl Viewer {
                         self.state = State::Joining;
                     }
                     Handshake::Refused(cause) => {
-                        self.fail(index, &cause, desk);
+                        self.fail(index, &cause, thread);
                         return input.len();
                     }
                 },
@@ -265,12 +271,12 @@ impl Viewer {
                 | State::Stalled
                 | State::Slow
                 | State::Resumed
-                | State::Leaving => match self.next(index, rest, now, desk) {
+                | State::Leaving => match self.next(index, rest, now, thread) {
                     Ok(0) => return consumed,
                     Ok(bytes) => consumed += bytes,
                     Err(fault) => {
-                        desk.fault(&fault.to_string());
-                        self.end(index, End::Silent, desk);
+                        thread.fault(&fault.to_string());
+                        self.end(index, End::Silent, thread);
                         return input.len();
                     }
                 },
@@ -279,47 +285,51 @@ impl Viewer {
     }
 
     /// Not let in: a failure, unless it had been in before and tries again.
-    fn refused(&self, index: usize, cause: &str, desk: &mut Desk) {
+    fn refused(&self, index: usize, cause: &str, thread: &mut ThreadState) {
         if self.epoch.is_none() {
-            desk.fail(index, cause);
+            thread.fail(index, cause);
         } else {
-            desk.retry(index);
+            thread.retry(index);
         }
     }
 
-    fn close_frame(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
+    fn close_frame(&mut self, index: usize, frame: ServerFrame<'_>, thread: &mut ThreadState) {
         if self.state != State::Leaving {
             // The answer to a close frame is a close frame (RFC 6455 section 5.5.1); then the server closes the socket.
             self.send(0x88, frame.payload.get(..2).unwrap_or_default());
         }
-        self.closed(index, frame.close_code(), desk);
+        self.closed(index, frame.close_code(), thread);
     }
 
     /// The server has said that it closes.
-    fn closed(&mut self, index: usize, code: u16, desk: &mut Desk) {
+    fn closed(&mut self, index: usize, code: u16, thread: &mut ThreadState) {
         match self.state {
-            State::Live | State::Joining => *desk.tolls.closes.entry(code).or_default() += 1,
+            State::Live | State::Joining => *thread.incidents.closes.entry(code).or_default() += 1,
             State::Resumed | State::Slow => {
-                *desk.tolls.stalled.closes.entry(code).or_default() += 1;
+                *thread.incidents.stalled.closes.entry(code).or_default() += 1;
             }
             _ => {}
         }
         if self.state == State::Joining {
-            self.refused(index, &format!("closed with {code} before `joined`"), desk);
+            self.refused(
+                index,
+                &format!("closed with {code} before `joined`"),
+                thread,
+            );
         }
         self.socket = None;
         self.partial = None;
         self.state = State::Ended(End::Told);
     }
 
-    fn end(&mut self, index: usize, end: End, desk: &mut Desk) {
+    fn end(&mut self, index: usize, end: End, thread: &mut ThreadState) {
         match self.state {
             State::Connecting | State::Asked | State::Joining => {
                 let cause = "the connection broke during the handshake";
-                self.refused(index, cause, desk);
+                self.refused(index, cause, thread);
             }
-            State::Live => desk.tolls.silent_ends += 1,
-            State::Resumed | State::Slow => desk.tolls.stalled.silent += 1,
+            State::Live => thread.incidents.silent_ends += 1,
+            State::Resumed | State::Slow => thread.incidents.stalled.silent += 1,
             _ => {}
         }
         self.socket = None;

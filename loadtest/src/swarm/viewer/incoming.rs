@@ -7,9 +7,9 @@ use super::{State, Viewer};
 use crate::audit::{Auditor, BATCH_START, Carrier, End, POSITION_MAX, Piece};
 use crate::clock::Moment;
 use crate::event_text::{EVENT_END, EventText, FLUSH_END, cut};
-use crate::swarm::desk::Desk;
 use crate::swarm::plan::Part;
 use crate::swarm::server_frame::{FrameFault, FrameKind, PAYLOAD_BYTES_MAX, ServerFrame};
+use crate::swarm::thread_state::ThreadState;
 
 impl Viewer {
     /// Takes the next frame or event at the start of `input`; returns its bytes, 0 when more of them are needed.
@@ -19,21 +19,21 @@ impl Viewer {
         index: usize,
         input: &[u8],
         now: Moment,
-        desk: &mut Desk,
+        thread: &mut ThreadState,
     ) -> Result<usize, FrameFault> {
         let taken = match self.seat.dialect {
             Dialect::WsIdentity | Dialect::WsGzip | Dialect::WsDeflate => {
                 let Some(frame) = ServerFrame::parse(input)? else {
                     return Ok(0);
                 };
-                self.frame(index, frame, now, desk);
+                self.frame(index, frame, now, thread);
                 return Ok(frame.bytes);
             }
             Dialect::SseIdentity => cut(input, 0, EVENT_END).map(|text| {
-                self.event(index, text, now, desk);
+                self.event(index, text, now, thread);
                 text.len()
             }),
-            Dialect::SseGzip => self.piece(index, input, now, desk),
+            Dialect::SseGzip => self.piece(index, input, now, thread),
         };
         match taken {
             Some(bytes) => Ok(bytes),
@@ -42,34 +42,46 @@ impl Viewer {
         }
     }
 
-    fn frame(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+    fn frame(
+        &mut self,
+        index: usize,
+        frame: ServerFrame<'_>,
+        now: Moment,
+        thread: &mut ThreadState,
+    ) {
         match frame.kind {
-            FrameKind::Binary => self.binary(index, frame, now, desk),
+            FrameKind::Binary => self.binary(index, frame, now, thread),
             FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
-                self.text_batch(index, frame, now, desk);
+                self.text_batch(index, frame, now, thread);
             }
-            FrameKind::Text => self.text(index, frame, now, desk),
+            FrameKind::Text => self.text(index, frame, now, thread),
             FrameKind::Ping => self.send(0x8A, frame.payload),
             FrameKind::Pong => {}
-            FrameKind::Close => self.close_frame(index, frame, desk),
+            FrameKind::Close => self.close_frame(index, frame, thread),
         }
     }
 
     /// A server-sent event as plain text.
-    fn event(&mut self, index: usize, text: &[u8], now: Moment, desk: &mut Desk) {
+    fn event(&mut self, index: usize, text: &[u8], now: Moment, thread: &mut ThreadState) {
         match EventText::parse(text) {
             Some(EventText::Message { json, .. }) if json.starts_with(BATCH_START) => {
-                self.batch(index, Dialect::SseIdentity, (text, text.len()), now, desk);
+                self.batch(index, Dialect::SseIdentity, (text, text.len()), now, thread);
             }
-            Some(EventText::Message { json, .. }) => self.event_message(index, json, now, desk),
+            Some(EventText::Message { json, .. }) => self.event_message(index, json, now, thread),
             Some(EventText::Heartbeat) => {}
-            None => desk.fault("a server-sent event that is not the protocol"),
+            None => thread.fault("a server-sent event that is not the protocol"),
         }
     }
 
     /// What the server flushed last in a packed stream: one event. What looks like its end may, once in four thousand million
     /// bytes, be a part of it. Returns its bytes; `None` when more of them are needed.
-    fn piece(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> Option<usize> {
+    fn piece(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        now: Moment,
+        thread: &mut ThreadState,
+    ) -> Option<usize> {
         let mut from = 0;
         loop {
             let payload = cut(input, from, FLUSH_END)?;
@@ -80,16 +92,16 @@ impl Viewer {
                 payload,
             };
             let piece = match self.state {
-                State::Live => desk.auditor.piece(&mut self.watch, carrier, now),
-                _ => desk.auditor.peek(&mut self.watch, carrier, now),
+                State::Live => thread.auditor.piece(&mut self.watch, carrier, now),
+                _ => thread.auditor.peek(&mut self.watch, carrier, now),
             };
             match piece {
                 Piece::Unfinished => continue,
-                Piece::Batch(comments) => self.had(index, comments, payload.len(), desk),
-                Piece::Undecodable => self.had(index, 0, payload.len(), desk),
+                Piece::Batch(comments) => self.had(index, comments, payload.len(), thread),
+                Piece::Undecodable => self.had(index, 0, payload.len(), thread),
                 Piece::Text(text) => {
                     let text = text.to_vec();
-                    self.event(index, &text, now, desk);
+                    self.event(index, &text, now, thread);
                 }
             }
             return Some(from);
@@ -98,22 +110,34 @@ impl Viewer {
 
     /// A batch as a binary message: only packed ones travel so.
     #[inline]
-    fn binary(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+    fn binary(
+        &mut self,
+        index: usize,
+        frame: ServerFrame<'_>,
+        now: Moment,
+        thread: &mut ThreadState,
+    ) {
         let dialect = self.seat.dialect;
         if dialect == Dialect::WsIdentity {
-            desk.fault("a binary message to a viewer of `identity`");
+            thread.fault("a binary message to a viewer of `identity`");
         }
-        self.batch(index, dialect, (frame.payload, frame.bytes), now, desk);
+        self.batch(index, dialect, (frame.payload, frame.bytes), now, thread);
     }
 
     /// A batch as a text message: only plain ones travel so.
     #[inline]
-    fn text_batch(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+    fn text_batch(
+        &mut self,
+        index: usize,
+        frame: ServerFrame<'_>,
+        now: Moment,
+        thread: &mut ThreadState,
+    ) {
         if self.seat.dialect != Dialect::WsIdentity {
-            desk.fault("a batch as text to a viewer that asked for a packed one");
+            thread.fault("a batch as text to a viewer that asked for a packed one");
         }
         let message = (frame.payload, frame.bytes);
-        self.batch(index, Dialect::WsIdentity, message, now, desk);
+        self.batch(index, Dialect::WsIdentity, message, now, thread);
     }
 
     /// A batch: its payload, and the bytes it took with its head.
@@ -124,7 +148,7 @@ impl Viewer {
         dialect: Dialect,
         (payload, bytes): (&[u8], usize),
         now: Moment,
-        desk: &mut Desk,
+        thread: &mut ThreadState,
     ) {
         let comments = if self.state == State::Live {
             let carrier = Carrier {
@@ -132,123 +156,131 @@ impl Viewer {
                 dialect,
                 payload,
             };
-            desk.auditor.batch(&mut self.watch, carrier, now)
+            thread.auditor.batch(&mut self.watch, carrier, now)
         } else {
             0
         };
-        self.had(index, comments, bytes, desk);
+        self.had(index, comments, bytes, thread);
     }
 
     /// Counts a batch that came.
     #[inline]
-    fn had(&mut self, index: usize, comments: u64, bytes: usize, desk: &mut Desk) {
+    fn had(&mut self, index: usize, comments: u64, bytes: usize, thread: &mut ThreadState) {
         match self.state {
-            State::Live => desk.delivered(self.seat.dialect.encoding(), bytes, comments),
+            State::Live => thread.delivered(self.seat.dialect.encoding(), bytes, comments),
             State::Joining => {
-                desk.fault("a batch before `joined`");
-                self.end(index, End::Silent, desk);
+                thread.fault("a batch before `joined`");
+                self.end(index, End::Silent, thread);
             }
-            State::Resumed | State::Slow => desk.tolls.stalled.frames += 1,
+            State::Resumed | State::Slow => thread.incidents.stalled.frames += 1,
             _ => {}
         }
     }
 
     /// Any other text message.
-    fn text(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+    fn text(
+        &mut self,
+        index: usize,
+        frame: ServerFrame<'_>,
+        now: Moment,
+        thread: &mut ThreadState,
+    ) {
         match Event::parse(frame.payload) {
             // A batch in which something else comes first.
             Ok(Event::Batch(_)) if self.state != State::Joining => {
-                self.text_batch(index, frame, now, desk);
+                self.text_batch(index, frame, now, thread);
             }
             // Here it is a frame that ends the connection.
             Ok(Event::Closed(_)) => {}
-            Ok(event) => self.message(index, event, now, desk),
+            Ok(event) => self.message(index, event, now, thread),
             Err(error) => {
-                desk.fault(&format!("a text message that is not the protocol: {error}"));
+                thread.fault(&format!("a text message that is not the protocol: {error}"));
             }
         }
     }
 
     /// Any other server-sent event.
-    fn event_message(&mut self, index: usize, json: &[u8], now: Moment, desk: &mut Desk) {
+    fn event_message(&mut self, index: usize, json: &[u8], now: Moment, thread: &mut ThreadState) {
         match Event::parse(json) {
-            Ok(Event::Closed(closed)) => self.closed(index, closed.code, desk),
-            Ok(event) => self.message(index, event, now, desk),
+            Ok(Event::Closed(closed)) => self.closed(index, closed.code, thread),
+            Ok(event) => self.message(index, event, now, thread),
             Err(error) => {
-                desk.fault(&format!("an event that is not the protocol: {error}"));
+                thread.fault(&format!("an event that is not the protocol: {error}"));
             }
         }
     }
 
-    fn message(&mut self, index: usize, event: Event, now: Moment, desk: &mut Desk) {
+    fn message(&mut self, index: usize, event: Event, now: Moment, thread: &mut ThreadState) {
         match (event, self.state) {
             (Event::Joined(joined), State::Joining) => {
-                self.joined(&joined, now, desk);
+                self.joined(&joined, now, thread);
                 self.state = State::Live;
-                desk.joined(index, joined.window_ms, now);
+                thread.joined(index, joined.window_ms, now);
             }
             (_, State::Joining) => {
-                desk.fault("a message before `joined`");
-                self.end(index, End::Silent, desk);
+                thread.fault("a message before `joined`");
+                self.end(index, End::Silent, thread);
             }
             (Event::Gap(gap), State::Live) => {
-                desk.auditor
+                thread
+                    .auditor
                     .gap(&mut self.watch, self.seat.room, self.seat.dialect, &gap);
             }
             (Event::Gap(gap), State::Resumed | State::Slow) => {
                 let (after, seq) = (gap.after.value(), gap.seq.value());
-                let skipped = desk.auditor.acknowledged_in(self.seat.room, after, seq);
-                let stalled = &mut desk.tolls.stalled;
+                let skipped = thread.auditor.acknowledged_in(self.seat.room, after, seq);
+                let stalled = &mut thread.incidents.stalled;
                 stalled.gaps += 1;
                 stalled.skipped += skipped;
             }
             (Event::Error(error), State::Live) => {
-                desk.fault(&format!("an error message: {}", error.code));
+                thread.fault(&format!("an error message: {}", error.code));
             }
-            (Event::Joined(_), State::Live) => desk.fault("a second `joined`"),
+            (Event::Joined(_), State::Live) => thread.fault("a second `joined`"),
             _ => {}
         }
     }
 
     /// Takes its place: a new one, the old one, or one in a room that is in a new epoch.
-    fn joined(&mut self, joined: &Joined, now: Moment, desk: &mut Desk) {
+    fn joined(&mut self, joined: &Joined, now: Moment, thread: &mut ThreadState) {
         let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.dialect);
         let epoch = joined.epoch.value();
         let (after, seq) = (joined.after.value(), joined.seq.value());
         if after > POSITION_MAX || seq > POSITION_MAX {
-            desk.fault("a `joined` whose position is beyond 2^53");
+            thread.fault("a `joined` whose position is beyond 2^53");
         }
         let (after, seq) = (after.min(POSITION_MAX), seq.min(POSITION_MAX));
         if after > seq {
-            desk.fault("a `joined` that begins behind its last sealed position");
+            thread.fault("a `joined` that begins behind its last sealed position");
         }
         if self.epoch == Some(epoch) {
             let position = Auditor::position(&self.watch);
             if joined.resumed && after != position {
-                desk.fault("a `joined` that resumes at another position than asked for");
+                thread.fault("a `joined` that resumes at another position than asked for");
             }
             if !joined.resumed && seq < position {
-                desk.fault("a room that ends before what its viewer has had of it");
+                thread.fault("a room that ends before what its viewer has had of it");
             }
             Auditor::resumed(&mut self.watch, seq, now, sampled);
-            desk.tolls.resumed += u64::from(joined.resumed);
+            thread.incidents.resumed += u64::from(joined.resumed);
         } else {
             if self.epoch.is_some() {
                 let room = self.seat.room;
-                desk.tolls.renumbered += 1;
-                let unreplayed = desk.auditor.renumbered(&self.watch, room);
-                desk.tolls.unreplayed = desk.tolls.unreplayed.saturating_add(unreplayed);
-                match desk.auditor.renumbered_room(room) {
+                thread.incidents.renumbered += 1;
+                let unreplayed = thread.auditor.renumbered(&self.watch, room);
+                thread.incidents.unreplayed =
+                    thread.incidents.unreplayed.saturating_add(unreplayed);
+                match thread.auditor.renumbered_room(room) {
                     Some(anew) => self.seat.room = anew,
-                    None => desk.fault("the room's epoch changed twice"),
+                    None => thread.fault("the room's epoch changed twice"),
                 }
-                desk.began_anew.push((self.seat.room, after));
+                thread.began_anew.push((self.seat.room, after));
             }
             self.watch = Auditor::joined(after, seq, now, sampled);
             self.epoch = Some(epoch);
         }
-        if !desk.auditor.is_epoch(self.seat.room, epoch) {
-            desk.fault("a room with another epoch for this viewer than for the rest");
+        if !thread.auditor.is_epoch(self.seat.room, epoch) {
+            thread.fault("a room with another epoch for this viewer than for the rest");
         }
     }
 }

@@ -105,6 +105,8 @@ impl RoomActor {
             if self.ingest_all(tailed, &mut entries).await == Life::Ended {
                 return;
             }
+            // Quiet rooms do not keep the space of a burst; a busy one pays one allocation per window.
+            entries.shrink_to(ENTRIES_KEPT_MAX);
             self.seal_when_due().await;
             if self.is_idle() {
                 if self.environment.registry.retire(&self.handle) {
@@ -525,6 +527,9 @@ const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
 
 /// Reads of the log between two looks at the clock: together more than the log lets a room be behind.
 const TAIL_READS_MAX: usize = 16;
+
+/// Places for entries that a room keeps between two looks at its log.
+const ENTRIES_KEPT_MAX: usize = 8;
 
 /// Entries taken from the log at once.
 const TAIL_READ_MAX: usize = 1_024;

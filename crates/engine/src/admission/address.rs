@@ -183,6 +183,12 @@ impl AddressKey {
         }
     }
 
+    /// The /48 that an IPv6 address's /64 is part of, which may be one site's (RFC 6177). For a book of its own: it is
+    /// told from a /64 by nothing.
+    pub fn site(self) -> Option<Self> {
+        (self.0 > u64::from(u32::MAX)).then_some(Self(self.0 & !0xFFFF))
+    }
+
     /// One of `slots` places, the same one every time and evenly spread: where books stand side by side.
     pub fn spread(self, slots: usize) -> usize {
         usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
@@ -348,5 +354,13 @@ mod tests {
         assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
         assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
         assert_eq!(key("::1"), key("127.0.0.1"));
+    }
+
+    #[test]
+    fn one_site_has_many_addresses() {
+        assert_eq!(key("2001:db8:1:2::1").site(), key("2001:db8:1:3::1").site());
+        assert_ne!(key("2001:db8:1:2::1").site(), key("2001:db8:2:2::1").site());
+        assert_eq!(key("192.0.2.7").site(), None);
+        assert_eq!(key("::1").site(), None);
     }
 }

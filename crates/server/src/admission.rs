@@ -1,6 +1,7 @@
 //! Owns who may connect and post: the engine's decisions behind short locks.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Admission {
     connections: AtomicU32,
     connections_max: u32,
     books: [Mutex<AddressBook>; BOOKS],
+    /// Networks of many IPv6 addresses, whose limits are [`SITE_SHARE`] times those of one.
+    sites: [Mutex<AddressBook>; BOOKS],
 }
 
 /// Why a connection was refused.
@@ -43,11 +46,28 @@ pub enum ConnectionRefusal {
     Address,
 }
 
-/// The right to be connected; given back when dropped.
+/// A place among the server's connections; given back when dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub struct Place(Option<Arc<Admission>>);
+
+/// A place among the connections of one address; given back when dropped. It pays for what the address does.
+#[derive(Debug)]
+pub struct AddressPermit {
     admission: Arc<Admission>,
     address: AddressKey,
+}
+
+/// A place among the server's connections and one among its address's; given back when dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit(AddressPermit);
+
+/// What a connection was accepted with.
+#[derive(Debug)]
+pub enum Admitted {
+    /// A connection of whoever its requests are from.
+    Direct(ConnectionPermit),
+    /// A trusted proxy's: each request has a permit of its own, from the address of the client it was made for.
+    Proxy(Place),
 }
 
 impl Admission {
@@ -59,11 +79,57 @@ impl Admission {
             posts: config.per_address,
             addresses_max: ADDRESSES_MAX / BOOKS,
         };
+        let site_limits = AddressLimits {
+            connections_max: limits.connections_max.saturating_mul(SITE_SHARE),
+            posts: limits.posts.times(SITE_SHARE),
+            ..limits
+        };
         Self {
             connections: AtomicU32::new(0),
             connections_max: config.connections_max,
             books: std::array::from_fn(|_| Mutex::new(AddressBook::new(limits))),
+            sites: std::array::from_fn(|_| Mutex::new(AddressBook::new(site_limits))),
         }
+    }
+
+    /// Counts in a connection of a trusted proxy, whose address has no limit.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Total`]; nothing was counted.
+    pub fn place(self: &Arc<Self>) -> Result<Place, ConnectionRefusal> {
+        // Made first: its drop takes back what was counted.
+        let place = Place(Some(Arc::clone(self)));
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            return Err(ConnectionRefusal::Total);
+        }
+        Ok(place)
+    }
+
+    /// Counts in a connection, or a request that a proxy passed on, of one address.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Address`]; nothing was counted.
+    pub fn address(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<AddressPermit, ConnectionRefusal> {
+        let address = AddressKey::of(address);
+        let refused = |_| ConnectionRefusal::Address;
+        book(&self.books, address)
+            .connect(address, now)
+            .map_err(refused)?;
+        if let Some(site) = address.site() {
+            let connected = book(&self.sites, site).connect(site, now);
+            if connected.is_err() {
+                book(&self.books, address).disconnect(address);
+            }
+            connected.map_err(refused)?;
+        }
+        Ok(AddressPermit {
+            admission: Arc::clone(self),
+            address,
+        })
     }
 
     /// Counts a connection in.
@@ -75,19 +141,8 @@ impl Admission {
         address: IpAddr,
         now: Duration,
     ) -> Result<ConnectionPermit, ConnectionRefusal> {
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(ConnectionRefusal::Total);
-        }
-        let address = AddressKey::of(address);
-        if self.book(address).connect(address, now).is_err() {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(ConnectionRefusal::Address);
-        }
-        Ok(ConnectionPermit {
-            admission: Arc::clone(self),
-            address,
-        })
+        let place = self.place()?;
+        self.address(address, now).map(|permit| place.hold(permit))
     }
 
     /// Connections now.
@@ -95,41 +150,101 @@ impl Admission {
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
+}
 
-    fn book(&self, address: AddressKey) -> MutexGuard<'_, AddressBook> {
-        self.books[address.spread(BOOKS)]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl Place {
+    /// A permit for a connection that is `permit`'s from here on.
+    #[must_use]
+    pub fn hold(mut self, permit: AddressPermit) -> ConnectionPermit {
+        self.0 = None;
+        ConnectionPermit(permit)
     }
 }
 
-impl ConnectionPermit {
-    /// Takes `count` posts from what this connection's address may post.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.0 {
+            admission.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Admitted {
+    /// The permit of a viewer that this connection became; `forwarded` is its address's when a proxy made the connection.
+    #[must_use]
+    pub fn into_permit(self, forwarded: Option<AddressPermit>) -> Option<ConnectionPermit> {
+        match self {
+            Self::Direct(permit) => Some(permit),
+            Self::Proxy(place) => forwarded.map(|permit| place.hold(permit)),
+        }
+    }
+}
+
+impl AddressPermit {
+    /// Takes `count` posts from what the address may post.
     ///
     /// # Errors
     /// [`Refusal`] says when to come again.
     pub fn try_post(&self, now: Duration, count: u32) -> Result<(), Refusal> {
-        let mut book = self.admission.book(self.address);
-        book.try_post(self.address, now, count)
-            .map_err(|refusal| match refusal {
-                AddressRefusal::Posts(refusal) => refusal,
-                // This permit keeps its address in the book.
-                AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
-                    Refusal::RetryAfter(Duration::from_secs(1))
-                }
-            })
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address)
+            .try_post(self.address, now, count)
+            .map_err(refusal)?;
+        match self.address.site() {
+            None => Ok(()),
+            Some(site) => book(sites, site)
+                .try_post(site, now, count)
+                .map_err(refusal),
+        }
+    }
+}
+
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address).disconnect(self.address);
+        if let Some(site) = self.address.site() {
+            book(sites, site).disconnect(site);
+        }
+    }
+}
+
+impl Deref for ConnectionPermit {
+    type Target = AddressPermit;
+
+    fn deref(&self) -> &AddressPermit {
+        &self.0
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.admission.book(self.address).disconnect(self.address);
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn book(books: &[Mutex<AddressBook>; BOOKS], address: AddressKey) -> MutexGuard<'_, AddressBook> {
+    books[address.spread(BOOKS)]
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refusal(refusal: AddressRefusal) -> Refusal {
+    match refusal {
+        AddressRefusal::Posts(refusal) => refusal,
+        // A permit keeps its address in the book.
+        AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
+            Refusal::RetryAfter(Duration::from_secs(1))
+        }
     }
 }
 
 /// Books, so that accepting and posting rarely wait for each other.
 const BOOKS: usize = 16;
+
+/// What a /48 of IPv6 addresses may do, in multiples of what one of its 65,536 /64s may. One site has a /48 (RFC 6177),
+/// and so do thousands of phones of a carrier.
+const SITE_SHARE: u32 = 16;
 
 /// Addresses remembered at a time.
 const ADDRESSES_MAX: usize = 1 << 20;

@@ -8,6 +8,8 @@ use danmaku_wire::Problem;
 use danmaku_wire::Reference;
 use danmaku_wire::outbound::ErrorReply;
 
+use crate::origins::OriginNotAllowed;
+
 /// Why a message or a post was refused. But for [`Refusal::OutcomeUnknown`], nothing of it was taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -59,6 +61,9 @@ pub enum Refusal {
     /// The first post with this key is still running.
     #[error("a post with this idempotency key is still running")]
     KeyInProgress,
+    /// A page of an origin that may only watch and read wants to post.
+    #[error("pages of this origin may watch and read, but not post")]
+    OriginNotAllowed,
     /// The server stops.
     #[error("the server is stopping")]
     Stopping,
@@ -104,6 +109,7 @@ impl Refusal {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::KeyReused => "idempotency_key_reused",
             Self::KeyInProgress => "idempotency_in_progress",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::Stopping => "stopping",
         }
     }
@@ -129,6 +135,7 @@ impl Refusal {
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }
             | Self::KeyReused
+            | Self::OriginNotAllowed
             | Self::Stopping => None,
         }
     }
@@ -160,6 +167,12 @@ impl From<AppendError> for Refusal {
 impl From<Unavailable> for Refusal {
     fn from(_: Unavailable) -> Self {
         Self::Unavailable
+    }
+}
+
+impl From<OriginNotAllowed> for Refusal {
+    fn from(_: OriginNotAllowed) -> Self {
+        Self::OriginNotAllowed
     }
 }
 

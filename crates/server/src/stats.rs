@@ -99,6 +99,8 @@ pub struct InboundStats {
     messages_outcome_unknown: Counter,
     /// An idempotency key was used for another post, or is in use.
     messages_key_conflict: Counter,
+    /// A page of another origin wanted to post.
+    messages_origin_not_allowed: Counter,
     /// The server was stopping.
     messages_stopping: Counter,
     /// Viewers that broke the rules of the WebSocket protocol.
@@ -129,6 +131,7 @@ impl InboundStats {
             Refusal::Unavailable => &self.messages_unavailable,
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,
             Refusal::KeyReused | Refusal::KeyInProgress => &self.messages_key_conflict,
+            Refusal::OriginNotAllowed => &self.messages_origin_not_allowed,
             Refusal::Stopping => &self.messages_stopping,
         };
         counter.add(1);
@@ -136,7 +139,7 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 8] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 9] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
@@ -145,6 +148,7 @@ impl InboundStats {
             ("unavailable", &self.messages_unavailable),
             ("outcome_unknown", &self.messages_outcome_unknown),
             ("key_conflict", &self.messages_key_conflict),
+            ("origin_not_allowed", &self.messages_origin_not_allowed),
             ("stopping", &self.messages_stopping),
         ]
         .map(|(reason, counter)| (reason, counter.value()))

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::admission::{ConnectionPermit, ConnectionRefusal};
+use crate::admission::{Admitted, ConnectionPermit, ConnectionRefusal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
@@ -176,12 +176,11 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 if std::mem::take(&mut failing) {
                     tracing::info!("accepting connections again");
                 }
-                let now = context.clock.now().monotonic;
-                match context.admission.connect(peer.ip(), now) {
-                    Ok(permit) => {
+                match admit(&context, peer.ip()) {
+                    Ok(admitted) => {
                         context.stats.connections.accepted.add(1);
                         let context = Arc::clone(&context);
-                        tokio::spawn(connection(context, stream, peer.ip(), permit));
+                        tokio::spawn(connection(context, stream, peer.ip(), admitted));
                     }
                     Err(refusal) => {
                         context.stats.connections.refused(refusal);
@@ -209,6 +208,15 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
+/// A trusted proxy's connections are limited in all only: who its requests are from says each of them.
+fn admit(context: &Context, peer: IpAddr) -> Result<Admitted, ConnectionRefusal> {
+    if context.config.trusted_proxies.trusts(peer) {
+        return context.admission.place().map(Admitted::Proxy);
+    }
+    let now = context.clock.now().monotonic;
+    context.admission.connect(peer, now).map(Admitted::Direct)
+}
+
 /// Says why, without waiting for a request.
 fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Semaphore>) {
     // A new socket's buffer is empty; should it not be writable, the close
@@ -228,16 +236,13 @@ fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Sema
 }
 
 /// One connection: HTTP first, then perhaps a viewer.
-async fn connection(
-    context: Arc<Context>,
-    stream: TcpStream,
-    address: IpAddr,
-    permit: ConnectionPermit,
-) {
+async fn connection(context: Arc<Context>, stream: TcpStream, address: IpAddr, admitted: Admitted) {
     configure(&stream, &context);
-    match Box::pin(http::serve(&context, stream, (address, &permit))).await {
-        Ended::Closed => {}
-        Ended::Viewer(viewer) => Box::pin(watch(context, *viewer, permit)).await,
+    let ended = Box::pin(http::serve(&context, stream, (address, &admitted))).await;
+    if let Ended::Viewer(mut viewer) = ended
+        && let Some(permit) = admitted.into_permit(viewer.watch.forwarded.take())
+    {
+        Box::pin(watch(context, *viewer, permit)).await;
     }
 }
 
@@ -291,7 +296,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
     match protocol {
         Protocol::WebSocket => {
             context.stats.connections.upgraded.add(1);
-            let mut reader = Reader::new(conn, link, room, context, permit);
+            let mut reader = Reader::new(conn, link, room, context, permit, watch.origin);
             reader.early(early).await;
             tokio::spawn(reader.run());
         }

@@ -13,9 +13,10 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
+use super::cors;
 use super::error::{ApiError, raw_json};
-use super::peer::Peer;
 use super::query::{CommentsQuery, Since};
+use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::posting::{self, Target};
 use crate::refusal::{RateScope, Refusal};
@@ -24,10 +25,12 @@ use crate::room::handle::Retracted;
 /// `POST /v1/rooms/{room}/comments`.
 pub(super) async fn post(
     context: &Arc<Context>,
-    peer: &Peer<'_>,
+    permit: &AddressPermit,
     room: &RoomId,
     request: Request<Incoming>,
 ) -> HttpResult {
+    cors::check_origin(context, request.headers())?;
+    cors::check_media_type(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let body = read_body(context, request.into_body()).await?;
     // Only now: a stop waits for posts under way, not for bodies.
@@ -45,11 +48,11 @@ pub(super) async fn post(
     let target = Target::Named(room);
     let json = match posted {
         Posted::One(comment) => {
-            let appended = posting::post(context, peer.permit, target, &[comment], key).await?;
+            let appended = posting::post(context, permit, target, &[comment], key).await?;
             id_json(&appended)
         }
         Posted::Many(comments) => {
-            let appended = posting::post(context, peer.permit, target, &comments, key).await?;
+            let appended = posting::post(context, permit, target, &comments, key).await?;
             ids_json(&appended)
         }
     };
@@ -75,22 +78,19 @@ pub(super) async fn list(context: &Arc<Context>, room: &RoomId, query: &str) -> 
     ))
 }
 
-/// `DELETE /v1/rooms/{room}/comments/{id}`. Until identity exists, whoever speaks for the machine itself may do it.
+/// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked who asks.
 pub(super) async fn retract(
     context: &Arc<Context>,
-    peer: &Peer<'_>,
-    (room, id): (&RoomId, &str),
-    headers: &HeaderMap,
+    permit: &AddressPermit,
+    room: &RoomId,
+    id: &str,
 ) -> HttpResult {
-    if !peer.is_local(headers) {
-        return Err(ApiError::Forbidden);
-    }
     let id = comment_id(id)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
     let now = context.clock.now();
     let retracted = async {
-        peer.permit
+        permit
             .try_post(now.monotonic, 1)
             .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
         room.retract(id, now.unix_ms).await

@@ -88,6 +88,12 @@ pub enum ApiError {
     /// Only the machine itself may do this.
     #[error("only a client on the server's own machine may do this, without a proxy in between")]
     Forbidden,
+    /// A page posted something else than JSON.
+    #[error("a page must post `Content-Type: application/json`")]
+    UnsupportedMediaType,
+    /// The address behind a proxy has as many connections as it may.
+    #[error(transparent)]
+    TooManyConnections(#[from] ConnectionRefusal),
     /// There never was a comment of this id.
     #[error("there is no such comment")]
     CommentNotFound,
@@ -121,6 +127,8 @@ impl ApiError {
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
             Self::Forbidden => "forbidden",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
             Self::CommentNotFound => "comment_not_found",
             Self::Refused(refusal) => refusal.code(),
         }
@@ -137,6 +145,8 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyConnections(refusal) => connection_status(*refusal),
             Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
             | Self::BadWebSocketKey
@@ -159,7 +169,10 @@ impl ApiError {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         };
-        let retry_after_ms = refusal.and_then(Refusal::retry_after_ms);
+        let retry_after_ms = match self {
+            Self::TooManyConnections(_) => Some(u64::from(REFUSED_RETRY_S) * 1_000),
+            _ => refusal.and_then(Refusal::retry_after_ms),
+        };
         let mut response = json(
             self.status(),
             &Envelope {
@@ -202,6 +215,7 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
+        Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
         | Refusal::TooManyRooms { .. }
         | Refusal::Unavailable
@@ -230,17 +244,26 @@ struct Body {
 /// The whole answer, head and body, to a connection that may not stay.
 #[must_use]
 pub fn refusal(refusal: ConnectionRefusal) -> String {
-    let status = match refusal {
-        ConnectionRefusal::Total => StatusCode::SERVICE_UNAVAILABLE,
-        ConnectionRefusal::Address => StatusCode::TOO_MANY_REQUESTS,
-    };
-    let body = format!(r#"{{"error":{{"code":"too_many_connections","message":"{refusal}"}}}}"#);
+    let status = connection_status(refusal);
+    let retry_after_ms = REFUSED_RETRY_S * 1_000;
+    let body = format!(
+        r#"{{"error":{{"code":"{TOO_MANY_CONNECTIONS}","message":"{refusal}","retry_after_ms":{retry_after_ms}}}}}"#
+    );
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: {REFUSED_RETRY_S}\r\nConnection: close\r\n\r\n{body}",
+         Access-Control-Allow-Origin: *\r\nRetry-After: {REFUSED_RETRY_S}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
+
+fn connection_status(refusal: ConnectionRefusal) -> StatusCode {
+    match refusal {
+        ConnectionRefusal::Total => StatusCode::SERVICE_UNAVAILABLE,
+        ConnectionRefusal::Address => StatusCode::TOO_MANY_REQUESTS,
+    }
+}
+
+const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
 
 /// When a refused connection may come again, in seconds.
 const REFUSED_RETRY_S: u32 = 5;

@@ -8,6 +8,7 @@ use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
 use super::Watch;
 use super::error::ApiError;
+use super::peer::Requester;
 use super::query;
 use crate::context::Context;
 use crate::refusal::Refusal;
@@ -15,6 +16,7 @@ use crate::refusal::Refusal;
 /// `GET /v1/rooms/{room}/events`. The answer is written by the viewer's shard, head included.
 pub(super) async fn watch<B>(
     context: &Context,
+    requester: Requester<'_>,
     room: &RoomId,
     request: &Request<B>,
 ) -> Result<Watch, ApiError> {
@@ -35,6 +37,9 @@ pub(super) async fn watch<B>(
             Dialect::SseIdentity
         },
         start,
+        // Nothing can be posted over it.
+        origin: Ok(()),
+        forwarded: requester.into_forwarded(),
     })
 }
 

@@ -1,12 +1,14 @@
-//! Owns the HTTP side: one connection from its first byte to its end or until it is a viewer's, and the table of paths.
+//! Owns the HTTP side: one connection from its first byte to its end or until it is a viewer's.
 
 mod comments;
+mod cors;
 mod deadline;
 mod error;
 mod events;
 mod peer;
 mod query;
 mod rooms;
+mod route;
 mod websocket;
 
 use std::convert::Infallible;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
-use danmaku_wire::{Dialect, Protocol, RoomId};
+use danmaku_wire::{Dialect, Protocol};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -24,14 +26,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
-use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
 pub use error::{ApiError, refusal};
 
-use crate::admission::ConnectionPermit;
+use crate::admission::{AddressPermit, Admitted};
 use crate::context::Context;
 use crate::metrics;
+use crate::origins::OriginNotAllowed;
 use crate::process::Process;
 use crate::refusal::Refusal;
 use crate::replay::Start;
@@ -40,6 +42,7 @@ use crate::snapshot::Snapshot;
 use deadline::AnswerDeadline;
 use error::json;
 use peer::Peer;
+use route::Route;
 
 /// What became of a connection.
 #[derive(Debug)]
@@ -70,20 +73,29 @@ pub struct Watch {
     pub dialect: Dialect,
     /// Where it wants to start.
     pub start: Start,
+    /// Whether the page that asked, if one did, may post over this connection too.
+    pub origin: Result<(), OriginNotAllowed>,
+    /// The client's place among the connections of its address, when a proxy made the connection.
+    pub forwarded: Option<AddressPermit>,
 }
 
 /// Serves one connection until it ends or is a viewer's.
 pub async fn serve(
     context: &Arc<Context>,
     stream: TcpStream,
-    (address, permit): (IpAddr, &ConnectionPermit),
+    (address, admitted): (IpAddr, &Admitted),
 ) -> Ended {
-    let peer = Peer { address, permit };
+    let peer = Peer { address, admitted };
     let watch = Mutex::new(None);
     let service = service_fn(|request| {
         Box::pin(async {
+            let about_rooms = request.uri().path().starts_with("/v1/rooms");
             let answered = route(context, &peer, &watch, request).await;
-            Ok::<_, Infallible>(answered.unwrap_or_else(|error| error.response()))
+            let mut response = answered.unwrap_or_else(|error| error.response());
+            if about_rooms {
+                cors::open(response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
         })
     });
     let mut connection = http1::Builder::new()
@@ -142,100 +154,53 @@ async fn route(
     watch: &Mutex<Option<Watch>>,
     request: Request<Incoming>,
 ) -> HttpResult {
-    let path = request.uri().path().to_owned();
-    let mut segments = path.trim_start_matches('/').split('/');
-    let segments = [(); SEGMENTS_MAX].map(|()| segments.next());
-    match segments {
-        [Some(""), None, ..] => read_only(&request).map(|()| plain(INDEX)),
-        [Some("healthz"), None, ..] => read_only(&request).map(|()| plain("ok\n")),
-        [Some("readyz"), None, ..] => read_only(&request).and_then(|()| ready(context)),
-        [Some("metrics"), None, ..] => read_only(&request).map(|()| scrape(context)),
-        [Some("v1"), Some("stats"), None, ..] => {
-            read_only(&request).map(|()| json(StatusCode::OK, &Snapshot::of(context)))
-        }
-        [Some("v1"), Some("rooms"), None, ..] => {
-            read_only(&request)?;
-            rooms::list(context, request.uri().query().unwrap_or(""))
-        }
-        [Some("v1"), Some("rooms"), Some(room), rest @ ..] => {
-            let room = room_id(room)?;
-            in_room(context, peer, watch, (&room, rest), request).await
-        }
-        _ => Err(ApiError::NotFound),
+    let route = Route::parse(request.uri().path())?;
+    route.check_method(request.method())?;
+    if route.is_probe() {
+        return probe(context, &route);
     }
-}
-
-/// What is below `/v1/rooms/{room}`.
-async fn in_room(
-    context: &Arc<Context>,
-    peer: &Peer<'_>,
-    watch: &Mutex<Option<Watch>>,
-    (room, below): (&RoomId, [Option<&str>; SEGMENTS_MAX - 3]),
-    mut request: Request<Incoming>,
-) -> HttpResult {
+    let requester = peer.requester(context, request.headers())?;
+    if *request.method() == Method::OPTIONS {
+        return cors::preflight(context, &route, request.headers());
+    }
     let query = request.uri().query().unwrap_or("").to_owned();
-    match below {
-        [None, ..] => {
-            read_only(&request)?;
-            rooms::show(context, room)
-        }
-        [Some("ws"), None, ..] => {
-            only(&request, &Method::GET, "GET")?;
-            let (response, wanted) = websocket::upgrade(context, room, &mut request).await?;
+    match &route {
+        Route::Index => Ok(plain(INDEX)),
+        Route::Healthz | Route::Readyz => probe(context, &route),
+        Route::Metrics => Ok(scrape(context)),
+        Route::Stats => Ok(json(StatusCode::OK, &Snapshot::of(context))),
+        Route::Rooms => rooms::list(context, &query),
+        Route::Room(room) => rooms::show(context, room),
+        Route::Socket(room) => {
+            let (response, wanted) = websocket::upgrade(context, requester, room, request).await?;
             *lock(watch) = Some(wanted);
             Ok(response)
         }
-        [Some("events"), None, ..] => {
-            only(&request, &Method::GET, "GET")?;
-            let wanted = events::watch(context, room, &request).await?;
+        Route::Events(room) => {
+            let wanted = events::watch(context, requester, room, &request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
-        [Some("comments"), None, ..] => {
-            if is_read(&request) {
-                comments::list(context, room, &query).await
-            } else {
-                only(&request, &Method::POST, "GET, HEAD, POST")?;
-                comments::post(context, peer, room, request).await
+        Route::Comments(room) if *request.method() == Method::POST => {
+            comments::post(context, requester.permit(), room, request).await
+        }
+        Route::Comments(room) => comments::list(context, room, &query).await,
+        Route::Comment(room, id) => {
+            let headers = request.headers();
+            cors::check_origin(context, headers)?;
+            if !peer.is_local(headers) {
+                return Err(ApiError::Forbidden);
             }
+            comments::retract(context, requester.permit(), room, id).await
         }
-        [Some("comments"), Some(id), None] => {
-            only(&request, &Method::DELETE, "DELETE")?;
-            comments::retract(context, peer, (room, id), request.headers()).await
-        }
-        _ => Err(ApiError::NotFound),
     }
 }
 
-fn is_read(request: &Request<Incoming>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD)
-}
-
-fn read_only(request: &Request<Incoming>) -> Result<(), ApiError> {
-    if is_read(request) {
-        Ok(())
-    } else {
-        Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" })
-    }
-}
-
-fn only(request: &Request<Incoming>, method: &Method, allow: &'static str) -> Result<(), ApiError> {
-    if request.method() == method {
-        Ok(())
-    } else {
-        Err(ApiError::MethodNotAllowed { allow })
-    }
-}
-
-/// A room id of a path; some clients escape its `:`.
-fn room_id(segment: &str) -> Result<RoomId, ApiError> {
-    let decoded = percent_decode_str(segment).decode_utf8_lossy();
-    RoomId::parse(&decoded).map_err(ApiError::BadRoomId)
-}
-
-fn ready(context: &Context) -> HttpResult {
-    if context.gate.is_closed() {
+fn probe(context: &Context, route: &Route) -> HttpResult {
+    if *route == Route::Healthz {
+        Ok(plain("ok\n"))
+    } else if context.gate.is_closed() {
         Err(Refusal::Stopping.into())
     } else {
         Ok(plain("ready\n"))
@@ -263,9 +228,6 @@ fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
-
-/// Segments of the longest path.
-const SEGMENTS_MAX: usize = 6;
 
 /// Bytes of a request head.
 const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;

@@ -9,6 +9,7 @@ use hyper::{Request, Response, Version};
 
 use super::Watch;
 use super::error::ApiError;
+use super::peer::Requester;
 use super::query::JoinQuery;
 use crate::context::Context;
 use crate::refusal::Refusal;
@@ -17,14 +18,15 @@ use crate::refusal::Refusal;
 /// many is refused while there is still a status to say so.
 pub(super) async fn upgrade(
     context: &Context,
+    requester: Requester<'_>,
     room: &RoomId,
-    request: &mut Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<(Response<Full<Bytes>>, Watch), ApiError> {
     let query = JoinQuery::parse(request.uri().query().unwrap_or(""))?;
     if request.version() != Version::HTTP_11 {
         return Err(ApiError::BadHttpVersion);
     }
-    if !fastwebsockets::upgrade::is_upgrade_request(request) {
+    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
         return Err(ApiError::UpgradeRequired);
     }
     let header = |name| request.headers().get(name).map(|value| value.as_bytes());
@@ -40,13 +42,15 @@ pub(super) async fn upgrade(
     let room = context.open_room(room).await?;
     // The socket is taken out of hyper after the answer, so the future that would wait for it is not needed.
     let (response, _) =
-        fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;
+        fastwebsockets::upgrade::upgrade(&mut request).map_err(|_| ApiError::BadWebSocketKey)?;
     let (parts, _) = response.into_parts();
     let response = Response::from_parts(parts, Full::default());
     let watch = Watch {
         room,
         dialect: Dialect::web_socket(query.encoding),
         start: query.start,
+        origin: context.config.allowed_origins.check(request.headers()),
+        forwarded: requester.into_forwarded(),
     };
     Ok((response, watch))
 }

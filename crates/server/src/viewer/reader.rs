@@ -15,6 +15,7 @@ use danmaku_wire::{
 
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
+use crate::origins::OriginNotAllowed;
 use crate::posting::{self, Target};
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
@@ -32,6 +33,8 @@ pub struct Reader {
     decoder: ClientDecoder,
     posts: TokenBucket,
     permit: ConnectionPermit,
+    /// Whether the page that opened the connection, if one did, may post over it.
+    origin: Result<(), OriginNotAllowed>,
     /// A close frame is on its way: what still comes is thrown away.
     closing: bool,
 }
@@ -61,6 +64,7 @@ impl Reader {
         room: Arc<RoomHandle>,
         context: Arc<Context>,
         permit: ConnectionPermit,
+        origin: Result<(), OriginNotAllowed>,
     ) -> Self {
         Self {
             conn,
@@ -70,6 +74,7 @@ impl Reader {
             decoder: ClientDecoder::new(MESSAGE_BYTES_MAX),
             posts: TokenBucket::new(),
             permit,
+            origin,
             closing: false,
         }
     }
@@ -209,7 +214,8 @@ impl Reader {
         let Some(_inside) = self.context.gate.enter() else {
             return Err(Refusal::Stopping);
         };
-        if let Err(refusal) = self.take_message() {
+        let taken = self.take_message();
+        if let Err(refusal) = taken.and_then(|()| Ok(self.origin?)) {
             self.context.stats.inbound.refused(&refusal);
             return Err(refusal);
         }
@@ -225,6 +231,7 @@ impl Reader {
 
     fn like(&mut self, count: u32) -> Result<(), Refusal> {
         self.take_message()?;
+        self.origin?;
         let now = self.context.clock.now().monotonic;
         self.permit
             .try_post(now, 1)

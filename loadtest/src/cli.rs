@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use danmaku_client::ServerAddress;
+use danmaku_wire::Encoding;
 
+use crate::error::HarnessError;
 use crate::mix::EncodingMix;
 use crate::publisher::PostVia;
 use crate::scenario::Kind;
+use crate::swarm::WatchVia;
 
 /// The largest `--processes`.
 pub const PROCESSES_MAX: u16 = 64;
@@ -137,6 +140,9 @@ pub struct ServerArgs {
     /// The server's process, for its CPU and memory, when it is on this machine; otherwise its /metrics tells them
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+    /// How viewers watch: over WebSocket, or by Server-Sent Events
+    #[arg(long, default_value = "ws", value_enum, value_name = "PROTOCOL")]
+    pub protocol: WatchVia,
     /// Dials a second, 2000 unless told otherwise; of hot-room and search it is their field ramp_per_second
     #[arg(long, value_name = "N", value_parser = positive)]
     pub connect_rate: Option<f64>,
@@ -174,16 +180,41 @@ pub struct ReportArgs {
 
 /// Who watches.
 #[derive(Clone, Debug, Args)]
-pub struct AudienceArgs {
+pub struct ViewingArgs {
     /// Viewers in all
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub viewers: u32,
     /// Rooms they are spread over evenly
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rooms: u32,
-    /// Encodings, in equal shares or as name:weight
-    #[arg(long, default_value = "identity,gzip,deflate", value_name = "LIST")]
-    pub encodings: EncodingMix,
+    /// Encodings, in equal shares or as name:weight; all that the protocol has when absent: identity,gzip,deflate over
+    /// WebSocket, identity,gzip over Server-Sent Events
+    #[arg(long, value_name = "LIST")]
+    pub encodings: Option<EncodingMix>,
+}
+
+impl ViewingArgs {
+    /// The shares of encodings of viewers that watch like this.
+    ///
+    /// # Errors
+    /// An encoding the protocol does not have.
+    pub fn mix(&self, via: WatchVia) -> Result<EncodingMix, HarnessError> {
+        let mix = self.encodings.clone().unwrap_or_else(|| {
+            let has = |encoding: &Encoding| via.dialect(*encoding).is_some();
+            EncodingMix::even(Encoding::ALL.into_iter().filter(has))
+        });
+        match mix
+            .encodings()
+            .into_iter()
+            .find(|encoding| via.dialect(*encoding).is_none())
+        {
+            None => Ok(mix),
+            Some(encoding) => Err(HarnessError::Flags(format!(
+                "--encodings: there is no `{encoding}` with --protocol {}",
+                via.name()
+            ))),
+        }
+    }
 }
 
 /// What is posted.
@@ -226,7 +257,7 @@ pub struct RunArgs {
     pub server: ServerArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
-    pub audience: AudienceArgs,
+    pub viewing: ViewingArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub load: LoadArgs,
@@ -312,7 +343,7 @@ pub struct IdleArgs {
     pub server: ServerArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
-    pub audience: AudienceArgs,
+    pub viewing: ViewingArgs,
     /// Seconds between the last connect and the look at the memory
     #[arg(long, default_value_t = 5, value_name = "S")]
     pub settle_s: u64,
@@ -332,7 +363,7 @@ pub struct QuietArgs {
     pub server: ServerArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
-    pub audience: AudienceArgs,
+    pub viewing: ViewingArgs,
     /// Milliseconds from one post to the next; it should be more than two windows
     #[arg(long, default_value_t = 2500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub every_ms: u64,
@@ -358,7 +389,7 @@ pub struct FloorArgs {
         missing_docs,
         reason = "clap would show them as the command's description"
     )]
-    pub audience: AudienceArgs,
+    pub viewing: ViewingArgs,
     /// Bytes of a frame: one number, or one for each of --encodings in the order identity,gzip,deflate
     #[arg(
         long,

@@ -22,13 +22,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use danmaku_wire::RoomId;
 
-use crate::cli::{AudienceArgs, Cli, Command, PROCESSES_MAX, ServerArgs};
+use crate::cli::{Cli, Command, PROCESSES_MAX, ServerArgs, ViewingArgs};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::report::{Machine, Setup, check_writable};
 use crate::scenario::Kind;
 use crate::session::{Gathering, Party};
-use crate::swarm::{Audience, Habits};
+use crate::swarm::{Habits, Seating};
 use crate::target::Target;
 use crate::timeline::clear_live_line;
 
@@ -231,20 +231,24 @@ fn is_ignored(kind: SignalKind) -> bool {
 }
 
 /// How a command can be repeated, as far as connecting goes.
-fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> Setup {
-    let encodings = audience.encodings.encodings().into_iter();
+fn connecting(server: &ServerArgs, viewing: &ViewingArgs, target: &Target) -> Setup {
+    // It was made once before, so it can be made.
+    let mix = viewing.mix(server.protocol).ok();
+    let encodings = mix.map(|mix| mix.encodings()).unwrap_or_default();
     Setup {
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: server.url.to_string(),
         server_version: target.version.clone(),
-        viewers: audience.viewers,
-        rooms: audience.rooms,
+        viewers: viewing.viewers,
+        rooms: viewing.rooms,
         processes: server.processes,
         connecting_max: Some(server.connecting_max),
         threads: Some(server.threads),
         connects_per_second: Some(server.connects_per_second()),
+        protocol: server.protocol,
         encodings: encodings
+            .into_iter()
             .map(|encoding| encoding.as_str().to_owned())
             .collect(),
         cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
@@ -253,41 +257,42 @@ fn connecting(server: &ServerArgs, audience: &AudienceArgs, target: &Target) -> 
     }
 }
 
-/// The party of a command, with an audience that may still get stalling viewers, beside so many connections that post. Makes
+/// The party of a command, to whose viewers stalling ones may still be added, beside so many connections that post. Makes
 /// sure that it fits its processes if they share it evenly; a session looks closer.
 fn party(
     server: &ServerArgs,
-    audience: &AudienceArgs,
+    viewing: &ViewingArgs,
     settle_s: u64,
     posters: u32,
 ) -> Result<Party, HarnessError> {
-    if audience.viewers < audience.rooms {
+    if viewing.viewers < viewing.rooms {
         let text = format!(
             "--viewers {} is below --rooms {}",
-            audience.viewers, audience.rooms
+            viewing.viewers, viewing.rooms
         );
         return Err(HarnessError::Flags(text));
     }
     let need = Need {
-        viewers: audience.viewers.into(),
+        viewers: viewing.viewers.into(),
         posters: posters.into(),
         processes: server.processes,
         processes_max: PROCESSES_MAX,
     };
     let evenly = |processes: u16| need.viewers.div_ceil(processes.into());
     descriptors::reserve(&need, evenly)?;
-    let rooms = (0..audience.rooms)
+    let rooms = (0..viewing.rooms)
         .map(|number| RoomId::parse(&format!("{}-{number}", server.room_prefix)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| {
             HarnessError::Flags(format!("--room-prefix {}: {error}", server.room_prefix))
         })?;
     Ok(Party {
-        audience: Audience {
-            viewers: audience.viewers,
-            rooms: audience.rooms,
+        seating: Seating {
+            viewers: viewing.viewers,
+            rooms: viewing.rooms,
             zipf: 0.0,
-            mix: audience.encodings.clone(),
+            via: server.protocol,
+            mix: viewing.mix(server.protocol)?,
             sampled: 1,
             stalling: 0,
         },

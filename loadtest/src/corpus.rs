@@ -128,10 +128,10 @@ impl RawLine {
         Ok(NewComment {
             text,
             user: self.u,
-            name: None,
             mode: Some(mode),
             color: self.color,
             size: self.size,
+            ..NewComment::default()
         })
     }
 }
@@ -194,10 +194,10 @@ mod tests {
             NewComment {
                 text: "b".to_owned(),
                 user: Some("00ff".to_owned()),
-                name: None,
                 mode: Some(Mode::Top),
                 color: Some(255),
                 size: Some(18),
+                ..NewComment::default()
             }
         );
         assert_eq!(lines[1].comment.mode, Some(Mode::Bottom));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Moment;
 use crate::error::HarnessError;
 use crate::process::Process;
-use crate::swarm::{Audience, Bench, Lookout, Order, Progress, Share, SwarmConfig, SwarmResult};
+use crate::swarm::{Bench, Lookout, Order, Progress, Seating, Share, SwarmConfig, SwarmResult};
 
 pub use child::attend;
 use protocol::{BATCH_MAX, FromChild, Plan, ToChild, line, read};
@@ -137,16 +137,12 @@ impl Muster {
     ///
     /// # Errors
     /// No thread to be had.
-    pub fn start(
-        mut self,
-        config: &SwarmConfig,
-        audience: &Audience,
-    ) -> Result<Crew, HarnessError> {
+    pub fn start(mut self, config: &SwarmConfig, seating: &Seating) -> Result<Crew, HarnessError> {
         let of = self.stdins.len();
         for (number, stdin) in self.stdins.iter_mut().enumerate() {
             let plan = Plan {
                 config: config.clone(),
-                audience: audience.clone(),
+                seating: seating.clone(),
                 share: Share { number, of },
                 origin: self.bench.clock.origin(),
                 late: self.bench.judge.late(),

@@ -21,7 +21,7 @@ use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
-use crate::swarm::{Audience, Bench, Habits, Share, Swarm, SwarmConfig};
+use crate::swarm::{Bench, Habits, Seating, Share, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
@@ -29,7 +29,7 @@ pub use sender::{SenderPlan, SenderReport, send};
 #[derive(Clone, Debug)]
 pub struct FloorPlan {
     /// The viewers, as in the run.
-    pub audience: Audience,
+    pub seating: Seating,
     /// Bytes of a frame by encoding, WebSocket head included.
     pub frame_bytes: [usize; 3],
     /// Sends per viewer.
@@ -101,7 +101,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
     let clock = Clock::start();
     let bench = Bench {
         clock,
-        ledger: Arc::new(Ledger::new(plan.audience.rooms)),
+        ledger: Arc::new(Ledger::new(plan.seating.rooms)),
         judge: Arc::new(Judge::new(clock, Duration::from_secs(1))),
     };
     let config = SwarmConfig {
@@ -110,7 +110,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
             .parse()
             .map_err(|_| HarnessError::FloorSender("no address".to_owned()))?,
         authority: sender.address.clone(),
-        rooms: (0..plan.audience.rooms)
+        rooms: (0..plan.seating.rooms)
             .map(|room| room.to_string())
             .collect(),
         connects_per_second: plan.connects_per_second,
@@ -119,11 +119,11 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         threads: plan.swarm_threads,
         habits: Habits::default(),
     };
-    let swarm = Swarm::start(&config, &plan.audience, Share::WHOLE, &bench)?;
+    let swarm = Swarm::start(&config, &plan.seating, Share::WHOLE, &bench)?;
     sender
         .expect(
             "ready",
-            CHILD_DEADLINE + Duration::from_secs(u64::from(plan.audience.viewers) / 500),
+            CHILD_DEADLINE + Duration::from_secs(u64::from(plan.seating.viewers) / 500),
         )
         .await?;
     tokio::time::sleep(SETTLE).await;
@@ -196,8 +196,8 @@ impl Sender {
     async fn spawn(plan: &FloorPlan) -> Result<Self, HarnessError> {
         let program = std::env::current_exe().map_err(HarnessError::system("own path"))?;
         let sender = SenderPlan {
-            viewers: plan.audience.viewers,
-            rooms: plan.audience.rooms,
+            viewers: plan.seating.viewers,
+            rooms: plan.seating.rooms,
             frame_bytes: plan.frame_bytes,
             rounds: plan.rounds,
             interval_micros: u64::try_from(plan.interval.as_micros()).unwrap_or(u64::MAX),

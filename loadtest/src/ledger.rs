@@ -103,6 +103,12 @@ impl RoomLedger {
         Ok(())
     }
 
+    /// The room's epoch, once somebody has said it.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
     /// Whether the room has this epoch: the first one that is said is the room's.
     pub fn is_epoch(&mut self, epoch: u64) -> bool {
         *self.epoch.get_or_insert(epoch) == epoch
@@ -129,11 +135,26 @@ impl RoomLedger {
         self.positions.last().copied().unwrap_or_default()
     }
 
-    /// How many acknowledged comments lie at or after a position.
+    /// How many acknowledged comments lie after a position.
     #[must_use]
-    pub fn count_from(&self, position: u64) -> u64 {
-        let before = self.positions.partition_point(|known| *known < position);
-        (self.positions.len() - before) as u64
+    pub fn count_after(&self, position: u64) -> u64 {
+        self.positions_in(position, u64::MAX).len() as u64
+    }
+
+    /// The acknowledged positions in (`after`, `seq`], in order.
+    #[must_use]
+    pub fn positions_in(&self, after: u64, seq: u64) -> &[u64] {
+        let up_to = |position: u64| self.positions.partition_point(|known| *known <= position);
+        let start = up_to(after);
+        &self.positions[start..up_to(seq).max(start)]
+    }
+
+    /// The acknowledged positions around one, in order: about `distance` before and as many after it.
+    #[must_use]
+    pub fn neighbours(&self, position: u64, distance: usize) -> &[u64] {
+        let here = self.positions.partition_point(|known| *known < position);
+        let end = here.saturating_add(distance + 1).min(self.positions.len());
+        &self.positions[here.saturating_sub(distance)..end]
     }
 
     /// When the comments that arrived did so, in no order.
@@ -341,7 +362,7 @@ mod tests {
         );
         assert_eq!(room.acknowledge(None, 3, moment, 13), Ok(()));
         assert_eq!(
-            (room.last(), room.count_from(2), room.count_from(4)),
+            (room.last(), room.count_after(1), room.count_after(3)),
             (3, 1, 0)
         );
         // Acknowledgements come in any order.
@@ -349,9 +370,14 @@ mod tests {
             assert_eq!(room.acknowledge(None, position, moment, 1), Ok(()));
         }
         assert_eq!(
-            (room.last(), room.count_from(6), room.count_from(1)),
+            (room.last(), room.count_after(5), room.count_after(0)),
             (9, 2, 5)
         );
+        assert_eq!(room.positions_in(1, 7), [3, 5, 7]);
+        assert_eq!(room.positions_in(7, 1), [0; 0]);
+        assert_eq!(room.neighbours(5, 1), [3, 5, 7]);
+        assert_eq!(room.neighbours(4, 1), [3, 5, 7]);
+        assert_eq!(room.neighbours(9, 9), [1, 3, 5, 7, 9]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod crew;
 pub mod descriptors;
 pub mod error;
+pub mod event_text;
 pub mod fingerprint;
 pub mod floor;
 pub mod ingest;

@@ -20,6 +20,20 @@ pub struct EncodingMix {
 const WEIGHTS_SUM_MAX: usize = 1000;
 
 impl EncodingMix {
+    /// Equal shares of these.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[must_use]
+    pub fn even(encodings: impl Iterator<Item = Encoding>) -> Self {
+        let shares: Vec<(Encoding, usize)> = encodings.map(|encoding| (encoding, 1)).collect();
+        assert!(!shares.is_empty(), "a mix of nothing");
+        Self {
+            pattern: spread(&shares, shares.len()),
+            shares,
+        }
+    }
+
     /// The encoding of the `index`-th viewer of a room. Rooms start at different places of the period, so that small rooms
     /// together have the asked shares too.
     #[must_use]

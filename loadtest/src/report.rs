@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::latency::{Stage, Summary};
 use crate::publisher::{PostVia, PublicationSummary};
 use crate::session::{ConnectReport, Event, Outcome};
-use crate::swarm::StalledEnds;
+use crate::swarm::{StalledEnds, WatchVia};
 use crate::table::count;
 use crate::timeline::Timeline;
 
@@ -135,6 +135,9 @@ pub struct Setup {
     /// Viewers of each room and encoding that decode every byte.
     #[serde(default)]
     pub sample: Option<u32>,
+    /// How viewers watched; over WebSocket in reports from before there was a choice.
+    #[serde(default)]
+    pub protocol: WatchVia,
     /// Encodings in use.
     pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
@@ -177,11 +180,11 @@ fn one() -> u16 {
 /// How connections ended before the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ends {
-    /// Close frames by code.
+    /// Viewers that were told to go, by close code.
     pub closes: BTreeMap<u16, u64>,
     /// Of those, evictions (4001).
     pub evicted: u64,
-    /// Without a close frame.
+    /// Without a word.
     pub silent: u64,
     /// Breaches of the protocol, by kind.
     pub faults: BTreeMap<String, u64>,

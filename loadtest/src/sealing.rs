@@ -1,23 +1,27 @@
 //! Sealing a schedule offline: how large the frames of a run will be, and what sealing them costs.
+//!
+//! A batch is sealed when its window ends, and says of each comment when it was posted, in tenths of a second before that.
 
 use std::time::{Duration, Instant};
 
 use danmaku_client::NewComment;
 use danmaku_wire::{
-    Batch, Color, Comment, CommentLimits, CommentText, CompressionPolicy, DeflateViewers, Encoding,
-    FontSize, FrameSet, Sealer, Seq, UserId,
+    Batch, BatchComment, Chains, Color, Comment, CommentLimits, CommentText, CompressionPolicy,
+    Dialect, Epoch, FontSize, Form, Protocol, Sealer, Seq, UserId,
 };
 use serde::Serialize;
 
 use crate::corpus::Line;
 use crate::schedule::{Post, Schedule};
 
-/// What sealing a schedule gave for one encoding.
+/// What sealing a schedule gave for one dialect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Sealed {
-    /// Bytes of all frames, WebSocket heads included.
+    /// Bytes of all frames, as they are written.
     pub bytes: u64,
-    /// Time spent packing, in microseconds. For `identity` it is the JSON, for the others what comes on top.
+    /// Of that, what is not the head of a WebSocket frame.
+    pub payload_bytes: u64,
+    /// Time spent packing, in microseconds. For `ws_identity` it is the JSON, for the others what comes on top.
     pub micros: f64,
 }
 
@@ -28,8 +32,8 @@ pub struct Sealing {
     pub batches: u64,
     /// Comments in them.
     pub comments: u64,
-    /// By encoding, in the order of `Encoding::ALL`.
-    pub encodings: [Sealed; 3],
+    /// By dialect, in the order of `Dialect::ALL`.
+    pub dialects: [Sealed; Dialect::COUNT],
 }
 
 impl Sealing {
@@ -47,17 +51,23 @@ impl Sealing {
         sealing
     }
 
-    /// Mean bytes of a frame of an encoding.
+    /// Mean bytes of a frame of a dialect.
     #[must_use]
-    pub fn frame_bytes(&self, encoding: Encoding) -> usize {
-        let bytes = self.encodings[encoding as usize].bytes;
+    pub fn frame_bytes(&self, dialect: Dialect) -> usize {
+        let bytes = self.dialects[dialect.index()].bytes;
         usize::try_from(bytes.checked_div(self.batches).unwrap_or_default()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes per comment, as each viewer of an encoding gets them.
+    /// Bytes per comment, as each viewer of a dialect gets them.
     #[must_use]
-    pub fn comment_bytes(&self, encoding: Encoding) -> f64 {
-        ratio(self.encodings[encoding as usize].bytes, self.comments)
+    pub fn comment_bytes(&self, dialect: Dialect) -> f64 {
+        ratio(self.dialects[dialect.index()].bytes, self.comments)
+    }
+
+    /// The same without the heads of WebSocket frames.
+    #[must_use]
+    pub fn payload_bytes(&self, dialect: Dialect) -> f64 {
+        ratio(self.dialects[dialect.index()].payload_bytes, self.comments)
     }
 
     /// Microseconds of packing per batch.
@@ -66,60 +76,115 @@ impl Sealing {
         clippy::cast_precision_loss,
         reason = "batches of a run are far below 2^53"
     )]
-    pub fn batch_micros(&self, encoding: Encoding) -> f64 {
-        self.encodings[encoding as usize].micros / (self.batches.max(1) as f64)
+    pub fn batch_micros(&self, dialect: Dialect) -> f64 {
+        self.dialects[dialect.index()].micros / (self.batches.max(1) as f64)
     }
 
     fn room(&mut self, posts: &[Post], lines: &[Line], window: Duration) {
-        // Two sealers, one of them outside of any deflate group: the difference between them is the price of the chain.
-        let mut chaining = Sealer::new(CompressionPolicy::default());
-        let mut plain = Sealer::new(CompressionPolicy::default());
-        let mut seq = 0;
+        let mut sealers = Sealers::default();
+        let mut seq = Seq::ZERO;
         for posts in posts.chunk_by(|left, right| index(left.at, window) == index(right.at, window))
         {
+            let after = seq;
             let mut comments = Vec::with_capacity(posts.len());
             for post in posts {
                 if let Some(comment) = comment(&lines[post.line as usize].comment) {
-                    seq += 1;
-                    comments.push((Seq::new(seq), comment.fragment()));
+                    seq = seq.next();
+                    comments.push(BatchComment {
+                        seq,
+                        at_ms: EPOCH_MS + millis(post.at),
+                        fragment: comment.fragment(),
+                    });
                 }
             }
-            let Some((first, _)) = comments.first() else {
+            if comments.is_empty() {
                 continue;
-            };
-            let ts_ms =
-                1_700_000_000_000 + u64::try_from(posts[0].at.as_millis()).unwrap_or_default();
+            }
+            let windows = u32::try_from(index(posts[0].at, window) + 1).unwrap_or(u32::MAX);
             let batch = Batch {
-                first: *first,
-                ts_ms,
+                epoch: Epoch::new(EPOCH_MS),
+                after,
+                seq,
+                ts_ms: EPOCH_MS + millis(window.saturating_mul(windows)),
                 viewers: 10_000,
                 likes: 0,
                 shed: 0,
                 comments,
+                events: Vec::new(),
             };
-            self.batch(&batch, &mut plain, &mut chaining);
+            self.batch(&batch, &mut sealers);
         }
     }
 
-    fn batch(&mut self, batch: &Batch, plain: &mut Sealer, chaining: &mut Sealer) {
-        let (identity_micros, set) = timed(|| plain.seal(batch, DeflateViewers::None));
-        let (gzip_micros, gzip_bytes) = timed(|| set.gzip().len());
-        let (deflate_micros, chained) = timed(|| chaining.seal(batch, DeflateViewers::Some));
-        let chained_bytes = chained
-            .chained()
-            .map_or_else(|| chained.independent().len(), bytes::Bytes::len);
-        self.batches += 1;
-        self.comments += u64::from(FrameSet::comments(&set));
+    fn batch(&mut self, batch: &Batch, sealers: &mut Sealers) {
+        let none = Chains::default();
+        let ws_deflate = Chains {
+            ws_deflate: true,
+            ..none
+        };
+        let sse_gzip = Chains {
+            sse_gzip: true,
+            ..none
+        };
+        let (identity_micros, set) = timed(|| sealers.plain.seal(batch.clone(), none));
+        let (deflate_micros, deflate) =
+            timed(|| sealers.ws_deflate.seal(batch.clone(), ws_deflate));
+        let (sse_gzip_micros, sse) = timed(|| sealers.sse_gzip.seal(batch.clone(), sse_gzip));
+        let (gzip_micros, _) = timed(|| set.form(Form::WsGzip).len());
+        let (sse_micros, _) = timed(|| set.form(Form::SseIdentity).len());
+        let beyond = |micros: f64| (micros - identity_micros).max(0.0);
         let sealed = [
-            (set.identity().len(), identity_micros),
-            (gzip_bytes, gzip_micros),
-            (chained_bytes, (deflate_micros - identity_micros).max(0.0)),
+            (set.form(Form::WsIdentity), identity_micros),
+            (set.form(Form::WsGzip), gzip_micros),
+            (deflate.form(Form::WsDeflateChained), beyond(deflate_micros)),
+            (set.form(Form::SseIdentity), sse_micros),
+            (sse.form(Form::SseGzipChained), beyond(sse_gzip_micros)),
         ];
-        for (total, (bytes, micros)) in self.encodings.iter_mut().zip(sealed) {
-            total.bytes += bytes as u64;
+        self.batches += 1;
+        self.comments += set.comments().len() as u64;
+        for ((total, (bytes, micros)), dialect) in
+            self.dialects.iter_mut().zip(sealed).zip(Dialect::ALL)
+        {
+            total.bytes += bytes.len() as u64;
+            total.payload_bytes += (bytes.len() - head_bytes(dialect, bytes)) as u64;
             total.micros += micros;
         }
     }
+}
+
+/// One sealer for each stream whose frames refer back, and one for none: the difference is the price of the chain.
+struct Sealers {
+    plain: Sealer,
+    ws_deflate: Sealer,
+    sse_gzip: Sealer,
+}
+
+impl Default for Sealers {
+    fn default() -> Self {
+        let sealer = || Sealer::new(CompressionPolicy::default());
+        Self {
+            plain: sealer(),
+            ws_deflate: sealer(),
+            sse_gzip: sealer(),
+        }
+    }
+}
+
+/// When the recording begins, in Unix time.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// The head of a server's WebSocket frame (RFC 6455 section 5.2); server-sent events have none.
+fn head_bytes(dialect: Dialect, frame: &[u8]) -> usize {
+    match (dialect.protocol(), frame.get(1)) {
+        (Protocol::Sse, _) => 0,
+        (Protocol::WebSocket, Some(126)) => 4,
+        (Protocol::WebSocket, Some(127)) => 10,
+        (Protocol::WebSocket, _) => 2,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
 fn index(at: Duration, window: Duration) -> u128 {
@@ -175,13 +240,18 @@ mod tests {
             "{} batches in 60 s",
             sealing.batches
         );
-        let [identity, gzip, deflate] =
-            Encoding::ALL.map(|encoding| sealing.comment_bytes(encoding));
+        let [identity, gzip, deflate, sse_identity, sse_gzip] =
+            Dialect::ALL.map(|dialect| sealing.comment_bytes(dialect));
         assert!(
             identity > gzip && gzip > deflate,
             "{identity} {gzip} {deflate}"
         );
-        assert!(sealing.frame_bytes(Encoding::Identity) > 500);
+        assert!(
+            sse_identity > identity && sse_gzip < gzip,
+            "{sse_identity} {sse_gzip}"
+        );
+        assert!(sealing.payload_bytes(Dialect::WsIdentity) < identity);
+        assert!(sealing.frame_bytes(Dialect::WsIdentity) > 500);
     }
 
     #[test]

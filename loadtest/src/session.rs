@@ -24,8 +24,7 @@ use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
 use crate::swarm::{
-    Audience, Bench, Delivered, Habits, Order, Snapshot, SwarmConfig, SwarmResult,
-    THREAD_NAME_START,
+    Bench, Delivered, Habits, Order, Seating, Snapshot, SwarmConfig, SwarmResult, THREAD_NAME_START,
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
@@ -39,7 +38,7 @@ use viewers::{Venue, Viewers};
 #[derive(Clone, Debug)]
 pub struct Party {
     /// The viewers.
-    pub audience: Audience,
+    pub seating: Seating,
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
     /// Connections that post, beside the viewers.
@@ -65,7 +64,7 @@ pub struct Party {
 pub enum Gathering {
     /// Everybody is in before the first post.
     First,
-    /// The audience grows while comments are posted.
+    /// More viewers come while comments are posted.
     Meanwhile,
 }
 
@@ -202,7 +201,7 @@ impl Session {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
-        let ledger = party.habits.ledger(party.audience.rooms);
+        let ledger = party.habits.ledger(party.seating.rooms);
         let bench = Bench {
             clock,
             ledger: Arc::new(if party.processes > 1 {
@@ -258,7 +257,7 @@ impl Session {
         session.sleep(session.party.settle).await;
         let memory_idle = session.server.look().await.map(|look| look.memory);
         let memory_before = before.0.as_ref().map(|look| look.memory);
-        let viewers = u64::from(session.party.audience.viewers);
+        let viewers = u64::from(session.party.seating.viewers);
         session.connect = ConnectReport {
             viewers,
             seconds,
@@ -388,7 +387,7 @@ impl Session {
 
     /// Waits until everybody is in. Returns how many are missing, if any.
     async fn wait_for_viewers(&self) -> Option<Snapshot> {
-        let viewers = u64::from(self.party.audience.viewers);
+        let viewers = u64::from(self.party.seating.viewers);
         loop {
             let snapshot = self.viewers.snapshot();
             // Who has come back meanwhile has joined before.
@@ -409,7 +408,7 @@ impl Session {
     }
 
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
-        let viewers = u64::from(self.party.audience.viewers);
+        let viewers = u64::from(self.party.seating.viewers);
         let interrupted = self.stop.load(Ordering::Relaxed);
         match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,

@@ -142,10 +142,10 @@ fn comment(random: &mut Random, reactions: &Draw) -> NewComment {
     NewComment {
         text,
         user: Some(format!("{:08x}", random.below(5000))),
-        name: None,
         mode,
         color,
         size,
+        ..NewComment::default()
     }
 }
 

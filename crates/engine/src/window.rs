@@ -48,7 +48,7 @@ impl Windows {
         assert!(!window.is_zero(), "a window takes time");
         Self {
             window,
-            phase: rest(phase, window),
+            phase: remainder(phase, window),
             open_at: Duration::ZERO,
             flush,
         }
@@ -86,7 +86,7 @@ impl Windows {
 
     /// From `at` to the next instant of the room's phase; zero when `at` is one.
     fn to_phase(&self, at: Duration) -> Duration {
-        let past = rest(at, self.window);
+        let past = remainder(at, self.window);
         if past <= self.phase {
             self.phase - past
         } else {
@@ -95,7 +95,7 @@ impl Windows {
     }
 }
 
-fn rest(at: Duration, window: Duration) -> Duration {
+fn remainder(at: Duration, window: Duration) -> Duration {
     Duration::from_nanos(nanos(at) % nanos(window))
 }
 
@@ -138,7 +138,7 @@ mod tests {
             due = next;
         }
         for _ in 0..5 {
-            assert_eq!(rest(due, WINDOW), ms(300));
+            assert_eq!(remainder(due, WINDOW), ms(300));
             // Late by some milliseconds, as timers are.
             windows.end(due, due + ms(7));
             due = windows.due(due);

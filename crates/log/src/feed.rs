@@ -99,9 +99,9 @@ impl Feed {
     }
 
     /// Appends up to `max` entries after the tail to `out`.
-    pub(crate) fn take(&self, out: &mut Vec<Entry>, max: usize) -> Taken {
+    pub(crate) fn drain(&self, out: &mut Vec<Entry>, max: usize) -> Taken {
         let mut ring = self.ring();
-        let taken = ring.take(out, max);
+        let taken = ring.drain(out, max);
         ring.trim(&self.config);
         taken
     }

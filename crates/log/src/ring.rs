@@ -166,7 +166,7 @@ impl Ring {
     }
 
     /// Appends up to `max` entries after the tail to `out`.
-    pub(crate) fn take(&mut self, out: &mut Vec<Entry>, max: usize) -> Taken {
+    pub(crate) fn drain(&mut self, out: &mut Vec<Entry>, max: usize) -> Taken {
         if self.taken < self.after {
             return Taken::Behind;
         }
@@ -382,9 +382,9 @@ mod tests {
         }
     }
 
-    fn take(ring: &mut Ring, max: usize) -> (Taken, Vec<u64>) {
+    fn drained(ring: &mut Ring, max: usize) -> (Taken, Vec<u64>) {
         let mut out = Vec::new();
-        let taken = ring.take(&mut out, max);
+        let taken = ring.drain(&mut out, max);
         (taken, ids(&out))
     }
 
@@ -410,9 +410,9 @@ mod tests {
     #[test]
     fn positions_may_have_holes() {
         let mut ring = fed(&[3, 4, 9]);
-        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![3, 4]));
-        assert_eq!(take(&mut ring, 2), (Taken::Entries, vec![9]));
-        assert_eq!(take(&mut ring, 2), (Taken::Nothing, vec![]));
+        assert_eq!(drained(&mut ring, 2), (Taken::Entries, vec![3, 4]));
+        assert_eq!(drained(&mut ring, 2), (Taken::Entries, vec![9]));
+        assert_eq!(drained(&mut ring, 2), (Taken::Nothing, vec![]));
         let page = ring.read_after(Seq::new(6), 10).unwrap();
         assert_eq!((page.after, page.seq), (Seq::new(6), Seq::new(9)));
         assert_eq!(ids(&page.entries), [9]);
@@ -434,7 +434,7 @@ mod tests {
         let page = ring.read_after(Seq::ZERO, 2).unwrap();
         assert_eq!((ids(&page.entries), page.more), (vec![1, 3], true));
         assert_eq!(page.seq, Seq::new(3));
-        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![1, 3, 4]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Entries, vec![1, 3, 4]));
 
         // Nobody retracts an event, and twice is once.
         ring.feed(Seq::new(4), [entry(5, retract(&[2, 4]))]);
@@ -480,17 +480,17 @@ mod tests {
         let mut ring = fed(&[1]);
         ring.feed(Seq::new(2), [entry(3, comment("x"))]);
         ring.feed(Seq::new(3), [entry(4, comment("x"))]);
-        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![1]));
-        assert_eq!(take(&mut ring, 9), (Taken::Skipped, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Entries, vec![1]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Skipped, vec![]));
         assert_eq!(ring.read_after(Seq::new(1), 9), None);
         assert_eq!(ring.known(), Seq::new(4));
 
         ring.fill(&page(1, 3, &[2, 3]));
-        assert_eq!(take(&mut ring, 9), (Taken::Skipped, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Skipped, vec![]));
         ring.fill(&page(3, 4, &[4]));
-        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Nothing, vec![]));
         ring.feed(Seq::new(4), [entry(7, comment("x"))]);
-        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![7]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Entries, vec![7]));
         assert_eq!(
             ids(&ring.read_after(Seq::ZERO, 9).unwrap().entries),
             [1, 2, 3, 4, 7]
@@ -501,26 +501,26 @@ mod tests {
     fn what_is_announced_may_still_come() {
         let mut ring = fed(&[1]);
         ring.announce(Seq::new(2));
-        assert_eq!(take(&mut ring, 9).0, Taken::Entries);
-        assert_eq!(take(&mut ring, 9).0, Taken::Late { head: Seq::new(1) });
+        assert_eq!(drained(&mut ring, 9).0, Taken::Entries);
+        assert_eq!(drained(&mut ring, 9).0, Taken::Late { head: Seq::new(1) });
         assert_eq!(ring.lookup(Seq::new(2)), Lookup::NotHeld);
         ring.feed(Seq::new(1), [entry(2, comment("x"))]);
-        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![2]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Entries, vec![2]));
         // The same again, late.
         ring.feed(Seq::new(1), [entry(2, comment("x"))]);
-        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Nothing, vec![]));
     }
 
     #[test]
     fn a_full_ring_over_a_store_drops_what_was_not_taken() {
         let mut ring = fed(&[1, 2, 3, 4, 5]);
         ring.trim(&config(2));
-        assert_eq!(take(&mut ring, 9), (Taken::Behind, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Behind, vec![]));
         assert_eq!(ring.read_after(Seq::new(2), 9), None);
         assert!(ring.read_after(Seq::new(3), 9).is_some());
         // The read from the store ends inside of the ring.
         ring.fill(&page(0, 4, &[1, 2, 3, 4]));
-        assert_eq!(take(&mut ring, 9), (Taken::Entries, vec![5]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Entries, vec![5]));
         assert_eq!(ring.slots.len(), 2);
     }
 
@@ -531,6 +531,6 @@ mod tests {
         ring.set_taken(Seq::new(8));
         ring.fill(&page(8, 9, &[9]));
         assert_eq!((ring.after(), ring.known()), (Seq::new(8), Seq::new(9)));
-        assert_eq!(take(&mut ring, 9), (Taken::Nothing, vec![]));
+        assert_eq!(drained(&mut ring, 9), (Taken::Nothing, vec![]));
     }
 }

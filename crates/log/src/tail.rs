@@ -86,7 +86,7 @@ impl Tail {
 
     async fn step(&mut self, out: &mut Vec<Entry>, max: usize) -> Step {
         loop {
-            let taken = self.feed.take(out, max);
+            let taken = self.feed.drain(out, max);
             if taken == Taken::Entries {
                 return Step::Found(Tailed::Entries);
             }

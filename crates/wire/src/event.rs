@@ -44,7 +44,7 @@ impl Event {
         out.push(b'}');
     }
 
-    /// An upper bound of the length of [`Event::object_into`]; also what the event is taken to hold in memory.
+    /// An upper bound of the event's length as JSON; also what it is taken to hold in memory.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         match self {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use danmaku_client::Batch;
+use danmaku_client::{Batch, RoomEvent, RoomEventKind};
 
 use crate::audit::Judge;
 use crate::audit::history::Mark;
@@ -16,8 +16,10 @@ use crate::ledger::RoomLedger;
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) room: u32,
-    pub(super) first: u64,
-    pub(super) covered: u64,
+    /// Where the one before ended.
+    pub(super) after: u64,
+    /// Where it ends.
+    pub(super) seq: u64,
     pub(super) mark: Mark,
     /// Nobody has got it live yet, so no live frame refers back to it.
     pub(super) only_replayed: bool,
@@ -33,6 +35,8 @@ pub(super) struct Content {
     arrivals: Vec<Arrivals>,
     /// Viewers that got it in a replay.
     replays: u64,
+    /// Viewers whose arrivals were judged.
+    viewers: u64,
 }
 
 /// A comment as it arrived.
@@ -54,8 +58,9 @@ const ARRIVALS_MERGED_MICROS: u64 = 20;
 /// Above this many, arrivals are merged to the millisecond before the comments are multiplied by them.
 const ARRIVALS_EXACT_MAX: usize = 512;
 const ARRIVALS_COARSE_MICROS: u64 = 1000;
-/// How far around a position a comment with the wrong shape is looked for, to tell a swap from a corruption.
-const SWAP_DISTANCE_MAX: u64 = 64;
+/// How many acknowledged comments before and after it a comment with the wrong shape is looked for among, to tell a swap from a
+/// corruption.
+const SWAP_DISTANCE_MAX: usize = 64;
 
 impl Content {
     pub(super) fn new(
@@ -80,8 +85,8 @@ impl Content {
         let comments: Vec<Delivered> = comments.collect();
         Self {
             room,
-            first: batch.seq.value(),
-            covered: batch.covered(),
+            after: batch.after.value(),
+            seq: batch.seq.value(),
             mark,
             only_replayed: false,
             plain,
@@ -89,15 +94,21 @@ impl Content {
             forms: Vec::with_capacity(4),
             sealed,
             shed: batch.shed,
-            faults: IdFaults::of(batch.seq.value(), batch.covered(), &comments),
+            faults: IdFaults::of(batch, &comments),
             comments,
             arrivals: Vec::new(),
             replays: 0,
+            viewers: 0,
         }
     }
 
     pub(super) fn comments(&self) -> u64 {
         self.comments.len() as u64
+    }
+
+    /// The positions of its comments.
+    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
+        self.comments.iter().map(|comment| comment.position)
     }
 
     /// One more viewer has it. `now` never goes back within one thread.
@@ -152,12 +163,13 @@ impl Content {
         if viewers == 0 {
             return;
         }
+        self.viewers += viewers;
         // What comes on top of claims that a server may make as large as it likes must not wrap to nothing.
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more * viewers);
         add(&mut tally.shed, self.shed.into());
         add(&mut tally.duplicate, self.faults.duplicate);
         add(&mut tally.reordered, self.faults.reordered);
-        add(&mut tally.lost, self.faults.uncovered);
+        add(&mut tally.contradicted, self.faults.contradicted);
         for arrivals in &arrivals {
             let stage = judge.stage(self.sealed);
             stages[stage as usize].seal.record(
@@ -196,10 +208,33 @@ impl Content {
         }
     }
 
+    /// Judges what it does not carry: of the acknowledged comments in its stretch those that were taken back, as many as it
+    /// counts as shed, and the rest, which is lost. Once, when all that it stands for is acknowledged.
+    pub(super) fn settle(&self, ledger: &RoomLedger, retracted: &HashSet<u64>, tally: &mut Tally) {
+        let acknowledged = ledger.positions_in(self.after, self.seq);
+        let carried: HashSet<u64> = self.positions().collect();
+        let (mut absent, mut taken_back) = (0, 0);
+        for position in acknowledged {
+            if carried.contains(position) {
+                continue;
+            }
+            if retracted.contains(position) {
+                taken_back += 1;
+            } else {
+                absent += 1;
+            }
+        }
+        let lost = u64::saturating_sub(absent, self.shed.into());
+        tally.retracted = tally.retracted.saturating_add(taken_back * self.viewers);
+        tally.lost = tally.lost.saturating_add(lost * self.viewers);
+    }
+
     /// A comment at a position where another one was acknowledged: what happened?
     fn misplaced(&self, comment: Delivered, ledger: &RoomLedger) -> Misplaced {
-        let from = comment.position.saturating_sub(SWAP_DISTANCE_MAX);
-        let home = (from..=comment.position + SWAP_DISTANCE_MAX)
+        let home = ledger
+            .neighbours(comment.position, SWAP_DISTANCE_MAX)
+            .iter()
+            .copied()
             .filter(|position| {
                 ledger
                     .at(*position)
@@ -250,39 +285,53 @@ impl Misplaced {
 struct IdFaults {
     duplicate: u64,
     reordered: u64,
-    /// Positions the frame covers without carrying them or counting them as shed.
-    uncovered: u64,
+    /// Events at positions that cannot be, or that name such.
+    contradicted: u64,
 }
 
 impl IdFaults {
-    fn of(first: u64, covered: u64, comments: &[Delivered]) -> Self {
-        let end = first + covered;
+    fn of(batch: &Batch, comments: &[Delivered]) -> Self {
+        let (after, seq) = (batch.after.value(), batch.seq.value());
         let ascending = comments
             .windows(2)
             .all(|pair| pair[0].position < pair[1].position);
-        let inside = |comment: &&Delivered| (first..end).contains(&comment.position);
-        if ascending && comments.iter().filter(inside).count() == comments.len() {
-            return Self::default();
+        let inside = |comment: &Delivered| after < comment.position && comment.position <= seq;
+        let mut faults = Self {
+            contradicted: event_faults(after, seq, &batch.events),
+            ..Self::default()
+        };
+        if ascending && comments.iter().all(inside) {
+            return faults;
         }
-        let mut faults = Self::default();
         let mut seen = HashSet::new();
         let mut highest = 0;
         for comment in comments {
             let position = comment.position;
-            if position < first || !seen.insert(position) {
+            if position <= after || !seen.insert(position) {
                 faults.duplicate += 1;
-            } else if position >= end || position < highest {
+            } else if position > seq || position < highest {
                 faults.reordered += 1;
             }
             highest = highest.max(position);
         }
-        let carried = seen
-            .iter()
-            .filter(|position| (first..end).contains(*position))
-            .count();
-        faults.uncovered = (comments.len() - carried) as u64;
         faults
     }
+}
+
+/// How many events are not in (`after`, `seq`] and behind the one before, or take back a comment that is not before them.
+pub(super) fn event_faults(after: u64, seq: u64, events: &[RoomEvent]) -> u64 {
+    let mut before = after;
+    let mut faults = 0;
+    for event in events {
+        let id = event.id.value();
+        let names_later = match &event.kind {
+            RoomEventKind::Retract { ids } => ids.iter().any(|named| *named >= event.id),
+            RoomEventKind::Other(_) => false,
+        };
+        faults += u64::from(id <= before || id > seq || names_later);
+        before = before.max(id);
+    }
+    faults
 }
 
 fn coarse(arrivals: Vec<Arrivals>) -> Vec<Arrivals> {
@@ -303,9 +352,11 @@ fn coarse(arrivals: Vec<Arrivals>) -> Vec<Arrivals> {
 
 #[cfg(test)]
 mod tests {
+    use danmaku_wire::Seq;
+
     use super::*;
 
-    fn faults(first: u64, covered: u64, positions: &[u64]) -> (u64, u64, u64) {
+    fn faults(after: u64, seq: u64, positions: &[u64], events: &[(u64, u64)]) -> (u64, u64, u64) {
         let comments: Vec<Delivered> = positions
             .iter()
             .map(|position| Delivered {
@@ -313,31 +364,47 @@ mod tests {
                 shape: 0,
             })
             .collect();
-        let faults = IdFaults::of(first, covered, &comments);
-        (faults.duplicate, faults.reordered, faults.uncovered)
+        let retraction = |(id, of): &(u64, u64)| RoomEvent {
+            id: Seq::new(*id),
+            at_ms: None,
+            kind: RoomEventKind::Retract {
+                ids: vec![Seq::new(*of)],
+            },
+        };
+        let batch = Batch {
+            after: Seq::new(after),
+            seq: Seq::new(seq),
+            ts_ms: 0,
+            viewers: 0,
+            likes: 0,
+            shed: 0,
+            comments: Vec::new(),
+            events: events.iter().map(retraction).collect(),
+        };
+        let faults = IdFaults::of(&batch, &comments);
+        (faults.duplicate, faults.reordered, faults.contradicted)
     }
 
     #[test]
     fn positions_inside_a_frame_are_checked() {
-        assert_eq!(faults(10, 3, &[10, 11, 12]), (0, 0, 0));
-        assert_eq!(
-            faults(10, 5, &[10, 13, 14]),
-            (0, 0, 0),
-            "two in the middle were shed"
-        );
-        assert_eq!(faults(10, 0, &[]), (0, 0, 0));
-        assert_eq!(
-            faults(10, 3, &[10, 10, 12]),
-            (1, 0, 1),
-            "11 is claimed and absent"
-        );
-        assert_eq!(faults(10, 3, &[10, 12, 11]), (0, 1, 0));
-        assert_eq!(
-            faults(10, 3, &[9, 10, 11]),
-            (1, 0, 1),
-            "9 was delivered before"
-        );
-        assert_eq!(faults(10, 3, &[10, 11, 13]), (0, 1, 1), "13 is early");
+        let of = |after, seq, positions: &[u64]| faults(after, seq, positions, &[]);
+        assert_eq!(of(9, 12, &[10, 11, 12]), (0, 0, 0));
+        assert_eq!(of(9, 900, &[10, 13, 874]), (0, 0, 0), "with holes");
+        assert_eq!(of(9, 9, &[]), (0, 0, 0));
+        assert_eq!(of(9, 12, &[10, 10, 12]), (1, 0, 0));
+        assert_eq!(of(9, 12, &[10, 12, 11]), (0, 1, 0));
+        assert_eq!(of(9, 12, &[9, 10]), (1, 0, 0), "9 was delivered before");
+        assert_eq!(of(9, 12, &[10, 13]), (0, 1, 0), "13 is early");
+    }
+
+    #[test]
+    fn events_inside_a_frame_are_checked() {
+        let of = |events: &[(u64, u64)]| faults(9, 20, &[10], events).2;
+        assert_eq!(of(&[(11, 10), (20, 3)]), 0);
+        assert_eq!(of(&[(9, 3)]), 1, "it was told before");
+        assert_eq!(of(&[(21, 3)]), 1, "it is early");
+        assert_eq!(of(&[(12, 3), (11, 3)]), 1);
+        assert_eq!(of(&[(12, 12)]), 1, "it takes back itself");
     }
 
     #[test]

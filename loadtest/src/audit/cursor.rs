@@ -1,168 +1,127 @@
-//! Where one viewer is in its room: continuity of positions, judged as frames arrive, in 16 bytes.
+//! Where one viewer is in its room: the chain of batches and gaps, judged as they arrive, in 16 bytes.
 
-/// Positions of a room, both ends included.
+/// The positions in (`after`, `seq`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    from: u64,
-    to: u64,
+pub(super) struct Span {
+    pub(super) after: u64,
+    pub(super) seq: u64,
 }
 
 impl Span {
-    fn len(self) -> u64 {
-        self.to - self.from + 1
+    fn contains(self, position: u64) -> bool {
+        self.after < position && position <= self.seq
+    }
+
+    fn is_empty(self) -> bool {
+        self.seq <= self.after
     }
 }
 
-/// What a viewer has and what it misses.
+/// What a viewer has been told of, and what was left out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cursor {
-    /// The position that must come next; 0 before the viewer has joined.
-    next: u64,
-    /// Positions that were jumped over. Boxed twice over: almost no viewer ever has one.
+    /// Where the last batch or gap ended.
+    at: u64,
+    /// Positions that were jumped over. Boxed twice over: almost no viewer ever has any.
     #[expect(
         clippy::box_collection,
         reason = "8 bytes per viewer instead of 24, for something almost no viewer has"
     )]
-    holes: Option<Box<Vec<Span>>>,
+    jumped: Option<Box<Vec<Span>>>,
 }
 
-/// What one frame did to a viewer's continuity, in comments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
-    /// Positions that had been delivered before.
-    pub(super) duplicate: u64,
-    /// Positions that came after later ones.
-    pub(super) reordered: u64,
+/// A message that did not begin where the one before had ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OutOfStep {
+    /// Where the viewer was.
+    pub(super) was_at: u64,
+    /// What had been jumped over and came now.
+    pub(super) late: Vec<Span>,
 }
 
-/// What one `gap` message did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct GapStep {
-    /// Positions that are now accounted for as skipped.
-    pub(super) skipped: u64,
-    /// Positions the server calls missed although it had delivered them.
-    pub(super) contradicted: u64,
+impl OutOfStep {
+    /// Whether a comment at this position, carried by the message, comes after later ones.
+    pub(super) fn is_late(&self, position: u64) -> bool {
+        self.late.iter().any(|span| span.contains(position))
+    }
+
+    /// Whether a comment at this position, carried by the message, had been delivered.
+    pub(super) fn is_repeated(&self, position: u64) -> bool {
+        position <= self.was_at && !self.is_late(position)
+    }
 }
 
 impl Cursor {
-    /// A viewer that joined after position `seq`.
+    /// A viewer whose room begins after this position, as far as it is concerned.
     #[must_use]
-    pub(super) fn joined_after(seq: u64) -> Self {
-        Self {
-            next: seq + 1,
-            holes: None,
-        }
+    pub(super) fn at_position(at: u64) -> Self {
+        Self { at, jumped: None }
     }
 
-    /// The position that must come next.
+    /// Where the last batch or gap ended.
     #[must_use]
-    pub(super) fn next(&self) -> u64 {
-        self.next
+    pub(super) fn at(&self) -> u64 {
+        self.at
     }
 
-    /// A frame that covers `covered` positions from `first` on has arrived.
+    /// A message that stands for (`after`, `seq`] has arrived. Nothing comes back when it is the next one.
     #[inline]
-    pub(super) fn advance(&mut self, first: u64, covered: u64) -> Step {
-        if first == self.next {
-            self.next += covered;
-            return Step::default();
+    pub(super) fn advance(&mut self, after: u64, seq: u64) -> Option<OutOfStep> {
+        if after == self.at && seq >= after {
+            self.at = seq;
+            return None;
         }
-        self.out_of_step(first, covered)
+        Some(self.out_of_step(after, seq))
     }
 
     #[cold]
-    fn out_of_step(&mut self, first: u64, covered: u64) -> Step {
-        let mut step = Step::default();
-        if covered == 0 {
-            return step;
+    fn out_of_step(&mut self, after: u64, seq: u64) -> OutOfStep {
+        let was_at = self.at;
+        let late = self.fill(Span { after, seq });
+        let jumped = Span {
+            after: was_at,
+            seq: after,
+        };
+        if !jumped.is_empty() {
+            self.jumped.get_or_insert_default().push(jumped);
         }
-        let last = first + covered - 1;
-        if first < self.next {
-            let old = Span {
-                from: first,
-                to: last.min(self.next - 1),
-            };
-            step.reordered = self.fill(old);
-            step.duplicate = old.len() - step.reordered;
-        } else {
-            self.jump_over(first);
-        }
-        self.next = self.next.max(last + 1);
-        step
-    }
-
-    /// A `gap` message for the positions `from` to `to`.
-    pub(super) fn gap(&mut self, from: u64, to: u64) -> GapStep {
-        let mut step = GapStep::default();
-        if from > to {
-            return step;
-        }
-        if from < self.next {
-            let old = Span {
-                from,
-                to: to.min(self.next - 1),
-            };
-            step.skipped = self.fill(old);
-            step.contradicted = old.len() - step.skipped;
-        } else {
-            self.jump_over(from);
-        }
-        if to >= self.next {
-            step.skipped += to - self.next.max(from) + 1;
-            self.next = to + 1;
-        }
-        step
+        self.at = was_at.max(after).max(seq);
+        OutOfStep { was_at, late }
     }
 
     /// Positions that were jumped over and never came.
-    #[must_use]
-    pub(super) fn missing(&self) -> u64 {
-        self.holes
-            .iter()
-            .flat_map(|holes| holes.iter())
-            .map(|hole| hole.len())
-            .sum()
+    pub(super) fn jumped(&self) -> impl Iterator<Item = Span> {
+        self.jumped.iter().flat_map(|spans| spans.iter().copied())
     }
 
-    fn jump_over(&mut self, to: u64) {
-        if to > self.next {
-            let hole = Span {
-                from: self.next,
-                to: to - 1,
-            };
-            self.holes.get_or_insert_default().push(hole);
-            self.next = to;
-        }
-    }
-
-    /// Takes `span` out of the holes; returns how many positions of it were in them.
-    fn fill(&mut self, span: Span) -> u64 {
-        let Some(holes) = &mut self.holes else {
-            return 0;
+    /// Takes `span` out of what was jumped over; returns the parts that were in there.
+    fn fill(&mut self, span: Span) -> Vec<Span> {
+        let mut filled = Vec::new();
+        let Some(jumped) = &mut self.jumped else {
+            return filled;
         };
-        let mut filled = 0;
-        let mut left = Vec::with_capacity(holes.len() + 1);
-        for hole in holes.iter() {
-            let (from, to) = (hole.from.max(span.from), hole.to.min(span.to));
-            if from > to {
-                left.push(*hole);
+        let mut left = Vec::with_capacity(jumped.len() + 1);
+        for hole in jumped.iter().copied() {
+            let common = Span {
+                after: hole.after.max(span.after),
+                seq: hole.seq.min(span.seq),
+            };
+            if common.is_empty() {
+                left.push(hole);
                 continue;
             }
-            filled += to - from + 1;
-            if hole.from < from {
-                left.push(Span {
-                    from: hole.from,
-                    to: from - 1,
-                });
-            }
-            if to < hole.to {
-                left.push(Span {
-                    from: to + 1,
-                    to: hole.to,
-                });
-            }
+            filled.push(common);
+            let before = Span {
+                seq: common.after,
+                ..hole
+            };
+            let behind = Span {
+                after: common.seq,
+                ..hole
+            };
+            left.extend([before, behind].into_iter().filter(|part| !part.is_empty()));
         }
-        **holes = left;
+        **jumped = left;
         filled
     }
 }
@@ -171,129 +130,68 @@ impl Cursor {
 mod tests {
     use super::*;
 
-    const CLEAN: Step = Step {
-        duplicate: 0,
-        reordered: 0,
-    };
+    fn span(after: u64, seq: u64) -> Span {
+        Span { after, seq }
+    }
 
-    #[test]
-    fn frames_in_order_leave_nothing_to_say() {
-        let mut cursor = Cursor::joined_after(4);
-        assert_eq!(cursor.advance(5, 3), CLEAN);
-        assert_eq!(cursor.advance(8, 0), CLEAN);
-        assert_eq!(cursor.advance(8, 1), CLEAN);
-        assert_eq!(
-            (cursor.next(), cursor.missing(), cursor.holes.is_some()),
-            (9, 0, false)
-        );
+    fn jumped(cursor: &Cursor) -> Vec<Span> {
+        cursor.jumped().collect()
     }
 
     #[test]
-    fn a_jump_is_missing_until_it_comes_late() {
-        let mut cursor = Cursor::joined_after(0);
-        assert_eq!(cursor.advance(4, 2), CLEAN);
-        assert_eq!(cursor.missing(), 3);
-        assert_eq!(
-            cursor.advance(2, 1),
-            Step {
-                duplicate: 0,
-                reordered: 1
-            }
-        );
-        assert_eq!(cursor.missing(), 2);
-        assert_eq!(cursor.advance(6, 1), CLEAN);
-        assert_eq!((cursor.next(), cursor.missing()), (7, 2));
+    fn messages_in_order_leave_nothing_to_say() {
+        let mut cursor = Cursor::at_position(4);
+        for (after, seq) in [(4, 7), (7, 7), (7, 1000), (1000, 1001)] {
+            assert_eq!(cursor.advance(after, seq), None);
+        }
+        assert_eq!((cursor.at(), cursor.jumped.is_some()), (1001, false));
     }
 
     #[test]
-    fn a_repeat_is_a_duplicate_even_when_it_reaches_further() {
-        let mut cursor = Cursor::joined_after(0);
-        assert_eq!(cursor.advance(1, 5), CLEAN);
-        assert_eq!(
-            cursor.advance(1, 5),
-            Step {
-                duplicate: 5,
-                reordered: 0
-            }
-        );
-        assert_eq!(
-            cursor.advance(4, 4),
-            Step {
-                duplicate: 2,
-                reordered: 0
-            }
-        );
-        assert_eq!((cursor.next(), cursor.missing()), (8, 0));
+    fn what_is_jumped_over_is_kept_until_it_comes_late() {
+        let mut cursor = Cursor::at_position(0);
+        let step = cursor.advance(30, 50).unwrap();
+        assert_eq!((step.was_at, step.late.len()), (0, 0));
+        assert!(!step.is_repeated(31) && !step.is_late(31));
+        assert_eq!(jumped(&cursor), [span(0, 30)]);
+        let step = cursor.advance(10, 20).unwrap();
+        assert_eq!(step.late, [span(10, 20)]);
+        assert!(step.is_late(11) && !step.is_repeated(11));
+        assert_eq!(jumped(&cursor), [span(0, 10), span(20, 30)]);
+        assert_eq!(cursor.advance(50, 60), None);
+        assert_eq!(cursor.at(), 60);
     }
 
     #[test]
-    fn a_repeat_over_a_hole_is_part_duplicate_part_reordered() {
-        let mut cursor = Cursor::joined_after(0);
-        let _ = cursor.advance(1, 1);
-        let _ = cursor.advance(4, 1);
-        assert_eq!(
-            cursor.advance(1, 4),
-            Step {
-                duplicate: 2,
-                reordered: 2
-            }
-        );
-        assert_eq!(cursor.missing(), 0);
+    fn a_repeat_is_one_also_when_it_reaches_further() {
+        let mut cursor = Cursor::at_position(0);
+        assert_eq!(cursor.advance(0, 5), None);
+        let step = cursor.advance(3, 8).unwrap();
+        assert!(step.is_repeated(4) && step.is_repeated(5) && !step.is_repeated(6));
+        assert_eq!((cursor.at(), jumped(&cursor).len()), (8, 0));
     }
 
     #[test]
-    fn a_gap_accounts_for_what_it_names() {
-        let mut cursor = Cursor::joined_after(0);
+    fn a_repeat_over_a_jump_is_part_repeated_part_late() {
+        let mut cursor = Cursor::at_position(0);
+        let _ = cursor.advance(0, 1);
+        let _ = cursor.advance(3, 4);
+        let step = cursor.advance(0, 4).unwrap();
+        let told = |position| (step.is_repeated(position), step.is_late(position));
         assert_eq!(
-            cursor.gap(1, 3),
-            GapStep {
-                skipped: 3,
-                contradicted: 0
-            }
+            [1, 2, 3, 4].map(told),
+            [(true, false), (false, true), (false, true), (true, false)]
         );
-        assert_eq!(cursor.advance(4, 1), CLEAN);
-        assert_eq!(cursor.missing(), 0);
+        assert_eq!(jumped(&cursor), []);
     }
 
     #[test]
-    fn a_gap_told_late_fills_the_hole() {
-        let mut cursor = Cursor::joined_after(0);
-        let _ = cursor.advance(4, 1);
-        assert_eq!(
-            cursor.gap(2, 3),
-            GapStep {
-                skipped: 2,
-                contradicted: 0
-            }
-        );
-        assert_eq!(cursor.missing(), 1);
-    }
-
-    #[test]
-    fn a_gap_over_delivered_positions_contradicts_itself() {
-        let mut cursor = Cursor::joined_after(0);
-        let _ = cursor.advance(1, 2);
-        assert_eq!(
-            cursor.gap(2, 4),
-            GapStep {
-                skipped: 2,
-                contradicted: 1
-            }
-        );
-        assert_eq!(cursor.next(), 5);
-    }
-
-    #[test]
-    fn a_gap_that_starts_too_far_leaves_a_hole() {
-        let mut cursor = Cursor::joined_after(0);
-        assert_eq!(
-            cursor.gap(3, 4),
-            GapStep {
-                skipped: 2,
-                contradicted: 0
-            }
-        );
-        assert_eq!((cursor.missing(), cursor.next()), (2, 5));
-        assert_eq!(cursor.gap(9, 8), GapStep::default());
+    fn likes_alone_are_in_the_chain_too() {
+        let mut cursor = Cursor::at_position(3);
+        assert_eq!(cursor.advance(3, 3), None);
+        assert!(cursor.advance(2, 2).is_some());
+        assert_eq!(cursor.at(), 3);
+        assert!(cursor.advance(5, 5).is_some());
+        assert_eq!((cursor.at(), jumped(&cursor)), (5, vec![span(3, 5)]));
     }
 }

@@ -1,4 +1,4 @@
-//! The plain text a room's batches had, in order: what chained `deflate` forms refer back to.
+//! The plain text a room's batches had, in order: what chained forms refer back to.
 //!
 //! With it any frame can be decoded on its own, as soon as some viewer of the room had the batches before it. So the swarm
 //! needs one decode per distinct frame and no inflater per viewer.
@@ -41,11 +41,11 @@ pub(super) struct History {
 /// One batch.
 #[derive(Debug)]
 pub(super) struct Past {
-    /// First position and time of sealing: the order of a room's batches, also of those that cover nothing.
+    /// Where it begins and when it was sealed: the order of a room's batches, also of those that stand for no position.
     pub(super) order: (u64, u64),
     /// It was sent to viewers that came back, and to nobody else: it is no part of what others refer back to.
     pub(super) only_replayed: bool,
-    /// Its plain text, without its newline.
+    /// Its plain text as it stands in the stream, with what ends it.
     pub(super) plain: Box<[u8]>,
 }
 
@@ -92,18 +92,17 @@ impl History {
         while start > 0 && bytes < WINDOW_BYTES {
             start -= 1;
             if had(&start) {
-                bytes += self.batches[start].1.plain.len() + 1;
+                bytes += self.batches[start].1.plain.len();
             }
         }
         for place in (start..=end).filter(had) {
             window.extend_from_slice(&self.batches[place].1.plain);
-            window.push(b'\n');
         }
         window.drain(..window.len().saturating_sub(WINDOW_BYTES));
     }
 }
 
-/// Decodes `deflate` forms apart from any viewer's stream.
+/// Decodes deflate forms apart from any viewer's stream.
 pub(super) struct FormInflater {
     stream: Decompress,
     window: Vec<u8>,
@@ -119,8 +118,8 @@ impl Default for FormInflater {
 }
 
 impl FormInflater {
-    /// Decodes a form for a viewer whose last batch was at `mark`; `plain` gets the text without its newline. `None` when
-    /// it does not decode with what this viewer had.
+    /// Decodes a form for a viewer whose last batch was at `mark`; `plain` gets the text with what ends it. `None` when it
+    /// does not decode with what this viewer had.
     pub(super) fn decode(
         &mut self,
         history: &History,
@@ -155,7 +154,7 @@ impl FormInflater {
                 return false;
             }
         }
-        fed == form.len() && plain.pop() == Some(b'\n')
+        fed == form.len()
     }
 }
 
@@ -165,9 +164,9 @@ mod tests {
 
     use super::*;
 
-    fn past(first: u64, ts_ms: u64, plain: &[u8]) -> Past {
+    fn past(after: u64, ts_ms: u64, plain: &[u8]) -> Past {
         Past {
-            order: (first, ts_ms),
+            order: (after, ts_ms),
             only_replayed: false,
             plain: plain.into(),
         }
@@ -188,9 +187,9 @@ mod tests {
     #[test]
     fn a_chained_form_needs_exactly_what_its_viewer_had() {
         let lines = [
-            "a batch of words, first",
-            "a batch of words, second",
-            "a batch of words, third",
+            "a batch of words, first\n",
+            "a batch of words, second\n",
+            "a batch of words, third\n",
         ];
         let mut history = History::default();
         let marks: Vec<Mark> = lines
@@ -224,9 +223,9 @@ mod tests {
     #[test]
     fn batches_find_their_place_when_they_come_out_of_order() {
         let mut history = History::default();
-        let late = history.add(past(5, 50, b"fifth"));
-        history.add(past(5, 40, b"likes before the fifth"));
-        history.add(past(1, 10, b"first"));
+        let late = history.add(past(5, 50, b"fifth\n"));
+        history.add(past(5, 40, b"likes before the fifth\n"));
+        history.add(past(1, 10, b"first\n"));
         let mut window = Vec::new();
         history.window(late, &mut window);
         assert_eq!(window, b"first\nlikes before the fifth\nfifth\n");
@@ -235,12 +234,12 @@ mod tests {
     #[test]
     fn what_was_only_replayed_is_no_part_of_what_others_had() {
         let mut history = History::default();
-        history.add(past(1, 10, b"first"));
+        history.add(past(1, 10, b"first\n"));
         let replay = history.add(Past {
             only_replayed: true,
-            ..past(1, 90, b"first and second, merged")
+            ..past(1, 90, b"first and second, merged\n")
         });
-        let second = history.add(past(2, 20, b"second"));
+        let second = history.add(past(2, 20, b"second\n"));
         let mut window = Vec::new();
         history.window(second, &mut window);
         assert_eq!(window, b"first\nsecond\n");

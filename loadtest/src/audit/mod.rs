@@ -1,5 +1,9 @@
 //! The audit: every viewer got every acknowledged comment exactly once and in order, or was told why not.
 //!
+//! Every batch and every gap stands for the positions in (`after`, `seq`] and begins where the one before ended. The posters are
+//! the harness's own, so in each such stretch the acknowledged comments are those that were delivered, those that were taken
+//! back and those that were shed; the rest is lost. Positions may have holes: a jump between two comments means nothing.
+//!
 //! Each thread of the swarm has one [`Auditor`] and shares nothing with the others but the ledger. A frame is known by the
 //! fingerprint of its payload: the first time it is decoded and its comments are compared with what was posted; every other
 //! viewer that gets the same bytes costs a look-up and a comparison of positions. Sampled viewers also decode every byte
@@ -9,15 +13,16 @@ mod content;
 mod cursor;
 mod history;
 mod judge;
+mod learn;
 mod tally;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_client::{Event, Unpacker};
-use danmaku_wire::Encoding;
+use danmaku_client::{Gap, Unpacker};
+use danmaku_wire::Dialect;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
@@ -25,10 +30,11 @@ use crate::fingerprint::fingerprint;
 use crate::latency::Latencies;
 use crate::ledger::{Ledger, PositionFloor};
 
-use content::Content;
+use content::{Content, event_faults};
 use cursor::Cursor;
-use history::{FormInflater, History, Mark, Past};
+use history::{FormInflater, History, Mark};
 pub use judge::Judge;
+use learn::{Learned, retract};
 pub use tally::Tally;
 
 /// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged, as a rule.
@@ -40,6 +46,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
 const KEEP_FOR: Duration = Duration::from_secs(60);
 /// The last position there can be: clients keep positions in doubles (docs/PROTOCOL.md), and sums of such stay far from wrapping.
 pub const POSITION_MAX: u64 = (1 << 53) - 1;
+/// What makes a message a batch: the server writes the type first.
+pub(crate) const BATCH_START: &[u8] = br#"{"type":"batch""#;
 /// Viewers that get an unpacker of their own because they skipped a frame, so that it is checked that their stream goes on.
 const WITNESSES_MAX: usize = 256;
 
@@ -47,7 +55,7 @@ const WITNESSES_MAX: usize = 256;
 #[derive(Default)]
 pub struct Watch {
     cursor: Cursor,
-    /// The room's last position when the viewer joined. Batches that end at or before it are a replay.
+    /// The last sealed position when the viewer joined. Batches that end at or before it are a replay.
     joined_seq: u64,
     /// When the viewer joined: whatever was posted after that has a later position.
     joined_at: Moment,
@@ -56,9 +64,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Whether a batch of these positions was sent again because this viewer had missed it.
-    fn is_replay(&self, first: u64, covered: u64) -> bool {
-        covered > 0 && first + covered - 1 <= self.joined_seq
+    /// Whether a batch that stands for these positions was sent again because this viewer had missed it.
+    fn is_replay(&self, after: u64, seq: u64) -> bool {
+        after < seq && seq <= self.joined_seq
     }
 }
 
@@ -75,15 +83,28 @@ pub enum End {
     Left,
 }
 
-/// A message that carries a batch.
+/// A message that carries a batch, or may.
 #[derive(Clone, Copy, Debug)]
 pub struct Carrier<'a> {
     /// The room, by its index.
     pub room: u32,
-    /// How the payload is packed: `Identity` for every text message.
-    pub encoding: Encoding,
-    /// The WebSocket payload.
+    /// How the payload is packed: `WsIdentity` for every text message.
+    pub dialect: Dialect,
+    /// The payload of a WebSocket message, the whole text of a server-sent event, or a flushed piece of a packed stream.
     pub payload: &'a [u8],
+}
+
+/// What a flushed piece of a packed event stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A batch, with so many comments. The audit has it.
+    Batch(u64),
+    /// The text of another event.
+    Text(&'a [u8]),
+    /// It does not end where an event ends: what looked like its end is part of it.
+    Unfinished,
+    /// It cannot be decoded. The audit has counted it.
+    Undecodable,
 }
 
 /// What an auditor hands over at the end.
@@ -121,13 +142,22 @@ pub struct Auditor {
     contents: VecDeque<Content>,
     /// The number of the front content: contents are numbered in the order they were learned.
     front: u64,
-    histories: Vec<History>,
-    /// By room, like the histories.
-    floors: Vec<PositionFloor>,
+    rooms: Vec<RoomAudit>,
     inflater: FormInflater,
     plain: Vec<u8>,
+    /// What a witness decodes, for comparison.
+    witnessed: Vec<u8>,
     witnesses: usize,
     findings: Findings,
+}
+
+/// What an auditor keeps of one room besides its frames.
+#[derive(Debug, Default)]
+struct RoomAudit {
+    history: History,
+    floor: PositionFloor,
+    /// Comments that events have taken back.
+    retracted: HashSet<u64>,
 }
 
 impl Auditor {
@@ -135,7 +165,6 @@ impl Auditor {
     #[must_use]
     pub fn new(ledger: Arc<Ledger>, judge: Arc<Judge>) -> Self {
         let ledger_rooms = ledger.rooms();
-        let histories = (0..ledger_rooms).map(|_| History::default()).collect();
         let findings = Findings {
             rooms: vec![Tally::default(); ledger.rooms() as usize],
             ..Findings::default()
@@ -146,50 +175,54 @@ impl Auditor {
             forms: HashMap::default(),
             contents: VecDeque::new(),
             front: 0,
-            histories,
-            floors: (0..ledger_rooms)
-                .map(|_| PositionFloor::default())
-                .collect(),
+            rooms: (0..ledger_rooms).map(|_| RoomAudit::default()).collect(),
             inflater: FormInflater::default(),
             plain: Vec::new(),
+            witnessed: Vec::new(),
             witnesses: 0,
             findings,
         }
     }
 
-    /// A viewer that joined after position `seq`. With an encoding it is sampled: it decodes every byte it gets.
+    /// A viewer for whom the room begins after position `after`, when `seq` was sealed. With a dialect it is sampled: it
+    /// decodes every byte it gets.
     #[must_use]
-    pub fn joined(seq: u64, at: Moment, sampled: Option<Encoding>) -> Watch {
-        let witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
+    pub fn joined(after: u64, seq: u64, at: Moment, sampled: Option<Dialect>) -> Watch {
         Watch {
-            cursor: Cursor::joined_after(seq),
+            cursor: Cursor::at_position(after),
             joined_seq: seq,
             joined_at: at,
             mark: Mark::START,
-            witness,
+            witness: sampled.map(|dialect| Box::new(Unpacker::new(dialect))),
         }
     }
 
-    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its deflate stream. What it
-    /// gets up to position `seq` is a replay.
-    pub fn resumed(watch: &mut Watch, seq: u64, at: Moment, sampled: Option<Encoding>) {
+    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its stream. What it gets up
+    /// to position `seq` is a replay.
+    pub fn resumed(watch: &mut Watch, seq: u64, at: Moment, sampled: Option<Dialect>) {
         watch.joined_seq = seq;
         watch.joined_at = at;
         watch.mark = Mark::START;
-        watch.witness = sampled.map(|encoding| Box::new(Unpacker::new(encoding)));
+        watch.witness = sampled.map(|dialect| Box::new(Unpacker::new(dialect)));
     }
 
-    /// The last position a viewer has.
+    /// Where a viewer is: the end of the last batch or gap it got.
     #[must_use]
     pub fn position(watch: &Watch) -> u64 {
-        watch.cursor.next().saturating_sub(1)
+        watch.cursor.at()
     }
 
-    /// A viewer came back to a room that numbers anew: what it had not got of the old numbering cannot be replayed.
-    /// Returns how many acknowledged comments that is.
+    /// A viewer came back to a room that is in a new epoch: what it had not got of the old one cannot be replayed. Returns how
+    /// many acknowledged comments that is.
     pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
         self.finish(watch, room, End::Left);
-        self.ledger.room(room).count_from(watch.cursor.next())
+        self.ledger.room(room).count_after(watch.cursor.at())
+    }
+
+    /// How many comments in (`after`, `seq`] of a room are acknowledged so far.
+    #[must_use]
+    pub fn acknowledged_in(&self, room: u32, after: u64, seq: u64) -> u64 {
+        self.ledger.room(room).positions_in(after, seq).len() as u64
     }
 
     /// Whether a room has this epoch, as far as acknowledgements and other viewers have said.
@@ -205,87 +238,169 @@ impl Auditor {
     }
 
     /// A batch has arrived at a viewer. Returns how many comments it carries.
+    pub fn batch(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> u64 {
+        match self.piece(watch, carrier, now) {
+            Piece::Batch(comments) => comments,
+            Piece::Text(_) | Piece::Unfinished => {
+                self.findings.rooms[carrier.room as usize].undecodable += 1;
+                0
+            }
+            Piece::Undecodable => 0,
+        }
+    }
+
+    /// A piece of a packed event stream, or a message that can only be a batch, has arrived at a viewer.
     ///
     /// # Panics
     /// When a form outlived its content, which would be a fault of this auditor.
-    pub fn batch(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> u64 {
-        let print = match carrier.encoding {
-            Encoding::Identity | Encoding::Gzip => fingerprint(carrier.payload),
-            Encoding::Deflate => watch.mark.in_context(fingerprint(carrier.payload)),
+    pub fn piece(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> Piece<'_> {
+        let number = match self.identify(watch, carrier, now) {
+            Some(Learned::Content(number)) => number,
+            Some(Learned::Text) => {
+                self.witness_text(watch, carrier);
+                return Piece::Text(&self.plain);
+            }
+            Some(Learned::Unfinished) => return Piece::Unfinished,
+            None => {
+                self.findings.rooms[carrier.room as usize].undecodable += 1;
+                return Piece::Undecodable;
+            }
         };
-        let known = self.forms.get(&(carrier.room, print)).copied();
-        let Some(number) = known.or_else(|| self.learn(watch, carrier, print, now)) else {
-            self.findings.rooms[carrier.room as usize].undecodable += 1;
-            return 0;
-        };
-        let index = usize::try_from(number - self.front)
-            .expect("invariant: a form goes when its content goes");
+        let index = self.index(number);
         let content = &mut self.contents[index];
-        if watch.is_replay(content.first, content.covered) {
+        if watch.is_replay(content.after, content.seq) {
             content.replayed();
         } else {
             content.arrived(now);
             if content.only_replayed {
                 content.only_replayed = false;
-                self.histories[carrier.room as usize].went_live(content.mark);
+                self.rooms[carrier.room as usize]
+                    .history
+                    .went_live(content.mark);
             }
         }
         watch.mark = content.mark;
-        let step = watch.cursor.advance(content.first, content.covered);
         let comments = content.comments();
         // Almost every frame is the next one: nothing to write.
-        if step != cursor::Step::default() {
-            let tally = &mut self.findings.rooms[carrier.room as usize];
-            tally.duplicate = tally.duplicate.saturating_add(step.duplicate);
-            tally.reordered = tally.reordered.saturating_add(step.reordered);
-        }
-        if let Some(witness) = &mut watch.witness {
-            let expected = content.plain;
-            self.plain.clear();
-            // A text message is plain whatever the encoding, so it is not part of the witness's stream.
-            let faithful = match carrier.encoding {
-                Encoding::Identity => true,
-                Encoding::Gzip | Encoding::Deflate => {
-                    witness.unpack(carrier.payload, &mut self.plain).is_ok()
-                        && fingerprint(&self.plain) == expected
-                }
+        if let Some(step) = watch.cursor.advance(content.after, content.seq) {
+            let count = |is: fn(&cursor::OutOfStep, u64) -> bool| {
+                content
+                    .positions()
+                    .filter(|position| is(&step, *position))
+                    .count() as u64
             };
-            self.findings.rooms[carrier.room as usize].undecodable += u64::from(!faithful);
+            let (repeated, late) = (
+                count(cursor::OutOfStep::is_repeated),
+                count(cursor::OutOfStep::is_late),
+            );
+            let tally = &mut self.findings.rooms[carrier.room as usize];
+            tally.unchained += 1;
+            tally.duplicate = tally.duplicate.saturating_add(repeated);
+            tally.reordered = tally.reordered.saturating_add(late);
         }
-        comments
+        if watch.witness.is_some() {
+            let expected = self.contents[index].plain;
+            self.witness(watch, carrier, expected);
+        }
+        Piece::Batch(comments)
+    }
+
+    /// What a piece of a packed event stream is, for a viewer that is not audited.
+    pub fn peek(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> Piece<'_> {
+        match self.identify(watch, carrier, now) {
+            Some(Learned::Content(number)) => {
+                let content = &self.contents[self.index(number)];
+                watch.mark = content.mark;
+                Piece::Batch(content.comments())
+            }
+            Some(Learned::Text) => Piece::Text(&self.plain),
+            Some(Learned::Unfinished) => Piece::Unfinished,
+            None => Piece::Undecodable,
+        }
+    }
+
+    /// Looks bytes up, or decodes them when no viewer of this thread had them before.
+    #[inline]
+    fn identify(&mut self, watch: &Watch, carrier: Carrier<'_>, now: Moment) -> Option<Learned> {
+        let print = fingerprint(carrier.payload);
+        let print = if is_chained(carrier.dialect) {
+            watch.mark.in_context(print)
+        } else {
+            print
+        };
+        match self.forms.get(&(carrier.room, print)) {
+            Some(number) => Some(Learned::Content(*number)),
+            None => self.learn(watch, carrier, print, now),
+        }
+    }
+
+    fn index(&self, number: u64) -> usize {
+        usize::try_from(number - self.front).expect("invariant: a form goes when its content goes")
+    }
+
+    /// A witness decodes what it got, on its own stream: it must be what was expected.
+    fn witness(&mut self, watch: &mut Watch, carrier: Carrier<'_>, expected: u64) {
+        // A text message is plain whatever the encoding, so it is not part of the witness's stream.
+        if matches!(carrier.dialect, Dialect::WsIdentity | Dialect::SseIdentity) {
+            return;
+        }
+        let Some(witness) = &mut watch.witness else {
+            return;
+        };
+        self.witnessed.clear();
+        let faithful = witness.unpack(carrier.payload, &mut self.witnessed).is_ok()
+            && fingerprint(&self.witnessed) == expected;
+        self.findings.rooms[carrier.room as usize].undecodable += u64::from(!faithful);
+    }
+
+    #[cold]
+    fn witness_text(&mut self, watch: &mut Watch, carrier: Carrier<'_>) {
+        let expected = fingerprint(&self.plain);
+        self.witness(watch, carrier, expected);
     }
 
     /// A `gap` message has arrived at a viewer.
-    pub fn gap(
-        &mut self,
-        watch: &mut Watch,
-        room: u32,
-        encoding: Encoding,
-        (from, to): (u64, u64),
-    ) {
+    pub fn gap(&mut self, watch: &mut Watch, room: u32, dialect: Dialect, gap: &Gap) {
+        let (after, seq) = (gap.after.value(), gap.seq.value());
         let tally = &mut self.findings.rooms[room as usize];
         tally.gaps += 1;
-        if from > to || to > POSITION_MAX {
+        let odd_events = event_faults(after, seq, &gap.events);
+        tally.contradicted = tally.contradicted.saturating_add(odd_events);
+        if after > seq || seq > POSITION_MAX {
             tally.contradicted = tally.contradicted.saturating_add(1);
             return;
         }
-        let step = watch.cursor.gap(from, to);
-        tally.skipped = tally.skipped.saturating_add(step.skipped);
-        tally.contradicted = tally.contradicted.saturating_add(step.contradicted);
-        if encoding == Encoding::Deflate
-            && watch.witness.is_none()
-            && self.witnesses < WITNESSES_MAX
-        {
+        retract(&mut self.rooms[room as usize].retracted, &gap.events);
+        let ledger = self.ledger.room(room);
+        let acknowledged_in = |after, seq| ledger.positions_in(after, seq).len() as u64;
+        let (skipped, contradicted) = match watch.cursor.advance(after, seq) {
+            None => (acknowledged_in(after, seq), 0),
+            Some(step) => {
+                tally.unchained += 1;
+                let late: u64 = step
+                    .late
+                    .iter()
+                    .map(|span| acknowledged_in(span.after, span.seq))
+                    .sum();
+                let before = acknowledged_in(after, seq.min(step.was_at));
+                let new = acknowledged_in(after.max(step.was_at), seq);
+                (late + new, before - late)
+            }
+        };
+        drop(ledger);
+        tally.skipped = tally.skipped.saturating_add(skipped);
+        tally.contradicted = tally.contradicted.saturating_add(contradicted);
+        if is_chained(dialect) && watch.witness.is_none() && self.witnesses < WITNESSES_MAX {
             // After a skip the server must not refer back to what this viewer lacks. A fresh stream notices if it does.
             self.witnesses += 1;
-            watch.witness = Some(Box::new(Unpacker::new(encoding)));
+            watch.witness = Some(Box::new(Unpacker::new(dialect)));
         }
     }
 
     /// Whether a viewer has everything of its room that is acknowledged so far.
     #[must_use]
     pub fn is_caught_up(&self, watch: &Watch, room: u32) -> bool {
-        watch.cursor.next() > self.ledger.room(room).last()
+        watch.cursor.at() >= self.ledger.room(room).last()
     }
 
     /// A viewer is done: what it did not get is lost, or was announced.
@@ -294,14 +409,19 @@ impl Auditor {
             let tally = &mut self.findings.rooms[room as usize];
             tally.contradicted = tally.contradicted.saturating_add(1);
         }
+        let ledger = self.ledger.room(room);
         let outstanding = match end {
             End::Left => 0,
-            End::Open | End::Silent | End::Told => {
-                self.ledger.room(room).count_from(watch.cursor.next())
-            }
+            End::Open | End::Silent | End::Told => ledger.count_after(watch.cursor.at()),
         };
+        let jumped: u64 = watch
+            .cursor
+            .jumped()
+            .map(|span| ledger.positions_in(span.after, span.seq).len() as u64)
+            .sum();
+        drop(ledger);
         let tally = &mut self.findings.rooms[room as usize];
-        tally.lost = tally.lost.saturating_add(watch.cursor.missing());
+        tally.lost = tally.lost.saturating_add(jumped);
         match end {
             End::Open | End::Silent => tally.lost = tally.lost.saturating_add(outstanding),
             End::Told => tally.after_close = tally.after_close.saturating_add(outstanding),
@@ -312,7 +432,7 @@ impl Auditor {
     /// Whether the server said at `joined` that the room was further than it can have been: then comments that were posted
     /// later would be taken for what the viewer had missed.
     fn claimed_too_much(&mut self, watch: &Watch, room: u32) -> bool {
-        let floor = &mut self.floors[room as usize];
+        let floor = &mut self.rooms[room as usize].floor;
         let lowest = floor.lowest_after(&self.ledger.room(room), watch.joined_at);
         lowest.is_some_and(|position| position <= watch.joined_seq)
     }
@@ -335,6 +455,7 @@ impl Auditor {
             && now.micros_since(content.created) >= micros(KEEP_FOR)
         {
             self.fold(0);
+            self.settle(0);
             if let Some(content) = self.contents.pop_front() {
                 self.front += 1;
                 for form in &content.forms {
@@ -349,6 +470,7 @@ impl Auditor {
     pub fn into_findings(mut self) -> Findings {
         for index in 0..self.contents.len() {
             self.fold(index);
+            self.settle(index);
         }
         for room in &self.findings.rooms {
             self.findings.tally.add(room);
@@ -367,74 +489,23 @@ impl Auditor {
         );
     }
 
-    /// Decodes bytes that no viewer of this thread had before; returns the number of their content.
-    #[cold]
-    fn learn(
-        &mut self,
-        watch: &Watch,
-        carrier: Carrier<'_>,
-        print: u64,
-        now: Moment,
-    ) -> Option<u64> {
-        let Carrier {
-            room,
-            encoding,
-            payload,
-        } = carrier;
-        self.plain.clear();
-        match encoding {
-            Encoding::Identity | Encoding::Gzip => Unpacker::new(encoding)
-                .unpack(payload, &mut self.plain)
-                .ok()?,
-            Encoding::Deflate => {
-                self.inflater.decode(
-                    &self.histories[room as usize],
-                    watch.mark,
-                    payload,
-                    &mut self.plain,
-                )?;
-            }
-        }
-        let plain = fingerprint(&self.plain);
-        let number = match self.forms.get(&(room, plain)) {
-            Some(known) => *known,
-            None => self.learn_content(watch, room, plain, now)?,
-        };
-        self.enter_form(room, print, number);
-        Some(number)
+    /// Judges what a frame does not carry, when everybody has it and all posts are answered.
+    fn settle(&mut self, index: usize) {
+        let content = &self.contents[index];
+        let room = content.room as usize;
+        content.settle(
+            &self.ledger.room(content.room),
+            &self.rooms[room].retracted,
+            &mut self.findings.rooms[room],
+        );
     }
+}
 
-    fn learn_content(&mut self, watch: &Watch, room: u32, plain: u64, now: Moment) -> Option<u64> {
-        // Text messages are UTF-8 (RFC 6455 section 8.1), and batches are such, however they are packed.
-        std::str::from_utf8(&self.plain).ok()?;
-        let Ok(Event::Batch(batch)) = Event::parse(&self.plain) else {
-            return None;
-        };
-        if batch.seq.value().saturating_add(batch.covered()) > POSITION_MAX {
-            return None;
-        }
-        let only_replayed = watch.is_replay(batch.seq.value(), batch.covered());
-        let mark = self.histories[room as usize].add(Past {
-            order: (batch.seq.value(), batch.ts_ms),
-            only_replayed,
-            plain: self.plain.as_slice().into(),
-        });
-        let sealed = self.judge.clock.from_unix_ms(batch.ts_ms);
-        let number = self.front + self.contents.len() as u64;
-        let mut content = Content::new(room, &batch, plain, mark, now, sealed);
-        content.only_replayed = only_replayed;
-        self.contents.push_back(content);
-        // The plain text is the identity form as well.
-        self.enter_form(room, plain, number);
-        Some(number)
-    }
-
-    fn enter_form(&mut self, room: u32, print: u64, number: u64) {
-        if self.forms.insert((room, print), number).is_none()
-            && let Ok(index) = usize::try_from(number - self.front)
-        {
-            self.contents[index].forms.push(print);
-        }
+/// Whether the forms of a dialect may refer back to what its viewer had before.
+fn is_chained(dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::WsIdentity | Dialect::WsGzip | Dialect::SseIdentity => false,
+        Dialect::WsDeflate | Dialect::SseGzip => true,
     }
 }
 

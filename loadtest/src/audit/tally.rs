@@ -9,24 +9,30 @@ pub struct Tally {
     pub delivered: u64,
     /// Of those, how many came in a replay to a viewer that had lost its connection. They are in no latency.
     pub replayed: u64,
-    /// Positions a viewer should have had and did not get, with no word about it.
+    /// Acknowledged comments a viewer should have had and did not get, with no word about it.
     pub lost: u64,
-    /// Positions a viewer got again.
+    /// Comments a viewer got again.
     pub duplicate: u64,
-    /// Positions a viewer got after later ones.
+    /// Comments a viewer got after later ones.
     pub reordered: u64,
     /// Comments that differ from what was posted.
     pub corrupt: u64,
     /// Deliveries later than the limit, beyond the window.
     pub late: u64,
-    /// Positions a batch counted as shed.
+    /// Comments a batch counted as shed.
     pub shed: u64,
-    /// Positions a `gap` message counted as missed.
+    /// Acknowledged comments a batch did not carry because they had been taken back.
+    #[serde(default)]
+    pub retracted: u64,
+    /// Acknowledged comments at positions that a `gap` message called missed.
     pub skipped: u64,
     /// `gap` messages.
     pub gaps: u64,
-    /// Positions a `gap` message called missed although they had been delivered; also `gap` messages whose positions cannot be,
-    /// and viewers whose `joined` claimed later comments for earlier ones.
+    /// Batches and `gap` messages that did not begin where the one before had ended.
+    #[serde(default)]
+    pub unchained: u64,
+    /// Acknowledged comments a `gap` message called missed although they had been delivered; also messages whose positions or
+    /// events cannot be, and viewers whose `joined` claimed later comments for earlier ones.
     pub contradicted: u64,
     /// Acknowledged comments that came after a viewer was evicted or told to go.
     pub after_close: u64,
@@ -47,8 +53,10 @@ impl Tally {
         self.corrupt = self.corrupt.saturating_add(other.corrupt);
         self.late = self.late.saturating_add(other.late);
         self.shed = self.shed.saturating_add(other.shed);
+        self.retracted = self.retracted.saturating_add(other.retracted);
         self.skipped = self.skipped.saturating_add(other.skipped);
         self.gaps = self.gaps.saturating_add(other.gaps);
+        self.unchained = self.unchained.saturating_add(other.unchained);
         self.contradicted = self.contradicted.saturating_add(other.contradicted);
         self.after_close = self.after_close.saturating_add(other.after_close);
         self.foreign = self.foreign.saturating_add(other.foreign);
@@ -64,7 +72,7 @@ impl Tally {
     /// Everything that fails a run; a sum that saturates like its parts.
     #[must_use]
     pub fn faults(&self) -> u64 {
-        [self.contradicted, self.undecodable]
+        [self.unchained, self.contradicted, self.undecodable]
             .into_iter()
             .fold(self.wrong(), u64::saturating_add)
     }

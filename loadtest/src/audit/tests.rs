@@ -1,12 +1,13 @@
 //! Crafted streams: each way of failing is caught, and nothing else is.
 
 use danmaku_wire::{
-    Batch, Comment, CommentLimits, CommentText, CompressionPolicy, DeflateCursor, DeflateViewers,
-    FrameSet, Sealer, Seq, frame_for,
+    Batch, BatchComment, BatchEvent, Chains, Comment, CommentLimits, CommentText,
+    CompressionPolicy, Encoding, Epoch, Event, Form, FrameSet, Protocol, Sealer, Seq,
 };
 
 use super::*;
 use crate::clock::Clock;
+use crate::event_text::EVENT_END;
 use crate::swarm::ServerFrame;
 
 const WINDOW_MS: u64 = 1000;
@@ -17,11 +18,43 @@ struct Stand {
     auditor: Auditor,
     ledger: Arc<Ledger>,
     sealer: Sealer,
+    positions: Positions,
     now: Moment,
 }
 
+/// Where the comments of the room are.
+#[derive(Clone, Copy, Debug)]
+enum Positions {
+    /// Comment `n` is at position `n`.
+    Dense,
+    /// With holes between them, up to thousands.
+    Sparse,
+}
+
+impl Positions {
+    const BOTH: [Self; 2] = [Self::Dense, Self::Sparse];
+
+    fn of(self, number: u64) -> u64 {
+        match self {
+            Self::Dense => number,
+            Self::Sparse if number == 0 => 0,
+            Self::Sparse => number * 1000 + number * number % 977,
+        }
+    }
+}
+
+const EPOCH: u64 = 1;
+const CHAINS: Chains = Chains {
+    ws_deflate: true,
+    sse_gzip: true,
+};
+
 impl Stand {
     fn new() -> Self {
+        Self::at(Positions::Dense)
+    }
+
+    fn at(positions: Positions) -> Self {
         let ledger = Arc::new(Ledger::new(1));
         let judge = Arc::new(Judge::new(Clock::start(), LATE));
         assert!(judge.set_window_ms(WINDOW_MS));
@@ -31,14 +64,15 @@ impl Stand {
             auditor,
             ledger,
             sealer: Sealer::new(CompressionPolicy::default()),
+            positions,
             now,
         }
     }
 
     /// Enters comments as posted just now and acknowledged.
-    fn acknowledge(&self, positions: std::ops::RangeInclusive<u64>) {
-        for position in positions {
-            let text = format!("comment {position}");
+    fn acknowledge(&self, numbers: std::ops::RangeInclusive<u64>) {
+        for number in numbers {
+            let text = format!("comment {number}");
             let shape = crate::fingerprint::CommentShape {
                 user: None,
                 text: &text,
@@ -48,76 +82,53 @@ impl Stand {
             };
             self.ledger
                 .room(0)
-                .acknowledge(Some(1), position, self.now, shape.fingerprint())
+                .acknowledge(
+                    Some(EPOCH),
+                    self.positions.of(number),
+                    self.now,
+                    shape.fingerprint(),
+                )
                 .unwrap();
         }
     }
 
-    /// Seals a batch of `(position, number in the text)`.
-    fn seal(&mut self, first: u64, shed: u32, comments: &[(u64, u64)]) -> FrameSet {
-        let batch = Self::craft(first, shed, comments);
-        self.sealer.seal(&batch, DeflateViewers::Some)
-    }
-
-    fn craft(first: u64, shed: u32, comments: &[(u64, u64)]) -> Batch {
-        let fragment = |number: u64| {
-            let text =
-                CommentText::new(&format!("comment {number}"), &CommentLimits::default()).unwrap();
-            Comment::new(text).fragment()
-        };
-        let comments = comments
-            .iter()
-            .map(|(position, number)| (Seq::new(*position), fragment(*number)))
-            .collect();
-        Batch {
-            first: Seq::new(first),
-            ts_ms: 0,
-            viewers: 1,
-            likes: 0,
-            shed,
-            comments,
-        }
+    fn seal(&mut self, crafted: &Crafted) -> FrameSet {
+        let batch = crafted.batch(self.positions);
+        self.sealer.seal(batch, CHAINS)
     }
 
     fn plain(&mut self, first: u64, last: u64) -> FrameSet {
-        let batch = Self::batch(first, last);
-        self.sealer.seal(&batch, DeflateViewers::Some)
-    }
-
-    fn batch(first: u64, last: u64) -> Batch {
-        let comments: Vec<(u64, u64)> = (first..=last)
-            .map(|position| (position, position))
-            .collect();
-        Self::craft(first, 0, &comments)
+        self.seal(&Crafted::plain(first, last))
     }
 
     fn give(
         &mut self,
         watch: &mut Watch,
-        encoding: Encoding,
-        cursor: &mut DeflateCursor,
+        dialect: Dialect,
+        cursor: &mut danmaku_wire::Cursor,
         set: &FrameSet,
     ) {
-        let bytes = frame_for(encoding, cursor, set).to_vec();
-        let payload = ServerFrame::parse(&bytes).unwrap().unwrap().payload;
-        self.auditor.batch(
-            watch,
-            Carrier {
-                room: 0,
-                encoding,
-                payload,
-            },
-            self.now,
-        );
+        let form = cursor.choose(dialect, set);
+        self.give_form(watch, dialect, form, set);
+    }
+
+    fn give_form(&mut self, watch: &mut Watch, dialect: Dialect, form: Form, set: &FrameSet) {
+        let carrier = Carrier {
+            room: 0,
+            dialect,
+            payload: payload(dialect, set.form(form)),
+        };
+        self.auditor.batch(watch, carrier, self.now);
     }
 
     fn read(&mut self, watch: &mut Watch, set: &FrameSet) {
-        self.give(
-            watch,
-            Encoding::Identity,
-            &mut DeflateCursor::default(),
-            set,
-        );
+        self.give_form(watch, Dialect::WsIdentity, Form::WsIdentity, set);
+    }
+
+    /// Tells a gap behind comment `after` up to comment `last`.
+    fn gap(&mut self, watch: &mut Watch, dialect: Dialect, (after, last): (u64, u64)) {
+        let gap = gap_at(self.positions.of(after), self.positions.of(last));
+        self.auditor.gap(watch, 0, dialect, &gap);
     }
 
     fn finish(mut self, watch: &Watch, end: End) -> Tally {
@@ -126,19 +137,108 @@ impl Stand {
     }
 }
 
-/// A batch by its first position, its shed count and its comments as `(position, number)`.
-type Crafted<'a> = (u64, u32, &'a [(u64, u64)]);
+/// A batch that stands for comments `first` to `last`.
+#[derive(Clone, Debug)]
+struct Crafted {
+    first: u64,
+    last: u64,
+    shed: u32,
+    /// Each by the comment whose position it has, and the one whose text.
+    comments: Vec<(u64, u64)>,
+    /// Comments that are taken back by an event behind the last comment.
+    retracted: Vec<u64>,
+}
 
-/// Runs one viewer over `frames`, each `(first, shed, [(position, number)])`, with `posted` acknowledged comments.
-fn audit(posted: u64, frames: &[Crafted<'_>]) -> Tally {
-    let mut stand = Stand::new();
-    stand.acknowledge(1..=posted);
-    let mut watch = Auditor::joined(0, Moment::default(), None);
-    for (first, shed, comments) in frames {
-        let set = stand.seal(*first, *shed, comments);
-        stand.read(&mut watch, &set);
+impl Crafted {
+    fn new(first: u64, last: u64, comments: &[(u64, u64)]) -> Self {
+        Self {
+            first,
+            last,
+            shed: 0,
+            comments: comments.to_vec(),
+            retracted: Vec::new(),
+        }
     }
-    stand.finish(&watch, End::Open)
+
+    fn plain(first: u64, last: u64) -> Self {
+        let comments: Vec<(u64, u64)> = (first..=last).map(|number| (number, number)).collect();
+        Self::new(first, last, &comments)
+    }
+
+    fn batch(&self, positions: Positions) -> Batch {
+        let comment = |(position, number): &(u64, u64)| {
+            let text = format!("comment {number}");
+            let text = CommentText::new(&text, &CommentLimits::default()).unwrap();
+            BatchComment {
+                seq: Seq::new(positions.of(*position)),
+                at_ms: 0,
+                fragment: Comment::new(text).fragment(),
+            }
+        };
+        let retraction = BatchEvent {
+            seq: Seq::new(positions.of(self.last)),
+            event: Event::Retract {
+                ids: self
+                    .retracted
+                    .iter()
+                    .map(|number| Seq::new(positions.of(*number)))
+                    .collect::<Vec<_>>()
+                    .into(),
+            },
+        };
+        Batch {
+            epoch: Epoch::new(EPOCH),
+            after: Seq::new(positions.of(self.first - 1)),
+            seq: Seq::new(positions.of(self.last)),
+            ts_ms: 0,
+            viewers: 1,
+            likes: 0,
+            shed: self.shed,
+            comments: self.comments.iter().map(comment).collect(),
+            events: if self.retracted.is_empty() {
+                Vec::new()
+            } else {
+                vec![retraction]
+            },
+        }
+    }
+}
+
+/// What a viewer makes of the bytes it got.
+fn payload(dialect: Dialect, bytes: &[u8]) -> &[u8] {
+    match dialect.protocol() {
+        Protocol::WebSocket => ServerFrame::parse(bytes).unwrap().unwrap().payload,
+        Protocol::Sse => bytes,
+    }
+}
+
+fn gap_at(after: u64, seq: u64) -> Gap {
+    Gap {
+        after: Seq::new(after),
+        seq: Seq::new(seq),
+        events: Vec::new(),
+    }
+}
+
+fn newcomer() -> Watch {
+    Auditor::joined(0, 0, Moment::default(), None)
+}
+
+/// Runs one viewer over `frames` with `posted` acknowledged comments, at dense and at sparse positions: what is found is the
+/// same.
+fn audit(posted: u64, frames: &[Crafted]) -> Tally {
+    let [dense, sparse] = Positions::BOTH.map(|positions| {
+        let mut stand = Stand::at(positions);
+        stand.acknowledge(1..=posted);
+        let mut watch = newcomer();
+        for crafted in frames {
+            let set = stand.seal(crafted);
+            stand.read(&mut watch, &set);
+        }
+        stand.finish(&watch, End::Open)
+    });
+    assert_eq!(dense, sparse);
+    dense
 }
 
 fn clean(delivered: u64) -> Tally {
@@ -150,12 +250,14 @@ fn clean(delivered: u64) -> Tally {
 
 #[test]
 fn a_clean_stream_is_clean() {
+    let likes = Crafted::new(3, 2, &[]);
     let tally = audit(
         4,
         &[
-            (1, 0, &[(1, 1), (2, 2)]),
-            (3, 0, &[(3, 3)]),
-            (4, 0, &[(4, 4)]),
+            Crafted::plain(1, 2),
+            likes,
+            Crafted::plain(3, 3),
+            Crafted::plain(4, 4),
         ],
     );
     assert_eq!(tally, clean(4));
@@ -164,11 +266,12 @@ fn a_clean_stream_is_clean() {
 
 #[test]
 fn a_missing_frame_is_lost() {
-    let tally = audit(4, &[(1, 0, &[(1, 1)]), (4, 0, &[(4, 4)])]);
+    let tally = audit(4, &[Crafted::plain(1, 1), Crafted::plain(4, 4)]);
     assert_eq!(
         tally,
         Tally {
             lost: 2,
+            unchained: 1,
             ..clean(2)
         }
     );
@@ -178,7 +281,7 @@ fn a_missing_frame_is_lost() {
 #[test]
 fn a_missing_last_frame_is_lost() {
     assert_eq!(
-        audit(4, &[(1, 0, &[(1, 1)])]),
+        audit(4, &[Crafted::plain(1, 1)]),
         Tally {
             lost: 3,
             ..clean(1)
@@ -188,21 +291,60 @@ fn a_missing_last_frame_is_lost() {
 
 #[test]
 fn a_comment_missing_inside_a_frame_is_lost() {
-    // The frame carries 1 and 3 and claims to cover two positions: 2 shows as uncovered, 3 as early.
-    let tally = audit(3, &[(1, 0, &[(1, 1), (3, 3)]), (4, 0, &[])]);
-    assert!(tally.lost >= 1 && !tally.is_clean(), "{tally:?}");
+    let tally = audit(
+        3,
+        &[Crafted::new(1, 3, &[(1, 1), (3, 3)]), Crafted::plain(4, 3)],
+    );
+    assert_eq!(
+        tally,
+        Tally {
+            lost: 1,
+            ..clean(2)
+        }
+    );
+}
+
+#[test]
+fn a_jump_in_positions_is_no_loss() {
+    let mut stand = Stand::at(Positions::Sparse);
+    stand.acknowledge(1..=1);
+    let mut watch = newcomer();
+    // It ends far behind its only comment.
+    let set = stand.seal(&Crafted::new(1, 50, &[(1, 1)]));
+    stand.read(&mut watch, &set);
+    assert_eq!(stand.finish(&watch, End::Open), clean(1));
+}
+
+#[test]
+fn a_break_of_the_chain_is_a_fault_also_when_nothing_is_missing() {
+    let mut stand = Stand::at(Positions::Sparse);
+    stand.acknowledge(1..=1);
+    let mut watch = newcomer();
+    let set = stand.plain(1, 1);
+    stand.read(&mut watch, &set);
+    let set = stand.seal(&Crafted::new(3, 4, &[]));
+    stand.read(&mut watch, &set);
+    let tally = stand.finish(&watch, End::Open);
+    assert_eq!(
+        tally,
+        Tally {
+            unchained: 1,
+            ..clean(1)
+        }
+    );
+    assert!(!tally.is_clean());
 }
 
 #[test]
 fn a_repeated_frame_is_duplicate() {
-    let frame: (u64, u32, &[(u64, u64)]) = (1, 0, &[(1, 1), (2, 2)]);
-    let tally = audit(2, &[frame, frame]);
-    assert_eq!(tally.duplicate, 2, "{tally:?}");
+    let frame = Crafted::plain(1, 2);
+    let tally = audit(2, &[frame.clone(), frame]);
+    assert_eq!((tally.duplicate, tally.unchained), (2, 1), "{tally:?}");
 }
 
 #[test]
 fn a_comment_repeated_in_the_place_of_another_is_duplicate_and_lost() {
-    let tally = audit(3, &[(1, 0, &[(1, 1), (2, 1), (3, 3)])]);
+    let tally = audit(3, &[Crafted::new(1, 3, &[(1, 1), (2, 1), (3, 3)])]);
     assert_eq!(
         tally,
         Tally {
@@ -217,12 +359,17 @@ fn a_comment_repeated_in_the_place_of_another_is_duplicate_and_lost() {
 fn frames_in_the_wrong_order_are_reordered() {
     let tally = audit(
         3,
-        &[(1, 0, &[(1, 1)]), (3, 0, &[(3, 3)]), (2, 0, &[(2, 2)])],
+        &[
+            Crafted::plain(1, 1),
+            Crafted::plain(3, 3),
+            Crafted::plain(2, 2),
+        ],
     );
     assert_eq!(
         tally,
         Tally {
             reordered: 1,
+            unchained: 2,
             ..clean(3)
         }
     );
@@ -230,7 +377,7 @@ fn frames_in_the_wrong_order_are_reordered() {
 
 #[test]
 fn two_comments_swapped_inside_a_frame_are_reordered() {
-    let tally = audit(3, &[(1, 0, &[(1, 1), (2, 3), (3, 2)])]);
+    let tally = audit(3, &[Crafted::new(1, 3, &[(1, 1), (2, 3), (3, 2)])]);
     assert_eq!(
         tally,
         Tally {
@@ -242,7 +389,7 @@ fn two_comments_swapped_inside_a_frame_are_reordered() {
 
 #[test]
 fn a_comment_nobody_posted_like_this_is_corrupt() {
-    let tally = audit(2, &[(1, 0, &[(1, 1), (2, 777)])]);
+    let tally = audit(2, &[Crafted::new(1, 2, &[(1, 1), (2, 777)])]);
     assert_eq!(
         tally,
         Tally {
@@ -254,7 +401,7 @@ fn a_comment_nobody_posted_like_this_is_corrupt() {
 
 #[test]
 fn comments_of_others_are_foreign_and_no_fault() {
-    let tally = audit(1, &[(1, 0, &[(1, 1), (2, 9)])]);
+    let tally = audit(1, &[Crafted::new(1, 2, &[(1, 1), (2, 9)])]);
     assert_eq!(
         tally,
         Tally {
@@ -266,36 +413,109 @@ fn comments_of_others_are_foreign_and_no_fault() {
 }
 
 #[test]
-fn shed_positions_are_accounted_for() {
-    let tally = audit(5, &[(1, 2, &[(1, 1), (4, 4)]), (5, 0, &[(5, 5)])]);
+fn what_is_shed_is_accounted_for_and_what_is_missing_beyond_is_lost() {
+    let shed = |shed| Crafted {
+        shed,
+        ..Crafted::new(1, 4, &[(1, 1), (4, 4)])
+    };
+    for (count, lost) in [(2, 0), (1, 1)] {
+        let tally = audit(5, &[shed(count), Crafted::plain(5, 5)]);
+        assert_eq!(
+            tally,
+            Tally {
+                shed: count.into(),
+                lost,
+                ..clean(3)
+            }
+        );
+    }
+}
+
+#[test]
+fn what_was_taken_back_is_accounted_for() {
+    // Comment 2 was taken back while it waited; comment 4 before a replay was sealed, and its viewer is told later.
+    let frames = [
+        Crafted {
+            retracted: vec![1, 2],
+            ..Crafted::new(1, 3, &[(1, 1)])
+        },
+        Crafted::new(4, 5, &[(5, 5)]),
+        Crafted {
+            retracted: vec![4],
+            ..Crafted::new(6, 6, &[])
+        },
+    ];
+    // The events are at positions of their own.
+    let [dense, sparse] = Positions::BOTH.map(|positions| {
+        let mut stand = Stand::at(positions);
+        for posted in [1, 2, 4, 5] {
+            stand.acknowledge(posted..=posted);
+        }
+        let mut watch = newcomer();
+        for crafted in &frames {
+            let set = stand.seal(crafted);
+            stand.read(&mut watch, &set);
+        }
+        stand.finish(&watch, End::Open)
+    });
+    assert_eq!(dense, sparse);
     assert_eq!(
-        tally,
+        dense,
         Tally {
-            shed: 2,
-            ..clean(3)
+            retracted: 2,
+            ..clean(2)
         }
     );
-    assert!(tally.is_clean());
 }
 
 #[test]
 fn a_gap_accounts_for_skipped_frames_and_the_stream_goes_on() {
-    let mut stand = Stand::new();
-    stand.acknowledge(1..=5);
-    let frames = [stand.plain(1, 1), stand.plain(4, 5)];
-    let mut watch = Auditor::joined(0, Moment::default(), None);
-    stand.read(&mut watch, &frames[0]);
-    stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 3));
-    stand.read(&mut watch, &frames[1]);
+    for positions in Positions::BOTH {
+        let mut stand = Stand::at(positions);
+        stand.acknowledge(1..=5);
+        let frames = [stand.plain(1, 1), stand.plain(4, 5)];
+        let mut watch = newcomer();
+        stand.read(&mut watch, &frames[0]);
+        stand.gap(&mut watch, Dialect::WsIdentity, (1, 3));
+        stand.read(&mut watch, &frames[1]);
+        let tally = stand.finish(&watch, End::Open);
+        assert_eq!(
+            tally,
+            Tally {
+                gaps: 1,
+                skipped: 2,
+                ..clean(3)
+            }
+        );
+    }
+}
+
+#[test]
+fn a_gap_over_what_was_delivered_contradicts_itself() {
+    let mut stand = Stand::at(Positions::Sparse);
+    stand.acknowledge(1..=4);
+    let set = stand.plain(1, 2);
+    let mut watch = newcomer();
+    stand.read(&mut watch, &set);
+    stand.gap(&mut watch, Dialect::WsIdentity, (1, 4));
     let tally = stand.finish(&watch, End::Open);
     assert_eq!(
-        tally,
-        Tally {
-            gaps: 1,
-            skipped: 2,
-            ..clean(3)
-        }
+        (tally.skipped, tally.contradicted, tally.unchained),
+        (2, 1, 1)
     );
+}
+
+#[test]
+fn a_gap_told_late_fills_the_jump() {
+    let mut stand = Stand::at(Positions::Sparse);
+    stand.acknowledge(1..=4);
+    let set = stand.plain(4, 4);
+    let mut watch = newcomer();
+    stand.read(&mut watch, &set);
+    stand.gap(&mut watch, Dialect::WsIdentity, (1, 3));
+    let tally = stand.finish(&watch, End::Open);
+    assert_eq!((tally.skipped, tally.lost, tally.contradicted), (2, 1, 0));
+    assert_eq!(tally.unchained, 2);
 }
 
 #[test]
@@ -303,7 +523,7 @@ fn late_counts_from_the_scheduled_time_beyond_the_window() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=2);
     let frames = [stand.plain(1, 1), stand.plain(2, 2)];
-    let mut watch = Auditor::joined(0, Moment::default(), None);
+    let mut watch = newcomer();
     stand.now = stand.now.after(Duration::from_millis(WINDOW_MS + 499));
     stand.read(&mut watch, &frames[0]);
     stand.now = stand.now.after(Duration::from_millis(2));
@@ -338,63 +558,147 @@ fn what_an_evicted_viewer_misses_is_not_lost_and_what_a_broken_one_misses_is() {
         let mut stand = Stand::new();
         stand.acknowledge(1..=3);
         let frame = stand.plain(1, 1);
-        let mut watch = Auditor::joined(0, Moment::default(), None);
+        let mut watch = newcomer();
         stand.read(&mut watch, &frame);
         assert_eq!(stand.finish(&watch, end), expected, "{end:?}");
     }
 }
 
 #[test]
-fn every_encoding_is_audited_without_an_inflater_per_viewer() {
-    let mut stand = Stand::new();
-    stand.acknowledge(1..=80);
-    let mut viewers: Vec<(Watch, Encoding, DeflateCursor)> = (0..9)
-        .map(|index| {
-            let encoding = Encoding::ALL[index % 3];
-            let sampled = (index < 3).then_some(encoding);
-            (
-                Auditor::joined(0, Moment::default(), sampled),
-                encoding,
-                DeflateCursor::default(),
-            )
-        })
-        .collect();
-    for first in (1..=80).step_by(2) {
-        let set = stand.plain(first, first + 1);
-        for (watch, encoding, cursor) in viewers.iter_mut().rev() {
-            stand.give(watch, *encoding, cursor, &set);
+fn every_dialect_is_audited_without_an_inflater_per_viewer() {
+    for protocol in [Protocol::WebSocket, Protocol::Sse] {
+        let of_protocol = |dialect: &Dialect| dialect.protocol() == protocol;
+        let dialects: Vec<Dialect> = Dialect::ALL.into_iter().filter(of_protocol).collect();
+        let mut stand = Stand::at(Positions::Sparse);
+        stand.acknowledge(1..=80);
+        let mut viewers: Vec<(Watch, Dialect, danmaku_wire::Cursor)> = (0..9)
+            .map(|index| {
+                let dialect = dialects[index % dialects.len()];
+                let sampled = (index < 3).then_some(dialect);
+                (
+                    Auditor::joined(0, 0, Moment::default(), sampled),
+                    dialect,
+                    danmaku_wire::Cursor::default(),
+                )
+            })
+            .collect();
+        for first in (1..=80).step_by(2) {
+            let set = stand.plain(first, first + 1);
+            for (watch, dialect, cursor) in viewers.iter_mut().rev() {
+                stand.give(watch, *dialect, cursor, &set);
+            }
         }
+        for (watch, ..) in &viewers {
+            stand.auditor.finish(watch, 0, End::Open);
+        }
+        let tally = stand.auditor.into_findings().tally;
+        assert_eq!(tally, clean(9 * 80), "{protocol:?}");
     }
-    for (watch, ..) in &viewers {
-        stand.auditor.finish(watch, 0, End::Open);
+}
+
+#[test]
+fn pieces_of_a_packed_event_stream_are_told_apart() {
+    let mut stand = Stand::new();
+    stand.acknowledge(1..=3);
+    let dialect = Dialect::SseGzip;
+    let mut watch = Auditor::joined(0, 0, Moment::default(), Some(dialect));
+    let mut cursor = danmaku_wire::Cursor::default();
+    let text = |stand: &mut Stand, watch: &mut Watch, payload: &[u8]| {
+        let carrier = Carrier {
+            room: 0,
+            dialect,
+            payload,
+        };
+        match stand.auditor.piece(watch, carrier, stand.now) {
+            Piece::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            _ => None,
+        }
+    };
+    for number in 1..=3 {
+        let set = stand.plain(number, number);
+        if number == 2 {
+            let heartbeat = dialect.heartbeat();
+            let said = text(&mut stand, &mut watch, &heartbeat);
+            assert_eq!(said.as_deref(), Some(":\n\n"));
+            cursor.skipped();
+        }
+        let bytes = set.form(cursor.choose(dialect, &set));
+        if number == 3 {
+            // As if its end stood in the middle of it.
+            let carrier = Carrier {
+                room: 0,
+                dialect,
+                payload: &bytes[..bytes.len() / 2],
+            };
+            let piece = stand.auditor.piece(&mut watch, carrier, stand.now);
+            assert_eq!(piece, Piece::Unfinished);
+        }
+        stand.give_form(&mut watch, dialect, cursor_form(bytes, &set), &set);
     }
-    assert_eq!(stand.auditor.into_findings().tally, clean(9 * 80));
+    let gap = dialect.message(r#"{"type":"gap","after":3,"seq":4}"#);
+    let said = text(&mut stand, &mut watch, &gap).unwrap();
+    assert!(said.starts_with("data: {") && said.as_bytes().ends_with(EVENT_END));
+    assert_eq!(stand.finish(&watch, End::Open), clean(3));
+}
+
+/// Which form of a packed event these bytes are.
+fn cursor_form(bytes: &[u8], set: &FrameSet) -> Form {
+    if set.form(Form::SseGzip) == bytes {
+        Form::SseGzip
+    } else {
+        Form::SseGzipChained
+    }
+}
+
+#[test]
+fn an_event_whose_id_is_not_where_it_ends_is_undecodable() {
+    let mut stand = Stand::new();
+    stand.acknowledge(1..=1);
+    let mut watch = newcomer();
+    let set = stand.plain(1, 1);
+    let text = String::from_utf8(set.form(Form::SseIdentity).to_vec()).unwrap();
+    for odd in [
+        text.replace("id: 1:1\n", "id: 1:2\n"),
+        text.replace("id: 1:1\n", "id: 2:1\n"),
+        text.replace("id: 1:1\n", ""),
+    ] {
+        let carrier = Carrier {
+            room: 0,
+            dialect: Dialect::SseIdentity,
+            payload: odd.as_bytes(),
+        };
+        stand.auditor.batch(&mut watch, carrier, stand.now);
+    }
+    stand.give_form(&mut watch, Dialect::SseIdentity, Form::SseIdentity, &set);
+    let tally = stand.finish(&watch, End::Open);
+    assert_eq!(
+        tally,
+        Tally {
+            undecodable: 3,
+            ..clean(1)
+        }
+    );
 }
 
 #[test]
 fn a_deflate_viewer_that_joins_and_skips_in_mid_group_is_followed() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=40);
-    let mut steady = (
-        Auditor::joined(0, Moment::default(), None),
-        DeflateCursor::default(),
-    );
+    let mut steady = (newcomer(), danmaku_wire::Cursor::default());
     let mut skipping = (
-        Auditor::joined(10, stand.now, None),
-        DeflateCursor::default(),
+        Auditor::joined(10, 10, stand.now, None),
+        danmaku_wire::Cursor::default(),
     );
     for position in 1..=40 {
         let set = stand.plain(position, position);
-        stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
+        stand.give(&mut steady.0, Dialect::WsDeflate, &mut steady.1, &set);
         match position {
             0..=10 => {}
             20 => {
                 skipping.1.skipped();
-                stand
-                    .auditor
-                    .gap(&mut skipping.0, 0, Encoding::Deflate, (20, 20));
+                stand.gap(&mut skipping.0, Dialect::WsDeflate, (19, 20));
             }
-            _ => stand.give(&mut skipping.0, Encoding::Deflate, &mut skipping.1, &set),
+            _ => stand.give(&mut skipping.0, Dialect::WsDeflate, &mut skipping.1, &set),
         }
     }
     stand.auditor.finish(&steady.0, 0, End::Open);
@@ -417,9 +721,10 @@ fn a_joined_that_claims_more_than_there_is_contradicts_itself() {
     let joined_at = stand.now;
     stand.now = stand.now.after(Duration::from_secs(1));
     stand.acknowledge(1..=3);
-    let honest = Auditor::joined(0, joined_at, None);
+    let honest = Auditor::joined(0, 0, joined_at, None);
     assert!(!stand.auditor.claimed_too_much(&honest, 0));
-    let watch = Auditor::joined(1_000_000_000, joined_at, None);
+    let far = 1_000_000_000;
+    let watch = Auditor::joined(far, far, joined_at, None);
     assert_eq!(stand.finish(&watch, End::Open).contradicted, 1);
 }
 
@@ -427,40 +732,46 @@ fn a_joined_that_claims_more_than_there_is_contradicts_itself() {
 #[test]
 fn absurd_positions_are_faults() {
     let mut stand = Stand::new();
-    let mut watch = Auditor::joined(0, stand.now, None);
-    let encoding = Encoding::Identity;
-    for (from, to) in [(1, 1 << 63), (3, 2), (1, u64::MAX)] {
-        stand.auditor.gap(&mut watch, 0, encoding, (from, to));
+    let mut watch = Auditor::joined(0, 0, stand.now, None);
+    for (after, seq) in [(1, 1 << 63), (3, 2), (1, u64::MAX)] {
+        let gap = gap_at(after, seq);
+        stand.auditor.gap(&mut watch, 0, Dialect::WsIdentity, &gap);
     }
-    let set = Sealer::new(CompressionPolicy::default()).seal(
-        &Stand::batch((1 << 63) + 1, (1 << 63) + 2),
-        DeflateViewers::Some,
-    );
-    stand.read(&mut watch, &set);
+    let far = (1 << 63) + 1;
+    for crafted in [
+        Crafted::plain(far, far + 1),
+        Crafted::new(3, 1, &[]),
+        Crafted::new(1, 1, &[(far, 1)]),
+    ] {
+        let set = stand.seal(&crafted);
+        stand.read(&mut watch, &set);
+    }
     let tally = stand.finish(&watch, End::Open);
-    assert_eq!((tally.contradicted, tally.undecodable), (3, 1));
+    assert_eq!((tally.contradicted, tally.undecodable), (3, 3));
 }
 
 /// Regression: enough gaps over what had been delivered wrapped to none.
 #[test]
-fn claims_without_bounds_never_wrap_to_none() {
+fn claims_without_bounds_are_counted_by_what_was_acknowledged() {
     let mut stand = Stand::new();
-    let mut watch = Auditor::joined(0, stand.now, None);
+    stand.acknowledge(1..=3);
+    let mut watch = Auditor::joined(0, 0, stand.now, None);
     for _ in 0..3000 {
-        let all = (1, POSITION_MAX);
-        stand.auditor.gap(&mut watch, 0, Encoding::Identity, all);
+        let all = gap_at(0, POSITION_MAX);
+        stand.auditor.gap(&mut watch, 0, Dialect::WsIdentity, &all);
     }
-    stand.auditor.gap(&mut watch, 0, Encoding::Identity, (2, 1));
     let tally = stand.finish(&watch, End::Open);
-    assert_eq!(tally.skipped, POSITION_MAX);
-    assert_eq!((tally.contradicted, tally.faults()), (u64::MAX, u64::MAX));
+    assert_eq!(
+        (tally.skipped, tally.contradicted, tally.unchained),
+        (3, 3 * 2999, 2999)
+    );
 }
 
 /// Regression: a comment whose acknowledgement was slow was compared with nothing.
 #[test]
 fn a_slow_acknowledgement_is_waited_for() {
     let mut stand = Stand::new();
-    let mut watch = Auditor::joined(0, stand.now, None);
+    let mut watch = Auditor::joined(0, 0, stand.now, None);
     let set = stand.plain(1, 2);
     stand.read(&mut watch, &set);
     let later = stand.now.after(Duration::from_secs(5));
@@ -475,36 +786,23 @@ fn a_slow_acknowledgement_is_waited_for() {
 fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=20);
-    let mut steady = (
-        Auditor::joined(0, Moment::default(), None),
-        DeflateCursor::default(),
-    );
-    let mut back = (
-        Auditor::joined(0, Moment::default(), None),
-        DeflateCursor::default(),
-    );
+    let mut steady = (newcomer(), danmaku_wire::Cursor::default());
+    let mut back = (newcomer(), danmaku_wire::Cursor::default());
     for position in 1..=20 {
         let set = stand.plain(position, position);
-        stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
+        stand.give(&mut steady.0, Dialect::WsDeflate, &mut steady.1, &set);
         match position {
             // Its connection is broken.
             5..=9 => {}
             10 => {
                 Auditor::resumed(&mut back.0, 10, stand.now, None);
-                back.1 = DeflateCursor::default();
-                let merged =
-                    danmaku_wire::seal_replay(&Stand::batch(5, 10), CompressionPolicy::default());
-                let bytes = merged.independent().to_vec();
-                let payload = ServerFrame::parse(&bytes).unwrap().unwrap().payload;
-                let carrier = Carrier {
-                    room: 0,
-                    encoding: Encoding::Deflate,
-                    payload,
-                };
+                back.1 = danmaku_wire::Cursor::default();
+                let batch = Crafted::plain(5, 10).batch(stand.positions);
+                let merged = FrameSet::replay(batch, CompressionPolicy::default());
                 stand.now = stand.now.after(Duration::from_secs(5));
-                stand.auditor.batch(&mut back.0, carrier, stand.now);
+                stand.give_form(&mut back.0, Dialect::WsDeflate, Form::WsDeflate, &merged);
             }
-            _ => stand.give(&mut back.0, Encoding::Deflate, &mut back.1, &set),
+            _ => stand.give(&mut back.0, Dialect::WsDeflate, &mut back.1, &set),
         }
     }
     stand.auditor.finish(&steady.0, 0, End::Open);
@@ -527,31 +825,17 @@ fn a_replay_to_one_viewer_leaves_the_others_as_they_were() {
 fn a_chained_form_after_a_skip_is_undecodable() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=6);
-    let mut steady = (
-        Auditor::joined(0, Moment::default(), None),
-        DeflateCursor::default(),
-    );
-    let mut skipping = (
-        Auditor::joined(0, Moment::default(), None),
-        DeflateCursor::default(),
-    );
+    let mut steady = (newcomer(), danmaku_wire::Cursor::default());
+    let mut skipping = (newcomer(), danmaku_wire::Cursor::default());
     for position in 1..=6 {
         let set = stand.plain(position, position);
-        stand.give(&mut steady.0, Encoding::Deflate, &mut steady.1, &set);
+        stand.give(&mut steady.0, Dialect::WsDeflate, &mut steady.1, &set);
         if position == 3 {
-            stand
-                .auditor
-                .gap(&mut skipping.0, 0, Encoding::Deflate, (3, 3));
+            stand.gap(&mut skipping.0, Dialect::WsDeflate, (2, 3));
         } else {
             // The broken server forgets that this viewer skipped and goes on with chained forms.
-            let bytes = set.chained().unwrap().to_vec();
-            let payload = ServerFrame::parse(&bytes).unwrap().unwrap().payload;
-            let carrier = Carrier {
-                room: 0,
-                encoding: Encoding::Deflate,
-                payload,
-            };
-            stand.auditor.batch(&mut skipping.0, carrier, stand.now);
+            let (dialect, form) = (Dialect::WsDeflate, Form::WsDeflateChained);
+            stand.give_form(&mut skipping.0, dialect, form, &set);
         }
     }
     assert!(stand.auditor.into_findings().tally.undecodable >= 1);
@@ -560,11 +844,11 @@ fn a_chained_form_after_a_skip_is_undecodable() {
 #[test]
 fn bytes_that_do_not_decode_are_counted() {
     let mut stand = Stand::new();
-    let mut watch = Auditor::joined(0, Moment::default(), None);
+    let mut watch = newcomer();
     for encoding in Encoding::ALL {
         let carrier = Carrier {
             room: 0,
-            encoding,
+            dialect: Dialect::web_socket(encoding),
             payload: b"\xFF\xFFnonsense",
         };
         stand.auditor.batch(&mut watch, carrier, stand.now);
@@ -583,7 +867,7 @@ fn latencies_are_taken_once_and_old_frames_are_forgotten() {
     let mut stand = Stand::new();
     stand.acknowledge(1..=2);
     let first = stand.plain(1, 1);
-    let mut watch = Auditor::joined(0, Moment::default(), None);
+    let mut watch = newcomer();
     stand.now = stand.now.after(Duration::from_millis(30));
     stand.read(&mut watch, &first);
     for second in 1..=70 {
@@ -607,18 +891,13 @@ fn equal_chained_bytes_with_different_texts_are_told_apart() {
     // Without a time stamp that counts on, a chained batch of one group often has the very bytes of one in the next.
     let mut stand = Stand::new();
     stand.acknowledge(1..=300);
-    let mut viewers: Vec<(Watch, DeflateCursor)> = (0..2)
-        .map(|_| {
-            (
-                Auditor::joined(0, Moment::default(), None),
-                DeflateCursor::default(),
-            )
-        })
+    let mut viewers: Vec<(Watch, danmaku_wire::Cursor)> = (0..2)
+        .map(|_| (newcomer(), danmaku_wire::Cursor::default()))
         .collect();
     for position in 1..=300 {
         let set = stand.plain(position, position);
         for (watch, cursor) in &mut viewers {
-            stand.give(watch, Encoding::Deflate, cursor, &set);
+            stand.give(watch, Dialect::WsDeflate, cursor, &set);
         }
     }
     for (watch, _) in &viewers {

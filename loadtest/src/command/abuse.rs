@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use danmaku_wire::{Encoding, RoomId};
+use danmaku_wire::{Dialect, RoomId};
 
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
 use crate::error::HarnessError;
 use crate::random::Random;
-use crate::swarm::upgrade::write_request;
+use crate::swarm::handshake::write_request;
 use crate::table::{Table, count};
 use crate::target::Target;
 
@@ -110,7 +110,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
     write_request(
         &args.url.authority(),
         room.as_str(),
-        Encoding::Deflate,
+        Dialect::WsDeflate,
         None,
         &mut request,
     );

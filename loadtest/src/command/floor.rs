@@ -13,27 +13,28 @@ use crate::error::HarnessError;
 use crate::floor::{FloorPlan, measure};
 use crate::report::text::quantiles;
 use crate::report::write_json;
-use crate::swarm::Audience;
+use crate::swarm::{Seating, WatchVia};
 use crate::table::{Table, count, figure};
 
 pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let audience = &args.audience;
-    if audience.viewers < audience.rooms {
+    let viewing = &args.viewing;
+    if viewing.viewers < viewing.rooms {
         let text = format!(
             "--viewers {} is below --rooms {}",
-            audience.viewers, audience.rooms
+            viewing.viewers, viewing.rooms
         );
         return Err(HarnessError::Flags(text));
     }
-    descriptors::reserve(&Need::here(audience.viewers.into()), |_| {
-        audience.viewers.into()
+    descriptors::reserve(&Need::here(viewing.viewers.into()), |_| {
+        viewing.viewers.into()
     })?;
     let plan = FloorPlan {
-        audience: Audience {
-            viewers: audience.viewers,
-            rooms: audience.rooms,
+        seating: Seating {
+            viewers: viewing.viewers,
+            rooms: viewing.rooms,
             zipf: 0.0,
-            mix: audience.encodings.clone(),
+            via: WatchVia::Ws,
+            mix: viewing.mix(WatchVia::Ws)?,
             sampled: 1,
             stalling: 0,
         },
@@ -46,13 +47,13 @@ pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verd
     };
     say(&format!(
         "connecting {} viewers, then {} rounds",
-        count(audience.viewers.into()),
+        count(viewing.viewers.into()),
         args.rounds
     ));
     let floor = measure(&plan, &stop).await?;
     let mut table = Table::new(format!(
         "floor: {} sockets, {} rounds",
-        count(audience.viewers.into()),
+        count(viewing.viewers.into()),
         args.rounds
     ));
     let send = format!(
@@ -83,7 +84,7 @@ pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verd
 
 /// One size for all, or one for each encoding in use.
 fn sizes(args: &FloorArgs) -> Result<[usize; 3], HarnessError> {
-    let encodings = args.audience.encodings.encodings();
+    let encodings = args.viewing.mix(WatchVia::Ws)?.encodings();
     let mut sizes = [0; 3];
     match args.frame_bytes[..] {
         [one] => sizes = [one; 3],

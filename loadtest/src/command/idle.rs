@@ -32,19 +32,19 @@ struct IdleReport {
 }
 
 pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let party = party(&args.server, &args.audience, args.settle_s, 0)?;
+    let party = party(&args.server, &args.viewing, args.settle_s, 0)?;
     let target = Target::reach(&args.server.url).await?;
     let server = ServerSide::find(args.server.server_pid, &target).await?;
     say(&format!(
         "connecting {} viewers, then waiting {} s",
-        count(args.audience.viewers.into()),
+        count(args.viewing.viewers.into()),
         args.settle_s
     ));
     let session = Session::open(&target, party, Duration::ZERO, &server, Arc::clone(&stop)).await?;
     let connect = session.connect.clone();
     let result = session.close()?;
     let report = IdleReport {
-        setup: connecting(&args.server, &args.audience, &target),
+        setup: connecting(&args.server, &args.viewing, &target),
         connect,
         connect_latency: result.tolls.connects.summary(),
         partial: stop.load(Ordering::Relaxed),

@@ -36,8 +36,8 @@ struct QuietReport {
 const POST_CONNECTIONS: u16 = 1;
 
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let posters = args.post_via.posters(POST_CONNECTIONS, args.audience.rooms);
-    let party = party(&args.server, &args.audience, 1, posters)?;
+    let posters = args.post_via.posters(POST_CONNECTIONS, args.viewing.rooms);
+    let party = party(&args.server, &args.viewing, 1, posters)?;
     let mut target = Target::reach(&args.server.url).await?;
     let server = ServerSide::find(args.server.server_pid, &target).await?;
     let every = Duration::from_millis(args.every_ms);
@@ -46,7 +46,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let kinds = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     let program = Program {
         lines: lines.into(),
-        schedule: Schedule::steady(every, duration, args.audience.rooms, kinds),
+        schedule: Schedule::steady(every, duration, args.viewing.rooms, kinds),
         duration,
         drain: Duration::from_secs(10),
         late: Duration::from_secs(1),
@@ -70,7 +70,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
             duration_s: duration.as_secs(),
             window_ms: outcome.window_ms,
             late_ms: u64::try_from(program.late.as_millis()).unwrap_or(u64::MAX),
-            ..connecting(&args.server, &args.audience, &target)
+            ..connecting(&args.server, &args.viewing, &target)
         },
         every_ms: args.every_ms,
         partial: stop.load(Ordering::Relaxed),
@@ -82,7 +82,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let mut table = Table::new(format!(
         "quiet room at {}: {} viewers, window {} ms",
         args.server.url,
-        count(args.audience.viewers.into()),
+        count(args.viewing.viewers.into()),
         report.setup.window_ms
     ));
     table.row(["posts", &outcome_of(&report.posts)]);

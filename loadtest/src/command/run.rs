@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use danmaku_client::{Connect, Connection, Event};
-use danmaku_wire::{Encoding, RoomId};
+use danmaku_wire::{Dialect, Encoding, RoomId};
 
 use crate::cli::{LoadArgs, ReportArgs, RunArgs};
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::schedule::{Schedule, Spread};
 use crate::sealing::Sealing;
 use crate::server_side::ServerSide;
 use crate::session::{Outcome, Party, Program, Session};
+use crate::swarm::WatchVia;
 use crate::synthetic;
 use crate::table::count;
 use crate::target::Target;
@@ -58,7 +59,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     };
     say(&format!(
         "connecting {} viewers",
-        count(args.audience.viewers.into())
+        count(args.viewing.viewers.into())
     ));
     let late = Duration::from_millis(args.late_ms);
     let opened = Session::open(&target, party.clone(), late, &server, Arc::clone(&stop)).await;
@@ -80,7 +81,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     let outcome = session.play(&mut target, &program).await?;
     if args.with_floor && !stop.load(Ordering::Relaxed) {
         say(&format!("floor, second half: {} s", half.as_secs()));
-        let pace = Pace::measured(&outcome, args.audience.viewers);
+        let pace = Pace::measured(&outcome, args.viewing.viewers);
         match floor::measure(&pace.plan(&args, &party, half), &stop).await {
             Ok(floor) => halves.push(floor),
             // What the run found must not be thrown away for it.
@@ -119,7 +120,7 @@ pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, 
 }
 
 pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
-    if args.stall_viewers >= args.audience.viewers {
+    if args.stall_viewers >= args.viewing.viewers {
         let text = format!(
             "--stall-viewers {} leaves nobody to measure",
             args.stall_viewers
@@ -137,19 +138,19 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
     let load = &args.load;
     let posters = load
         .post_via
-        .posters(load.post_connections, args.audience.rooms);
-    let mut party = party(&args.server, &args.audience, args.settle_s, posters)?;
-    party.audience.sampled = args.sample;
-    party.audience.stalling = args.stall_viewers;
+        .posters(load.post_connections, args.viewing.rooms);
+    let mut party = party(&args.server, &args.viewing, args.settle_s, posters)?;
+    party.seating.sampled = args.sample;
+    party.seating.stalling = args.stall_viewers;
     let duration = Duration::from_secs(args.duration_s);
-    let lines = lines(load, args.audience.rooms, duration)?;
+    let lines = lines(load, args.viewing.rooms, duration)?;
     let spread = if args.load.replicate {
         Spread::Replicate
     } else {
         Spread::RoundRobin
     };
     let schedule =
-        Schedule::replay(&lines, args.load.speed, args.audience.rooms, spread).until(duration);
+        Schedule::replay(&lines, args.load.speed, args.viewing.rooms, spread).until(duration);
     let program = Program {
         lines: lines.into(),
         schedule,
@@ -241,7 +242,7 @@ pub(super) fn setup(args: &RunArgs, target: &Target) -> Setup {
         seed: args.load.seed,
         duration_s: args.duration_s,
         late_ms: args.late_ms,
-        ..connecting(&args.server, &args.audience, target)
+        ..connecting(&args.server, &args.viewing, target)
     }
 }
 
@@ -278,20 +279,29 @@ impl Pace {
         program: &Program,
     ) -> Result<Self, HarnessError> {
         let window = window_of(target, &party.rooms[0]).await?;
-        let rooms = args.audience.rooms;
+        let (rooms, via) = (args.viewing.rooms, party.seating.via);
         let sealing = Sealing::of(&program.schedule, &program.lines, rooms, window);
-        Ok(Self::expected(&sealing, program, rooms, window))
+        Ok(Self::expected(&sealing, via, program, rooms, window))
     }
 
     /// Before the run: from sealing the schedule offline.
-    fn expected(sealing: &Sealing, program: &Program, rooms: u32, window: Duration) -> Self {
+    fn expected(
+        sealing: &Sealing,
+        via: WatchVia,
+        program: &Program,
+        rooms: u32,
+        window: Duration,
+    ) -> Self {
         let batches = u32::try_from(sealing.batches / u64::from(rooms)).unwrap_or(u32::MAX);
         let interval = program
             .duration
             .checked_div(batches)
             .unwrap_or(program.duration);
         Self {
-            frame_bytes: Encoding::ALL.map(|encoding| sealing.frame_bytes(encoding)),
+            frame_bytes: Encoding::ALL.map(|encoding| {
+                let dialect = via.dialect(encoding).unwrap_or(Dialect::WsDeflate);
+                sealing.frame_bytes(dialect)
+            }),
             interval: interval.max(window),
         }
     }
@@ -326,10 +336,12 @@ impl Pace {
             .checked_div(self.interval.as_nanos())
             .unwrap_or(1)
             .max(1);
-        let mut audience = party.audience.clone();
-        audience.stalling = 0;
+        let mut seating = party.seating.clone();
+        seating.stalling = 0;
+        // The same sends to the same sockets: what the bytes mean is nothing to the kernel.
+        seating.via = WatchVia::Ws;
         FloorPlan {
-            audience,
+            seating,
             frame_bytes: self.frame_bytes,
             rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
             interval: self.interval,

@@ -182,7 +182,8 @@ fn in_fields(text: &str) -> String {
 
 /// Says of a field what was said of the flag it became.
 pub(super) fn named_by_fields(error: HarnessError) -> HarnessError {
-    const FLAGS: [(&str, &str); 5] = [
+    const FLAGS: [(&str, &str); 6] = [
+        ("--encodings", "encodings"),
         ("--viewers", "viewers"),
         ("--rooms", "rooms"),
         ("--stall-viewers", "slow viewers"),
@@ -219,7 +220,7 @@ fn arrange(
     match spec.scenario {
         Kind::HotRoom => party.gathering = Gathering::Meanwhile,
         Kind::ManyRooms => {
-            party.audience.zipf = spec.zipf;
+            party.seating.zipf = spec.zipf;
             let schedule = std::mem::take(&mut program.schedule);
             program.schedule = schedule.drawn(spec.rooms, spec.zipf, spec.seed);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use danmaku_wire::Encoding;
+use danmaku_wire::Dialect;
 
 use crate::cli::SealArgs;
 use crate::command::{Verdict, print};
@@ -40,29 +40,28 @@ pub(super) fn seal(args: &SealArgs) -> Result<Verdict, HarnessError> {
         None => synthetic::chat(1, 10.0, args.take_s.map_or(MADE_UP, Duration::from_secs)),
     };
     let mut reports = Vec::new();
-    let mut table = Table::new(format!(
-        "sealed in windows of {} ms, WebSocket heads included",
-        args.window_ms
-    ));
+    let mut table = Table::new(format!("sealed in windows of {} ms", args.window_ms));
     table.row([
         "",
         "batches",
         "comments",
         "bytes/frame",
         "bytes/comment",
+        "without heads",
         "µs/batch",
     ]);
     for speed in &args.speed {
         let schedule = Schedule::replay(&lines, *speed, 1, Spread::RoundRobin);
         let sealing = Sealing::of(&schedule, &lines, 1, Duration::from_millis(args.window_ms));
-        for encoding in Encoding::ALL {
+        for dialect in Dialect::ALL {
             table.row([
-                &format!("{speed} x {}", encoding.as_str()),
+                &format!("{speed} x {}", dialect.name()),
                 &count(sealing.batches),
                 &count(sealing.comments),
-                &count(sealing.frame_bytes(encoding) as u64),
-                &figure(sealing.comment_bytes(encoding)),
-                &figure(sealing.batch_micros(encoding)),
+                &count(sealing.frame_bytes(dialect) as u64),
+                &figure(sealing.comment_bytes(dialect)),
+                &figure(sealing.payload_bytes(dialect)),
+                &figure(sealing.batch_micros(dialect)),
             ]);
         }
         reports.push(SealReport {

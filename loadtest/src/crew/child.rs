@@ -45,7 +45,7 @@ fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(
         return Ok(());
     };
     let bench = prepare(&plan)?;
-    let swarm = Swarm::start(&plan.config, &plan.audience, plan.share, &bench)?;
+    let swarm = Swarm::start(&plan.config, &plan.seating, plan.share, &bench)?;
     let mut reporter = Reporter {
         lookout: swarm.lookout(),
         judge: &bench.judge,
@@ -90,14 +90,12 @@ fn leave_signals_to_parent() -> io::Result<(Runtime, Vec<Signal>)> {
 }
 
 fn prepare(plan: &Plan) -> Result<Bench, HarnessError> {
-    let viewers = plan
-        .audience
-        .per_process(plan.config.threads, plan.share.of)[plan.share.number];
+    let viewers = plan.seating.per_process(plan.config.threads, plan.share.of)[plan.share.number];
     descriptors::reserve(&Need::here(viewers.into()), |_| viewers.into())?;
     let clock = Clock::join(plan.origin);
     Ok(Bench {
         clock,
-        ledger: Arc::new(plan.config.habits.ledger(plan.audience.rooms)),
+        ledger: Arc::new(plan.config.habits.ledger(plan.seating.rooms)),
         judge: Arc::new(Judge::new(clock, plan.late)),
     })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Moment, Origin};
 use crate::ledger::{Arrival, Entry};
-use crate::swarm::{Audience, Order, Share, Snapshot, SwarmConfig, SwarmResult};
+use crate::swarm::{Order, Seating, Share, Snapshot, SwarmConfig, SwarmResult};
 use crate::timeline::Buckets;
 
 /// What a child is told. The end of its input means: leave, and hand over what you found.
@@ -30,7 +30,7 @@ pub(super) enum ToChild {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) config: SwarmConfig,
-    pub(super) audience: Audience,
+    pub(super) seating: Seating,
     pub(super) share: Share,
     pub(super) origin: Origin,
     /// Deliveries later than this beyond the window count as late.
@@ -127,10 +127,11 @@ mod tests {
                     slow_bytes_per_second: 7,
                 },
             },
-            audience: Audience {
+            seating: Seating {
                 viewers: 60_000,
                 rooms: 2,
                 zipf: 1.07,
+                via: crate::swarm::WatchVia::Ws,
                 mix: "deflate:3,gzip".parse().unwrap(),
                 sampled: 1,
                 stalling: 9,
@@ -142,7 +143,7 @@ mod tests {
         let ToChild::Plan(heard) = round_trip(&ToChild::Plan(Box::new(plan.clone()))) else {
             panic!("another message")
         };
-        assert_eq!(heard.audience, plan.audience);
+        assert_eq!(heard.seating, plan.seating);
         assert_eq!((heard.share, heard.origin), (plan.share, plan.origin));
     }
 

@@ -11,10 +11,10 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use danmaku_wire::{Encoding, outbound};
+use danmaku_wire::{Dialect, Encoding};
 
 use crate::process::Process;
-use crate::swarm::upgrade::ACCEPT;
+use crate::swarm::handshake::ACCEPT;
 
 /// What the child is told, as JSON on its command line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,12 +119,12 @@ fn shake_hands(mut stream: TcpStream) -> io::Result<(usize, Outlet)> {
     let head = String::from_utf8_lossy(&request[..read]);
     let (room, encoding) =
         asked_for(&head).ok_or_else(|| io::Error::other("a request for no room"))?;
-    let joined = r#"{"type":"joined","room":"floor","epoch":1,"seq":0,"window_ms":0,"viewers":1,"resumed":false}"#;
+    let joined = r#"{"type":"joined","room":"floor","epoch":1,"after":0,"seq":0,"window_ms":0,"viewers":1,"resumed":false}"#;
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
     )
     .into_bytes();
-    answer.extend_from_slice(&outbound::text_frame(joined));
+    answer.extend_from_slice(&Dialect::WsIdentity.message(joined));
     stream.write_all(&answer)?;
     stream.set_nonblocking(true)?;
     Ok((
@@ -242,13 +242,13 @@ fn push(outlet: &Outlet, mut rest: &[u8]) {
     }
 }
 
-const STAMP_START: usize = br#"{"type":"batch","seq":1,"ts":"#.len();
+const STAMP_START: usize = br#"{"type":"batch","after":0,"seq":0,"ts":"#.len();
 const STAMP_DIGITS: usize = 13;
 
-/// A text frame of `bytes` bytes, head included, that a viewer takes for a batch without comments. Below about 70 bytes it
+/// A text frame of `bytes` bytes, head included, that a viewer takes for a batch without comments. Below about 80 bytes it
 /// is as small as such a batch can be.
 fn frame(bytes: usize) -> Vec<u8> {
-    let bare = r#"{"type":"batch","seq":1,"ts":1000000000000,"comments":[]}"#;
+    let bare = r#"{"type":"batch","after":0,"seq":0,"ts":1000000000000,"comments":[]}"#;
     let head_bytes = if bytes < 128 {
         2
     } else if bytes < 65_540 {
@@ -266,7 +266,7 @@ fn frame(bytes: usize) -> Vec<u8> {
             "x".repeat(padding)
         )
     };
-    outbound::text_frame(&json).to_vec()
+    Dialect::WsIdentity.message(&json).to_vec()
 }
 
 /// Writes the present time into the frames, so that each round's bytes are new to the receivers, as a server's are.
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn frames_have_the_asked_size_and_are_batches_without_comments() {
-        for bytes in [70, 127, 128, 131, 500, 20_000, 70_000] {
+        for bytes in [80, 127, 128, 131, 500, 20_000, 70_000] {
             let mut frames = [bytes; 3].map(frame);
             stamp(&mut frames);
             assert!(
@@ -324,19 +324,19 @@ mod tests {
             let Event::Batch(batch) = Event::parse(parsed.payload).unwrap() else {
                 panic!("no batch")
             };
-            assert_eq!(batch.covered(), 0);
+            assert_eq!((batch.after, batch.comments.len()), (batch.seq, 0));
             assert!(batch.ts_ms > 1_700_000_000_000, "stamped {}", batch.ts_ms);
         }
-        assert!(frame(10).len() < 70, "as small as it gets");
+        assert!(frame(10).len() < 80, "as small as it gets");
     }
 
     #[test]
     fn requests_of_the_swarm_are_understood() {
         let mut request = Vec::new();
-        crate::swarm::upgrade::write_request(
+        crate::swarm::handshake::write_request(
             "127.0.0.1:1",
             "17",
-            Encoding::Deflate,
+            Dialect::WsDeflate,
             None,
             &mut request,
         );

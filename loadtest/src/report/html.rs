@@ -55,10 +55,11 @@ pub(super) fn page(report: &RunReport) -> String {
     };
     let _ = write!(
         html,
-        "<p class=\"soft\">{} · {} {} · {}{}</p><p class=\"verdict {tone}\">{}</p>",
+        "<p class=\"soft\">{} · {} {} · {} {}{}</p><p class=\"verdict {tone}\">{}</p>",
         escape(&setup.url),
         count(setup.rooms.into()),
         if setup.rooms == 1 { "room" } else { "rooms" },
+        setup.protocol.name(),
         escape(&setup.encodings.join(", ")),
         when,
         escape(&report.verdict)

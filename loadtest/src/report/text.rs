@@ -79,11 +79,12 @@ impl RunReport {
         } else {
             String::new()
         };
-        let audience = format!(
-            "{} in {} {}: {}{processes}",
+        let viewers = format!(
+            "{} in {} {}: {} {}{processes}",
             count(setup.viewers.into()),
             count(setup.rooms.into()),
             if setup.rooms == 1 { "room" } else { "rooms" },
+            setup.protocol.name(),
             setup.encodings.join(", ")
         );
         let window = if self.has_measured() {
@@ -98,7 +99,7 @@ impl RunReport {
             "{}{rate}, {} x, {} s{window}, seed {}",
             setup.corpus, setup.speed, setup.duration_s, setup.seed
         );
-        table.row(["viewers", &audience]).row(["comments", &source]);
+        table.row(["viewers", &viewers]).row(["comments", &source]);
         table
     }
 
@@ -143,8 +144,9 @@ impl RunReport {
         );
         table.row(["late", &late]);
         let told = format!(
-            "{} shed, {} skipped in {} gaps, {} after a close",
+            "{} shed, {} taken back, {} skipped in {} gaps, {} after a close",
             count(audit.shed),
+            count(audit.retracted),
             count(audit.skipped),
             count(audit.gaps),
             count(audit.after_close)
@@ -153,6 +155,7 @@ impl RunReport {
         for (name, number) in [
             ("of others", audit.foreign),
             ("undecodable frames", audit.undecodable),
+            ("breaks of the chain of positions", audit.unchained),
             ("contradictions", audit.contradicted),
             ("contradicting acknowledgements", self.posts.contradicted),
         ] {

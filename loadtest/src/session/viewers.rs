@@ -35,14 +35,14 @@ impl Venue {
             return Ok(Self::Here);
         }
         let need = Need {
-            viewers: party.audience.viewers.into(),
+            viewers: party.seating.viewers.into(),
             posters: party.posters.into(),
             processes: party.processes,
             processes_max: PROCESSES_MAX,
         };
         // Rooms that stay whole make shares uneven, so an even division that fits does not say that this one does.
         let fullest = |processes: u16| {
-            let shares = party.audience.per_process(party.threads, processes.into());
+            let shares = party.seating.per_process(party.threads, processes.into());
             shares.into_iter().max().unwrap_or_default().into()
         };
         descriptors::reserve(&need, fullest)?;
@@ -65,11 +65,11 @@ impl Venue {
         party: &Party,
         bench: &Bench,
     ) -> Result<Viewers, HarnessError> {
-        let audience = &party.audience;
+        let seating = &party.seating;
         match self {
-            Self::Here => Swarm::start(config, audience, Share::WHOLE, bench)
+            Self::Here => Swarm::start(config, seating, Share::WHOLE, bench)
                 .map(|swarm| Viewers::Here(swarm, bench.clone())),
-            Self::Elsewhere(muster) => muster.start(config, audience).map(Viewers::Elsewhere),
+            Self::Elsewhere(muster) => muster.start(config, seating).map(Viewers::Elsewhere),
         }
     }
 }

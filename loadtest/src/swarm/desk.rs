@@ -25,6 +25,8 @@ pub(super) struct Desk {
     pub(super) connecting: HashMap<usize, Moment>,
     /// Viewers that lost their connection and are to come back, with the moment they lost it.
     pub(super) lost_at: HashMap<usize, Moment>,
+    /// Where viewers that came back into a new epoch began in it, by room.
+    pub(super) began_anew: Vec<(u32, u64)>,
     pub(super) request: Vec<u8>,
     /// When a viewer last read something.
     pub(super) last_arrival: Moment,
@@ -39,7 +41,7 @@ pub struct Tolls {
     pub rejoined: u64,
     /// Of those, how many the server let go on where they were.
     pub resumed: u64,
-    /// Of those, how many found their room numbered anew.
+    /// Of those, how many found their room in a new epoch.
     pub renumbered: u64,
     /// Acknowledged viewer-comments that could not be replayed because of that.
     pub unreplayed: u64,
@@ -49,9 +51,9 @@ pub struct Tolls {
     pub rejoins: Distribution,
     /// Viewers that could not join, or not again after they had left, by cause.
     pub failures: BTreeMap<String, u64>,
-    /// Close frames of the server to viewers that were reading, by code.
+    /// Viewers that were reading and were told to go, by close code.
     pub closes: BTreeMap<u16, u64>,
-    /// Connections of reading viewers that broke without a close frame.
+    /// Connections of reading viewers that broke without a word.
     pub silent_ends: u64,
     /// Frames a server must not send.
     pub faults: BTreeMap<String, u64>,
@@ -72,7 +74,7 @@ pub struct StalledEnds {
     pub silent: u64,
     /// `gap` messages found.
     pub gaps: u64,
-    /// Positions those messages named.
+    /// Acknowledged comments at the positions those messages named.
     pub skipped: u64,
     /// Frames found.
     pub frames: u64,

@@ -3,11 +3,11 @@
 
 mod desk;
 mod dial;
+pub(crate) mod handshake;
 mod pace;
 mod plan;
 mod progress;
 mod server_frame;
-pub(crate) mod upgrade;
 mod viewer;
 mod worker;
 
@@ -30,7 +30,7 @@ use crate::ledger::Ledger;
 use desk::Desk;
 pub use desk::{StalledEnds, Tolls};
 use dial::Dialer;
-pub use plan::{Audience, Part, Seat, Section, Share};
+pub use plan::{Part, Seat, Seating, Section, Share, WatchVia};
 pub(crate) use progress::Progress;
 pub use progress::{Delivered, Snapshot};
 pub use server_frame::{FrameFault, FrameKind, ServerFrame};
@@ -73,7 +73,7 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// An empty ledger for viewers like these: only who comes back can find a room numbered anew.
+    /// An empty ledger for viewers like these: only who comes back can find a room in a new epoch.
     #[must_use]
     pub fn ledger(&self, rooms: u32) -> Ledger {
         if self.reconnects {
@@ -160,20 +160,20 @@ impl Swarm {
     /// The operating system has no poll or thread to give.
     pub fn start(
         config: &SwarmConfig,
-        audience: &Audience,
+        seating: &Seating,
         share: Share,
         bench: &Bench,
     ) -> Result<Self, HarnessError> {
         let threads = config.threads.max(1);
         let threads_in_all = threads * share.of;
         let divisor = f64::from(u32::try_from(threads_in_all).unwrap_or(u32::MAX));
-        // A room that is numbered anew has an index of its own.
+        // A room in a new epoch has an index of its own.
         let rooms: Arc<[String]> = config.rooms.iter().chain(&config.rooms).cloned().collect();
-        let Section { mut first, seats } = audience.section(threads, share);
+        let Section { mut first, seats } = seating.section(threads, share);
         let mut started = Vec::with_capacity(threads);
         for (number, seats) in seats.into_iter().enumerate() {
             let terms = Terms {
-                dialer: Dialer::new(config.server, audience.viewers),
+                dialer: Dialer::new(config.server, seating.viewers),
                 first,
                 per_second: config.connects_per_second / divisor,
                 connecting_max: config.connecting_max.div_ceil(threads_in_all),
@@ -194,6 +194,7 @@ impl Swarm {
                 tolls: Tolls::default(),
                 connecting: HashMap::new(),
                 lost_at: HashMap::new(),
+                began_anew: Vec::new(),
                 request: Vec::new(),
                 last_arrival: Moment::default(),
             };

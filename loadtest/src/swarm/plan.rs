@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use danmaku_wire::Encoding;
+use danmaku_wire::{Dialect, Encoding, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::mix::EncodingMix;
@@ -19,27 +19,63 @@ pub enum Part {
     Stalling,
 }
 
+/// How viewers watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchVia {
+    /// WebSocket.
+    #[default]
+    Ws,
+    /// Server-Sent Events.
+    Sse,
+}
+
+impl WatchVia {
+    /// As the command line calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ws => "ws",
+            Self::Sse => "sse",
+        }
+    }
+
+    /// The dialect of a viewer that asks for an encoding; none when there is no such thing.
+    #[must_use]
+    pub fn dialect(self, encoding: Encoding) -> Option<Dialect> {
+        let protocol = match self {
+            Self::Ws => Protocol::WebSocket,
+            Self::Sse => Protocol::Sse,
+        };
+        Dialect::ALL
+            .into_iter()
+            .find(|dialect| (dialect.protocol(), dialect.encoding()) == (protocol, encoding))
+    }
+}
+
 /// One viewer to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// Its room, by index.
     pub room: u32,
-    /// What it asks for.
-    pub encoding: Encoding,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// What it is for.
     pub part: Part,
 }
 
-/// The shape of an audience.
+/// How many viewers there are, and how they are seated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Audience {
+pub struct Seating {
     /// Viewers in all.
     pub viewers: u32,
     /// Rooms they are spread over.
     pub rooms: u32,
     /// Exponent of the Zipf law they follow over the rooms; 0 spreads them evenly.
     pub zipf: f64,
-    /// Shares of encodings.
+    /// How they watch.
+    pub via: WatchVia,
+    /// Shares of encodings, of which `via` has each.
     pub mix: EncodingMix,
     /// Of each room, encoding and thread, how many decode everything.
     pub sampled: u32,
@@ -47,7 +83,7 @@ pub struct Audience {
     pub stalling: u32,
 }
 
-/// Which part of an audience a process takes: the threads of all processes are one row, and each takes the same number of them.
+/// Which part of a seating a process takes: the threads of all processes are one row, and each takes the same number of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// The process, from 0.
@@ -74,11 +110,14 @@ impl Share {
     }
 }
 
-impl Audience {
+impl Seating {
     /// The seats of a share, for each of the `threads` threads of its process.
     ///
     /// Viewers of one room stay on one thread when there are enough rooms to go round, so that a frame is decoded once;
     /// otherwise each room is cut into as many pieces as there are threads.
+    ///
+    /// # Panics
+    /// When the protocol does not have one of the encodings.
     #[must_use]
     pub fn section(&self, threads: usize, share: Share) -> Section {
         let mine = share.of_threads(threads);
@@ -92,6 +131,10 @@ impl Audience {
                 return;
             }
             let encoding = self.mix.encoding(room, place.in_room);
+            let dialect = self
+                .via
+                .dialect(encoding)
+                .expect("invariant: the flags let no other encoding in");
             let part = if self.stalls(index) {
                 Part::Stalling
             } else {
@@ -105,7 +148,7 @@ impl Audience {
             };
             seats[thread - mine.start].push(Seat {
                 room,
-                encoding,
+                dialect,
                 part,
             });
         });
@@ -171,19 +214,20 @@ struct Place {
 mod tests {
     use super::*;
 
-    fn audience(viewers: u32, rooms: u32, stalling: u32) -> Audience {
-        Audience {
+    fn seating(viewers: u32, rooms: u32, stalling: u32) -> Seating {
+        Seating {
             viewers,
             rooms,
             zipf: 0.0,
+            via: WatchVia::Ws,
             mix: "identity,gzip,deflate".parse().unwrap(),
             sampled: 1,
             stalling,
         }
     }
 
-    fn seats(audience: &Audience, threads: usize) -> Vec<Vec<Seat>> {
-        audience.section(threads, Share::WHOLE).seats
+    fn seats(seating: &Seating, threads: usize) -> Vec<Vec<Seat>> {
+        seating.section(threads, Share::WHOLE).seats
     }
 
     fn count(seats: &[Vec<Seat>], which: impl Fn(&Seat) -> bool) -> usize {
@@ -192,14 +236,14 @@ mod tests {
 
     #[test]
     fn one_room_is_cut_over_threads_and_sampled_in_each() {
-        let seats = seats(&audience(1000, 1, 0), 2);
+        let seats = seats(&seating(1000, 1, 0), 2);
         assert_eq!([seats[0].len(), seats[1].len()], [500, 500]);
         for thread in &seats {
             for encoding in Encoding::ALL {
                 let of = |part| {
                     thread
                         .iter()
-                        .filter(|seat| seat.encoding == encoding && seat.part == part)
+                        .filter(|seat| seat.dialect.encoding() == encoding && seat.part == part)
                         .count()
                 };
                 assert_eq!(of(Part::Sampled), 1, "{encoding:?}");
@@ -210,7 +254,7 @@ mod tests {
 
     #[test]
     fn many_rooms_stay_whole() {
-        let seats = seats(&audience(200, 50, 0), 3);
+        let seats = seats(&seating(200, 50, 0), 3);
         assert_eq!(count(&seats, |_| true), 200);
         for room in 0..50 {
             let threads = seats
@@ -225,16 +269,16 @@ mod tests {
     #[test]
     fn processes_divide_what_their_threads_would_have_in_one() {
         for (viewers, rooms, zipf) in [(1000, 1, 0.0), (1001, 7, 0.0), (3000, 200, 1.1)] {
-            let audience = Audience {
+            let seating = Seating {
                 zipf,
-                ..audience(viewers, rooms, 30)
+                ..seating(viewers, rooms, 30)
             };
             let (threads, of) = (2, 3);
-            let whole = seats(&audience, threads * of);
-            let per_process = audience.per_process(threads, of);
+            let whole = seats(&seating, threads * of);
+            let per_process = seating.per_process(threads, of);
             let (mut together, mut first) = (Vec::new(), 0);
             for (number, viewers) in per_process.into_iter().enumerate() {
-                let section = audience.section(threads, Share { number, of });
+                let section = seating.section(threads, Share { number, of });
                 assert_eq!(section.first, first, "numbers go on over processes");
                 assert_eq!(count(&section.seats, |_| true), viewers as usize);
                 first += viewers;
@@ -246,7 +290,7 @@ mod tests {
 
     #[test]
     fn stalling_viewers_are_spread_and_never_sampled() {
-        let seats = seats(&audience(5000, 1, 500), 2);
+        let seats = seats(&seating(5000, 1, 500), 2);
         assert_eq!(count(&seats, |seat| seat.part == Part::Stalling), 500);
         let in_first_thread = seats[0]
             .iter()

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Delivered {
     /// Frames that carry a batch.
     pub frames: u64,
-    /// Their bytes, WebSocket heads included.
+    /// Their bytes, the heads of WebSocket frames and the lines of events included.
     pub bytes: u64,
     /// The comments in them.
     pub comments: u64,

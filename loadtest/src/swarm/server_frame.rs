@@ -50,7 +50,7 @@ pub enum FrameFault {
 }
 
 /// Largest payload that is taken.
-const PAYLOAD_BYTES_MAX: u64 = 16 << 20;
+pub(super) const PAYLOAD_BYTES_MAX: u64 = 16 << 20;
 const CONTROL_PAYLOAD_BYTES_MAX: u64 = 125;
 
 impl<'a> ServerFrame<'a> {

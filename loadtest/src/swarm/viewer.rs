@@ -3,15 +3,16 @@
 use std::io::{self, Read, Write};
 
 use danmaku_client::{Event, Joined};
-use danmaku_wire::{CloseReason, Encoding};
+use danmaku_wire::{CloseReason, Dialect, Protocol};
 use mio::net::TcpStream;
 
-use crate::audit::{Auditor, Carrier, End, POSITION_MAX, Watch};
+use crate::audit::{Auditor, BATCH_START, Carrier, End, POSITION_MAX, Piece, Watch};
 use crate::clock::Moment;
+use crate::event_text::{EVENT_END, EventText, FLUSH_END, cut};
 use crate::swarm::desk::Desk;
+use crate::swarm::handshake::{self, Handshake};
 use crate::swarm::plan::{Part, Seat};
-use crate::swarm::server_frame::{FrameKind, ServerFrame};
-use crate::swarm::upgrade::{self, Answer};
+use crate::swarm::server_frame::{FrameFault, FrameKind, PAYLOAD_BYTES_MAX, ServerFrame};
 
 /// One viewer of a run.
 pub(super) struct Viewer {
@@ -19,7 +20,7 @@ pub(super) struct Viewer {
     pub(super) watch: Watch,
     pub(super) seat: Seat,
     pub(super) state: State,
-    /// The numbering of the room it watches, as long as it has a place there: not before it has joined, and not after it has
+    /// The epoch of the room it watches, as long as it has a place there: not before it has joined, and not after it has
     /// gone by itself.
     pub(super) epoch: Option<u64>,
     /// The start of a frame or response head whose rest has not come yet.
@@ -39,7 +40,7 @@ pub(super) enum State {
     Connecting,
     /// The request is sent.
     Asked,
-    /// Upgraded; `joined` has not come yet.
+    /// Let in; `joined` has not come yet.
     Joining,
     /// Reads.
     Live,
@@ -67,8 +68,6 @@ pub(super) enum Turn {
 
 /// Buffers of bytes a viewer may read in one turn.
 const READS_PER_TURN_MAX: usize = 16;
-/// What makes a text message a batch: the server writes the type first.
-const BATCH_START: &[u8] = br#"{"type":"batch""#;
 /// The mask of our few frames. RFC 6455 section 5.3 wants it unpredictable against proxies; there is none here.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -102,10 +101,10 @@ impl Viewer {
         let since = self
             .epoch
             .map(|epoch| (epoch, Auditor::position(&self.watch)));
-        upgrade::write_request(
+        handshake::write_request(
             &desk.authority,
             room,
-            self.seat.encoding,
+            self.seat.dialect,
             since,
             &mut desk.request,
         );
@@ -165,7 +164,9 @@ impl Viewer {
 
     /// Goes away politely, and forgets where it was.
     pub(super) fn depart(&mut self) {
-        self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
+        if self.seat.dialect.protocol() == Protocol::WebSocket {
+            self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
+        }
         self.cut();
         self.epoch = None;
     }
@@ -205,15 +206,17 @@ impl Viewer {
         self.state = State::Ended(End::Silent);
     }
 
-    /// The run is over: says goodbye as RFC 6455 section 7.1.2 asks, so that the server closes first.
+    /// The run is over: says goodbye as RFC 6455 section 7.1.2 asks, so that the server closes first. Who watches an event stream
+    /// has nothing to say it with.
     pub(super) fn leave(&mut self) {
+        let can_speak = self.seat.dialect.protocol() == Protocol::WebSocket;
         match self.state {
-            State::Live | State::Resumed | State::Slow | State::Stalled => {
+            State::Live | State::Resumed | State::Slow | State::Stalled if can_speak => {
                 self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
                 self.state = State::Leaving;
             }
             State::Leaving | State::Ended(_) => {}
-            State::Waiting | State::Connecting | State::Asked | State::Joining => {
+            _ => {
                 self.socket = None;
                 self.state = State::Ended(End::Open);
             }
@@ -246,13 +249,13 @@ impl Viewer {
             let rest = &input[consumed..];
             match self.state {
                 State::Waiting | State::Connecting | State::Ended(_) => return input.len(),
-                State::Asked => match upgrade::read_answer(rest) {
-                    Answer::Partial => return consumed,
-                    Answer::Upgraded(head) => {
+                State::Asked => match handshake::read_answer(rest, self.seat.dialect) {
+                    Handshake::Partial => return consumed,
+                    Handshake::Done(head) => {
                         consumed += head;
                         self.state = State::Joining;
                     }
-                    Answer::Refused(cause) => {
+                    Handshake::Refused(cause) => {
                         self.fail(index, &cause, desk);
                         return input.len();
                     }
@@ -262,12 +265,9 @@ impl Viewer {
                 | State::Stalled
                 | State::Slow
                 | State::Resumed
-                | State::Leaving => match ServerFrame::parse(rest) {
-                    Ok(None) => return consumed,
-                    Ok(Some(frame)) => {
-                        consumed += frame.bytes;
-                        self.frame(index, frame, now, desk);
-                    }
+                | State::Leaving => match self.next(index, rest, now, desk) {
+                    Ok(0) => return consumed,
+                    Ok(bytes) => consumed += bytes,
                     Err(fault) => {
                         desk.fault(&fault.to_string());
                         self.end(index, End::Silent, desk);
@@ -278,56 +278,138 @@ impl Viewer {
         }
     }
 
+    /// Takes the next frame or event at the start of `input`; returns its bytes, 0 when more of them are needed.
+    #[inline]
+    fn next(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        now: Moment,
+        desk: &mut Desk,
+    ) -> Result<usize, FrameFault> {
+        let taken = match self.seat.dialect {
+            Dialect::WsIdentity | Dialect::WsGzip | Dialect::WsDeflate => {
+                let Some(frame) = ServerFrame::parse(input)? else {
+                    return Ok(0);
+                };
+                self.frame(index, frame, now, desk);
+                return Ok(frame.bytes);
+            }
+            Dialect::SseIdentity => cut(input, 0, EVENT_END).map(|text| {
+                self.event(index, text, now, desk);
+                text.len()
+            }),
+            Dialect::SseGzip => self.piece(index, input, now, desk),
+        };
+        match taken {
+            Some(bytes) => Ok(bytes),
+            None if input.len() as u64 > PAYLOAD_BYTES_MAX => Err(FrameFault::TooBig),
+            None => Ok(0),
+        }
+    }
+
     fn frame(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
         match frame.kind {
             FrameKind::Binary => self.binary(index, frame, now, desk),
             FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
                 self.text_batch(index, frame, now, desk);
             }
-            FrameKind::Text => self.message(index, frame, now, desk),
+            FrameKind::Text => self.text(index, frame, now, desk),
             FrameKind::Ping => self.send(0x8A, frame.payload),
             FrameKind::Pong => {}
-            FrameKind::Close => self.closed(index, frame, desk),
+            FrameKind::Close => self.close_frame(index, frame, desk),
+        }
+    }
+
+    /// A server-sent event as plain text.
+    fn event(&mut self, index: usize, text: &[u8], now: Moment, desk: &mut Desk) {
+        match EventText::parse(text) {
+            Some(EventText::Message { json, .. }) if json.starts_with(BATCH_START) => {
+                self.batch(index, Dialect::SseIdentity, (text, text.len()), now, desk);
+            }
+            Some(EventText::Message { json, .. }) => self.event_message(index, json, now, desk),
+            Some(EventText::Heartbeat) => {}
+            None => desk.fault("a server-sent event that is not the protocol"),
+        }
+    }
+
+    /// What the server flushed last in a packed stream: one event. What looks like its end may, once in four thousand million
+    /// bytes, be a part of it. Returns its bytes; `None` when more of them are needed.
+    fn piece(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> Option<usize> {
+        let mut from = 0;
+        loop {
+            let payload = cut(input, from, FLUSH_END)?;
+            from = payload.len();
+            let carrier = Carrier {
+                room: self.seat.room,
+                dialect: Dialect::SseGzip,
+                payload,
+            };
+            let piece = match self.state {
+                State::Live => desk.auditor.piece(&mut self.watch, carrier, now),
+                _ => desk.auditor.peek(&mut self.watch, carrier, now),
+            };
+            match piece {
+                Piece::Unfinished => continue,
+                Piece::Batch(comments) => self.had(index, comments, payload.len(), desk),
+                Piece::Undecodable => self.had(index, 0, payload.len(), desk),
+                Piece::Text(text) => {
+                    let text = text.to_vec();
+                    self.event(index, &text, now, desk);
+                }
+            }
+            return Some(from);
         }
     }
 
     /// A batch as a binary message: only packed ones travel so.
     #[inline]
     fn binary(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        if self.seat.encoding == Encoding::Identity {
+        let dialect = self.seat.dialect;
+        if dialect == Dialect::WsIdentity {
             desk.fault("a binary message to a viewer of `identity`");
         }
-        self.batch(index, self.seat.encoding, frame, now, desk);
+        self.batch(index, dialect, (frame.payload, frame.bytes), now, desk);
     }
 
     /// A batch as a text message: only plain ones travel so.
     #[inline]
     fn text_batch(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        if self.seat.encoding != Encoding::Identity {
+        if self.seat.dialect != Dialect::WsIdentity {
             desk.fault("a batch as text to a viewer that asked for a packed one");
         }
-        self.batch(index, Encoding::Identity, frame, now, desk);
+        let message = (frame.payload, frame.bytes);
+        self.batch(index, Dialect::WsIdentity, message, now, desk);
     }
 
+    /// A batch: its payload, and the bytes it took with its head.
     #[inline]
     fn batch(
         &mut self,
         index: usize,
-        encoding: Encoding,
-        frame: ServerFrame<'_>,
+        dialect: Dialect,
+        (payload, bytes): (&[u8], usize),
         now: Moment,
         desk: &mut Desk,
     ) {
+        let comments = if self.state == State::Live {
+            let carrier = Carrier {
+                room: self.seat.room,
+                dialect,
+                payload,
+            };
+            desk.auditor.batch(&mut self.watch, carrier, now)
+        } else {
+            0
+        };
+        self.had(index, comments, bytes, desk);
+    }
+
+    /// Counts a batch that came.
+    #[inline]
+    fn had(&mut self, index: usize, comments: u64, bytes: usize, desk: &mut Desk) {
         match self.state {
-            State::Live => {
-                let carrier = Carrier {
-                    room: self.seat.room,
-                    encoding,
-                    payload: frame.payload,
-                };
-                let comments = desk.auditor.batch(&mut self.watch, carrier, now);
-                desk.delivered(self.seat.encoding, frame.bytes, comments);
-            }
+            State::Live => desk.delivered(self.seat.dialect.encoding(), bytes, comments),
             State::Joining => {
                 desk.fault("a batch before `joined`");
                 self.end(index, End::Silent, desk);
@@ -337,13 +419,34 @@ impl Viewer {
         }
     }
 
-    fn message(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        let event = match Event::parse(frame.payload) {
-            Ok(event) => event,
-            Err(error) => {
-                return desk.fault(&format!("a text message that is not the protocol: {error}"));
+    /// Any other text message.
+    fn text(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
+        match Event::parse(frame.payload) {
+            // A batch in which something else comes first.
+            Ok(Event::Batch(_)) if self.state != State::Joining => {
+                self.text_batch(index, frame, now, desk);
             }
-        };
+            // Here it is a frame that ends the connection.
+            Ok(Event::Closed(_)) => {}
+            Ok(event) => self.message(index, event, now, desk),
+            Err(error) => {
+                desk.fault(&format!("a text message that is not the protocol: {error}"));
+            }
+        }
+    }
+
+    /// Any other server-sent event.
+    fn event_message(&mut self, index: usize, json: &[u8], now: Moment, desk: &mut Desk) {
+        match Event::parse(json) {
+            Ok(Event::Closed(closed)) => self.closed(index, closed.code, desk),
+            Ok(event) => self.message(index, event, now, desk),
+            Err(error) => {
+                desk.fault(&format!("an event that is not the protocol: {error}"));
+            }
+        }
+    }
+
+    fn message(&mut self, index: usize, event: Event, now: Moment, desk: &mut Desk) {
         match (event, self.state) {
             (Event::Joined(joined), State::Joining) => {
                 self.joined(&joined, now, desk);
@@ -354,21 +457,16 @@ impl Viewer {
                 desk.fault("a message before `joined`");
                 self.end(index, End::Silent, desk);
             }
-            (Event::Batch(_), _) => self.text_batch(index, frame, now, desk),
             (Event::Gap(gap), State::Live) => {
-                desk.auditor.gap(
-                    &mut self.watch,
-                    self.seat.room,
-                    self.seat.encoding,
-                    (gap.from.value(), gap.to.value()),
-                );
+                desk.auditor
+                    .gap(&mut self.watch, self.seat.room, self.seat.dialect, &gap);
             }
             (Event::Gap(gap), State::Resumed | State::Slow) => {
+                let (after, seq) = (gap.after.value(), gap.seq.value());
+                let skipped = desk.auditor.acknowledged_in(self.seat.room, after, seq);
                 let stalled = &mut desk.tolls.stalled;
                 stalled.gaps += 1;
-                let skipped =
-                    gap.to.value().saturating_add(1) - gap.from.value().min(gap.to.value());
-                stalled.skipped = stalled.skipped.saturating_add(skipped);
+                stalled.skipped += skipped;
             }
             (Event::Error(error), State::Live) => {
                 desk.fault(&format!("an error message: {}", error.code));
@@ -378,17 +476,24 @@ impl Viewer {
         }
     }
 
-    /// Takes its place: a new one, the old one, or one in a room that numbers anew.
+    /// Takes its place: a new one, the old one, or one in a room that is in a new epoch.
     fn joined(&mut self, joined: &Joined, now: Moment, desk: &mut Desk) {
-        let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.encoding);
+        let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.dialect);
         let epoch = joined.epoch.value();
-        let seq = joined.seq.value();
-        if seq > POSITION_MAX {
+        let (after, seq) = (joined.after.value(), joined.seq.value());
+        if after > POSITION_MAX || seq > POSITION_MAX {
             desk.fault("a `joined` whose position is beyond 2^53");
         }
-        let seq = seq.min(POSITION_MAX);
+        let (after, seq) = (after.min(POSITION_MAX), seq.min(POSITION_MAX));
+        if after > seq {
+            desk.fault("a `joined` that begins behind its last sealed position");
+        }
         if self.epoch == Some(epoch) {
-            if !joined.resumed && seq < Auditor::position(&self.watch) {
+            let position = Auditor::position(&self.watch);
+            if joined.resumed && after != position {
+                desk.fault("a `joined` that resumes at another position than asked for");
+            }
+            if !joined.resumed && seq < position {
                 desk.fault("a room that ends before what its viewer has had of it");
             }
             Auditor::resumed(&mut self.watch, seq, now, sampled);
@@ -398,16 +503,14 @@ impl Viewer {
                 let room = self.seat.room;
                 desk.tolls.renumbered += 1;
                 let unreplayed = desk.auditor.renumbered(&self.watch, room);
-                desk.tolls.unreplayed = desk
-                    .tolls
-                    .unreplayed
-                    .saturating_add(unreplayed.saturating_add(seq));
+                desk.tolls.unreplayed = desk.tolls.unreplayed.saturating_add(unreplayed);
                 match desk.auditor.renumbered_room(room) {
                     Some(anew) => self.seat.room = anew,
-                    None => desk.fault("the room's numbering changed twice"),
+                    None => desk.fault("the room's epoch changed twice"),
                 }
+                desk.began_anew.push((self.seat.room, after));
             }
-            self.watch = Auditor::joined(seq, now, sampled);
+            self.watch = Auditor::joined(after, seq, now, sampled);
             self.epoch = Some(epoch);
         }
         if !desk.auditor.is_epoch(self.seat.room, epoch) {
@@ -424,12 +527,16 @@ impl Viewer {
         }
     }
 
-    fn closed(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
-        let code = frame.close_code();
+    fn close_frame(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
         if self.state != State::Leaving {
             // The answer to a close frame is a close frame (RFC 6455 section 5.5.1); then the server closes the socket.
             self.send(0x88, frame.payload.get(..2).unwrap_or_default());
         }
+        self.closed(index, frame.close_code(), desk);
+    }
+
+    /// The server has said that it closes.
+    fn closed(&mut self, index: usize, code: u16, desk: &mut Desk) {
         match self.state {
             State::Live | State::Joining => *desk.tolls.closes.entry(code).or_default() += 1,
             State::Resumed | State::Slow => {

@@ -372,6 +372,12 @@ impl Worker {
             }
             viewer.leave();
         }
+        // By now all is acknowledged that a new epoch had before its viewers were back.
+        for (room, after) in self.desk.began_anew.drain(..) {
+            let unreplayed = self.desk.auditor.acknowledged_in(room, 0, after);
+            let tolls = &mut self.desk.tolls;
+            tolls.unreplayed = tolls.unreplayed.saturating_add(unreplayed);
+        }
         self.leaving = Some(self.desk.clock.now().after(LEAVE_DEADLINE));
     }
 

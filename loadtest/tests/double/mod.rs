@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use danmaku_wire::{
-    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, DeflateCursor,
-    Encoding, Posted, Seq, frame_for, outbound, parse_client_message, parse_posted,
+    ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, Cursor,
+    Dialect, Epoch, Position, Posted, Protocol, RoomId, Seq, outbound, parse_client_message,
+    parse_posted,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,8 +24,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
 use process::Records;
-use room::{Pulse, Room, Viewer};
-use wire::{parameter, request, response, upgrade};
+pub(crate) use room::Positions;
+use room::{Pulse, Room, Viewer, Welcome};
+use wire::{header, parameter, request, response, upgrade};
 
 /// What is wrong with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,7 @@ struct Made(AtomicU64);
 #[derive(Clone)]
 struct Server {
     fault: Fault,
+    positions: Positions,
     epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     made: Arc<Made>,
@@ -126,10 +129,15 @@ struct Server {
 
 impl Double {
     pub(crate) async fn start(fault: Fault) -> Self {
+        Self::start_at(fault, Positions::Dense).await
+    }
+
+    pub(crate) async fn start_at(fault: Fault, positions: Positions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server {
             fault,
+            positions,
             epoch: EPOCH,
             rooms: Arc::default(),
             made: Arc::default(),
@@ -215,10 +223,9 @@ impl Server {
                     let answer = self.post(room, body);
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
                 }
-                (_, target) if target.contains("/ws?") => {
-                    return self
-                        .join(room, target, &head, (reader, bytes), writer)
-                        .await;
+                (_, target) if target.contains("/ws?") || target.ends_with("/events") => {
+                    let asked = Asked::of(target, &head);
+                    return self.join(room, asked, &head, (reader, bytes), writer).await;
                 }
                 _ => {
                     let body = r#"{"error":{"code":"not_found","message":"no such page"}}"#;
@@ -244,14 +251,14 @@ impl Server {
         }
         let room = rooms
             .entry(room.to_owned())
-            .or_insert_with(|| Room::with(Vec::new()));
+            .or_insert_with(|| Room::with(self.epoch, self.positions, Vec::new()));
         Seq::new(room.accept(fragment))
     }
 
     async fn join(
         &self,
         room: &str,
-        target: &str,
+        asked: Asked,
         head: &str,
         (reader, read): (OwnedReadHalf, Vec<u8>),
         mut writer: OwnedWriteHalf,
@@ -259,45 +266,67 @@ impl Server {
         if self.fault == Fault::RefuseLate && self.asked.fetch_add(1, Ordering::Relaxed) >= LET_IN {
             return refuse(&mut writer).await;
         }
-        let encoding = parameter(target, "encoding").unwrap().parse().unwrap();
-        let since = parameter(target, "since").map(|since| {
-            let (epoch, seq) = since.split_once(':').unwrap();
-            (epoch.parse().unwrap(), seq.parse().unwrap())
-        });
         if self.fault == Fault::WelcomesLate {
             tokio::time::sleep(RETURN_TAKES).await;
         }
-        if since.is_some() {
+        if asked.since.is_some() {
             if self.fault == Fault::RefuseReturn {
                 return refuse(&mut writer).await;
             }
             tokio::time::sleep(RETURN_TAKES).await;
         }
-        let _ = writer.write_all(&upgrade(head)).await;
-        if let (Some((_, seq)), Fault::SendAway) = (since, self.fault) {
-            let mut both = outbound::text_frame(&self.joined(room, seq, true)).to_vec();
-            both.extend_from_slice(&outbound::close_frame(CloseReason::GoingAway));
+        let opening = match asked.dialect.opening() {
+            Some(opening) => opening.to_vec(),
+            None => upgrade(head),
+        };
+        let _ = writer.write_all(&opening).await;
+        if let (Some((_, seq)), Fault::SendAway) = (asked.since, self.fault) {
+            let welcome = Welcome {
+                after: seq,
+                seq,
+                resumed: true,
+                replay: None,
+            };
+            let mut both = self.joined(room, asked.dialect, &welcome).to_vec();
+            both.extend_from_slice(&asked.dialect.close(CloseReason::GoingAway));
             let _ = writer.write_all(&both).await;
             return;
         }
-        let frames = self.watch(room, encoding, since, writer);
-        self.listen(room, (reader, read), frames).await;
+        let frames = self.watch(room, asked, writer);
+        match asked.dialect.protocol() {
+            Protocol::WebSocket => self.listen(room, (reader, read), frames).await,
+            // There is nothing to hear but the end.
+            Protocol::Sse => hold_until_gone(reader).await,
+        }
     }
 
-    fn joined(&self, room: &str, seq: u64, resumed: bool) -> String {
-        format!(
-            r#"{{"type":"joined","room":"{room}","epoch":{},"seq":{seq},"window_ms":{},"viewers":1,"resumed":{resumed}}}"#,
-            self.epoch,
-            WINDOW.as_millis()
-        )
+    fn joined(&self, room: &str, dialect: Dialect, welcome: &Welcome) -> Bytes {
+        let room = RoomId::parse(room).unwrap();
+        let joined = outbound::Joined {
+            room: &room,
+            epoch: Epoch::new(self.epoch),
+            after: Seq::new(welcome.after),
+            seq: Seq::new(welcome.seq),
+            window_ms: u64::try_from(WINDOW.as_millis()).unwrap(),
+            viewers: 1,
+            resumed: if welcome.resumed {
+                outbound::Resumed::Yes
+            } else {
+                outbound::Resumed::No
+            },
+        };
+        let position = Position {
+            epoch: joined.epoch,
+            seq: joined.after,
+        };
+        dialect.positioned(&joined.to_json(), position)
     }
 
     /// Welcomes a viewer and enters it into its room; returns where frames for it go.
     fn watch(
         &self,
         room: &str,
-        encoding: Encoding,
-        since: Option<(u64, u64)>,
+        Asked { dialect, since }: Asked,
         mut writer: OwnedWriteHalf,
     ) -> mpsc::Sender<Option<Bytes>> {
         let outbox_frames = if self.fault.recurs() {
@@ -309,17 +338,16 @@ impl Server {
         let mut rooms = self.rooms.lock().unwrap();
         let entry = rooms
             .entry(room.to_owned())
-            .or_insert_with(|| Room::with(Vec::new()));
+            .or_insert_with(|| Room::with(self.epoch, self.positions, Vec::new()));
         let here = since.filter(|(epoch, _)| *epoch == self.epoch);
         let welcome = entry.welcome(here.map(|(_, seq)| seq), self.fault, &self.made);
         if let (Some(records), Some(since)) = (&self.records, since) {
             records.returned(since, (self.epoch, welcome.seq));
         }
-        let joined = outbound::text_frame(&self.joined(room, welcome.seq, welcome.resumed));
-        let _ = frames.try_send(Some(joined));
+        let _ = frames.try_send(Some(self.joined(room, dialect, &welcome)));
         if let Some(set) = welcome.replay {
-            let mut apart = DeflateCursor::default();
-            let _ = frames.try_send(Some(frame_for(encoding, &mut apart, &set).clone()));
+            let mut apart = Cursor::default();
+            let _ = frames.try_send(Some(set.form(apart.choose(dialect, &set)).clone()));
         }
         let writing = tokio::spawn(async move {
             while let Some(Some(frame)) = outbox.recv().await {
@@ -329,8 +357,8 @@ impl Server {
             }
         });
         entry.watch(Viewer {
-            encoding,
-            cursor: DeflateCursor::default(),
+            dialect,
+            cursor: Cursor::default(),
             frames: frames.clone(),
             writer: writing.abort_handle(),
         });
@@ -350,7 +378,7 @@ impl Server {
         if self.fault == Fault::AnswerSomePosts {
             let frames = frames.clone();
             tokio::spawn(async move {
-                let chatter = outbound::text_frame(r#"{"type":"chatter"}"#);
+                let chatter = Dialect::WsIdentity.message(r#"{"type":"chatter"}"#);
                 while frames.send(Some(chatter.clone())).await.is_ok() {
                     tokio::time::sleep(WINDOW).await;
                 }
@@ -361,17 +389,16 @@ impl Server {
             let mut answers = Vec::new();
             let decoded = decoder.decode(&mut bytes, |event| match event {
                 ClientEvent::Text(text) => {
-                    if let Ok(ClientMessage::Comment { reference, comment }) =
-                        parse_client_message(text, &CommentLimits::default())
+                    if let Ok(ClientMessage::Comment {
+                        reference, comment, ..
+                    }) = parse_client_message(text, &CommentLimits::default())
                     {
                         let id = self.accept(room, &comment);
                         if self.fault == Fault::AnswerSomePosts && id.value().is_multiple_of(10) {
                             return;
                         }
-                        answers.push(outbound::text_frame(&outbound::ack_json(
-                            reference.as_ref(),
-                            id,
-                        )));
+                        let ack = outbound::ack_json(reference.as_ref(), id);
+                        answers.push(Dialect::WsIdentity.message(&ack));
                     }
                 }
                 ClientEvent::Close(_) => {
@@ -395,6 +422,41 @@ impl Server {
             }
         }
     }
+}
+
+/// What a viewer asks for.
+#[derive(Clone, Copy)]
+struct Asked {
+    dialect: Dialect,
+    since: Option<(u64, u64)>,
+}
+
+impl Asked {
+    fn of(target: &str, head: &str) -> Self {
+        let (dialect, since) = match parameter(target, "encoding") {
+            Some(encoding) => (
+                Dialect::web_socket(encoding.parse().unwrap()),
+                parameter(target, "since"),
+            ),
+            None => {
+                let dialect = match header(head, "accept-encoding") {
+                    Some("gzip") => Dialect::SseGzip,
+                    _ => Dialect::SseIdentity,
+                };
+                (dialect, header(head, "last-event-id"))
+            }
+        };
+        let since = since.map(|since| {
+            let (epoch, seq) = since.split_once(':').unwrap();
+            (epoch.parse().unwrap(), seq.parse().unwrap())
+        });
+        Self { dialect, since }
+    }
+}
+
+async fn hold_until_gone(mut reader: OwnedReadHalf) {
+    let mut bytes = [0; 64];
+    while matches!(reader.read(&mut bytes).await, Ok(1..)) {}
 }
 
 async fn refuse(writer: &mut OwnedWriteHalf) {

@@ -14,7 +14,7 @@ use danmaku_wire::{CommentLimits, Fragment, Posted, parse_posted};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpListener;
 
-use super::room::{Room, unix_ms};
+use super::room::{Positions, Room, unix_ms};
 use super::{Fault, Server};
 
 /// What a double that is started again knows of the one before, and other ways of starting.
@@ -240,7 +240,7 @@ fn remember(manner: Manner, directory: &Path) -> Server {
     if lines.is_empty() || manner == Manner::Memory {
         lines = vec![&anew];
     }
-    let epoch = lines[0].strip_prefix(EPOCH_LINE).unwrap().parse().unwrap();
+    let epoch: u64 = lines[0].strip_prefix(EPOCH_LINE).unwrap().parse().unwrap();
     let mut comments: HashMap<String, Vec<Fragment>> = HashMap::new();
     for line in &lines[1..] {
         let (room, json) = line.split_once('\t').unwrap();
@@ -257,9 +257,10 @@ fn remember(manner: Manner, directory: &Path) -> Server {
     }
     let rooms = comments
         .into_iter()
-        .map(|(name, comments)| (name, Room::with(comments)));
+        .map(|(name, comments)| (name, Room::with(epoch, Positions::Dense, comments)));
     Server {
         fault: Fault::None,
+        positions: Positions::Dense,
         epoch,
         rooms: Arc::new(Mutex::new(rooms.collect())),
         made: Arc::default(),

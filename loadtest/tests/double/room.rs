@@ -4,17 +4,38 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use danmaku_wire::{
-    Batch, CloseReason, Comment, CommentLimits, CompressionPolicy, DeflateCursor, DeflateViewers,
-    Encoding, Fragment, FrameSet, Sealer, Seq, frame_for, outbound, seal_replay,
+    Batch, BatchComment, Chains, CloseReason, Comment, CommentLimits, CompressionPolicy, Cursor,
+    Dialect, Encoding, Epoch, Fragment, FrameSet, Position, Sealer, Seq, outbound,
 };
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{Fault, Made};
 
+/// Where a room puts its comments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// One after the other.
+    Dense,
+    /// With up to a hundred holes before each.
+    Sparse,
+}
+
+impl Positions {
+    /// Where a comment goes when the last one went there.
+    fn after(self, last: u64) -> u64 {
+        match self {
+            Self::Dense => last + 1,
+            Self::Sparse => last + 1 + last.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 101,
+        }
+    }
+}
+
 pub(super) struct Room {
-    /// All of them; the first has position 1.
-    comments: Vec<Fragment>,
+    epoch: u64,
+    positions: Positions,
+    /// All of them, by position.
+    comments: Vec<BatchComment>,
     /// How many of them were sealed.
     sealed: usize,
     sealer: Sealer,
@@ -28,14 +49,17 @@ pub(super) struct Room {
 }
 
 pub(super) struct Viewer {
-    pub(super) encoding: Encoding,
-    pub(super) cursor: DeflateCursor,
+    pub(super) dialect: Dialect,
+    pub(super) cursor: Cursor,
     pub(super) frames: mpsc::Sender<Option<Bytes>>,
     pub(super) writer: AbortHandle,
 }
 
 /// What a viewer is told and sent when it joins.
 pub(super) struct Welcome {
+    /// Where what follows begins.
+    pub(super) after: u64,
+    /// The last sealed position.
     pub(super) seq: u64,
     pub(super) resumed: bool,
     pub(super) replay: Option<FrameSet>,
@@ -53,32 +77,56 @@ const CUT_EVERY: usize = 12;
 
 impl Room {
     /// A room that has sealed all of these.
-    pub(super) fn with(comments: Vec<Fragment>) -> Self {
-        Self {
-            sealed: comments.len(),
-            comments,
+    pub(super) fn with(epoch: u64, positions: Positions, fragments: Vec<Fragment>) -> Self {
+        let mut room = Self {
+            epoch,
+            positions,
+            comments: Vec::new(),
+            sealed: 0,
             sealer: Sealer::new(CompressionPolicy::default()),
             viewers: Vec::new(),
             full_batches: 0,
             batches: 0,
             has_returned: false,
             held_back: None,
+        };
+        for fragment in fragments {
+            room.accept(fragment);
         }
+        room.sealed = room.comments.len();
+        room
     }
 
-    /// Takes a comment and numbers it.
+    /// Takes a comment and gives it a position.
     pub(super) fn accept(&mut self, fragment: Fragment) -> u64 {
-        self.comments.push(fragment);
-        self.comments.len() as u64
+        let last = self
+            .comments
+            .last()
+            .map_or(0, |comment| comment.seq.value());
+        let position = self.positions.after(last);
+        self.comments.push(BatchComment {
+            seq: Seq::new(position),
+            at_ms: unix_ms(),
+            fragment,
+        });
+        position
     }
 
-    /// What somebody is shown who was at position `since` of this numbering.
+    /// The position of the last of the first `count` comments.
+    fn end_of(&self, count: usize) -> u64 {
+        count
+            .checked_sub(1)
+            .map_or(0, |last| self.comments[last].seq.value())
+    }
+
+    /// What somebody is shown who was at position `since` of this epoch.
     pub(super) fn welcome(&mut self, since: Option<u64>, fault: Fault, made: &Made) -> Welcome {
-        let seq = self.sealed as u64;
+        let seq = self.end_of(self.sealed);
         self.has_returned |= since.is_some();
         let since = since.filter(|since| *since <= seq);
         let replay = since.and_then(|since| self.replay(since, fault, made));
         Welcome {
+            after: since.unwrap_or(seq),
             seq,
             resumed: since.is_some(),
             replay,
@@ -86,8 +134,10 @@ impl Room {
     }
 
     fn replay(&self, since: u64, fault: Fault, made: &Made) -> Option<FrameSet> {
-        let mut since = usize::try_from(since).unwrap();
-        let mut missed = self.comments[since..self.sealed].to_vec();
+        let mut had = self
+            .comments
+            .partition_point(|comment| comment.seq.value() <= since);
+        let mut missed = self.comments[had..self.sealed].to_vec();
         match fault {
             Fault::ReplayNothing => {
                 made.add(missed.len());
@@ -97,19 +147,24 @@ impl Room {
                 missed.pop();
                 made.add(1);
             }
-            Fault::ReplayRepeats if since > 0 && !missed.is_empty() => {
-                since -= 1;
-                missed.insert(0, self.comments[since].clone());
+            Fault::ReplayRepeats if had > 0 && !missed.is_empty() => {
+                had -= 1;
+                missed.insert(0, self.comments[had].clone());
                 made.add(1);
             }
-            Fault::ReplaySwaps if missed.len() > 1 && missed[0] != missed[1] => {
-                missed.swap(0, 1);
-                made.add(2);
+            Fault::ReplaySwaps if missed.len() > 1 => {
+                let (one, other) = (missed[0].fragment.clone(), missed[1].fragment.clone());
+                if one != other {
+                    missed[0].fragment = other;
+                    missed[1].fragment = one;
+                    made.add(2);
+                }
             }
             _ => {}
         }
-        let batch = batch(since as u64 + 1, 0, missed);
-        (batch.covered() > 0).then(|| seal_replay(&batch, CompressionPolicy::default()))
+        let batch = self.batch(self.end_of(had), self.end_of(self.sealed), 0, missed);
+        let stands_for_some = batch.after < batch.seq;
+        stands_for_some.then(|| FrameSet::replay(batch, CompressionPolicy::default()))
     }
 
     pub(super) fn watch(&mut self, viewer: Viewer) {
@@ -159,29 +214,50 @@ impl Room {
     }
 
     fn seal(&mut self, fault: Fault) -> FrameSet {
-        let first = self.sealed as u64 + 1;
-        let mut fragments = self.comments[self.sealed..].to_vec();
+        let after = self.end_of(self.sealed);
+        let mut comments = self.comments[self.sealed..].to_vec();
         self.sealed = self.comments.len();
         let mut shed = 0;
         match fault {
-            Fault::DropComment => drop(fragments.remove(0)),
+            Fault::DropComment => drop(comments.remove(0)),
             Fault::ShedComment => {
-                fragments.remove(0);
+                comments.remove(0);
                 shed = 1;
             }
-            Fault::RepeatComment => fragments[1] = fragments[0].clone(),
-            Fault::SwapComments => fragments.swap(0, 1),
+            Fault::RepeatComment => comments[1].fragment = comments[0].fragment.clone(),
+            Fault::SwapComments => {
+                let first = comments[0].fragment.clone();
+                comments[0].fragment = std::mem::replace(&mut comments[1].fragment, first);
+            }
             Fault::CorruptComment => {
                 let text = danmaku_wire::CommentText::new(
                     "not what was posted",
                     &CommentLimits::default(),
                 );
-                fragments[0] = Comment::new(text.unwrap()).fragment();
+                comments[0].fragment = Comment::new(text.unwrap()).fragment();
             }
             _ => {}
         }
-        let batch = batch(first, shed, fragments);
-        self.sealer.seal(&batch, DeflateViewers::Some)
+        let batch = self.batch(after, self.end_of(self.sealed), shed, comments);
+        let chains = Chains {
+            ws_deflate: true,
+            sse_gzip: true,
+        };
+        self.sealer.seal(batch, chains)
+    }
+
+    fn batch(&self, after: u64, seq: u64, shed: u32, comments: Vec<BatchComment>) -> Batch {
+        Batch {
+            epoch: Epoch::new(self.epoch),
+            after: Seq::new(after),
+            seq: Seq::new(seq),
+            ts_ms: unix_ms(),
+            viewers: 1,
+            likes: 0,
+            shed,
+            comments,
+            events: Vec::new(),
+        }
     }
 
     fn deliver(&mut self, set: &FrameSet, fault: Fault) {
@@ -190,9 +266,10 @@ impl Room {
         let victim = self
             .viewers
             .iter()
-            .position(|viewer| viewer.encoding == Encoding::Identity);
+            .position(|viewer| viewer.dialect.encoding() == Encoding::Identity);
         for (index, viewer) in self.viewers.iter_mut().enumerate() {
-            let frame = frame_for(viewer.encoding, &mut viewer.cursor, set).clone();
+            let dialect = viewer.dialect;
+            let frame = set.form(viewer.cursor.choose(dialect, set)).clone();
             let is_victim = Some(index) == victim;
             let frames = match fault {
                 Fault::DropFrame if is_victim => vec![],
@@ -202,14 +279,16 @@ impl Room {
                     vec![]
                 }
                 Fault::GapFrame if is_victim => {
-                    vec![Some(outbound::text_frame(&outbound::gap_json(
-                        set.first(),
-                        set.last(),
-                    )))]
+                    let json = outbound::gap_json(set.after(), set.seq(), &[]);
+                    let position = Position {
+                        epoch: set.epoch(),
+                        seq: set.seq(),
+                    };
+                    vec![Some(dialect.positioned(&json, position))]
                 }
                 Fault::Cut if is_victim => vec![None],
                 Fault::Evict if is_victim => {
-                    vec![Some(outbound::close_frame(CloseReason::SlowConsumer)), None]
+                    vec![Some(dialect.close(CloseReason::SlowConsumer)), None]
                 }
                 _ => match &held_back {
                     Some(earlier) if is_victim => vec![Some(frame), Some(earlier.clone())],
@@ -220,18 +299,6 @@ impl Room {
                 let _ = viewer.frames.try_send(frame);
             }
         }
-    }
-}
-
-fn batch(first: u64, shed: u32, fragments: Vec<Fragment>) -> Batch {
-    let ids = (first + u64::from(shed)..).map(Seq::new);
-    Batch {
-        first: Seq::new(first),
-        ts_ms: unix_ms(),
-        viewers: 1,
-        likes: 0,
-        shed,
-        comments: ids.zip(fragments).collect(),
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) fn parameter<'a>(target: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value)
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+/// A field of a request's head.
+pub(super) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(key, _)| key.eq_ignore_ascii_case(name))

@@ -114,6 +114,7 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
             ("stall_after_s", told(setup.stall_after_s)),
             ("connects_per_second", told(setup.connects_per_second)),
             ("sample", told(setup.sample)),
+            ("protocol", setup.protocol.name().to_owned()),
             ("encodings", setup.encodings.join(",")),
             ("corpus", setup.corpus.clone()),
             ("rate", told(setup.rate)),

@@ -241,6 +241,7 @@ fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
     let mut mark = "FAULTS".to_owned();
     for (what, number) in [
         ("undecodable frames", audit.undecodable),
+        ("breaks of the chain", audit.unchained),
         ("contradictions", audit.contradicted),
     ] {
         if number > 0 {

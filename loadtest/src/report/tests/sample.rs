@@ -124,6 +124,7 @@ fn setup() -> Setup {
         threads: Some(2),
         connects_per_second: Some(2000.0),
         sample: Some(1),
+        protocol: WatchVia::Ws,
         encodings: vec!["deflate".to_owned()],
         corpus: "made up".to_owned(),
         rate: Some(20.0),

@@ -1,10 +1,14 @@
-//! Owns who may connect and post: the engine's decisions behind short locks.
+//! Owns who may connect, post and ask, and for whom bytes are held: the engine's decisions behind short locks.
+
+mod held;
 
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use held::{Held, HoldRefusal};
 
 use danmaku_engine::admission::{
     AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, Refusal,
@@ -23,13 +27,19 @@ pub struct AdmissionConfig {
     pub per_address: Rate,
     /// Comments into one room.
     pub per_room: Rate,
+    /// Requests from one address that ask and don't post.
+    pub requests: Rate,
+    /// Bytes of request bodies and answers held in all.
+    pub http_bytes_max: u32,
 }
 
-/// Counts connections and posts against the limits.
+/// Counts connections, posts, requests and held bytes against the limits.
 #[derive(Debug)]
 pub struct Admission {
     connections: AtomicU32,
     connections_max: u32,
+    bytes: AtomicU64,
+    bytes_max: u32,
     books: [Mutex<AddressBook>; BOOKS],
     /// Networks of many IPv6 addresses, whose limits are [`SITE_SHARE`] times those of one.
     sites: [Mutex<AddressBook>; BOOKS],
@@ -74,19 +84,26 @@ impl Admission {
     /// Nobody is connected, nobody has posted.
     #[must_use]
     pub fn new(config: AdmissionConfig) -> Self {
+        let bytes_share = |share: u32| (config.http_bytes_max / share).max(ADDRESS_BYTES_MIN);
         let limits = AddressLimits {
             connections_max: config.connections_per_address_max,
             posts: config.per_address,
+            requests: config.requests,
+            bytes_max: bytes_share(ADDRESS_BYTES_SHARE),
             addresses_max: ADDRESSES_MAX / BOOKS,
         };
         let site_limits = AddressLimits {
             connections_max: limits.connections_max.saturating_mul(SITE_SHARE),
             posts: limits.posts.times(SITE_SHARE),
+            requests: limits.requests.times(SITE_SHARE),
+            bytes_max: bytes_share(SITE_BYTES_SHARE),
             ..limits
         };
         Self {
             connections: AtomicU32::new(0),
             connections_max: config.connections_max,
+            bytes: AtomicU64::new(0),
+            bytes_max: config.http_bytes_max,
             books: std::array::from_fn(|_| Mutex::new(AddressBook::new(limits))),
             sites: std::array::from_fn(|_| Mutex::new(AddressBook::new(site_limits))),
         }
@@ -197,6 +214,21 @@ impl AddressPermit {
                 .map_err(refusal),
         }
     }
+
+    /// Takes one request from what the address may ask.
+    ///
+    /// # Errors
+    /// [`Refusal`] says when to come again.
+    pub fn try_request(&self, now: Duration) -> Result<(), Refusal> {
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address)
+            .try_request(self.address, now)
+            .map_err(refusal)?;
+        match self.address.site() {
+            None => Ok(()),
+            Some(site) => book(sites, site).try_request(site, now).map_err(refusal),
+        }
+    }
 }
 
 impl Drop for AddressPermit {
@@ -231,11 +263,11 @@ fn book(books: &[Mutex<AddressBook>; BOOKS], address: AddressKey) -> MutexGuard<
 
 fn refusal(refusal: AddressRefusal) -> Refusal {
     match refusal {
-        AddressRefusal::Posts(refusal) => refusal,
+        AddressRefusal::Posts(refusal) | AddressRefusal::Requests(refusal) => refusal,
         // A permit keeps its address in the book.
-        AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
-            Refusal::RetryAfter(Duration::from_secs(1))
-        }
+        AddressRefusal::Connections { .. }
+        | AddressRefusal::Bytes { .. }
+        | AddressRefusal::BookFull => Refusal::RetryAfter(Duration::from_secs(1)),
     }
 }
 
@@ -245,6 +277,15 @@ const BOOKS: usize = 16;
 /// What a /48 of IPv6 addresses may do, in multiples of what one of its 65,536 /64s may. One site has a /48 (RFC 6177),
 /// and so do thousands of phones of a carrier.
 const SITE_SHARE: u32 = 16;
+
+/// The part of all held bytes that may be one address's: it takes as many addresses to keep others from theirs.
+const ADDRESS_BYTES_SHARE: u32 = 16;
+
+/// The part of all held bytes that may be one /48's.
+const SITE_BYTES_SHARE: u32 = 4;
+
+/// A share holds at least the largest body or page, and another.
+const ADDRESS_BYTES_MIN: u32 = 1 << 20;
 
 /// Addresses remembered at a time.
 const ADDRESSES_MAX: usize = 1 << 20;
@@ -265,6 +306,8 @@ mod tests {
             per_connection: rate,
             per_address: rate,
             per_room: rate,
+            requests: rate,
+            http_bytes_max: 4 << 20,
         }))
     }
 
@@ -305,5 +348,34 @@ mod tests {
             Err(Refusal::RetryAfter(Duration::from_secs(1)))
         );
         other.try_post(NOW, 2).unwrap();
+    }
+
+    #[test]
+    fn held_bytes_are_bounded_per_address_and_in_all_and_given_back() {
+        // Of 4 MiB, one address may hold 1 MiB.
+        let admission = admission(9, 9);
+        let permits: Vec<_> = (1..=5)
+            .map(|last| admission.connect(ip(last), NOW).unwrap())
+            .collect();
+        let [first, rest @ ..] = &permits[..] else {
+            panic!("five permits");
+        };
+        let mut held = first.hold(NOW, 1 << 19).unwrap();
+        held.more(NOW, 1 << 19).unwrap();
+        assert_eq!(held.more(NOW, 1).unwrap_err(), HoldRefusal::Address);
+        assert_eq!(first.hold(NOW, 1).unwrap_err(), HoldRefusal::Address);
+        let others: Vec<_> = rest[..3]
+            .iter()
+            .map(|permit| permit.hold(NOW, 1 << 20).unwrap())
+            .collect();
+        assert_eq!(admission.bytes_held(), 4 << 20);
+        assert_eq!(rest[3].hold(NOW, 1).unwrap_err(), HoldRefusal::Total);
+        drop((held, others));
+        assert_eq!(admission.bytes_held(), 0);
+        let last = rest[3].hold(NOW, 1 << 20).unwrap();
+        // It may outlive the connection.
+        drop(permits);
+        drop(last);
+        assert_eq!(admission.bytes_held(), 0);
     }
 }

@@ -25,6 +25,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
+    /// Where to serve `/metrics` and `/v1/stats` instead, beside the probes; nothing there is limited, so only operators
+    /// should reach it
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Access")]
+    pub admin_listen: Option<SocketAddr>,
+
     /// Origins whose pages may post, such as `https://live.example`, comma-separated; `*` is every one. Pages of the
     /// server's own origin may always post, and so may clients that send no `Origin`; watching and reading is open to all
     #[arg(
@@ -122,6 +127,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_room_burst: u32,
 
+    /// Requests a second from one address that ask for comments, rooms or counters
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub requests_per_second_per_address: u32,
+
+    /// Requests at once from one address that ask for comments, rooms or counters
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub requests_per_second_per_address_burst: u32,
+
+    /// Bytes of request bodies and unread answers held in all; one address may have a sixteenth, but at least 1 MiB
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..), help_heading = "Limits")]
+    pub http_bytes_max: u32,
+
     /// A connection that has not sent a whole request head by then is closed, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
     pub handshake_deadline_ms: u32,
@@ -207,6 +224,8 @@ pub enum FlushArg {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where operators ask, if not where everybody does.
+    pub admin_listen: Option<SocketAddr>,
     /// Whose pages may post.
     pub allowed_origins: AllowedOrigins,
     /// Who is believed about its clients.
@@ -317,6 +336,7 @@ impl ServeArgs {
         };
         Ok(Config {
             listen: self.listen,
+            admin_listen: self.admin_listen,
             allowed_origins: AllowedOrigins::new(&self.allowed_origins),
             trusted_proxies: TrustedProxies::new(&self.trusted_proxies),
             demo: self.demo.then(demo_room),
@@ -372,6 +392,12 @@ impl ServeArgs {
                 self.posts_per_second_per_room,
                 self.posts_per_second_per_room_burst,
             )?,
+            requests: rate(
+                "--requests-per-second-per-address",
+                self.requests_per_second_per_address,
+                self.requests_per_second_per_address_burst,
+            )?,
+            http_bytes_max: self.http_bytes_max,
         })
     }
 

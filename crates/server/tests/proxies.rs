@@ -1,7 +1,5 @@
 //! Viewers behind a proxy: limits count them and not the proxy, and nobody else is believed about who they are.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use std::io::Write;

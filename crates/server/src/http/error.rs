@@ -8,7 +8,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::admission::ConnectionRefusal;
+use crate::admission::{ConnectionRefusal, Held};
 use crate::refusal::Refusal;
 
 /// Why a request was refused.
@@ -217,6 +217,7 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::KeyInProgress => StatusCode::CONFLICT,
         Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
+        | Refusal::TooManyBytes
         | Refusal::TooManyRooms { .. }
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown
@@ -273,6 +274,23 @@ const REFUSED_RETRY_S: u32 = 5;
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let bytes = serde_json::to_vec(body).expect("invariant: our answers have string keys only");
     raw_json(status, Bytes::from(bytes))
+}
+
+/// A page of JSON, which counts as held until its last byte is written or its connection has ended.
+pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
+    struct Page {
+        json: Vec<u8>,
+        _held: Held,
+    }
+    impl AsRef<[u8]> for Page {
+        fn as_ref(&self) -> &[u8] {
+            &self.json
+        }
+    }
+    raw_json(
+        StatusCode::OK,
+        Bytes::from_owner(Page { json, _held: held }),
+    )
 }
 
 /// An answer that is JSON already.

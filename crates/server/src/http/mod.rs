@@ -5,6 +5,7 @@ mod cors;
 mod deadline;
 mod error;
 mod events;
+mod operations;
 mod peer;
 mod query;
 mod rooms;
@@ -24,23 +25,20 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 pub use error::{ApiError, refusal};
+pub use operations::serve_admin;
 
 use crate::admission::{AddressPermit, Admitted};
 use crate::context::Context;
-use crate::metrics;
 use crate::origins::OriginNotAllowed;
-use crate::process::Process;
-use crate::refusal::Refusal;
+use crate::refusal::{RateScope, Refusal};
 use crate::replay::Start;
 use crate::room::handle::RoomHandle;
-use crate::snapshot::Snapshot;
 use deadline::AnswerDeadline;
-use error::json;
 use peer::Peer;
 use route::Route;
 
@@ -98,18 +96,8 @@ pub async fn serve(
             Ok::<_, Infallible>(response)
         })
     });
-    let mut connection = http1::Builder::new()
-        // Without a timer hyper ignores the deadline.
-        .timer(TokioTimer::new())
-        .header_read_timeout(context.config.handshake_deadline)
-        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
-        // Without it hyper reads once more per request, to see whether the peer has gone; a peer that has only shut
-        // its half gets its answer.
-        .half_close(true)
-        .serve_connection(
-            AnswerDeadline::new(stream, context.config.answer_deadline),
-            service,
-        );
+    let io = AnswerDeadline::new(stream, context.config.answer_deadline);
+    let mut connection = http1_builder(context).serve_connection(io, service);
     let served = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
         // hyper gives a socket back after a 101 only. The shard writes the head of an SSE answer, so its request stays
         // unanswered here, and the socket is taken as soon as nothing of an earlier answer is left to write.
@@ -135,6 +123,19 @@ pub async fn serve(
     }
 }
 
+fn http1_builder(context: &Context) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Without a timer hyper ignores the deadline.
+        .timer(TokioTimer::new())
+        .header_read_timeout(context.config.handshake_deadline)
+        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        // Without it hyper reads once more per request, to see whether the peer has gone; a peer that has only shut
+        // its half gets its answer.
+        .half_close(true);
+    builder
+}
+
 fn is_sse(watch: &Mutex<Option<Watch>>) -> bool {
     lock(watch)
         .as_ref()
@@ -157,19 +158,25 @@ async fn route(
     let route = Route::parse(request.uri().path())?;
     route.check_method(request.method())?;
     if route.is_probe() {
-        return probe(context, &route);
+        return operations::probe(context, &route);
     }
     let requester = peer.requester(context, request.headers())?;
+    if route.is_asked(request.method()) {
+        check_rate(context, requester.permit())?;
+    }
     if *request.method() == Method::OPTIONS {
         return cors::preflight(context, &route, request.headers());
     }
     let query = request.uri().query().unwrap_or("").to_owned();
     match &route {
         Route::Index => Ok(plain(INDEX)),
-        Route::Healthz | Route::Readyz => probe(context, &route),
-        Route::Metrics => Ok(scrape(context)),
-        Route::Stats => Ok(json(StatusCode::OK, &Snapshot::of(context))),
-        Route::Rooms => rooms::list(context, &query),
+        Route::Healthz | Route::Readyz => operations::probe(context, &route),
+        Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
+            Err(ApiError::NotFound)
+        }
+        Route::Metrics => Ok(operations::scrape(context)),
+        Route::Stats => Ok(operations::stats(context)),
+        Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room),
         Route::Socket(room) => {
             let (response, wanted) = websocket::upgrade(context, requester, room, request).await?;
@@ -185,7 +192,7 @@ async fn route(
         Route::Comments(room) if *request.method() == Method::POST => {
             comments::post(context, requester.permit(), room, request).await
         }
-        Route::Comments(room) => comments::list(context, room, &query).await,
+        Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
         Route::Comment(room, id) => {
             let headers = request.headers();
             cors::check_origin(context, headers)?;
@@ -197,21 +204,13 @@ async fn route(
     }
 }
 
-fn probe(context: &Context, route: &Route) -> HttpResult {
-    if *route == Route::Healthz {
-        Ok(plain("ok\n"))
-    } else if context.gate.is_closed() {
-        Err(Refusal::Stopping.into())
-    } else {
-        Ok(plain("ready\n"))
-    }
-}
-
-/// `GET /metrics`. Reading the process's figures blocks, but for less time than it
-/// would take to have another thread do it.
-fn scrape(context: &Context) -> Response<Full<Bytes>> {
-    let exposition = metrics::exposition(&Snapshot::of(context), &Process::read());
-    text(metrics::CONTENT_TYPE, Bytes::from(exposition))
+/// # Errors
+/// [`Refusal::RateLimited`] when the address asks too often, which is counted.
+fn check_rate(context: &Context, permit: &AddressPermit) -> Result<(), Refusal> {
+    permit
+        .try_request(context.clock.now().monotonic)
+        .map_err(|refusal| Refusal::rate(RateScope::Requests, refusal))
+        .inspect_err(|refusal| context.stats.requests.refused(refusal))
 }
 
 fn plain(words: &'static str) -> Response<Full<Bytes>> {

@@ -87,6 +87,13 @@ impl Route {
         }
     }
 
+    /// Whether a request asks for something that is made for it: posts, joins and probes don't.
+    pub(super) fn is_asked(&self, method: &Method) -> bool {
+        let watches = matches!(self, Self::Socket(_) | Self::Events(_));
+        let posts = *method == Method::POST || *method == Method::DELETE;
+        !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
+    }
+
     /// Whether it is a probe, which a supervisor sends and which costs nothing.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod compare;
+mod conduct;
 mod floor;
 mod idle;
 mod quiet;
@@ -109,16 +110,16 @@ async fn dispatch(command: Command, stop: Arc<AtomicBool>) -> Result<Verdict, Ha
         Command::Quiet(args) => quiet::quiet(args, stop).await,
         Command::Floor(args) => floor::floor(args, stop).await,
         Command::Abuse(args) => abuse::abuse(args, stop).await,
-        Command::HotRoom(args) => scenario::shipped(Kind::HotRoom, &args, stop).await,
-        Command::ManyRooms(args) => scenario::shipped(Kind::ManyRooms, &args, stop).await,
-        Command::Storm(args) => scenario::shipped(Kind::Storm, &args, stop).await,
-        Command::SlowViewers(args) => scenario::shipped(Kind::SlowViewers, &args, stop).await,
-        Command::Burst(args) => scenario::shipped(Kind::Burst, &args, stop).await,
-        Command::Churn(args) => scenario::shipped(Kind::Churn, &args, stop).await,
-        Command::Soak(args) => scenario::shipped(Kind::Soak, &args, stop).await,
-        Command::Restart(args) => scenario::shipped(Kind::Restart, &args, stop).await,
-        Command::Search(args) => scenario::shipped(Kind::Search, &args, stop).await,
-        Command::Scenario { file, args } => scenario::own(&file, &args, stop).await,
+        Command::HotRoom(args) => conduct::shipped(Kind::HotRoom, &args, stop).await,
+        Command::ManyRooms(args) => conduct::shipped(Kind::ManyRooms, &args, stop).await,
+        Command::Storm(args) => conduct::shipped(Kind::Storm, &args, stop).await,
+        Command::SlowViewers(args) => conduct::shipped(Kind::SlowViewers, &args, stop).await,
+        Command::Burst(args) => conduct::shipped(Kind::Burst, &args, stop).await,
+        Command::Churn(args) => conduct::shipped(Kind::Churn, &args, stop).await,
+        Command::Soak(args) => conduct::shipped(Kind::Soak, &args, stop).await,
+        Command::Restart(args) => conduct::shipped(Kind::Restart, &args, stop).await,
+        Command::Search(args) => conduct::shipped(Kind::Search, &args, stop).await,
+        Command::Scenario { file, args } => conduct::own(&file, &args, stop).await,
         Command::Seal(args) => seal::seal(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::FloorSender { .. } | Command::ViewerProcess => Ok(Verdict::Good),

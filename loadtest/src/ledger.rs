@@ -25,7 +25,7 @@ pub struct Acknowledged {
 /// An acknowledgement that was entered, for a ledger elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The index it was entered under: of the room, or of the room numbered anew.
+    /// The index it was entered under: of the room, or of the room in its new epoch.
     pub room: u32,
     /// Its position there.
     pub position: u64,
@@ -56,7 +56,7 @@ pub struct Arrival {
 pub enum AckFault {
     /// The same position was given to two comments.
     PositionTwice,
-    /// The room changed its numbering during the run.
+    /// The room began a new epoch during the run.
     OtherEpoch,
 }
 
@@ -178,7 +178,7 @@ impl RoomLedger {
     }
 }
 
-/// The ledgers of all rooms, and of the rooms a restarted server numbers anew when there may be such. Locked by the publisher
+/// The ledgers of all rooms, and of the rooms that a restarted server begins a new epoch for, when there may be such. Locked by the publisher
 /// once per acknowledgement and by the audit once per distinct frame.
 #[derive(Debug)]
 pub struct Ledger {
@@ -199,7 +199,7 @@ impl Ledger {
         }
     }
 
-    /// Ledgers for rooms that may change their numbering once: room `r` anew is room `rooms + r`.
+    /// Ledgers for rooms that may begin a new epoch once: in it, room `r` is room `rooms + r`.
     #[must_use]
     pub fn with_renumbering(rooms: u32) -> Self {
         Self {
@@ -253,14 +253,14 @@ impl Ledger {
         );
     }
 
-    /// The index of a room after it was numbered anew; `None` when that is not expected, or has happened already.
+    /// The index of a room in its new epoch; `None` when that is not expected, or has happened already.
     #[must_use]
     pub fn renumbered(&self, room: u32) -> Option<u32> {
         let anew = self.named + room;
         (room < self.named && anew < self.rooms()).then_some(anew)
     }
 
-    /// Enters an acknowledged comment into its room's ledger, or into that of the room numbered anew.
+    /// Enters an acknowledged comment into its room's ledger, or into that of its new epoch.
     ///
     /// # Errors
     /// As [`RoomLedger::acknowledge`].
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(here.acknowledge(0, Some(6), 1, at(13), 80), Ok(()));
         let journal = here.take_journal();
         let rooms: Vec<u32> = journal.iter().map(|entry| entry.room).collect();
-        assert_eq!(rooms, [0, 1, 2], "the last one is of room 0 numbered anew");
+        assert_eq!(rooms, [0, 1, 2], "the last one is of room 0 in a new epoch");
         assert!(here.take_journal().is_empty());
         for entry in &journal {
             elsewhere.enter(entry);

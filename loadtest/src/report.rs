@@ -208,7 +208,7 @@ impl RunReport {
             .iter()
             .map(|delivered| delivered.frames)
             .sum();
-        let stalled = &result.tolls.stalled;
+        let stalled = &result.incidents.stalled;
         let has_stalled =
             outcome.first_viewer[1].count > 0 || stalled.frames + stalled.open + stalled.silent > 0;
         let stages: &[(Stage, &'static str)] = if has_stalled {
@@ -221,14 +221,14 @@ impl RunReport {
         };
         let ends = Ends {
             evicted: result
-                .tolls
+                .incidents
                 .closes
                 .get(&EVICTED)
                 .copied()
                 .unwrap_or_default(),
-            closes: result.tolls.closes.clone(),
-            silent: result.tolls.silent_ends,
-            faults: result.tolls.faults.clone(),
+            closes: result.incidents.closes.clone(),
+            silent: result.incidents.silent_ends,
+            faults: result.incidents.faults.clone(),
             stalled: has_stalled.then(|| stalled.clone()),
         };
         let mut report = Self {
@@ -243,14 +243,17 @@ impl RunReport {
             connect: if connect.viewers == 0 {
                 // They came while comments were posted.
                 ConnectReport {
-                    viewers: result.tolls.joined.saturating_sub(result.tolls.rejoined),
+                    viewers: result
+                        .incidents
+                        .joined
+                        .saturating_sub(result.incidents.rejoined),
                     ..connect
                 }
             } else {
                 connect
             },
-            connect_latency: result.tolls.connects.summary(),
-            connect_failures: result.tolls.failures.clone(),
+            connect_latency: result.incidents.connects.summary(),
+            connect_failures: result.incidents.failures.clone(),
             posts: outcome.publication.summary(),
             audit: tally,
             rooms: RoomReport::of(outcome),

@@ -417,7 +417,7 @@ impl Session {
                 viewers,
             },
             Ok(result) => {
-                let failures = &result.tolls.failures;
+                let failures = &result.incidents.failures;
                 let first = failures
                     .iter()
                     .max_by_key(|(_, count)| **count)

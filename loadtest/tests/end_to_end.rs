@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
-use double::{Double, Fault};
+use double::{Double, Fault, Positions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
@@ -65,13 +65,24 @@ async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, Str
     (output.status.code().unwrap(), report.read(), text)
 }
 
-/// Runs against a double with one fault; returns the exit code and the report.
-async fn against(fault: Fault) -> (i32, Value) {
-    let double = Double::start(fault).await;
-    let (code, report, text) = run(double.address, &format!("{fault:?}"), &[]).await;
-    assert_eq!(report["audit"]["undecodable"], 0, "{text}");
-    assert_eq!(report["ends"]["faults"], serde_json::json!({}), "{text}");
-    (code, report)
+/// Runs against doubles with one fault, one that numbers its comments one after the other and one that leaves holes, the latter
+/// over Server-Sent Events too; looks at the exit code and the report of each.
+async fn against(fault: Fault, check: impl Fn(i32, &Value)) {
+    let manners = [
+        (Positions::Dense, "ws"),
+        (Positions::Sparse, "ws"),
+        (Positions::Sparse, "sse"),
+    ];
+    for (positions, protocol) in manners {
+        let double = Double::start_at(fault, positions).await;
+        let name = format!("{fault:?}-{positions:?}-{protocol}");
+        let (code, report, text) = run(double.address, &name, &["--protocol", protocol]).await;
+        assert_eq!(report["setup"]["protocol"], protocol, "{text}");
+        assert_eq!(report["audit"]["undecodable"], 0, "{name}: {text}");
+        let no_faults = serde_json::json!({});
+        assert_eq!(report["ends"]["faults"], no_faults, "{name}: {text}");
+        check(code, &report);
+    }
 }
 
 /// The counts that must not be zero, in this order.
@@ -80,27 +91,36 @@ fn counts(report: &Value) -> [u64; 4] {
         .map(|name| report["audit"][name].as_u64().unwrap())
 }
 
+/// How often the chain of positions was broken.
+fn breaks(report: &Value) -> u64 {
+    report["audit"]["unchained"].as_u64().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_server_passes() {
-    let (code, report) = against(Fault::None).await;
-    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
-    let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
-    assert!(acknowledged > 100, "{report:#}");
-    assert_eq!(
-        report["audit"]["delivered"].as_u64(),
-        Some(acknowledged * VIEWERS_PER_ROOM)
-    );
-    assert_eq!(report["posts"]["due"], report["posts"]["acknowledged"]);
-    for encoding in ["identity", "gzip", "deflate"] {
+    against(Fault::None, |code, report| {
+        assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
+        assert_eq!(breaks(report), 0, "{report:#}");
+        let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+        assert!(acknowledged > 100, "{report:#}");
+        assert_eq!(
+            report["audit"]["delivered"].as_u64(),
+            Some(acknowledged * VIEWERS_PER_ROOM)
+        );
+        assert_eq!(report["posts"]["due"], report["posts"]["acknowledged"]);
+        for encoding in report["setup"]["encodings"].as_array().unwrap() {
+            let frames = &report["traffic"][encoding.as_str().unwrap()]["frames"];
+            assert!(frames.as_u64() > Some(100), "{report:#}");
+        }
+        let encodings = report["traffic"].as_object().unwrap().len();
+        let is_sse = report["setup"]["protocol"] == "sse";
+        assert_eq!(encodings, if is_sse { 2 } else { 3 });
         assert!(
-            report["traffic"][encoding]["frames"].as_u64() > Some(100),
+            report["latency"][0]["each_viewer"]["p50_ms"].as_f64() < Some(1000.0),
             "{report:#}"
         );
-    }
-    assert!(
-        report["latency"][0]["each_viewer"]["p50_ms"].as_f64() < Some(1000.0),
-        "{report:#}"
-    );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,120 +142,146 @@ async fn posts_over_websocket_are_audited_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_comment_is_lost_to_every_viewer() {
-    // Positions tell that one is missing; which one shows only against what was posted, so later ones may look misplaced.
-    let (code, report) = against(Fault::DropComment).await;
-    assert_eq!(code, 1, "{report:#}");
-    assert!(counts(&report)[0] >= 2 * VIEWERS_PER_ROOM, "{report:#}");
+    against(Fault::DropComment, |code, report| {
+        let lost = 2 * VIEWERS_PER_ROOM;
+        assert_eq!((code, counts(report)), (1, [lost, 0, 0, 0]), "{report:#}");
+        assert_eq!(breaks(report), 0, "{report:#}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_comment_is_duplicate_and_the_one_it_hides_is_lost() {
-    let (code, report) = against(Fault::RepeatComment).await;
-    assert_eq!(
-        (code, counts(&report)),
-        (1, [2 * VIEWERS_PER_ROOM, 2 * VIEWERS_PER_ROOM, 0, 0]),
-        "{report:#}"
-    );
+    against(Fault::RepeatComment, |code, report| {
+        assert_eq!(
+            (code, counts(report)),
+            (1, [2 * VIEWERS_PER_ROOM, 2 * VIEWERS_PER_ROOM, 0, 0]),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_comments_are_reordered() {
-    let (code, report) = against(Fault::SwapComments).await;
-    assert_eq!(
-        (code, counts(&report)),
-        (1, [0, 0, 4 * VIEWERS_PER_ROOM, 0]),
-        "{report:#}"
-    );
+    against(Fault::SwapComments, |code, report| {
+        assert_eq!(
+            (code, counts(report)),
+            (1, [0, 0, 4 * VIEWERS_PER_ROOM, 0]),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_comment_is_corrupt() {
-    let (code, report) = against(Fault::CorruptComment).await;
-    assert_eq!(
-        (code, counts(&report)),
-        (1, [0, 0, 0, 2 * VIEWERS_PER_ROOM]),
-        "{report:#}"
-    );
+    against(Fault::CorruptComment, |code, report| {
+        assert_eq!(
+            (code, counts(report)),
+            (1, [0, 0, 0, 2 * VIEWERS_PER_ROOM]),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shed_comment_is_accounted_for() {
-    let (code, report) = against(Fault::ShedComment).await;
-    // The comment that was shed is the batch's first, so the ids that are left carry on from the second.
-    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
-    assert_eq!(
-        report["audit"]["shed"].as_u64(),
-        Some(2 * VIEWERS_PER_ROOM),
-        "{report:#}"
-    );
+    against(Fault::ShedComment, |code, report| {
+        assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
+        assert_eq!(
+            report["audit"]["shed"].as_u64(),
+            Some(2 * VIEWERS_PER_ROOM),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_of_700_ms_shows_as_late() {
-    let (code, report) = against(Fault::Stall).await;
-    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
-    assert!(report["audit"]["late"].as_u64() > Some(0), "{report:#}");
-    assert!(
-        report["latency"][0]["each_viewer"]["max_ms"].as_f64() > Some(500.0),
-        "{report:#}"
-    );
+    against(Fault::Stall, |code, report| {
+        assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
+        assert!(report["audit"]["late"].as_u64() > Some(0), "{report:#}");
+        assert!(
+            report["latency"][0]["each_viewer"]["max_ms"].as_f64() > Some(500.0),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_one_viewer_does_not_get_is_lost() {
-    let (code, report) = against(Fault::DropFrame).await;
-    assert_eq!(code, 1, "{report:#}");
-    let [lost, others @ ..] = counts(&report);
-    assert!(lost >= 4 && others == [0; 3], "{report:#}");
+    against(Fault::DropFrame, |code, report| {
+        let [lost, others @ ..] = counts(report);
+        assert!(code == 1 && lost >= 4 && others == [0; 3], "{report:#}");
+        assert_eq!(breaks(report), 2, "{report:#}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_one_viewer_gets_twice_is_duplicate() {
-    let (code, report) = against(Fault::RepeatFrame).await;
-    let [lost, duplicate, reordered, corrupt] = counts(&report);
-    assert!(
-        code == 1 && duplicate >= 4 && [lost, reordered, corrupt] == [0; 3],
-        "{report:#}"
-    );
+    against(Fault::RepeatFrame, |code, report| {
+        let [lost, duplicate, reordered, corrupt] = counts(report);
+        assert!(
+            code == 1 && duplicate >= 4 && [lost, reordered, corrupt] == [0; 3],
+            "{report:#}"
+        );
+        assert_eq!(breaks(report), 2, "{report:#}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_comes_after_the_next_is_reordered() {
-    let (code, report) = against(Fault::SwapFrames).await;
-    let [lost, duplicate, reordered, corrupt] = counts(&report);
-    assert!(
-        code == 1 && reordered >= 4 && [lost, duplicate, corrupt] == [0; 3],
-        "{report:#}"
-    );
+    against(Fault::SwapFrames, |code, report| {
+        let [lost, duplicate, reordered, corrupt] = counts(report);
+        assert!(
+            code == 1 && reordered >= 4 && [lost, duplicate, corrupt] == [0; 3],
+            "{report:#}"
+        );
+        assert_eq!(breaks(report), 4, "{report:#}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_that_is_told_is_accounted_for() {
-    let (code, report) = against(Fault::GapFrame).await;
-    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
-    assert_eq!(report["audit"]["gaps"], 2, "{report:#}");
-    assert!(report["audit"]["skipped"].as_u64() >= Some(4), "{report:#}");
+    against(Fault::GapFrame, |code, report| {
+        assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
+        assert_eq!(report["audit"]["gaps"], 2, "{report:#}");
+        assert!(report["audit"]["skipped"].as_u64() >= Some(4), "{report:#}");
+        assert_eq!(breaks(report), 0, "{report:#}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_evicted_viewer_is_counted_and_no_loss() {
-    let (code, report) = against(Fault::Evict).await;
-    assert_eq!((code, counts(&report)), (0, [0; 4]), "{report:#}");
-    assert_eq!(report["ends"]["evicted"], 2, "{report:#}");
-    assert!(
-        report["audit"]["after_close"].as_u64() > Some(0),
-        "{report:#}"
-    );
+    against(Fault::Evict, |code, report| {
+        assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
+        assert_eq!(report["ends"]["evicted"], 2, "{report:#}");
+        assert!(
+            report["audit"]["after_close"].as_u64() > Some(0),
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_cut_off_without_a_word_has_lost_what_follows() {
-    let (code, report) = against(Fault::Cut).await;
-    assert_eq!(code, 1, "{report:#}");
-    assert!(
-        counts(&report)[0] > 0 && report["ends"]["silent"] == 2,
-        "{report:#}"
-    );
+    against(Fault::Cut, |code, report| {
+        assert_eq!(code, 1, "{report:#}");
+        assert!(
+            counts(report)[0] > 0 && report["ends"]["silent"] == 2,
+            "{report:#}"
+        );
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,8 +346,17 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
         "--rate",
         "1000",
     ];
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 13] = [
         &many,
+        &[
+            "run",
+            "--url",
+            &url,
+            "--protocol",
+            "sse",
+            "--encodings",
+            "gzip,deflate",
+        ],
         &["run", "--url", "http://127.0.0.1:1", "--viewers", "1"],
         &["run", "--url", &url, "--viewers", "100000000"],
         &["run", "--url", &url, "--server-pid", "4000000000"],

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use double::process::{LINGER, Manner, Site, serve_if_told};
-use double::{Double, Fault};
+use double::{Double, Fault, Positions};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -160,33 +160,50 @@ async fn double_process() {
     serve_if_told().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_storm_brings_everybody_back_to_where_they_were() {
-    let double = Double::start(Fault::None).await;
-    let ran = storm(&double, &[]).await;
-    ran.check_passes();
-    let (event, text) = (ran.event(), &ran.text);
-    assert_eq!([&event["viewers"], &event["back"]], [VIEWERS; 2], "{text}");
-    assert!(event["last_back_s"].as_f64() > Some(0.2), "{text}");
-    for count in ["rejoined", "resumed"] {
-        assert_eq!(ran.number(&["returns", count]), VIEWERS, "{text}");
-    }
-    assert!(ran.audit("replayed") >= VIEWERS, "{text}");
-    let acknowledged = ran.number(&["posts", "acknowledged"]);
-    assert_eq!(ran.audit("delivered"), acknowledged * VIEWERS, "{text}");
+/// A storm against a double that leaves holes between its positions, over Server-Sent Events: everybody asks to go on with
+/// `Last-Event-ID`.
+async fn storm_of_events(double: &Double) -> Ran {
+    let settings = ["storm_at_s=1", "encodings=identity,gzip"];
+    let flags = ["--protocol", "sse"];
+    scenario(double.address, "storm", &settings, &flags).await
 }
 
-/// A storm against a double that replays badly: exactly so many faults of this kind as it made, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_brings_everybody_back_to_where_they_were() {
+    let dense = Double::start(Fault::None).await;
+    let sparse = Double::start_at(Fault::None, Positions::Sparse).await;
+    let (over_sockets, over_events) = tokio::join!(storm(&dense, &[]), storm_of_events(&sparse));
+    for ran in [over_sockets, over_events] {
+        ran.check_passes();
+        let (event, text) = (ran.event(), &ran.text);
+        assert_eq!([&event["viewers"], &event["back"]], [VIEWERS; 2], "{text}");
+        assert!(event["last_back_s"].as_f64() > Some(0.2), "{text}");
+        for count in ["rejoined", "resumed"] {
+            assert_eq!(ran.number(&["returns", count]), VIEWERS, "{text}");
+        }
+        assert!(ran.audit("replayed") >= VIEWERS, "{text}");
+        let acknowledged = ran.number(&["posts", "acknowledged"]);
+        assert_eq!(ran.audit("delivered"), acknowledged * VIEWERS, "{text}");
+        assert_eq!(ran.audit("unchained"), 0, "{text}");
+    }
+}
+
+/// Storms against doubles that replay badly: exactly so many faults of this kind as they made, and no others.
 async fn bad_replay(fault: Fault, expected: impl Fn(u64) -> [u64; 6]) {
-    let double = Double::start(fault).await;
-    let ran = storm(&double, &[]).await;
-    let (text, made) = (&ran.text, double.made());
-    assert!(ran.code == 1 && made >= VIEWERS, "{fault:?}: {text}");
-    assert_eq!(ran.faults(), expected(made), "{fault:?}: {text}");
-    assert!(
-        text.contains("FAIL: storm is not within: faults of the audit"),
-        "{text}"
-    );
+    for positions in [Positions::Dense, Positions::Sparse] {
+        let double = Double::start_at(fault, positions).await;
+        let ran = match positions {
+            Positions::Dense => storm(&double, &[]).await,
+            Positions::Sparse => storm_of_events(&double).await,
+        };
+        let (text, made) = (&ran.text, double.made());
+        assert!(ran.code == 1 && made >= VIEWERS, "{fault:?}: {text}");
+        assert_eq!(ran.faults(), expected(made), "{fault:?}: {text}");
+        assert!(
+            text.contains("FAIL: storm is not within: faults of the audit"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

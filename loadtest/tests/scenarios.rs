@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use double::{Double, Fault, LET_IN};
+use double::{Double, Fault, LET_IN, Positions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -262,8 +262,8 @@ async fn viewers_that_are_not_let_in_are_counted_and_have_lost_nothing() {
 }
 
 /// One room, 10,000 comments, one fault.
-async fn one_in_ten_thousand(fault: Fault) -> Ran {
-    let double = Double::start(fault).await;
+async fn one_in_ten_thousand(fault: Fault, positions: Positions) -> Ran {
+    let double = Double::start_at(fault, positions).await;
     let settings = [
         "viewers=6",
         "ramp_per_second=1000",
@@ -279,40 +279,36 @@ async fn one_in_ten_thousand(fault: Fault) -> Ran {
     ran
 }
 
+/// The same with and without holes between the positions: exactly so many faults of these kinds, and no others.
+async fn exactly_in_ten_thousand(fault: Fault, expected: [u64; 3]) {
+    let run = |positions| one_in_ten_thousand(fault, positions);
+    let (dense, sparse) = tokio::join!(run(Positions::Dense), run(Positions::Sparse));
+    for ran in [dense, sparse] {
+        let audit = &ran.report["audit"];
+        let found = ["lost", "duplicate", "reordered"].map(|name| audit[name].as_u64().unwrap());
+        assert_eq!((ran.code, found), (1, expected), "{}", ran.text);
+        assert!(ran.text.contains("FAIL: "), "{}", ran.text);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dropped_comment_in_ten_thousand_is_lost() {
-    let ran = one_in_ten_thousand(Fault::DropComment).await;
-    assert!(
-        ran.code == 1 && ran.report["audit"]["lost"].as_u64() >= Some(6),
-        "{}",
-        ran.text
-    );
-    assert!(ran.text.contains("FAIL: "), "{}", ran.text);
+    exactly_in_ten_thousand(Fault::DropComment, [6, 0, 0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_repeated_comment_in_ten_thousand_is_duplicate() {
-    let ran = one_in_ten_thousand(Fault::RepeatComment).await;
-    assert!(
-        ran.code == 1 && ran.report["audit"]["duplicate"].as_u64() >= Some(6),
-        "{}",
-        ran.text
-    );
+    exactly_in_ten_thousand(Fault::RepeatComment, [6, 6, 0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_swapped_comments_in_ten_thousand_are_reordered() {
-    let ran = one_in_ten_thousand(Fault::SwapComments).await;
-    assert!(
-        ran.code == 1 && ran.report["audit"]["reordered"].as_u64() >= Some(12),
-        "{}",
-        ran.text
-    );
+    exactly_in_ten_thousand(Fault::SwapComments, [0, 0, 12]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_of_700_ms_among_ten_thousand_comments_is_late() {
-    let ran = one_in_ten_thousand(Fault::Stall).await;
+    let ran = one_in_ten_thousand(Fault::Stall, Positions::Dense).await;
     assert!(
         ran.code == 1 && ran.report["audit"]["late"].as_u64() > Some(0),
         "{}",

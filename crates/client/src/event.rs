@@ -1,11 +1,13 @@
 //! What a server says, as types.
 
+pub(crate) mod raw;
+
 use serde::Deserialize;
 
 use danmaku_wire::{Epoch, Mode, Position, Seq};
 
 use crate::comment::Reference;
-use crate::raw::{RawBatch, RawGap, RawJoined};
+use raw::{RawBatch, RawGap, RawJoined};
 
 /// One message of the server, or the end of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

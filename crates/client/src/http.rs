@@ -15,9 +15,9 @@ use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 use crate::ServerAddress;
 use crate::comment::NewComment;
 use crate::error::{ClientError, Refusal};
+use crate::event::raw::{RawComment, RawGap, RawRoomEvent};
 use crate::event::{Comment, Gap, RoomEvent};
 use crate::handshake;
-use crate::raw::{RawComment, RawGap, RawRoomEvent};
 
 /// Speaks HTTP/1.1 with one server, one request at a time, over a connection that is kept and renewed when the server drops
 /// it.

@@ -16,7 +16,6 @@ mod event;
 mod event_stream;
 mod handshake;
 mod http;
-mod raw;
 mod sse;
 mod unpack;
 

@@ -8,8 +8,11 @@
 //! - [`Shard`] is what a thread runs: a state machine with time as an argument, so that a simulation can run it too.
 //!
 //! A viewer that keeps up costs one non-blocking write of shared bytes per frame. One that does not gets an outbox,
-//! and climbs the ladder: frames wait, bounded in bytes and age; the oldest are skipped and told in one `gap`; it is
-//! evicted when it stays behind. Each step is counted by reason in [`StatsSnapshot`].
+//! and climbs the ladder: frames wait, bounded in bytes and age; the oldest are skipped and told in one `gap`, with
+//! the events among them; it is evicted when it stays behind. Each step is counted by reason in [`StatsSnapshot`].
+//!
+//! What a shard writes of its own, heartbeats, gaps and closes, is made by the viewer's
+//! [`Dialect`](danmaku_wire::Dialect).
 
 mod audience;
 mod config;

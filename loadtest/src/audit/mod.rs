@@ -231,7 +231,7 @@ impl Auditor {
         self.ledger.room(room).is_epoch(epoch)
     }
 
-    /// The index of a room that is numbered anew.
+    /// The index of a room in its new epoch.
     #[must_use]
     pub fn renumbered_room(&self, room: u32) -> Option<u32> {
         self.ledger.renumbered(room)

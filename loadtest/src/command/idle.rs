@@ -46,10 +46,10 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     let report = IdleReport {
         setup: connecting(&args.server, &args.viewing, &target),
         connect,
-        connect_latency: result.tolls.connects.summary(),
+        connect_latency: result.incidents.connects.summary(),
         partial: stop.load(Ordering::Relaxed),
-        faults: result.tolls.faults.clone(),
-        ended: result.tolls.silent_ends + result.tolls.closes.values().sum::<u64>(),
+        faults: result.incidents.faults.clone(),
+        ended: result.incidents.silent_ends + result.incidents.closes.values().sum::<u64>(),
     };
     let mut table = Table::new(format!("idle viewers at {}", args.server.url));
     connect_rows(&report.connect, &mut table);

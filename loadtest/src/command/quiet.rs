@@ -103,9 +103,9 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
 
 /// What the audit and the protocol say; returns whether that is nothing bad.
 fn audit_row(outcome: &Outcome, table: &mut Table) -> bool {
-    let (tolls, audit) = (&outcome.result.tolls, &outcome.result.findings.tally);
-    let ended = tolls.silent_ends + tolls.closes.values().sum::<u64>();
-    let breaches = tolls.faults.values().sum::<u64>() + outcome.publication.contradicted;
+    let (incidents, audit) = (&outcome.result.incidents, &outcome.result.findings.tally);
+    let ended = incidents.silent_ends + incidents.closes.values().sum::<u64>();
+    let breaches = incidents.faults.values().sum::<u64>() + outcome.publication.contradicted;
     let untaken = outcome.publication.summary().untaken();
     let clean = audit.is_clean()
         && audit.delivered > 0

@@ -1,16 +1,15 @@
 //! The scenarios: each is a `run` with something more, and ends with a verdict.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, RunArgs, ScenarioArgs, ServerArgs};
+use crate::cli::{Cli, Command, RunArgs, ServerArgs};
 use crate::clock::Clock;
-use crate::command::run::{lines, prepare, publish, setup};
-use crate::command::{Verdict, one_line, say};
+use crate::command::run::{lines, prepare, setup};
+use crate::command::{one_line, say};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport};
 use crate::restart::Restart;
@@ -18,7 +17,7 @@ use crate::scenario::{Evidence, Habit, Kind, Spec, memory_mib_per_hour};
 use crate::schedule::{Schedule, Spread};
 use crate::server_side::ServerSide;
 use crate::session::{Act, Deed, Gathering, Outcome, Party, Program, Session};
-use crate::swarm::Tolls;
+use crate::swarm::Incidents;
 use crate::table::count;
 use crate::target::Target;
 
@@ -27,40 +26,6 @@ const PATIENCE_S: f64 = 60.0;
 
 /// The share of the churn that has to happen: the last to leave are not back when the stretch ends.
 const CHURN_SHARE_MIN: f64 = 0.9;
-
-/// Runs a shipped scenario.
-pub(super) async fn shipped(
-    kind: Kind,
-    args: &ScenarioArgs,
-    stop: Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    conduct(&Spec::shipped(kind, &args.set)?, args, &stop).await
-}
-
-/// Runs a scenario from a file.
-pub(super) async fn own(
-    file: &Path,
-    args: &ScenarioArgs,
-    stop: Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    conduct(&Spec::read(file, &args.set)?, args, &stop).await
-}
-
-async fn conduct(
-    spec: &Spec,
-    args: &ScenarioArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
-        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
-    }
-    let report = if spec.scenario == Kind::Search {
-        super::search::search(spec, &args.server, stop).await?
-    } else {
-        perform(spec, &args.server, stop).await?
-    };
-    publish(&args.report, &report)
-}
 
 /// One scenario, from the first dial to the verdict.
 pub(super) async fn perform(
@@ -260,35 +225,35 @@ fn arrange(
 
 /// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells; and of a
 /// run that was ended early, not everybody was to be in.
-fn missing_viewers(spec: &Spec, tolls: &Tolls, partial: bool) -> u64 {
+fn missing_viewers(spec: &Spec, incidents: &Incidents, partial: bool) -> u64 {
     let due = if partial { 0 } else { u64::from(spec.viewers) };
-    let never = due.saturating_sub(tolls.joined - tolls.rejoined);
-    never.max(tolls.failures.values().sum())
+    let never = due.saturating_sub(incidents.joined - incidents.rejoined);
+    never.max(incidents.failures.values().sum())
 }
 
 fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
-    let tolls = &outcome.result.tolls;
-    let faults: u64 = tolls.faults.values().sum();
+    let incidents = &outcome.result.incidents;
+    let faults: u64 = incidents.faults.values().sum();
     let posts = outcome.publication.summary();
     let stages = &outcome.result.findings.stages;
     let p99 = stages
         .iter()
         .map(|stage| stage.beyond_window.summary().p99_ms);
-    let ended = tolls.closes.values().sum::<u64>() + tolls.silent_ends;
+    let ended = incidents.closes.values().sum::<u64>() + incidents.silent_ends;
     Evidence {
         tally: outcome.result.findings.tally,
-        // A room that is numbered anew has forgotten: only a server that was stopped may have.
+        // A room in a new epoch has forgotten: only a server that was stopped may have.
         breaches: faults
             + outcome.publication.contradicted
             + if spec.scenario == Kind::Restart {
                 0
             } else {
-                tolls.renumbered
+                incidents.renumbered
             },
         p99_beyond_window_ms: p99.fold(0.0, f64::max),
         window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
-        missing_viewers: missing_viewers(spec, tolls, partial),
+        missing_viewers: missing_viewers(spec, incidents, partial),
         // A server that stops tells everybody to go: that is what is measured.
         ended_viewers: if spec.scenario == Kind::Restart {
             0
@@ -301,7 +266,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
             .filter(|event| !event.is_churn())
             .cloned()
             .collect(),
-        unreplayed: tolls.unreplayed,
+        unreplayed: incidents.unreplayed,
         // Elsewhere nothing says when the buffers are full and the growth begins to mean something.
         memory_mib_per_hour: (spec.scenario == Kind::Soak)
             .then(|| memory_mib_per_hour(&outcome.timeline, spec.warm_up_s))
@@ -316,7 +281,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
 fn habit(spec: &Spec, outcome: &Outcome) -> Option<Habit> {
     match spec.scenario {
         Kind::SlowViewers => {
-            let found = &outcome.result.tolls.stalled;
+            let found = &outcome.result.incidents.stalled;
             Some(Habit {
                 what: "viewers that stopped reading, or slowed down",
                 done: (found.open + found.silent + found.closes.values().sum::<u64>()) as f64,

@@ -177,9 +177,9 @@ mod tests {
                 .each
                 .record(step * step, 1 + step % 3);
         }
-        result.tolls.closes.insert(4001, 2);
-        result.tolls.failures.insert("\"odd\"\n".to_owned(), 1);
-        result.tolls.rejoins.record(1_500_000, 4);
+        result.incidents.closes.insert(4001, 2);
+        result.incidents.failures.insert("\"odd\"\n".to_owned(), 1);
+        result.incidents.rejoins.record(1_500_000, 4);
         result.last.delivered[2].bytes = 99;
         let FromChild::Result(heard) = round_trip(&FromChild::Result(Box::new(result.clone())))
         else {
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(heard.findings.tally, result.findings.tally);
         let each = |result: &SwarmResult| result.findings.stages[1].each.summary();
         assert_eq!(each(&heard), each(&result));
-        assert_eq!(heard.tolls.closes, result.tolls.closes);
+        assert_eq!(heard.incidents.closes, result.incidents.closes);
         assert_eq!(heard.last, result.last);
     }
 

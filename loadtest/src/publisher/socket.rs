@@ -41,7 +41,7 @@ impl End {
     }
 }
 
-/// A connection to a room, and the room's numbering.
+/// A connection to a room, and the room's epoch.
 pub(super) struct Joined {
     connection: Connection,
     epoch: u64,

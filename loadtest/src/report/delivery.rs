@@ -19,7 +19,7 @@ pub struct Total {
     pub frames: u64,
     /// Viewer-comments.
     pub comments: u64,
-    /// Bytes, WebSocket heads included.
+    /// Bytes, the heads of WebSocket frames and the lines of events included.
     pub bytes: u64,
     /// Frames a second.
     pub frames_per_s: f64,
@@ -34,7 +34,7 @@ pub struct Total {
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
-    /// Bytes, WebSocket heads included.
+    /// Bytes, the heads of WebSocket frames and the lines of events included.
     pub bytes: u64,
     /// Comments.
     pub comments: u64,

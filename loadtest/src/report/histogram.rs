@@ -62,7 +62,7 @@ pub(super) fn all(outcome: &Outcome) -> BTreeMap<String, Histogram> {
         ("first_to_last_viewer", spans.first_to_last.clone()),
         ("post_to_first_viewer", both(&spans.first)),
         ("post_to_last_viewer", both(&spans.last)),
-        ("connect", outcome.result.tolls.connects.clone()),
+        ("connect", outcome.result.incidents.connects.clone()),
         ("post_lateness", outcome.publication.lateness.clone()),
         ("post_answer", outcome.publication.answer.clone()),
     ]

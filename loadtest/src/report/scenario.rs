@@ -213,14 +213,14 @@ pub(super) const fn mark(met: bool) -> &'static str {
 
 impl Returns {
     pub(super) fn of(outcome: &Outcome) -> Option<Self> {
-        let tolls = &outcome.result.tolls;
-        (tolls.rejoined > 0 || tolls.retries > 0).then(|| Self {
-            rejoined: tolls.rejoined,
-            resumed: tolls.resumed,
-            renumbered: tolls.renumbered,
-            unreplayed: tolls.unreplayed,
-            retries: tolls.retries,
-            latency: tolls.rejoins.summary(),
+        let incidents = &outcome.result.incidents;
+        (incidents.rejoined > 0 || incidents.retries > 0).then(|| Self {
+            rejoined: incidents.rejoined,
+            resumed: incidents.resumed,
+            renumbered: incidents.renumbered,
+            unreplayed: incidents.unreplayed,
+            retries: incidents.retries,
+            latency: incidents.rejoins.summary(),
         })
     }
 }
@@ -293,7 +293,7 @@ impl RunReport {
                     count(returns.renumbered),
                     count(returns.unreplayed)
                 );
-                table.row(["numbered anew", &text]);
+                table.row(["in a new epoch", &text]);
             }
         }
         table

@@ -189,7 +189,7 @@ impl RunReport {
         }
         if let Some(stalled) = &ends.stalled {
             let found = format!(
-                "{} still connected, {} cut off, {} closed; {} frames, {} gaps over {} positions",
+                "{} still connected, {} cut off, {} closed; {} frames, {} gaps over {} comments",
                 count(stalled.open),
                 count(stalled.silent),
                 if stalled.closes.is_empty() {
@@ -253,7 +253,7 @@ impl RunReport {
     }
 
     fn road_table(&self) -> Table {
-        let mut table = Table::new("the road of a comment in pieces, ms");
+        let mut table = Table::new("from the scheduled post to the last viewer, step by step, ms");
         table.row(["", "p50", "p90", "p99", "max"]);
         for (title, name) in [
             ("scheduled post to seal", "post_to_seal"),
@@ -270,7 +270,8 @@ impl RunReport {
     }
 
     fn traffic_table(&self) -> Table {
-        let mut table = Table::new("payload, WebSocket heads included");
+        let mut table =
+            Table::new("what viewers got, heads of frames and lines of events included");
         table.row(["", "frames", "bytes/frame", "bytes/comment"]);
         for (encoding, traffic) in &self.traffic {
             let frames = count(traffic.frames);

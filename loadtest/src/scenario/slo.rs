@@ -41,7 +41,7 @@ pub struct Evidence {
     pub ended_viewers: u64,
     /// What happened meanwhile.
     pub events: Vec<Event>,
-    /// Acknowledged viewer-comments that could not be replayed because rooms were numbered anew.
+    /// Acknowledged viewer-comments that could not be replayed because rooms began a new epoch.
     pub unreplayed: u64,
     /// Growth of the server's memory.
     pub memory_mib_per_hour: Option<f64>,

@@ -1,10 +1,10 @@
-//! The road of a comment in pieces.
+//! Where the time of a comment goes between its post and its last viewer.
 
 use crate::audit::Judge;
 use crate::latency::Distribution;
 use crate::ledger::Ledger;
 
-/// The road of a comment in pieces, one value per comment.
+/// Where the time of a comment goes, one value per comment.
 #[derive(Clone, Debug, Default)]
 pub struct Spans {
     /// Scheduled post to first viewer, by stage.

@@ -1,13 +1,13 @@
 //! The swarm: many viewers from few threads. Each thread has one poll, one receive buffer and its own audit; viewers are
 //! about a hundred bytes each and share nothing between threads but the ledger of what was posted.
 
-mod desk;
 mod dial;
 pub(crate) mod handshake;
 mod pace;
 mod plan;
 mod progress;
 mod server_frame;
+mod thread_state;
 mod viewer;
 mod worker;
 
@@ -27,13 +27,13 @@ use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
-use desk::Desk;
-pub use desk::{StalledEnds, Tolls};
 use dial::Dialer;
 pub use plan::{Part, Seat, Seating, Section, Share, WatchVia};
 pub(crate) use progress::Progress;
 pub use progress::{Delivered, Snapshot};
 pub use server_frame::{FrameFault, FrameKind, ServerFrame};
+use thread_state::ThreadState;
+pub use thread_state::{Incidents, StalledEnds};
 pub use worker::Order;
 use worker::{Terms, Worker};
 
@@ -136,7 +136,7 @@ pub struct SwarmResult {
     /// The audit.
     pub findings: Findings,
     /// Everything that happened besides deliveries.
-    pub tolls: Tolls,
+    pub incidents: Incidents,
     /// The last counters.
     pub last: Snapshot,
 }
@@ -145,7 +145,7 @@ impl SwarmResult {
     /// Adds that of another part of the swarm.
     pub fn add(&mut self, other: &Self) {
         self.findings.add(&other.findings);
-        self.tolls.add(&other.tolls);
+        self.incidents.add(&other.incidents);
         self.last.add(&other.last);
     }
 }
@@ -184,21 +184,21 @@ impl Swarm {
                 },
             };
             first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
-            let desk = Desk {
+            let thread = ThreadState {
                 clock: bench.clock,
                 auditor: Auditor::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge)),
                 judge: Arc::clone(&bench.judge),
                 authority: config.authority.as_str().into(),
                 rooms: Arc::clone(&rooms),
                 delivered: Default::default(),
-                tolls: Tolls::default(),
+                incidents: Incidents::default(),
                 connecting: HashMap::new(),
                 lost_at: HashMap::new(),
                 began_anew: Vec::new(),
                 request: Vec::new(),
                 last_arrival: Moment::default(),
             };
-            started.push(SwarmThread::spawn(number, seats, desk, terms)?);
+            started.push(SwarmThread::spawn(number, seats, thread, terms)?);
         }
         Ok(Self { threads: started })
     }
@@ -255,11 +255,11 @@ impl SwarmThread {
     fn spawn(
         number: usize,
         seats: Vec<Seat>,
-        desk: Desk,
+        thread: ThreadState,
         terms: Terms,
     ) -> Result<Self, HarnessError> {
         let (worker, waker) =
-            Worker::new(seats, desk, terms).map_err(HarnessError::system("poll of the swarm"))?;
+            Worker::new(seats, thread, terms).map_err(HarnessError::system("poll of the swarm"))?;
         let (orders, inbox) = sync_channel(ORDERS_MAX);
         let progress = Arc::new(Progress::default());
         let shared = Arc::clone(&progress);

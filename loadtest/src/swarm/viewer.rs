@@ -1,18 +1,18 @@
 //! One viewer: a socket, where it is in its handshake, and the audit's memory of it. About 90 bytes while idle.
 
+mod incoming;
+
 use std::io::{self, Read, Write};
 
-use danmaku_client::{Event, Joined};
-use danmaku_wire::{CloseReason, Dialect, Protocol};
+use danmaku_wire::{CloseReason, Protocol};
 use mio::net::TcpStream;
 
-use crate::audit::{Auditor, BATCH_START, Carrier, End, POSITION_MAX, Piece, Watch};
+use crate::audit::{Auditor, End, Watch};
 use crate::clock::Moment;
-use crate::event_text::{EVENT_END, EventText, FLUSH_END, cut};
-use crate::swarm::desk::Desk;
 use crate::swarm::handshake::{self, Handshake};
-use crate::swarm::plan::{Part, Seat};
-use crate::swarm::server_frame::{FrameFault, FrameKind, PAYLOAD_BYTES_MAX, ServerFrame};
+use crate::swarm::plan::Seat;
+use crate::swarm::server_frame::ServerFrame;
+use crate::swarm::thread_state::ThreadState;
 
 /// One viewer of a run.
 pub(super) struct Viewer {
@@ -84,7 +84,7 @@ impl Viewer {
     }
 
     /// The socket can be written: it is connected, or never will be.
-    pub(super) fn connected(&mut self, index: usize, desk: &mut Desk) {
+    pub(super) fn connected(&mut self, index: usize, thread: &mut ThreadState) {
         let Some(socket) = &mut self.socket else {
             return;
         };
@@ -95,24 +95,24 @@ impl Viewer {
             (Ok(None), Ok(_)) => None,
         };
         if let Some(cause) = failure {
-            return self.fail(index, &cause, desk);
+            return self.fail(index, &cause, thread);
         }
-        let room = &desk.rooms[self.seat.room as usize];
+        let room = &thread.rooms[self.seat.room as usize];
         let since = self
             .epoch
             .map(|epoch| (epoch, Auditor::position(&self.watch)));
         handshake::write_request(
-            &desk.authority,
+            &thread.authority,
             room,
             self.seat.dialect,
             since,
-            &mut desk.request,
+            &mut thread.request,
         );
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
-        match socket.write(&desk.request) {
-            Ok(written) if written == desk.request.len() => self.state = State::Asked,
-            Ok(_) => self.fail(index, "the request was not taken whole", desk),
-            Err(error) => self.fail(index, &error.to_string(), desk),
+        match socket.write(&thread.request) {
+            Ok(written) if written == thread.request.len() => self.state = State::Asked,
+            Ok(_) => self.fail(index, "the request was not taken whole", thread),
+            Err(error) => self.fail(index, &error.to_string(), thread),
         }
     }
 
@@ -123,7 +123,7 @@ impl Viewer {
         index: usize,
         closed: bool,
         buffer: &mut [u8],
-        desk: &mut Desk,
+        thread: &mut ThreadState,
     ) -> Turn {
         for _ in 0..READS_PER_TURN_MAX {
             let Some(socket) = &mut self.socket else {
@@ -131,13 +131,13 @@ impl Viewer {
             };
             match socket.read(buffer) {
                 Ok(0) => {
-                    self.end(index, End::Silent, desk);
+                    self.end(index, End::Silent, thread);
                     return Turn::Over;
                 }
                 Ok(read) => {
-                    let now = desk.clock.now();
-                    desk.last_arrival = now;
-                    self.take(index, &buffer[..read], now, desk);
+                    let now = thread.clock.now();
+                    thread.last_arrival = now;
+                    self.take(index, &buffer[..read], now, thread);
                     // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
                     // so is spared.
                     if read < buffer.len() && !closed {
@@ -147,7 +147,7 @@ impl Viewer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Over,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    self.end(index, End::Silent, desk);
+                    self.end(index, End::Silent, thread);
                     return Turn::Over;
                 }
             }
@@ -172,22 +172,22 @@ impl Viewer {
     }
 
     /// Reads at most `bytes` of what there is.
-    pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], desk: &mut Desk) {
+    pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], thread: &mut ThreadState) {
         let Some(socket) = &mut self.socket else {
             return;
         };
         match socket.read(buffer) {
-            Ok(0) => self.end(index, End::Silent, desk),
+            Ok(0) => self.end(index, End::Silent, thread),
             Ok(read) => {
-                let now = desk.clock.now();
-                self.take(index, &buffer[..read], now, desk);
+                let now = thread.clock.now();
+                self.take(index, &buffer[..read], now, thread);
             }
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) => {}
-            Err(_) => self.end(index, End::Silent, desk),
+            Err(_) => self.end(index, End::Silent, thread),
         }
     }
 
@@ -199,8 +199,8 @@ impl Viewer {
     }
 
     /// The viewer could not connect.
-    pub(super) fn fail(&mut self, index: usize, cause: &str, desk: &mut Desk) {
-        self.refused(index, cause, desk);
+    pub(super) fn fail(&mut self, index: usize, cause: &str, thread: &mut ThreadState) {
+        self.refused(index, cause, thread);
         self.socket = None;
         self.partial = None;
         self.state = State::Ended(End::Silent);
@@ -223,17 +223,17 @@ impl Viewer {
         }
     }
 
-    fn take(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) {
+    fn take(&mut self, index: usize, input: &[u8], now: Moment, thread: &mut ThreadState) {
         match self.partial.take() {
             None => {
-                let consumed = self.consume(index, input, now, desk);
+                let consumed = self.consume(index, input, now, thread);
                 if consumed < input.len() {
                     self.partial = Some(Box::new(input[consumed..].to_vec()));
                 }
             }
             Some(mut partial) => {
                 partial.extend_from_slice(input);
-                let consumed = self.consume(index, &partial, now, desk);
+                let consumed = self.consume(index, &partial, now, thread);
                 if consumed < partial.len() {
                     partial.drain(..consumed);
                     self.partial = Some(partial);
@@ -243,7 +243,13 @@ impl Viewer {
     }
 
     /// Takes whole heads and frames from the start of `input`; returns how many bytes those were.
-    fn consume(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> usize {
+    fn consume(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        now: Moment,
+        thread: &mut ThreadState,
+    ) -> usize {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
@@ -256,7 +262,7 @@ impl Viewer {
                         self.state = State::Joining;
                     }
                     Handshake::Refused(cause) => {
-                        self.fail(index, &cause, desk);
+                        self.fail(index, &cause, thread);
                         return input.len();
                     }
                 },
@@ -265,12 +271,12 @@ impl Viewer {
                 | State::Stalled
                 | State::Slow
                 | State::Resumed
-                | State::Leaving => match self.next(index, rest, now, desk) {
+                | State::Leaving => match self.next(index, rest, now, thread) {
                     Ok(0) => return consumed,
                     Ok(bytes) => consumed += bytes,
                     Err(fault) => {
-                        desk.fault(&fault.to_string());
-                        self.end(index, End::Silent, desk);
+                        thread.fault(&fault.to_string());
+                        self.end(index, End::Silent, thread);
                         return input.len();
                     }
                 },
@@ -278,288 +284,52 @@ impl Viewer {
         }
     }
 
-    /// Takes the next frame or event at the start of `input`; returns its bytes, 0 when more of them are needed.
-    #[inline]
-    fn next(
-        &mut self,
-        index: usize,
-        input: &[u8],
-        now: Moment,
-        desk: &mut Desk,
-    ) -> Result<usize, FrameFault> {
-        let taken = match self.seat.dialect {
-            Dialect::WsIdentity | Dialect::WsGzip | Dialect::WsDeflate => {
-                let Some(frame) = ServerFrame::parse(input)? else {
-                    return Ok(0);
-                };
-                self.frame(index, frame, now, desk);
-                return Ok(frame.bytes);
-            }
-            Dialect::SseIdentity => cut(input, 0, EVENT_END).map(|text| {
-                self.event(index, text, now, desk);
-                text.len()
-            }),
-            Dialect::SseGzip => self.piece(index, input, now, desk),
-        };
-        match taken {
-            Some(bytes) => Ok(bytes),
-            None if input.len() as u64 > PAYLOAD_BYTES_MAX => Err(FrameFault::TooBig),
-            None => Ok(0),
-        }
-    }
-
-    fn frame(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        match frame.kind {
-            FrameKind::Binary => self.binary(index, frame, now, desk),
-            FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
-                self.text_batch(index, frame, now, desk);
-            }
-            FrameKind::Text => self.text(index, frame, now, desk),
-            FrameKind::Ping => self.send(0x8A, frame.payload),
-            FrameKind::Pong => {}
-            FrameKind::Close => self.close_frame(index, frame, desk),
-        }
-    }
-
-    /// A server-sent event as plain text.
-    fn event(&mut self, index: usize, text: &[u8], now: Moment, desk: &mut Desk) {
-        match EventText::parse(text) {
-            Some(EventText::Message { json, .. }) if json.starts_with(BATCH_START) => {
-                self.batch(index, Dialect::SseIdentity, (text, text.len()), now, desk);
-            }
-            Some(EventText::Message { json, .. }) => self.event_message(index, json, now, desk),
-            Some(EventText::Heartbeat) => {}
-            None => desk.fault("a server-sent event that is not the protocol"),
-        }
-    }
-
-    /// What the server flushed last in a packed stream: one event. What looks like its end may, once in four thousand million
-    /// bytes, be a part of it. Returns its bytes; `None` when more of them are needed.
-    fn piece(&mut self, index: usize, input: &[u8], now: Moment, desk: &mut Desk) -> Option<usize> {
-        let mut from = 0;
-        loop {
-            let payload = cut(input, from, FLUSH_END)?;
-            from = payload.len();
-            let carrier = Carrier {
-                room: self.seat.room,
-                dialect: Dialect::SseGzip,
-                payload,
-            };
-            let piece = match self.state {
-                State::Live => desk.auditor.piece(&mut self.watch, carrier, now),
-                _ => desk.auditor.peek(&mut self.watch, carrier, now),
-            };
-            match piece {
-                Piece::Unfinished => continue,
-                Piece::Batch(comments) => self.had(index, comments, payload.len(), desk),
-                Piece::Undecodable => self.had(index, 0, payload.len(), desk),
-                Piece::Text(text) => {
-                    let text = text.to_vec();
-                    self.event(index, &text, now, desk);
-                }
-            }
-            return Some(from);
-        }
-    }
-
-    /// A batch as a binary message: only packed ones travel so.
-    #[inline]
-    fn binary(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        let dialect = self.seat.dialect;
-        if dialect == Dialect::WsIdentity {
-            desk.fault("a binary message to a viewer of `identity`");
-        }
-        self.batch(index, dialect, (frame.payload, frame.bytes), now, desk);
-    }
-
-    /// A batch as a text message: only plain ones travel so.
-    #[inline]
-    fn text_batch(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        if self.seat.dialect != Dialect::WsIdentity {
-            desk.fault("a batch as text to a viewer that asked for a packed one");
-        }
-        let message = (frame.payload, frame.bytes);
-        self.batch(index, Dialect::WsIdentity, message, now, desk);
-    }
-
-    /// A batch: its payload, and the bytes it took with its head.
-    #[inline]
-    fn batch(
-        &mut self,
-        index: usize,
-        dialect: Dialect,
-        (payload, bytes): (&[u8], usize),
-        now: Moment,
-        desk: &mut Desk,
-    ) {
-        let comments = if self.state == State::Live {
-            let carrier = Carrier {
-                room: self.seat.room,
-                dialect,
-                payload,
-            };
-            desk.auditor.batch(&mut self.watch, carrier, now)
-        } else {
-            0
-        };
-        self.had(index, comments, bytes, desk);
-    }
-
-    /// Counts a batch that came.
-    #[inline]
-    fn had(&mut self, index: usize, comments: u64, bytes: usize, desk: &mut Desk) {
-        match self.state {
-            State::Live => desk.delivered(self.seat.dialect.encoding(), bytes, comments),
-            State::Joining => {
-                desk.fault("a batch before `joined`");
-                self.end(index, End::Silent, desk);
-            }
-            State::Resumed | State::Slow => desk.tolls.stalled.frames += 1,
-            _ => {}
-        }
-    }
-
-    /// Any other text message.
-    fn text(&mut self, index: usize, frame: ServerFrame<'_>, now: Moment, desk: &mut Desk) {
-        match Event::parse(frame.payload) {
-            // A batch in which something else comes first.
-            Ok(Event::Batch(_)) if self.state != State::Joining => {
-                self.text_batch(index, frame, now, desk);
-            }
-            // Here it is a frame that ends the connection.
-            Ok(Event::Closed(_)) => {}
-            Ok(event) => self.message(index, event, now, desk),
-            Err(error) => {
-                desk.fault(&format!("a text message that is not the protocol: {error}"));
-            }
-        }
-    }
-
-    /// Any other server-sent event.
-    fn event_message(&mut self, index: usize, json: &[u8], now: Moment, desk: &mut Desk) {
-        match Event::parse(json) {
-            Ok(Event::Closed(closed)) => self.closed(index, closed.code, desk),
-            Ok(event) => self.message(index, event, now, desk),
-            Err(error) => {
-                desk.fault(&format!("an event that is not the protocol: {error}"));
-            }
-        }
-    }
-
-    fn message(&mut self, index: usize, event: Event, now: Moment, desk: &mut Desk) {
-        match (event, self.state) {
-            (Event::Joined(joined), State::Joining) => {
-                self.joined(&joined, now, desk);
-                self.state = State::Live;
-                desk.joined(index, joined.window_ms, now);
-            }
-            (_, State::Joining) => {
-                desk.fault("a message before `joined`");
-                self.end(index, End::Silent, desk);
-            }
-            (Event::Gap(gap), State::Live) => {
-                desk.auditor
-                    .gap(&mut self.watch, self.seat.room, self.seat.dialect, &gap);
-            }
-            (Event::Gap(gap), State::Resumed | State::Slow) => {
-                let (after, seq) = (gap.after.value(), gap.seq.value());
-                let skipped = desk.auditor.acknowledged_in(self.seat.room, after, seq);
-                let stalled = &mut desk.tolls.stalled;
-                stalled.gaps += 1;
-                stalled.skipped += skipped;
-            }
-            (Event::Error(error), State::Live) => {
-                desk.fault(&format!("an error message: {}", error.code));
-            }
-            (Event::Joined(_), State::Live) => desk.fault("a second `joined`"),
-            _ => {}
-        }
-    }
-
-    /// Takes its place: a new one, the old one, or one in a room that is in a new epoch.
-    fn joined(&mut self, joined: &Joined, now: Moment, desk: &mut Desk) {
-        let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.dialect);
-        let epoch = joined.epoch.value();
-        let (after, seq) = (joined.after.value(), joined.seq.value());
-        if after > POSITION_MAX || seq > POSITION_MAX {
-            desk.fault("a `joined` whose position is beyond 2^53");
-        }
-        let (after, seq) = (after.min(POSITION_MAX), seq.min(POSITION_MAX));
-        if after > seq {
-            desk.fault("a `joined` that begins behind its last sealed position");
-        }
-        if self.epoch == Some(epoch) {
-            let position = Auditor::position(&self.watch);
-            if joined.resumed && after != position {
-                desk.fault("a `joined` that resumes at another position than asked for");
-            }
-            if !joined.resumed && seq < position {
-                desk.fault("a room that ends before what its viewer has had of it");
-            }
-            Auditor::resumed(&mut self.watch, seq, now, sampled);
-            desk.tolls.resumed += u64::from(joined.resumed);
-        } else {
-            if self.epoch.is_some() {
-                let room = self.seat.room;
-                desk.tolls.renumbered += 1;
-                let unreplayed = desk.auditor.renumbered(&self.watch, room);
-                desk.tolls.unreplayed = desk.tolls.unreplayed.saturating_add(unreplayed);
-                match desk.auditor.renumbered_room(room) {
-                    Some(anew) => self.seat.room = anew,
-                    None => desk.fault("the room's epoch changed twice"),
-                }
-                desk.began_anew.push((self.seat.room, after));
-            }
-            self.watch = Auditor::joined(after, seq, now, sampled);
-            self.epoch = Some(epoch);
-        }
-        if !desk.auditor.is_epoch(self.seat.room, epoch) {
-            desk.fault("a room with another epoch for this viewer than for the rest");
-        }
-    }
-
     /// Not let in: a failure, unless it had been in before and tries again.
-    fn refused(&self, index: usize, cause: &str, desk: &mut Desk) {
+    fn refused(&self, index: usize, cause: &str, thread: &mut ThreadState) {
         if self.epoch.is_none() {
-            desk.fail(index, cause);
+            thread.fail(index, cause);
         } else {
-            desk.retry(index);
+            thread.retry(index);
         }
     }
 
-    fn close_frame(&mut self, index: usize, frame: ServerFrame<'_>, desk: &mut Desk) {
+    fn close_frame(&mut self, index: usize, frame: ServerFrame<'_>, thread: &mut ThreadState) {
         if self.state != State::Leaving {
             // The answer to a close frame is a close frame (RFC 6455 section 5.5.1); then the server closes the socket.
             self.send(0x88, frame.payload.get(..2).unwrap_or_default());
         }
-        self.closed(index, frame.close_code(), desk);
+        self.closed(index, frame.close_code(), thread);
     }
 
     /// The server has said that it closes.
-    fn closed(&mut self, index: usize, code: u16, desk: &mut Desk) {
+    fn closed(&mut self, index: usize, code: u16, thread: &mut ThreadState) {
         match self.state {
-            State::Live | State::Joining => *desk.tolls.closes.entry(code).or_default() += 1,
+            State::Live | State::Joining => *thread.incidents.closes.entry(code).or_default() += 1,
             State::Resumed | State::Slow => {
-                *desk.tolls.stalled.closes.entry(code).or_default() += 1;
+                *thread.incidents.stalled.closes.entry(code).or_default() += 1;
             }
             _ => {}
         }
         if self.state == State::Joining {
-            self.refused(index, &format!("closed with {code} before `joined`"), desk);
+            self.refused(
+                index,
+                &format!("closed with {code} before `joined`"),
+                thread,
+            );
         }
         self.socket = None;
         self.partial = None;
         self.state = State::Ended(End::Told);
     }
 
-    fn end(&mut self, index: usize, end: End, desk: &mut Desk) {
+    fn end(&mut self, index: usize, end: End, thread: &mut ThreadState) {
         match self.state {
             State::Connecting | State::Asked | State::Joining => {
                 let cause = "the connection broke during the handshake";
-                self.refused(index, cause, desk);
+                self.refused(index, cause, thread);
             }
-            State::Live => desk.tolls.silent_ends += 1,
-            State::Resumed | State::Slow => desk.tolls.stalled.silent += 1,
+            State::Live => thread.incidents.silent_ends += 1,
+            State::Resumed | State::Slow => thread.incidents.stalled.silent += 1,
             _ => {}
         }
         self.socket = None;

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::End;
 use crate::clock::Moment;
-use crate::swarm::desk::Desk;
 use crate::swarm::dial::{Dialer, Receive};
 use crate::swarm::pace::Pace;
 use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
+use crate::swarm::thread_state::ThreadState;
 use crate::swarm::viewer::{State, Turn, Viewer};
 use crate::swarm::{Habits, SwarmResult};
 
@@ -74,7 +74,7 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Worker {
     poll: Poll,
     viewers: Vec<Viewer>,
-    desk: Desk,
+    thread: ThreadState,
     terms: Terms,
     pace: Pace,
     buffer: Vec<u8>,
@@ -99,15 +99,19 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(seats: Vec<Seat>, desk: Desk, terms: Terms) -> io::Result<(Self, Waker)> {
+    pub(super) fn new(
+        seats: Vec<Seat>,
+        thread: ThreadState,
+        terms: Terms,
+    ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let now = desk.clock.now();
+        let now = thread.clock.now();
         let worker = Self {
             poll,
             viewers: seats.into_iter().map(Viewer::new).collect(),
             pace: Pace::new(terms.per_second, DIALS_AT_ONCE, now),
-            desk,
+            thread,
             terms,
             buffer: vec![0; BUFFER_BYTES],
             dialled: 0,
@@ -172,7 +176,7 @@ impl Worker {
                 self.ready(index, false, closed);
             }
             // The next frame is often there already, and costs less than a look at all that is due by the clock.
-            let last_arrival = self.desk.last_arrival;
+            let last_arrival = self.thread.last_arrival;
             has_untended = !is_due && last_arrival < tended.after(TEND_EVERY);
             if has_untended {
                 continue;
@@ -187,7 +191,7 @@ impl Worker {
                     }
                 }
             }
-            let now = self.desk.clock.now();
+            let now = self.thread.clock.now();
             tended = now;
             self.dial(now);
             self.tend(now);
@@ -195,8 +199,8 @@ impl Worker {
             progress.publish(&snapshot);
             if self.has_left(now) {
                 return Ok(SwarmResult {
-                    findings: self.desk.auditor.into_findings(),
-                    tolls: self.desk.tolls,
+                    findings: self.thread.auditor.into_findings(),
+                    incidents: self.thread.incidents,
                     last: snapshot,
                 });
             }
@@ -207,18 +211,18 @@ impl Worker {
         let Some(viewer) = self.viewers.get_mut(index) else {
             return;
         };
-        let (was_live, joined) = (viewer.state == State::Live, self.desk.tolls.joined);
+        let (was_live, joined) = (viewer.state == State::Live, self.thread.incidents.joined);
         if viewer.state == State::Connecting && (writable || closed) {
-            viewer.connected(index, &mut self.desk);
+            viewer.connected(index, &mut self.thread);
         }
         if !matches!(viewer.state, State::Connecting | State::Stalled) {
-            let turn = viewer.read(index, closed, &mut self.buffer, &mut self.desk);
+            let turn = viewer.read(index, closed, &mut self.buffer, &mut self.thread);
             if turn == Turn::Unfinished {
                 self.unfinished.push((index, closed));
             }
         }
         // One read may bring the welcome and the farewell.
-        let was_live = was_live || self.desk.tolls.joined > joined;
+        let was_live = was_live || self.thread.incidents.joined > joined;
         if was_live && matches!(viewer.state, State::Ended(_)) {
             self.ended += 1;
         }
@@ -235,9 +239,9 @@ impl Worker {
             && matches!(viewer.state, State::Ended(_))
         {
             viewer.cut();
-            let now = self.desk.clock.now();
+            let now = self.thread.clock.now();
             if was_live {
-                self.desk.lost_at.insert(index, now);
+                self.thread.lost_at.insert(index, now);
             }
             self.redials.push_back((index, now.after(RETRY_AFTER)));
         }
@@ -245,13 +249,13 @@ impl Worker {
 
     /// Everybody who reads loses the connection.
     fn storm(&mut self) {
-        let now = self.desk.clock.now();
+        let now = self.thread.clock.now();
         self.storming = true;
         for (index, viewer) in self.viewers.iter_mut().enumerate() {
             if viewer.state == State::Live {
                 viewer.cut();
                 self.left += 1;
-                self.desk.lost_at.insert(index, now);
+                self.thread.lost_at.insert(index, now);
                 self.redials.push_back((index, now));
             }
         }
@@ -275,12 +279,12 @@ impl Worker {
             };
             self.churned = index + 1;
             let viewer = &mut self.viewers[index];
-            self.desk
+            self.thread
                 .auditor
                 .finish(&viewer.watch, viewer.seat.room, End::Left);
             viewer.depart();
             self.left += 1;
-            self.desk.lost_at.insert(index, now);
+            self.thread.lost_at.insert(index, now);
             self.redials.push_back((index, now));
         }
     }
@@ -295,7 +299,7 @@ impl Worker {
         let share = (share as usize).min(BUFFER_BYTES);
         for (index, viewer) in self.viewers.iter_mut().enumerate() {
             if viewer.state == State::Slow {
-                viewer.read_some(index, &mut self.buffer[..share], &mut self.desk);
+                viewer.read_some(index, &mut self.buffer[..share], &mut self.thread);
             }
         }
     }
@@ -324,7 +328,7 @@ impl Worker {
             Order::Storm => self.storm(),
             Order::Churn => {
                 let per_second = self.terms.habits.churn_per_second;
-                let now = self.desk.clock.now();
+                let now = self.thread.clock.now();
                 self.churn = Some(Pace::new(per_second, CHURN_AT_ONCE, now));
             }
             Order::Resume => {
@@ -357,7 +361,7 @@ impl Worker {
                 _ if viewer.epoch.is_none() => None,
                 State::Live => Some(End::Open),
                 State::Stalled | State::Slow | State::Resumed => {
-                    self.desk.tolls.stalled.open += 1;
+                    self.thread.incidents.stalled.open += 1;
                     None
                 }
                 State::Ended(_) if viewer.seat.part == Part::Stalling => None,
@@ -366,19 +370,19 @@ impl Worker {
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
-                self.desk
+                self.thread
                     .auditor
                     .finish(&viewer.watch, viewer.seat.room, end);
             }
             viewer.leave();
         }
         // By now all is acknowledged that a new epoch had before its viewers were back.
-        for (room, after) in self.desk.began_anew.drain(..) {
-            let unreplayed = self.desk.auditor.acknowledged_in(room, 0, after);
-            let tolls = &mut self.desk.tolls;
-            tolls.unreplayed = tolls.unreplayed.saturating_add(unreplayed);
+        for (room, after) in self.thread.began_anew.drain(..) {
+            let unreplayed = self.thread.auditor.acknowledged_in(room, 0, after);
+            let incidents = &mut self.thread.incidents;
+            incidents.unreplayed = incidents.unreplayed.saturating_add(unreplayed);
         }
-        self.leaving = Some(self.desk.clock.now().after(LEAVE_DEADLINE));
+        self.leaving = Some(self.thread.clock.now().after(LEAVE_DEADLINE));
     }
 
     fn dial(&mut self, now: Moment) {
@@ -387,7 +391,8 @@ impl Worker {
         }
         for _ in 0..DIALS_PER_TURN_MAX {
             if !self.storming
-                && (self.desk.connecting.len() >= self.terms.connecting_max || !self.has_dials(now))
+                && (self.thread.connecting.len() >= self.terms.connecting_max
+                    || !self.has_dials(now))
             {
                 return;
             }
@@ -420,10 +425,10 @@ impl Worker {
                 Ok(socket) => {
                     viewer.socket = Some(socket);
                     viewer.state = State::Connecting;
-                    self.desk.connecting.insert(index, now);
+                    self.thread.connecting.insert(index, now);
                 }
                 Err(error) => {
-                    viewer.fail(index, &error.to_string(), &mut self.desk);
+                    viewer.fail(index, &error.to_string(), &mut self.thread);
                     self.come_back(index, false);
                 }
             }
@@ -453,7 +458,7 @@ impl Worker {
             self.next_deadline_check = now.after(self.terms.deadline / 20);
             let late = |began: &Moment| began.after(self.terms.deadline) < now;
             let late: Vec<usize> = self
-                .desk
+                .thread
                 .connecting
                 .iter()
                 .filter(|(_, began)| late(began))
@@ -461,7 +466,7 @@ impl Worker {
                 .collect();
             for index in late {
                 let cause = format!("no `joined` within {} s", self.terms.deadline.as_secs());
-                self.viewers[index].fail(index, &cause, &mut self.desk);
+                self.viewers[index].fail(index, &cause, &mut self.thread);
                 self.come_back(index, false);
             }
         }
@@ -469,7 +474,7 @@ impl Worker {
         self.read_slowly(now);
         if now >= self.next_sweep {
             self.next_sweep = now.after(SWEEP_EVERY);
-            self.desk.auditor.sweep(now);
+            self.thread.auditor.sweep(now);
         }
         if let Some(first) = self.settling {
             let lags = |viewer: &Viewer| {
@@ -483,7 +488,7 @@ impl Worker {
                 };
                 reads
                     && !self
-                        .desk
+                        .thread
                         .auditor
                         .is_caught_up(&viewer.watch, viewer.seat.room)
             };
@@ -510,14 +515,14 @@ impl Worker {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let tolls = &self.desk.tolls;
+        let incidents = &self.thread.incidents;
         Snapshot {
-            joined: tolls.joined,
-            failed: tolls.failures.values().sum(),
+            joined: incidents.joined,
+            failed: incidents.failures.values().sum(),
             ended: self.ended,
             left: self.left,
-            delivered: self.desk.delivered,
-            rejoined: tolls.rejoined,
+            delivered: self.thread.delivered,
+            rejoined: incidents.rejoined,
             caught_up: self.settling == Some(self.viewers.len()),
         }
     }

@@ -88,11 +88,11 @@ impl Sampler {
         let _ = self.posting.set(Posting { from, planned });
     }
 
-    /// Stops looking. What the audit finds after this is still taken up by `Stopped::timeline`.
+    /// Stops looking. What the audit finds after this is still taken up by `EndedSampler::timeline`.
     #[must_use]
-    pub fn stop(mut self) -> Stopped {
+    pub fn stop(mut self) -> EndedSampler {
         let samples = self.join();
-        Stopped {
+        EndedSampler {
             started_unix_ms: self.clock.origin_unix_ms(),
             marks: self.marks.get_mut().map(std::mem::take).unwrap_or_default(),
             samples,
@@ -117,14 +117,14 @@ impl Drop for Sampler {
 }
 
 /// Samples that still lack what the audit has not judged.
-pub struct Stopped {
+pub struct EndedSampler {
     started_unix_ms: u64,
     marks: Vec<Mark>,
     samples: Vec<Sample>,
     recorder: Arc<Recorder>,
 }
 
-impl Stopped {
+impl EndedSampler {
     /// The timeline. To be called when all audits are closed.
     #[must_use]
     pub fn timeline(self) -> Timeline {

@@ -90,7 +90,6 @@ impl Join<'_> {
             return sealed.seq;
         }
         let bytes_max = self.world.plan.history_bytes_max;
-        let retracted = self.retracted();
         let read = self.handle.log.read_last(sealed.seq, history, bytes_max);
         let Ok(recent) = read.await else {
             self.world.coverage().reads_failed += 1;
@@ -107,14 +106,13 @@ impl Join<'_> {
         }
         let comments = recent.entries.iter().filter(|entry| entry.is_comment());
         assert!(comments.count() <= history);
-        self.push_entries(recent.seq, recent.entries, &retracted);
+        self.push_entries(recent.seq, recent.entries);
         recent.asked_after
     }
 
     /// Reads on up to `to`.
     async fn replay_to(&mut self, to: Seq) {
         while self.at.seq < to {
-            let retracted = self.retracted();
             let Ok(page) = read_page(self.world, &self.handle.log, self.at.seq).await else {
                 let frame = gap(self.at, to, self.world);
                 self.push(frame);
@@ -132,7 +130,7 @@ impl Join<'_> {
             let mut entries = page.entries;
             entries.retain(|entry| entry.seq <= to);
             assert!(page.seq > page.after || page.after >= to, "no progress");
-            self.push_entries(page.seq.min(to), entries, &retracted);
+            self.push_entries(page.seq.min(to), entries);
         }
     }
 
@@ -177,26 +175,17 @@ impl Join<'_> {
         None
     }
 
-    /// What must not be in a read that begins now.
-    fn retracted(&self) -> Vec<Seq> {
-        self.handle
-            .retracted
-            .lock()
-            .unwrap()
-            .iter()
-            .copied()
-            .collect()
-    }
-
     fn push(&mut self, frame: FrameSet) {
         self.at.seq = frame.seq();
         self.prefix.push(frame);
     }
 
-    fn push_entries(&mut self, seq: Seq, entries: Vec<Entry>, retracted: &[Seq]) {
+    fn push_entries(&mut self, seq: Seq, entries: Vec<Entry>) {
         if seq <= self.at.seq {
             return;
         }
+        // However long the read took, what the room was told to retract meanwhile is not in it.
+        let retracted = self.handle.retracted.lock().unwrap();
         let (mut comments, mut events) = (Vec::new(), Vec::new());
         for Entry { seq, at_ms, body } in entries {
             match body {
@@ -214,6 +203,7 @@ impl Join<'_> {
                 EntryBody::Event(event) => events.push(BatchEvent { seq, event }),
             }
         }
+        drop(retracted);
         let batch = Batch {
             epoch: self.at.epoch,
             after: self.at.seq,

@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::coverage::Coverage;
 
 /// Seeds that are run when nobody asks for more.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 
 #[test]
 fn every_accepted_comment_is_told_once_or_accounted_for() {

@@ -162,9 +162,15 @@ impl Actor {
         let now = self.now();
         if let Tailed::Lost { through } = tailed {
             assert!(entries.is_empty());
-            assert!(self.world.plan.forgets(), "{through} was never dropped");
+            let plan = &self.world.plan;
+            assert!(
+                plan.store.is_some() && plan.forgets(),
+                "{through} was never dropped"
+            );
             self.world.coverage().losses += 1;
-            for frame in self.room.lost(now, through, INPUT) {
+            let frames = self.room.lost(now, through, INPUT);
+            assert!(!frames.is_empty(), "{through} was lost before");
+            for frame in frames {
                 self.deliver(&frame);
             }
         }

@@ -105,12 +105,10 @@ async fn append(
         };
         match outcome {
             Ok(appended) => {
-                let mut coverage = world.coverage();
-                coverage.acked += appended.seqs.len() as u64;
-                coverage.retries_answered += u64::from(repeated);
-                drop(coverage);
+                world.coverage().acked += appended.seqs.len() as u64;
+                world.coverage().retries_answered += u64::from(repeated);
                 world.ledger().ack(appended.epoch, &appended.seqs, &bodies);
-                check_known(&handle.log, &appended.seqs);
+                check_known(world, &handle.log, &appended.seqs).await;
                 return true;
             }
             Err(AppendError::OutcomeUnknown) => {
@@ -131,11 +129,18 @@ async fn append(
     false
 }
 
-/// What was acknowledged is never above the head.
-fn check_known(log: &RoomLog, seqs: &[Seq]) {
+/// What was acknowledged is never above the head, and can be read at once.
+async fn check_known(world: &World, log: &RoomLog, seqs: &[Seq]) {
     for &seq in seqs {
         assert!(seq <= log.head());
         assert_ne!(log.lookup(seq), Lookup::AboveHead);
+    }
+    let Some(&last) = seqs.last() else {
+        return;
+    };
+    if let Ok(page) = log.read_after(last.previous(), 1).await {
+        world.ledger().page(log.epoch(), page.clone());
+        assert!(page.seq >= last || page.more);
     }
 }
 

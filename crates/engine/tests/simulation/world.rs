@@ -9,7 +9,7 @@ use danmaku_log::{Double, Log};
 use danmaku_wire::{Epoch, Position, RoomId, Seq};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::coverage::Coverage;
 use crate::join::{Want, join, read_page};
@@ -44,7 +44,8 @@ pub(crate) fn run(seed: u64) -> Coverage {
         .unwrap();
     runtime.block_on(async {
         let world = Arc::new(World::new(seed));
-        world.live().await;
+        let lived = timeout(LIFE_MAX, world.live()).await;
+        lived.expect("a world comes to its end");
         world.judge()
     })
 }
@@ -240,17 +241,21 @@ async fn page_through(world: Arc<World>) {
         };
         let mut since = Seq::ZERO;
         loop {
-            let retracted = handle.retracted.lock().unwrap().clone();
             let Ok(page) = read_page(&world, &handle.log, since).await else {
                 break;
             };
             assert!(page.after >= since && page.seq >= page.after);
             assert!(page.after == since || world.plan.forgets(), "never dropped");
-            let shown = page
-                .entries
-                .iter()
-                .any(|entry| entry.is_comment() && retracted.contains(&entry.seq));
-            assert!(!shown, "read after its retraction");
+            {
+                let retracted = handle.retracted.lock().unwrap();
+                for entry in page.entries.iter().filter(|entry| entry.is_comment()) {
+                    let seq = entry.seq;
+                    assert!(
+                        !retracted.contains(&seq),
+                        "{seq} is read after its retraction"
+                    );
+                }
+            }
             since = page.seq;
             if !page.more {
                 break;
@@ -266,7 +271,7 @@ async fn mishaps(world: Arc<World>) {
         return;
     };
     while !world.quiet.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(500 + random.below(2_500))).await;
+        sleep(Duration::from_millis(200 + random.below(1_200))).await;
         match random.below(4) {
             0 if world.plan.outages => {
                 store.fail();
@@ -274,8 +279,9 @@ async fn mishaps(world: Arc<World>) {
                 store.recover();
             }
             1 if world.plan.drops => {
+                let back = below(&mut random, 20) * below(&mut random, 2);
                 let committed = store.committed(&world.room);
-                if let Some(entry) = committed.iter().rev().nth(below(&mut random, 20)) {
+                if let Some(entry) = committed.iter().rev().nth(back) {
                     store.drop_through(&world.room, entry.seq);
                 }
             }
@@ -300,3 +306,6 @@ async fn mishaps(world: Arc<World>) {
 
 /// Longer than a lost message goes unnoticed, and a window takes.
 const SETTLED_AFTER: Duration = Duration::from_secs(6);
+
+/// Longer than any world has things to do.
+const LIFE_MAX: Duration = Duration::from_secs(600);

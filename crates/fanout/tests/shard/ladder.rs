@@ -194,6 +194,30 @@ fn more_events_than_may_be_kept_evict() {
 }
 
 #[test]
+fn events_that_were_told_make_room_for_others() {
+    let mut world = World::new(&FanoutConfig {
+        outbox_age_max: ms(1_000),
+        control_bytes_max: 3_000,
+        ..config()
+    });
+    let mut peer = world.join(1, Dialect::WsIdentity, 1_000);
+    world.deliver(100);
+    for round in 0..10 {
+        let events = world.frame_of_events(10, 2);
+        world.deliver_frame(&events);
+        world.pass(ms(1_100));
+        // It is behind all the time: this one is begun when the gap before it has been read.
+        world.deliver(100);
+        while !peer.read().iter().any(|it| matches!(it, Gap(..))) {
+            world.pass(ms(10));
+            let counts = world.counts();
+            assert_eq!((counts.evicted(), counts.viewers_behind), (0, 1), "{round}");
+        }
+    }
+    assert_eq!(peer.events.len(), 100);
+}
+
+#[test]
 fn no_message_starts_inside_another_however_the_pipe_is_cut() {
     for step in 1..60 {
         let mut world = World::new(&config());

@@ -1,5 +1,6 @@
 //! Owns the reading half of a viewer that only listens (Server-Sent Events): it waits for the end.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use danmaku_fanout::{ConnId, Link, ShardMsg};
@@ -45,23 +46,59 @@ impl Listener {
         async move {
             let mut bytes_left = STRAY_BYTES_MAX;
             while self.link.readable().await.is_ok() {
-                let mut buffer = [0; READ_BUFFER_BYTES];
-                match self.link.try_read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(read) if read > bytes_left => break,
-                    Ok(read) => bytes_left -= read,
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
+                match self.read(bytes_left) {
+                    Some(left) => bytes_left = left,
+                    None => break,
+                }
+                if self.link.owes_write() {
+                    // A sink that answers what it reads, as TLS does; only the shard writes.
+                    self.shard(ShardMsg::Flush { conn: self.conn }).await;
                 }
             }
-            let detach = ShardMsg::Detach { conn: self.conn };
-            Box::pin(self.context.fanout.shard_for(self.conn).send(detach)).await;
+            self.shard(ShardMsg::Detach { conn: self.conn }).await;
         }
+    }
+
+    /// Reads what is there and throws it away; how much more may come, or none at the end.
+    ///
+    /// Not in the future, which would keep the buffer while it waits.
+    fn read(&self, bytes_left: u16) -> Option<u16> {
+        let mut buffer = [0; READ_BUFFER_BYTES];
+        match self.link.try_read(&mut buffer) {
+            Ok(0) => None,
+            Ok(read) => bytes_left.checked_sub(u16::try_from(read).ok()?),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(bytes_left),
+            Err(_) => None,
+        }
+    }
+
+    /// Boxed, so that an idle viewer does not pay for the rare await.
+    fn shard(&self, msg: ShardMsg) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.context.fanout.shard_for(self.conn).send(msg))
     }
 }
 
 /// Bytes that a peer may send after its request: some send another one too early.
-const STRAY_BYTES_MAX: usize = 16 << 10;
+const STRAY_BYTES_MAX: u16 = 16 << 10;
 
 /// Bytes taken from a socket at once.
 const READ_BUFFER_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that `start` would make.
+    fn future_bytes<F>(_start: impl FnOnce(Listener) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_listeners_task_is_small() {
+        let bytes = future_bytes(Listener::run);
+        assert!(bytes <= LISTENER_BYTES_MAX, "{bytes} bytes");
+    }
+
+    /// Of the goal of 0.9 KB per idle viewer, all in.
+    const LISTENER_BYTES_MAX: usize = 104;
+}

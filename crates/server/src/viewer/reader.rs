@@ -103,6 +103,10 @@ impl Reader {
                     ReadOutcome::Events(events) => Box::pin(self.handle(events)).await,
                     ReadOutcome::End => break,
                 }
+                if self.link.owes_write() {
+                    // A sink that answers what it reads, as TLS does; only the shard writes.
+                    Box::pin(self.shard(ShardMsg::Flush { conn: self.conn })).await;
+                }
             }
             Box::pin(self.shard(ShardMsg::Detach { conn: self.conn })).await;
         }

@@ -158,7 +158,7 @@ fn returns(report: &RunReport) -> Option<Grid<'_>> {
         heads: vec![
             "came back",
             "went on where they were",
-            "room numbered anew",
+            "room in a new epoch",
             "viewer-comments not replayed for that",
             "viewer-comments replayed",
             "dials in vain",
@@ -216,7 +216,7 @@ fn rooms(report: &RunReport) -> Option<Grid<'_>> {
 fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
     let audit = &room.audit;
     let name = if room.renumbered {
-        format!("{} (numbered anew)", room.room)
+        format!("{} (new epoch)", room.room)
     } else {
         room.room.clone()
     };
@@ -354,7 +354,7 @@ mod tests {
         assert!(page.contains("room-19<") && !page.contains("room-20<"));
         assert!(page.contains("80 more are in the JSON."));
         assert!(page.contains("The other 4,901 of 5,000 rooms"));
-        assert!(page.contains("room-1 (numbered anew)"));
+        assert!(page.contains("room-1 (new epoch)"));
         assert_eq!(page.matches("FAULTS").count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The JSON shapes of the server's messages, and how they become the types of [`crate::event`].
+//! The JSON shapes of the server's messages, and how they become the types of [`super`].
 
 use serde::Deserialize;
 

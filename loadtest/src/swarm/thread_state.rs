@@ -13,14 +13,14 @@ use crate::latency::Distribution;
 use crate::swarm::progress::Delivered;
 
 /// Shared by the viewers of one thread, and by nobody else.
-pub(super) struct Desk {
+pub(super) struct ThreadState {
     pub(super) clock: Clock,
     pub(super) auditor: Auditor,
     pub(super) judge: Arc<Judge>,
     pub(super) authority: Arc<str>,
     pub(super) rooms: Arc<[String]>,
     pub(super) delivered: [Delivered; 3],
-    pub(super) tolls: Tolls,
+    pub(super) incidents: Incidents,
     /// Viewers whose handshake is under way, with the moment it began.
     pub(super) connecting: HashMap<usize, Moment>,
     /// Viewers that lost their connection and are to come back, with the moment they lost it.
@@ -34,7 +34,7 @@ pub(super) struct Desk {
 
 /// What happened to the viewers of a thread, other than deliveries.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Tolls {
+pub struct Incidents {
     /// Viewers that joined.
     pub joined: u64,
     /// Viewers that came back.
@@ -80,30 +80,30 @@ pub struct StalledEnds {
     pub frames: u64,
 }
 
-impl Desk {
+impl ThreadState {
     pub(super) fn fail(&mut self, index: usize, cause: &str) {
         self.connecting.remove(&index);
-        causes::count(&mut self.tolls.failures, cause, 1);
+        causes::count(&mut self.incidents.failures, cause, 1);
     }
 
     /// A viewer on its way back was not let in; it tries again.
     pub(super) fn retry(&mut self, index: usize) {
         self.connecting.remove(&index);
-        self.tolls.retries += 1;
+        self.incidents.retries += 1;
     }
 
     pub(super) fn fault(&mut self, what: &str) {
-        causes::count(&mut self.tolls.faults, what, 1);
+        causes::count(&mut self.incidents.faults, what, 1);
     }
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
         let began = self.connecting.remove(&index);
-        self.tolls.joined += 1;
+        self.incidents.joined += 1;
         if let Some(lost_at) = self.lost_at.remove(&index) {
-            self.tolls.rejoined += 1;
-            self.tolls.rejoins.record(now.micros_since(lost_at), 1);
+            self.incidents.rejoined += 1;
+            self.incidents.rejoins.record(now.micros_since(lost_at), 1);
         } else if let Some(began) = began {
-            self.tolls.connects.record(now.micros_since(began), 1);
+            self.incidents.connects.record(now.micros_since(began), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
             self.fault("another window than before");
@@ -119,7 +119,7 @@ impl Desk {
     }
 }
 
-impl Tolls {
+impl Incidents {
     /// Adds those of another thread or process.
     pub(super) fn add(&mut self, other: &Self) {
         self.joined += other.joined;

@@ -1,0 +1,47 @@
+//! From a scenario's name or file to its report: a search is one scenario many times, everything else is one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::cli::ScenarioArgs;
+use crate::command::Verdict;
+use crate::command::run::publish;
+use crate::command::scenario::perform;
+use crate::command::search::search;
+use crate::error::HarnessError;
+use crate::scenario::{Kind, Spec};
+
+/// Runs a shipped scenario.
+pub(super) async fn shipped(
+    kind: Kind,
+    args: &ScenarioArgs,
+    stop: Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    conduct(&Spec::shipped(kind, &args.set)?, args, &stop).await
+}
+
+/// Runs a scenario from a file.
+pub(super) async fn own(
+    file: &Path,
+    args: &ScenarioArgs,
+    stop: Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    conduct(&Spec::read(file, &args.set)?, args, &stop).await
+}
+
+async fn conduct(
+    spec: &Spec,
+    args: &ScenarioArgs,
+    stop: &Arc<AtomicBool>,
+) -> Result<Verdict, HarnessError> {
+    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
+        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
+    }
+    let report = if spec.scenario == Kind::Search {
+        search(spec, &args.server, stop).await?
+    } else {
+        perform(spec, &args.server, stop).await?
+    };
+    publish(&args.report, &report)
+}

@@ -50,15 +50,15 @@ fn client(n: u32) -> String {
 
 /// Asks for the largest page on a connection of its own and reads the status only.
 fn unread(server: &Server, n: u32) -> (TcpStream, String) {
+    unread_of(server, n, &format!("{COMMENTS}?limit=1000"))
+}
+
+fn unread_of(server: &Server, n: u32, path: &str) -> (TcpStream, String) {
     let mut stream = server.raw_stream();
     let socket = socket2::SockRef::from(&stream);
     socket.set_recv_buffer_size(4_096).unwrap();
     let client = client(n);
-    write!(
-        stream,
-        "GET {COMMENTS}?limit=1000 HTTP/1.1\r\nHost: x\r\n{client}\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{client}\r\n\r\n").unwrap();
     let mut status = [0; 12];
     stream.read_exact(&mut status).unwrap();
     (stream, String::from_utf8(status.to_vec()).unwrap())
@@ -110,7 +110,8 @@ fn a_page_of_comments_ends_at_its_bytes_and_the_next_one_goes_on() {
 
 #[test]
 fn a_page_of_rooms_ends_at_its_bytes_and_says_where_to_go_on() {
-    let server = Server::start(BUSY);
+    let flags = [&FOUR_SHARES[..], &["--send-buffer-bytes", "4096"]];
+    let server = Server::start(&[BUSY, flags[0], flags[1]].concat());
     let mut wanted: Vec<_> = (0..1_300).map(|n| format!("{n:0>64}")).collect();
     wanted.sort();
     let mut http = server.http();
@@ -145,6 +146,12 @@ fn a_page_of_rooms_ends_at_its_bytes_and_says_where_to_go_on() {
         }
         assert_eq!(rooms, wanted, "with limit={limit}");
     }
+    // Those that nobody reads are bounded as pages of comments are.
+    let unread = (0..20).map(|_| unread_of(&server, 1, "/v1/rooms?limit=10000"));
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        unread.partition(|(_, status)| status.ends_with("200"));
+    assert_eq!((taken.len(), refused.len()), (4, 16));
+    assert!(held(&server, |_| true) <= 1 << 20);
 }
 
 #[test]

@@ -18,11 +18,15 @@ pub(super) fn list(context: &Context, permit: &AddressPermit, query: &str) -> Ht
     // One more, to know whether there is more.
     let mut rooms = context.registry.list(query.after.as_ref(), limit + 1);
     let mut bytes = LIST_HEAD_BYTES_MAX;
-    let fitting = rooms.iter().take(limit).take_while(|room| {
-        bytes += room.id().as_str().len() + VIEW_BYTES_MAX;
-        bytes <= PAGE_BYTES_MAX
-    });
-    let fitting = fitting.count();
+    let mut fitting = 0;
+    for room in rooms.iter().take(limit) {
+        let view = room.id().as_str().len() + VIEW_BYTES_MAX;
+        if bytes + view > PAGE_BYTES_MAX {
+            break;
+        }
+        bytes += view;
+        fitting += 1;
+    }
     let more = rooms.len() > fitting;
     rooms.truncate(fitting);
     let held = context.hold_answer(permit, bytes)?;

@@ -1,9 +1,14 @@
-//! Owns who may connect and post: the engine's decisions behind short locks.
+//! Owns who may connect, post and ask, and for whom bytes are held: the engine's decisions behind short locks.
+
+mod held;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+pub use held::{Held, HoldRefusal};
 
 use danmaku_engine::admission::{
     AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, Refusal,
@@ -26,14 +31,22 @@ pub struct AdmissionConfig {
     pub rooms_per_address: Rate,
     /// Comments into one room.
     pub per_room: Rate,
+    /// Requests from one address that ask and don't post.
+    pub requests: Rate,
+    /// Bytes of request bodies and answers held in all.
+    pub http_bytes_max: u32,
 }
 
-/// Counts connections and posts against the limits.
+/// Counts connections, posts, requests and held bytes against the limits.
 #[derive(Debug)]
 pub struct Admission {
     connections: AtomicU32,
     connections_max: u32,
+    bytes: AtomicU64,
+    bytes_max: u32,
     books: [Mutex<AddressBook>; BOOKS],
+    /// Networks of many IPv6 addresses, whose limits are [`SITE_SHARE`] times those of one.
+    sites: [Mutex<AddressBook>; BOOKS],
 }
 
 /// Why a connection was refused.
@@ -47,28 +60,99 @@ pub enum ConnectionRefusal {
     Address,
 }
 
-/// The right to be connected; given back when dropped.
+/// A place among the server's connections; given back when dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub struct Place(Option<Arc<Admission>>);
+
+/// A place among the connections of one address; given back when dropped. It pays for what the address does.
+#[derive(Debug)]
+pub struct AddressPermit {
     admission: Arc<Admission>,
     address: AddressKey,
+}
+
+/// A place among the server's connections and one among its address's; given back when dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit(AddressPermit);
+
+/// What a connection was accepted with.
+#[derive(Debug)]
+pub enum Admitted {
+    /// A connection of whoever its requests are from.
+    Direct(ConnectionPermit),
+    /// A trusted proxy's: each request has a permit of its own, from the address of the client it was made for.
+    Proxy(Place),
 }
 
 impl Admission {
     /// Nobody is connected, nobody has posted.
     #[must_use]
     pub fn new(config: AdmissionConfig) -> Self {
+        let bytes_share = |share: u32| (config.http_bytes_max / share).max(ADDRESS_BYTES_MIN);
         let limits = AddressLimits {
             connections_max: config.connections_per_address_max,
             posts: config.per_address,
             rooms: config.rooms_per_address,
+            requests: config.requests,
+            bytes_max: bytes_share(ADDRESS_BYTES_SHARE),
             addresses_max: ADDRESSES_MAX / BOOKS,
+        };
+        let site_limits = AddressLimits {
+            connections_max: limits.connections_max.saturating_mul(SITE_SHARE),
+            posts: limits.posts.times(SITE_SHARE),
+            rooms: limits.rooms.times(SITE_SHARE),
+            requests: limits.requests.times(SITE_SHARE),
+            bytes_max: bytes_share(SITE_BYTES_SHARE),
+            ..limits
         };
         Self {
             connections: AtomicU32::new(0),
             connections_max: config.connections_max,
+            bytes: AtomicU64::new(0),
+            bytes_max: config.http_bytes_max,
             books: std::array::from_fn(|_| Mutex::new(AddressBook::new(limits))),
+            sites: std::array::from_fn(|_| Mutex::new(AddressBook::new(site_limits))),
         }
+    }
+
+    /// Counts in a connection of a trusted proxy, whose address has no limit.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Total`]; nothing was counted.
+    pub fn place(self: &Arc<Self>) -> Result<Place, ConnectionRefusal> {
+        // Made first: its drop takes back what was counted.
+        let place = Place(Some(Arc::clone(self)));
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            return Err(ConnectionRefusal::Total);
+        }
+        Ok(place)
+    }
+
+    /// Counts in a connection, or a request that a proxy passed on, of one address.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Address`]; nothing was counted.
+    pub fn address(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<AddressPermit, ConnectionRefusal> {
+        let address = AddressKey::of(address);
+        let refused = |_| ConnectionRefusal::Address;
+        book(&self.books, address)
+            .connect(address, now)
+            .map_err(refused)?;
+        if let Some(site) = address.site() {
+            let connected = book(&self.sites, site).connect(site, now);
+            if connected.is_err() {
+                book(&self.books, address).disconnect(address);
+            }
+            connected.map_err(refused)?;
+        }
+        Ok(AddressPermit {
+            admission: Arc::clone(self),
+            address,
+        })
     }
 
     /// Counts a connection in.
@@ -80,19 +164,8 @@ impl Admission {
         address: IpAddr,
         now: Duration,
     ) -> Result<ConnectionPermit, ConnectionRefusal> {
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(ConnectionRefusal::Total);
-        }
-        let address = AddressKey::of(address);
-        if self.book(address).connect(address, now).is_err() {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(ConnectionRefusal::Address);
-        }
-        Ok(ConnectionPermit {
-            admission: Arc::clone(self),
-            address,
-        })
+        let place = self.place()?;
+        self.address(address, now).map(|permit| place.hold(permit))
     }
 
     /// Connections now.
@@ -100,31 +173,67 @@ impl Admission {
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
+}
 
-    fn book(&self, address: AddressKey) -> MutexGuard<'_, AddressBook> {
-        self.books[address.spread(BOOKS)]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+impl Place {
+    /// A permit for a connection that is `permit`'s from here on.
+    #[must_use]
+    pub fn hold(mut self, permit: AddressPermit) -> ConnectionPermit {
+        self.0 = None;
+        ConnectionPermit(permit)
     }
 }
 
-impl ConnectionPermit {
-    /// Takes `count` posts from what this connection's address may post.
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.0 {
+            admission.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Admitted {
+    /// The permit of a viewer that this connection became; `forwarded` is its address's when a proxy made the connection.
+    #[must_use]
+    pub fn into_permit(self, forwarded: Option<AddressPermit>) -> Option<ConnectionPermit> {
+        match self {
+            Self::Direct(permit) => Some(permit),
+            Self::Proxy(place) => forwarded.map(|permit| place.hold(permit)),
+        }
+    }
+}
+
+impl AddressPermit {
+    /// Takes `count` posts from what the address may post.
     ///
     /// # Errors
     /// [`Refusal`] says when to come again.
     pub fn try_post(&self, now: Duration, count: u32) -> Result<(), Refusal> {
-        let mut book = self.admission.book(self.address);
-        book.try_post(self.address, now, count).map_err(retry)
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address)
+            .try_post(self.address, now, count)
+            .map_err(refusal)?;
+        match self.address.site() {
+            None => Ok(()),
+            Some(site) => book(sites, site)
+                .try_post(site, now, count)
+                .map_err(refusal),
+        }
     }
 
-    /// Takes one room from what this connection's address may make.
+    /// Takes one room from what the address may make.
     ///
     /// # Errors
     /// [`Refusal`] says when to come again.
     pub fn try_make_room(&self, now: Duration) -> Result<(), Refusal> {
-        let mut book = self.admission.book(self.address);
-        book.try_make_room(self.address, now).map_err(retry)
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address)
+            .try_make_room(self.address, now)
+            .map_err(refusal)?;
+        match self.address.site() {
+            None => Ok(()),
+            Some(site) => book(sites, site).try_make_room(site, now).map_err(refusal),
+        }
     }
 
     /// Whose connection it is.
@@ -132,27 +241,80 @@ impl ConnectionPermit {
     pub fn address(&self) -> AddressKey {
         self.address
     }
+
+    /// Takes one request from what the address may ask.
+    ///
+    /// # Errors
+    /// [`Refusal`] says when to come again.
+    pub fn try_request(&self, now: Duration) -> Result<(), Refusal> {
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address)
+            .try_request(self.address, now)
+            .map_err(refusal)?;
+        match self.address.site() {
+            None => Ok(()),
+            Some(site) => book(sites, site).try_request(site, now).map_err(refusal),
+        }
+    }
 }
 
-fn retry(refusal: AddressRefusal) -> Refusal {
-    match refusal {
-        AddressRefusal::Posts(refusal) | AddressRefusal::Rooms(refusal) => refusal,
-        // A permit keeps its address in the book.
-        AddressRefusal::Connections { .. } | AddressRefusal::BookFull => {
-            Refusal::RetryAfter(Duration::from_secs(1))
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        let Admission { books, sites, .. } = &*self.admission;
+        book(books, self.address).disconnect(self.address);
+        if let Some(site) = self.address.site() {
+            book(sites, site).disconnect(site);
         }
+    }
+}
+
+impl Deref for ConnectionPermit {
+    type Target = AddressPermit;
+
+    fn deref(&self) -> &AddressPermit {
+        &self.0
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.admission.book(self.address).disconnect(self.address);
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn book(books: &[Mutex<AddressBook>; BOOKS], address: AddressKey) -> MutexGuard<'_, AddressBook> {
+    books[address.spread(BOOKS)]
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refusal(refusal: AddressRefusal) -> Refusal {
+    match refusal {
+        AddressRefusal::Posts(refusal)
+        | AddressRefusal::Rooms(refusal)
+        | AddressRefusal::Requests(refusal) => refusal,
+        // A permit keeps its address in the book.
+        AddressRefusal::Connections { .. }
+        | AddressRefusal::Bytes { .. }
+        | AddressRefusal::BookFull => Refusal::RetryAfter(Duration::from_secs(1)),
     }
 }
 
 /// Books, so that accepting and posting rarely wait for each other.
 const BOOKS: usize = 16;
+
+/// What a /48 of IPv6 addresses may do, in multiples of what one of its 65,536 /64s may. One site has a /48 (RFC 6177),
+/// and so do thousands of phones of a carrier.
+const SITE_SHARE: u32 = 16;
+
+/// The part of all held bytes that may be one address's: it takes as many addresses to keep others from theirs.
+const ADDRESS_BYTES_SHARE: u32 = 16;
+
+/// The part of all held bytes that may be one /48's.
+const SITE_BYTES_SHARE: u32 = 4;
+
+/// A share holds at least the largest body or page, and another.
+const ADDRESS_BYTES_MIN: u32 = 1 << 20;
 
 /// Addresses remembered at a time.
 const ADDRESSES_MAX: usize = 1 << 20;
@@ -175,6 +337,8 @@ mod tests {
             per_address: rate,
             rooms_per_address: rate,
             per_room: rate,
+            requests: rate,
+            http_bytes_max: 4 << 20,
         }))
     }
 
@@ -215,5 +379,34 @@ mod tests {
             Err(Refusal::RetryAfter(Duration::from_secs(1)))
         );
         other.try_post(NOW, 2).unwrap();
+    }
+
+    #[test]
+    fn held_bytes_are_bounded_per_address_and_in_all_and_given_back() {
+        // Of 4 MiB, one address may hold 1 MiB.
+        let admission = admission(9, 9);
+        let permits: Vec<_> = (1..=5)
+            .map(|last| admission.connect(ip(last), NOW).unwrap())
+            .collect();
+        let [first, rest @ ..] = &permits[..] else {
+            panic!("five permits");
+        };
+        let mut held = first.hold(NOW, 1 << 19).unwrap();
+        held.more(NOW, 1 << 19).unwrap();
+        assert_eq!(held.more(NOW, 1).unwrap_err(), HoldRefusal::Address);
+        assert_eq!(first.hold(NOW, 1).unwrap_err(), HoldRefusal::Address);
+        let others: Vec<_> = rest[..3]
+            .iter()
+            .map(|permit| permit.hold(NOW, 1 << 20).unwrap())
+            .collect();
+        assert_eq!(admission.bytes_held(), 4 << 20);
+        assert_eq!(rest[3].hold(NOW, 1).unwrap_err(), HoldRefusal::Total);
+        drop((held, others));
+        assert_eq!(admission.bytes_held(), 0);
+        let last = rest[3].hold(NOW, 1 << 20).unwrap();
+        // It may outlive the connection.
+        drop(permits);
+        drop(last);
+        assert_eq!(admission.bytes_held(), 0);
     }
 }

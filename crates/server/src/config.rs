@@ -14,6 +14,8 @@ use danmaku_log::LogConfig;
 use danmaku_wire::{CompressionPolicy, RoomId};
 
 use crate::admission::AdmissionConfig;
+use crate::origins::{AllowedOrigins, OriginArg};
+use crate::proxies::{Network, TrustedProxies};
 
 /// The flags of `danmaku-server serve` (which is also what runs without a
 /// subcommand).
@@ -22,6 +24,31 @@ pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+
+    /// Where to serve `/metrics` and `/v1/stats` instead, beside the probes; nothing there is limited, so only operators
+    /// should reach it
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "Access")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// Origins whose pages may post, such as `https://live.example`, comma-separated; `*` is every one. Pages of the
+    /// server's own origin may always post, and so may clients that send no `Origin`; watching and reading is open to all
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Access"
+    )]
+    pub allowed_origins: Vec<OriginArg>,
+
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` says who a viewer is: addresses or blocks such as `10.0.0.0/8`,
+    /// comma-separated. Limits per address then count that client, and the proxies themselves have none
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_delimiter = ',',
+        help_heading = "Access"
+    )]
+    pub trusted_proxies: Vec<Network>,
 
     /// Feed a room called `demo` with comments, so that a first look shows something alive
     #[arg(long)]
@@ -78,7 +105,7 @@ pub struct ServeArgs {
     )]
     pub connections_max: AutoOr<NonZeroU32>,
 
-    /// Connections from one address (IPv6: one /64)
+    /// Connections from one address (IPv6: one /64; a /48 may have 16 times as many)
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub connections_per_address_max: u32,
 
@@ -114,6 +141,18 @@ pub struct ServeArgs {
     /// New rooms at once from one address
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub rooms_per_second_per_address_burst: u32,
+
+    /// Requests a second from one address that ask for comments, rooms or counters
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub requests_per_second_per_address: u32,
+
+    /// Requests at once from one address that ask for comments, rooms or counters
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub requests_per_second_per_address_burst: u32,
+
+    /// Bytes of request bodies and unread answers held in all; one address may have a sixteenth, but at least 1 MiB
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..), help_heading = "Limits")]
+    pub http_bytes_max: u32,
 
     /// A connection that has not sent a whole request head by then is closed, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
@@ -200,6 +239,12 @@ pub enum FlushArg {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where operators ask, if not where everybody does.
+    pub admin_listen: Option<SocketAddr>,
+    /// Whose pages may post.
+    pub allowed_origins: AllowedOrigins,
+    /// Who is believed about its clients.
+    pub trusted_proxies: TrustedProxies,
     /// The room that is fed, if any.
     pub demo: Option<RoomId>,
     /// What every room is made with; `phase` and `seed` are set per room.
@@ -308,6 +353,9 @@ impl ServeArgs {
         };
         Ok(Config {
             listen: self.listen,
+            admin_listen: self.admin_listen,
+            allowed_origins: AllowedOrigins::new(&self.allowed_origins),
+            trusted_proxies: TrustedProxies::new(&self.trusted_proxies),
             demo: self.demo.then(demo_room),
             room,
             rooms_max: self.rooms_max as usize,
@@ -374,6 +422,12 @@ impl ServeArgs {
                 self.posts_per_second_per_room,
                 self.posts_per_second_per_room_burst,
             )?,
+            requests: rate(
+                "--requests-per-second-per-address",
+                self.requests_per_second_per_address,
+                self.requests_per_second_per_address_burst,
+            )?,
+            http_bytes_max: self.http_bytes_max,
         })
     }
 

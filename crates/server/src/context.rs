@@ -7,11 +7,12 @@ use danmaku_fanout::{ConnId, Fanout};
 use danmaku_log::{Log, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
-use crate::admission::{Admission, ConnectionPermit};
+use crate::admission::{AddressPermit, Admission, Held};
 use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
 use crate::memory::MemoryBudget;
+use crate::process::RecentProcess;
 use crate::refusal::{RateScope, Refusal};
 use crate::registry::Registry;
 use crate::replay::LeadMaker;
@@ -45,6 +46,8 @@ pub struct Context {
     pub leads: LeadMaker,
     /// Counters.
     pub stats: Arc<Stats>,
+    /// The process's own figures.
+    pub(crate) process: RecentProcess,
     /// The gate that posts pass.
     pub gate: StopGate,
     environment: Arc<RoomEnvironment>,
@@ -91,6 +94,7 @@ impl Context {
                 processors().get(),
             ),
             stats,
+            process: RecentProcess::default(),
             gate: StopGate::default(),
             environment: Arc::new(environment),
             spawn_room,
@@ -107,7 +111,7 @@ impl Context {
     pub async fn open_room(
         &self,
         id: &RoomId,
-        maker: Option<&ConnectionPermit>,
+        maker: Option<&AddressPermit>,
     ) -> Result<Arc<RoomHandle>, Refusal> {
         if let Some(room) = self.registry.find(id) {
             return Ok(room);
@@ -129,6 +133,17 @@ impl Context {
             (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
             handle
         })
+    }
+
+    /// Counts the bytes of an answer as held, until it is written.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyBytes`] or [`Refusal::RateLimited`], which is counted.
+    pub fn hold_answer(&self, permit: &AddressPermit, bytes: usize) -> Result<Held, Refusal> {
+        permit
+            .hold(self.clock.now().monotonic, bytes)
+            .map_err(Refusal::from)
+            .inspect_err(|refusal| self.stats.requests.refused(refusal))
     }
 
     /// A connection number that was never given before.

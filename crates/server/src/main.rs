@@ -132,7 +132,7 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
     runtime.block_on(async {
         let summary = summary(&config);
         let server = Server::start(config).map_err(|error| error.to_string())?;
-        announce(server.address(), &summary);
+        announce(server.address(), server.admin_address(), &summary);
         stop_signal().await?;
         tracing::info!("stopping");
         let stopped = server.stop().await;
@@ -164,10 +164,13 @@ fn summary(config: &Config) -> String {
 }
 
 /// Scripts read the first line: it names the bound port.
-fn announce(address: SocketAddr, summary: &str) {
+fn announce(address: SocketAddr, admin: Option<SocketAddr>, summary: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{address}");
     let _ = writeln!(out, "{summary}");
+    if let Some(admin) = admin {
+        let _ = writeln!(out, "metrics on http://{admin}/metrics");
+    }
     let _ = out.flush();
 }
 

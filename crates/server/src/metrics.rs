@@ -21,6 +21,7 @@ pub(crate) fn exposition(stats: &Snapshot<'_>, process: &Process) -> String {
     families.server(stats);
     families.connections(stats);
     families.inbound(stats);
+    families.requests(stats);
     families.rooms(stats);
     families.frames(&stats.fanout);
     families.viewers(&stats.fanout);
@@ -121,6 +122,23 @@ impl Families {
             "danmaku_protocol_errors_total",
             "Viewers that broke the rules of the WebSocket protocol.",
             stats.inbound.protocol_errors.value(),
+        );
+    }
+
+    fn requests(&mut self, stats: &Snapshot<'_>) {
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_requests_refused_total",
+            "Requests that ask, not post, and were refused for what they cost, by reason.",
+            stats
+                .request
+                .refused_by_reason()
+                .map(|(reason, refused)| count(refused).with("reason", reason)),
+        );
+        self.gauge(
+            "danmaku_http_held_bytes",
+            "Bytes of bodies not yet posted and of pages not yet written.",
+            stats.http_bytes_held,
         );
     }
 

@@ -6,7 +6,7 @@ use danmaku_engine::Now;
 use danmaku_log::{AppendKey, Appended};
 use danmaku_wire::{Comment, IdempotencyKey, RoomId};
 
-use crate::admission::ConnectionPermit;
+use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::idempotency::{Claim, KeyConflict};
 use crate::refusal::{RateScope, Refusal};
@@ -39,7 +39,7 @@ impl Target<'_> {
 /// [`Refusal`]; nothing was taken, but for [`Refusal::OutcomeUnknown`]. It is counted.
 pub async fn post(
     context: &Context,
-    permit: &ConnectionPermit,
+    permit: &AddressPermit,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<IdempotencyKey>,
@@ -62,7 +62,7 @@ pub async fn post(
 
 async fn append_once(
     context: &Context,
-    permit: &ConnectionPermit,
+    permit: &AddressPermit,
     target: Target<'_>,
     comments: &[Comment],
     key: IdempotencyKey,
@@ -90,7 +90,7 @@ async fn append_once(
 
 async fn append(
     context: &Context,
-    permit: &ConnectionPermit,
+    permit: &AddressPermit,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<AppendKey>,

@@ -5,14 +5,14 @@
 //! is hidden, the figure is absent.
 
 use std::fs;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
 /// What the kernel says of this process at one moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Process {
     /// CPU time, ended threads included.
     pub(crate) cpu: Option<CpuTime>,
@@ -37,6 +37,21 @@ pub(crate) struct CpuTime {
     pub(crate) user: Duration,
     /// The kernel on our behalf.
     pub(crate) system: Duration,
+}
+
+/// What the kernel said a short while ago, so that however often it is asked for, it is read only so often.
+#[derive(Debug, Default)]
+pub(crate) struct RecentProcess(Mutex<Option<(Duration, Process)>>);
+
+impl RecentProcess {
+    /// All figures, as they were up to [`PROCESS_AGE_MAX`] before the monotonic time `now`.
+    pub(crate) fn read(&self, now: Duration) -> Process {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *recent {
+            Some((at, process)) if now.saturating_sub(at) < PROCESS_AGE_MAX => process,
+            _ => recent.insert((now, Process::read())).1,
+        }
+    }
 }
 
 impl Process {
@@ -141,6 +156,9 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs(ticks / per_second)
         + Duration::from_secs(ticks % per_second) / u32::try_from(per_second).unwrap_or(u32::MAX)
 }
+
+/// How old figures may be.
+const PROCESS_AGE_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,9 @@ use danmaku_wire::Problem;
 use danmaku_wire::Reference;
 use danmaku_wire::outbound::ErrorReply;
 
+use crate::admission::HoldRefusal;
+use crate::origins::OriginNotAllowed;
+
 /// Why a message or a post was refused. But for [`Refusal::OutcomeUnknown`], nothing of it was taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -39,6 +42,9 @@ pub enum Refusal {
         /// Comments in the log that the room has not taken up yet.
         behind: u64,
     },
+    /// Bodies and answers take as much memory as they may.
+    #[error("bodies and answers take as much of the server's memory as they may")]
+    TooManyBytes,
     /// One room too many.
     #[error("the server holds {rooms_max} rooms and makes no more for the moment")]
     TooManyRooms {
@@ -59,6 +65,9 @@ pub enum Refusal {
     /// The first post with this key is still running.
     #[error("a post with this idempotency key is still running")]
     KeyInProgress,
+    /// A page of an origin that may only watch and read wants to post.
+    #[error("pages of this origin may watch and read, but not post")]
+    OriginNotAllowed,
     /// The server stops.
     #[error("the server is stopping")]
     Stopping,
@@ -79,6 +88,12 @@ pub enum RateScope {
     /// Comments into one room.
     #[error("too many comments in this room")]
     Room,
+    /// Requests of one address.
+    #[error("too many requests from this address")]
+    Requests,
+    /// Bodies and answers of one address.
+    #[error("too many bytes of bodies and unread answers for this address")]
+    Bytes,
 }
 
 impl Refusal {
@@ -101,12 +116,13 @@ impl Refusal {
             Self::BadInput { problem, .. } => problem.code(),
             Self::RateLimited { .. } => "rate_limited",
             Self::ArrayOverBurst { .. } => "array_over_burst",
-            Self::Overloaded { .. } => "overloaded",
+            Self::Overloaded { .. } | Self::TooManyBytes => "overloaded",
             Self::TooManyRooms { .. } => "too_many_rooms",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::KeyReused => "idempotency_key_reused",
             Self::KeyInProgress => "idempotency_in_progress",
+            Self::OriginNotAllowed => "origin_not_allowed",
             Self::Stopping => "stopping",
         }
     }
@@ -128,10 +144,12 @@ impl Refusal {
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }
+            Self::TooManyBytes => Some(BYTES_RETRY_MS),
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }
             | Self::KeyReused
+            | Self::OriginNotAllowed
             | Self::Stopping => None,
         }
     }
@@ -166,6 +184,24 @@ impl From<Unavailable> for Refusal {
     }
 }
 
+impl From<HoldRefusal> for Refusal {
+    fn from(refusal: HoldRefusal) -> Self {
+        match refusal {
+            HoldRefusal::Total => Self::TooManyBytes,
+            HoldRefusal::Address => Self::RateLimited {
+                scope: RateScope::Bytes,
+                retry_after_ms: BYTES_RETRY_MS,
+            },
+        }
+    }
+}
+
+impl From<OriginNotAllowed> for Refusal {
+    fn from(_: OriginNotAllowed) -> Self {
+        Self::OriginNotAllowed
+    }
+}
+
 /// A wait in whole milliseconds, rounded up: a retry after it succeeds.
 fn whole_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -173,6 +209,9 @@ fn whole_ms(wait: Duration) -> u64 {
 
 /// What a poster is told to wait while a room or a first try catches up, in milliseconds.
 const BUSY_RETRY_MS: u64 = 250;
+
+/// What a peer is told to wait for others, or itself, to read their answers, in milliseconds.
+const BYTES_RETRY_MS: u64 = 1_000;
 
 /// What a poster is told to wait for the store, in milliseconds.
 const STORE_RETRY_MS: u64 = 1_000;

@@ -1,8 +1,11 @@
 //! Owns the table of rooms: made on first use, forgotten when idle.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
+use std::cmp::Reverse;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::hash_map::RandomState;
+use std::collections::{BinaryHeap, VecDeque};
 use std::hash::BuildHasher;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -113,13 +116,34 @@ impl Registry {
     }
 
     /// At most `limit` rooms in the order of their ids, after `after`.
+    ///
+    /// Each slice is in order, so the next room of all is the first of the slices' next ones. Slices are read in short
+    /// runs, for as long as the page needs more of them.
     #[must_use]
     pub fn list(&self, after: Option<&RoomId>, limit: usize) -> Vec<Arc<RoomHandle>> {
-        let mut rooms = self.all();
-        rooms.retain(|room| after.is_none_or(|after| room.id() > after));
-        rooms.sort_unstable_by(|a, b| a.id().cmp(b.id()));
-        rooms.truncate(limit);
-        rooms
+        let run = limit.div_ceil(self.slices.len()).max(RUN_MIN);
+        let mut runs: Vec<VecDeque<_>> = (self.slices.iter())
+            .map(|slice| next_run(slice, after, run))
+            .collect();
+        let mut next: BinaryHeap<_> = (runs.iter().enumerate())
+            .filter_map(|(slice, rooms)| Some(Reverse((rooms.front()?.id().clone(), slice))))
+            .collect();
+        let mut page = Vec::new();
+        while page.len() < limit
+            && let Some(Reverse((_, slice))) = next.pop()
+        {
+            let Some(room) = runs[slice].pop_front() else {
+                break;
+            };
+            if runs[slice].is_empty() {
+                runs[slice] = next_run(&self.slices[slice], Some(room.id()), run);
+            }
+            if let Some(follows) = runs[slice].front() {
+                next.push(Reverse((follows.id().clone(), slice)));
+            }
+            page.push(room);
+        }
+        page
     }
 
     /// All rooms, in no order.
@@ -155,7 +179,15 @@ impl Registry {
     }
 }
 
-type Slice = HashMap<RoomId, Arc<RoomHandle>>;
+fn next_run(slice: &Mutex<Slice>, after: Option<&RoomId>, len: usize) -> VecDeque<Arc<RoomHandle>> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let slice = lock(slice);
+    let rooms = slice.range((from, Bound::Unbounded));
+    rooms.take(len).map(|(_, room)| Arc::clone(room)).collect()
+}
+
+/// In the order of ids, so that a page of rooms is read and not searched for.
+type Slice = BTreeMap<RoomId, Arc<RoomHandle>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,3 +195,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Slices of the table, so that joins of different rooms rarely meet.
 const SLICES: usize = 64;
+
+/// Rooms read from a slice at once, at least.
+const RUN_MIN: usize = 4;

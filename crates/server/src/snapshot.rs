@@ -6,7 +6,7 @@ use danmaku_fanout::StatsSnapshot;
 use serde::{Serialize, Serializer};
 
 use crate::context::Context;
-use crate::stats::{ConnectionStats, InboundStats, RoomStats};
+use crate::stats::{ConnectionStats, InboundStats, RequestStats, RoomStats};
 
 /// All counters at one moment.
 #[derive(Debug, Serialize)]
@@ -15,10 +15,13 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) rooms: u64,
     pub(crate) room_bytes: u64,
     pub(crate) connections: u32,
+    pub(crate) http_bytes_held: u64,
     #[serde(flatten)]
     pub(crate) connection: &'a ConnectionStats,
     #[serde(flatten)]
     pub(crate) inbound: &'a InboundStats,
+    #[serde(flatten)]
+    pub(crate) request: &'a RequestStats,
     #[serde(flatten)]
     pub(crate) room: &'a RoomStats,
     pub(crate) comments_shed: u64,
@@ -36,8 +39,10 @@ impl<'a> Snapshot<'a> {
             rooms: context.registry.len() as u64,
             room_bytes: context.memory.held() as u64,
             connections: context.admission.connections(),
+            http_bytes_held: context.admission.bytes_held(),
             connection: &context.stats.connections,
             inbound: &context.stats.inbound,
+            request: &context.stats.requests,
             room,
             comments_shed: room.shed.iter().map(|(_, shed)| shed.value()).sum(),
             fanout: context.fanout.snapshot(),

@@ -16,6 +16,8 @@ pub struct Stats {
     pub connections: ConnectionStats,
     /// What posters sent.
     pub inbound: InboundStats,
+    /// What was asked over HTTP.
+    pub requests: RequestStats,
     /// What rooms sealed.
     pub rooms: RoomStats,
 }
@@ -89,7 +91,7 @@ pub struct InboundStats {
     messages_rejected: Counter,
     /// Over a rate limit.
     messages_rate_limited: Counter,
-    /// A room's log was behind.
+    /// A room's log was behind, or bodies took too much memory.
     messages_overloaded: Counter,
     /// One room too many.
     messages_too_many_rooms: Counter,
@@ -99,6 +101,8 @@ pub struct InboundStats {
     messages_outcome_unknown: Counter,
     /// An idempotency key was used for another post, or is in use.
     messages_key_conflict: Counter,
+    /// A page of another origin wanted to post.
+    messages_origin_not_allowed: Counter,
     /// The server was stopping.
     messages_stopping: Counter,
     /// Viewers closed because they sent far more messages than they may.
@@ -126,11 +130,12 @@ impl InboundStats {
             Refusal::RateLimited { .. } | Refusal::ArrayOverBurst { .. } => {
                 &self.messages_rate_limited
             }
-            Refusal::Overloaded { .. } => &self.messages_overloaded,
+            Refusal::Overloaded { .. } | Refusal::TooManyBytes => &self.messages_overloaded,
             Refusal::TooManyRooms { .. } => &self.messages_too_many_rooms,
             Refusal::Unavailable => &self.messages_unavailable,
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,
             Refusal::KeyReused | Refusal::KeyInProgress => &self.messages_key_conflict,
+            Refusal::OriginNotAllowed => &self.messages_origin_not_allowed,
             Refusal::Stopping => &self.messages_stopping,
         };
         counter.add(1);
@@ -138,7 +143,7 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 8] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 9] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
@@ -147,9 +152,40 @@ impl InboundStats {
             ("unavailable", &self.messages_unavailable),
             ("outcome_unknown", &self.messages_outcome_unknown),
             ("key_conflict", &self.messages_key_conflict),
+            ("origin_not_allowed", &self.messages_origin_not_allowed),
             ("stopping", &self.messages_stopping),
         ]
         .map(|(reason, counter)| (reason, counter.value()))
+    }
+}
+
+/// What was asked over HTTP and not answered, by reason; posts are [`InboundStats`].
+#[derive(Debug, Default, Serialize)]
+pub struct RequestStats {
+    /// Over a rate limit, or too many unread bytes for one address.
+    requests_rate_limited: Counter,
+    /// Answers took as much memory as they may.
+    requests_overloaded: Counter,
+}
+
+impl RequestStats {
+    /// A request that asks was refused for what it costs.
+    pub fn refused(&self, refusal: &Refusal) {
+        match refusal {
+            Refusal::RateLimited { .. } => self.requests_rate_limited.add(1),
+            Refusal::TooManyBytes => self.requests_overloaded.add(1),
+            // Not for what it costs.
+            _ => {}
+        }
+    }
+
+    /// Refused requests, by reason.
+    #[must_use]
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 2] {
+        [
+            ("rate_limited", self.requests_rate_limited.value()),
+            ("overloaded", self.requests_overloaded.value()),
+        ]
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::admission::{ConnectionPermit, ConnectionRefusal};
+use crate::admission::{Admitted, ConnectionPermit, ConnectionRefusal};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
@@ -30,6 +30,7 @@ use crate::viewer::{self, JoinError, Joining, Listener, Reader};
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     context: Arc<Context>,
     accepting: JoinHandle<()>,
 }
@@ -60,7 +61,7 @@ pub enum StopOutcome {
 }
 
 impl Server {
-    /// Listens, then starts: shards, memory keeper, accept loop, demo feed.
+    /// Listens, then starts: shards, memory keeper, accept loops, demo feed.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -73,27 +74,25 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn start_with(config: Config, store: Store) -> Result<Self, StartError> {
-        let wanted = config.listen;
         let demo = config.demo.clone();
-        let listener =
-            listen(wanted, config.send_buffer_bytes).map_err(|source| StartError::Listen {
-                address: wanted,
-                source,
-            })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: wanted,
-            source,
-        })?;
+        let (listener, address) = listen(config.listen, config.send_buffer_bytes)?;
+        let admin = config.admin_listen;
+        let admin = admin.map(|address| listen(address, config.send_buffer_bytes));
+        let (admin, admin_address) = admin.transpose()?.unzip();
         let clock = Clock::start();
         let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
         let context = Arc::new(Context::new(config, store, fanout, clock, spawn_room));
         tokio::spawn(keep_memory_bounded(Arc::clone(&context)));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
+        if let Some(listener) = admin {
+            tokio::spawn(accept_admin(listener, Arc::clone(&context)));
+        }
         if let Some(room) = demo {
             tokio::spawn(demo::feed(Arc::clone(&context), room));
         }
         Ok(Self {
             address,
+            admin_address,
             context,
             accepting,
         })
@@ -103,6 +102,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the server listens for operators, if not there too.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// What the server's tasks share.
@@ -152,7 +157,20 @@ async fn seal_all(context: &Context) {
     let _ = all_done.recv().await;
 }
 
-fn listen(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener> {
+/// A listener, and the address it has when any port would do.
+fn listen(
+    address: SocketAddr,
+    send_buffer_bytes: u32,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = || {
+        let listener = bind(address, send_buffer_bytes)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound().map_err(|source| StartError::Listen { address, source })
+}
+
+fn bind(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -194,12 +212,11 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 if std::mem::take(&mut failing) {
                     tracing::info!("accepting connections again");
                 }
-                let now = context.clock.now().monotonic;
-                match context.admission.connect(peer.ip(), now) {
-                    Ok(permit) => {
+                match admit(&context, peer.ip()) {
+                    Ok(admitted) => {
                         context.stats.connections.accepted.add(1);
                         let context = Arc::clone(&context);
-                        tokio::spawn(connection(context, stream, peer.ip(), permit));
+                        tokio::spawn(connection(context, stream, peer.ip(), admitted));
                     }
                     Err(refusal) => {
                         context.stats.connections.refused(refusal);
@@ -209,13 +226,8 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 }
             }
             Err(error) => {
-                // A peer that gave up before it was accepted is its own
-                // affair; a lack of descriptors passes when others close.
                 context.stats.connections.accept_errors.add(1);
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-                ) {
+                if !is_peers(&error) {
                     // Once per episode: it may last as long as an attack does.
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "cannot accept connections");
@@ -225,6 +237,41 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
             }
         }
     }
+}
+
+/// Accepts operators' connections until the runtime ends, so many at a time; others wait in the kernel.
+async fn accept_admin(listener: TcpListener, context: Arc<Context>) {
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let context = Arc::clone(&context);
+                tokio::spawn(async move {
+                    http::serve_admin(&context, stream).await;
+                    drop(place);
+                });
+            }
+            Err(error) if is_peers(&error) => {}
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+        }
+    }
+}
+
+/// A peer that gave up before it was accepted is its own affair; a lack of descriptors passes when others close.
+fn is_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// A trusted proxy's connections are limited in all only: who its requests are from says each of them.
+fn admit(context: &Context, peer: IpAddr) -> Result<Admitted, ConnectionRefusal> {
+    if context.config.trusted_proxies.trusts(peer) {
+        return context.admission.place().map(Admitted::Proxy);
+    }
+    let now = context.clock.now().monotonic;
+    context.admission.connect(peer, now).map(Admitted::Direct)
 }
 
 /// Says why, without waiting for a request.
@@ -246,16 +293,13 @@ fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Sema
 }
 
 /// One connection: HTTP first, then perhaps a viewer.
-async fn connection(
-    context: Arc<Context>,
-    stream: TcpStream,
-    address: IpAddr,
-    permit: ConnectionPermit,
-) {
+async fn connection(context: Arc<Context>, stream: TcpStream, address: IpAddr, admitted: Admitted) {
     configure(&stream, &context);
-    match Box::pin(http::serve(&context, stream, (address, &permit))).await {
-        Ended::Closed => {}
-        Ended::Viewer(viewer) => Box::pin(watch(context, *viewer, permit)).await,
+    let ended = Box::pin(http::serve(&context, stream, (address, &admitted))).await;
+    if let Ended::Viewer(mut viewer) = ended
+        && let Some(permit) = admitted.into_permit(viewer.watch.forwarded.take())
+    {
+        Box::pin(watch(context, *viewer, permit)).await;
     }
 }
 
@@ -309,7 +353,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
     match protocol {
         Protocol::WebSocket => {
             context.stats.connections.upgraded.add(1);
-            let mut reader = Reader::new(conn, link, room, context, permit);
+            let mut reader = Reader::new(conn, link, room, context, permit, watch.origin);
             reader.early(early).await;
             tokio::spawn(reader.run());
         }
@@ -350,6 +394,9 @@ const STOP_STEP_MIN: Duration = Duration::from_millis(500);
 /// Connections the kernel holds until they are accepted: a storm of
 /// reconnects must not be turned away.
 const BACKLOG: i32 = 4_096;
+
+/// Operators' connections at a time; their descriptors are among those that are kept from viewers.
+const ADMIN_CONNECTIONS_MAX: usize = 16;
 
 /// Refused connections that are read to their end at a time.
 const LINGERING_REFUSALS_MAX: usize = 32;

@@ -103,8 +103,8 @@ fn an_address_that_floods_rooms_keeps_nobody_else_from_making_theirs() {
     assert!(refused.starts_with("http/1.1 429 "), "{refused}");
 
     // Others make rooms, and the flooder may go where others are.
-    let _honest = RawViewer::join_on(server.raw_stream_from(HONEST), &[]);
-    let _guest = RawViewer::join_on(server.raw_stream_from(FLOODER), &[]);
+    let _honest = RawViewer::join_on(server.raw_stream_from(HONEST), HANDSHAKE, &[]);
+    let _guest = RawViewer::join_on(server.raw_stream_from(FLOODER), HANDSHAKE, &[]);
     runtime().block_on(async {
         // Long before the 300 s of a room that was posted to: those, and the one that is watched, stay.
         let stay = 2 + posted as u64;

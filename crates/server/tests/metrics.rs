@@ -122,6 +122,7 @@ fn samples_of(counter: &str) -> Vec<String> {
     let skips = ["bytes", "age", "evicted", "closed"];
     let evictions = ["behind", "control", "events"];
     match counter {
+        "http_bytes_held" => vec!["danmaku_http_held_bytes".to_owned()],
         "rooms" | "room_bytes" | "connections" | "viewers" | "viewers_behind" | "outbox_bytes" => {
             vec![format!("danmaku_{counter}")]
         }
@@ -139,6 +140,8 @@ fn samples_of(counter: &str) -> Vec<String> {
         _ => {
             if let Some(reason) = counter.strip_prefix("frames_skipped_") {
                 of("frames_skipped", "reason", &[reason])
+            } else if let Some(reason) = counter.strip_prefix("requests_") {
+                of("requests_refused", "reason", &[reason])
             } else if let Some(reason) = counter.strip_prefix("messages_") {
                 of("messages_refused", "reason", &[reason])
             } else if let Some(reason) = counter.strip_prefix("evicted_") {
@@ -221,6 +224,7 @@ async fn a_process_that_works_has_figures() {
             break scrape;
         }
         assert!(start.elapsed() < PATIENCE, "no CPU time after all this");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let value = |sample: &str| scrape.value(sample);
     let user = value(r#"danmaku_process_cpu_seconds_total{mode="user"}"#);

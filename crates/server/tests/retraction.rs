@@ -268,6 +268,9 @@ fn a_slow_viewer_is_told_what_it_must_remove() {
         "100000",
         "--posts-per-second-per-room-burst",
         "100000",
+        // Its counters are asked for in a loop.
+        "--admin-listen",
+        "127.0.0.1:0",
     ]);
     let runtime = support::raw::runtime();
     let mut slow = RawViewer::join_with_receive_buffer(&server, 4_096);

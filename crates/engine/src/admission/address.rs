@@ -1,4 +1,4 @@
-//! What each network address holds: its connections, its posts and the rooms it makes.
+//! What each network address holds: its connections, its posts and requests, the rooms it makes, and bytes that wait for it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,12 @@ pub struct AddressLimits {
     pub posts: Rate,
     /// Rooms that one address makes.
     pub rooms: Rate,
-    /// Addresses remembered at once. An address is remembered while it has a connection or a bucket that is not full.
+    /// Requests of one address that ask and don't post.
+    pub requests: Rate,
+    /// Bytes of bodies and answers held at once for one address.
+    pub bytes_max: u32,
+    /// Addresses remembered at once. An address is remembered while it has a connection, holds bytes, or has a bucket
+    /// that is not full.
     pub addresses_max: usize,
 }
 
@@ -107,6 +112,58 @@ impl AddressBook {
             .map_err(AddressRefusal::Rooms)
     }
 
+    /// Lets one request of `address` through, or not.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressRefusal::Requests`] with the time to wait, [`AddressRefusal::BookFull`].
+    pub fn try_request(
+        &mut self,
+        address: AddressKey,
+        now: Duration,
+    ) -> Result<(), AddressRefusal> {
+        let rate = self.limits.requests;
+        self.entry(address, now)?
+            .requests
+            .try_take(rate, now, 1)
+            .map_err(AddressRefusal::Requests)
+    }
+
+    /// Counts `bytes` more that are held for `address`. The caller owes a [`release`](Self::release) of them.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressRefusal::Bytes`] when they would be more than it may hold, [`AddressRefusal::BookFull`].
+    pub fn hold(
+        &mut self,
+        address: AddressKey,
+        now: Duration,
+        bytes: u32,
+    ) -> Result<(), AddressRefusal> {
+        let max = self.limits.bytes_max;
+        let entry = self.entry(address, now)?;
+        match entry.bytes.checked_add(bytes) {
+            Some(held) if held <= max => {
+                entry.bytes = held;
+                Ok(())
+            }
+            _ => Err(AddressRefusal::Bytes { max }),
+        }
+    }
+
+    /// Takes back what was [held](Self::hold).
+    pub fn release(&mut self, address: AddressKey, bytes: u32) {
+        let at = self.index.get(&address).copied();
+        debug_assert!(
+            at.is_some_and(|at| self.entries[at].bytes >= bytes),
+            "{address:?} does not hold {bytes} bytes"
+        );
+        if let Some(at) = at {
+            let entry = &mut self.entries[at];
+            entry.bytes = entry.bytes.saturating_sub(bytes);
+        }
+    }
+
     /// Addresses remembered now.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -134,8 +191,10 @@ impl AddressBook {
         self.entries.push(Entry {
             address,
             connections: 0,
+            bytes: 0,
             posts: TokenBucket::new(),
             rooms: TokenBucket::new(),
+            requests: TokenBucket::new(),
         });
         self.index.insert(address, at);
         Ok(&mut self.entries[at])
@@ -180,6 +239,15 @@ pub enum AddressRefusal {
     /// The address makes too many rooms.
     #[error("one address: {0}")]
     Rooms(Refusal),
+    /// The address asks too much.
+    #[error("one address: {0}")]
+    Requests(Refusal),
+    /// The address holds as many bytes as it may.
+    #[error("more than {max} bytes held for one address")]
+    Bytes {
+        /// The most that may be held for one address.
+        max: u32,
+    },
     /// The book remembers as many addresses as it may, and all it looked at are in use.
     #[error("too many addresses at once")]
     BookFull,
@@ -211,6 +279,12 @@ impl AddressKey {
         self.0
     }
 
+    /// The /48 that an IPv6 address's /64 is part of, which may be one site's (RFC 6177). For a book of its own: it is
+    /// told from a /64 by nothing.
+    pub fn site(self) -> Option<Self> {
+        (self.0 > u64::from(u32::MAX)).then_some(Self(self.0 & !0xFFFF))
+    }
+
     /// One of `slots` places, the same one every time and evenly spread: where books stand side by side.
     pub fn spread(self, slots: usize) -> usize {
         usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
@@ -222,12 +296,18 @@ struct Entry {
     address: AddressKey,
     posts: TokenBucket,
     rooms: TokenBucket,
+    requests: TokenBucket,
     connections: u32,
+    bytes: u32,
 }
 
 impl Entry {
     fn is_idle(&self, now: Duration) -> bool {
-        self.connections == 0 && self.posts.is_full(now) && self.rooms.is_full(now)
+        self.connections == 0
+            && self.bytes == 0
+            && self.posts.is_full(now)
+            && self.rooms.is_full(now)
+            && self.requests.is_full(now)
     }
 }
 
@@ -258,6 +338,8 @@ mod tests {
             connections_max,
             posts: Rate::new(1.0, 2).unwrap(),
             rooms: Rate::new(0.5, 1).unwrap(),
+            requests: Rate::new(2.0, 3).unwrap(),
+            bytes_max: 100,
             addresses_max,
         })
     }
@@ -291,6 +373,36 @@ mod tests {
             book.try_post(b, secs(0), 3),
             Err(AddressRefusal::Posts(Refusal::OverBurst { burst: 2 }))
         );
+    }
+
+    #[test]
+    fn requests_are_counted_apart_from_posts() {
+        let mut book = book(2, 10);
+        let a = key("192.0.2.1");
+        for _ in 0..3 {
+            assert_eq!(book.try_request(a, secs(0)), Ok(()));
+        }
+        assert_eq!(
+            book.try_request(a, secs(0)),
+            Err(AddressRefusal::Requests(Refusal::RetryAfter(
+                Duration::from_millis(500)
+            )))
+        );
+        assert_eq!(book.try_post(a, secs(0), 2), Ok(()));
+    }
+
+    #[test]
+    fn bytes_are_held_up_to_the_bound_and_keep_their_address() {
+        let mut book = book(2, 1);
+        let (a, b) = (key("192.0.2.1"), key("192.0.2.2"));
+        assert_eq!(book.hold(a, secs(0), 60), Ok(()));
+        let refused = Err(AddressRefusal::Bytes { max: 100 });
+        assert_eq!(book.hold(a, secs(0), 41), refused);
+        assert_eq!(book.hold(a, secs(0), u32::MAX), refused);
+        assert_eq!(book.hold(a, secs(0), 40), Ok(()));
+        assert_eq!(book.connect(b, secs(0)), Err(AddressRefusal::BookFull));
+        book.release(a, 100);
+        assert_eq!(book.connect(b, secs(0)), Ok(()));
     }
 
     #[test]
@@ -397,5 +509,13 @@ mod tests {
         assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
         assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
         assert_eq!(key("::1"), key("127.0.0.1"));
+    }
+
+    #[test]
+    fn one_site_has_many_addresses() {
+        assert_eq!(key("2001:db8:1:2::1").site(), key("2001:db8:1:3::1").site());
+        assert_ne!(key("2001:db8:1:2::1").site(), key("2001:db8:2:2::1").site());
+        assert_eq!(key("192.0.2.7").site(), None);
+        assert_eq!(key("::1").site(), None);
     }
 }

@@ -49,6 +49,16 @@ impl Rate {
     /// An empty bucket must be full again after this time, so that the table of addresses can forget it.
     pub const FILL_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+    /// A rate `factor` times as fast with a burst `factor` times as large, as far as rates go.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        let factor = factor.max(1);
+        Self {
+            interval_ns: (self.interval_ns / u64::from(factor)).max(1),
+            burst: self.burst.saturating_mul(factor),
+        }
+    }
+
     /// Tokens that may be taken at once after a pause.
     pub const fn burst(self) -> u32 {
         self.burst

@@ -7,15 +7,17 @@ use bytes::Bytes;
 use danmaku_log::{Appended, EntryBody, Page};
 use danmaku_wire::limits::BODY_BYTES_MAX;
 use danmaku_wire::{Epoch, IdempotencyKey, Posted, RoomId, Seq, parse_posted};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
-use super::error::{ApiError, raw_json};
-use super::peer::Peer;
+use super::cors;
+use super::error::{ApiError, held_json, raw_json};
 use super::query::{CommentsQuery, Since};
+use super::rooms::PAGE_BYTES_MAX;
+use crate::admission::{AddressPermit, Held};
 use crate::context::Context;
 use crate::posting::{self, Target};
 use crate::refusal::{RateScope, Refusal};
@@ -24,16 +26,17 @@ use crate::room::handle::Retracted;
 /// `POST /v1/rooms/{room}/comments`.
 pub(super) async fn post(
     context: &Arc<Context>,
-    peer: &Peer<'_>,
+    permit: &AddressPermit,
     room: &RoomId,
     request: Request<Incoming>,
 ) -> HttpResult {
+    cors::check_origin(context, request.headers())?;
+    cors::check_media_type(request.headers())?;
     let key = idempotency_key(request.headers())?;
-    let body = read_body(context, request.into_body()).await?;
+    let (mut body, _held) = read_body(context, permit, request.into_body()).await?;
     // Only now: a stop waits for posts under way, not for bodies.
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     // The parser unescapes in place.
-    let mut body = body.to_vec();
     let posted = parse_posted(&mut body, &context.comment_limits).map_err(|error| {
         let refusal = Refusal::BadInput {
             index: error.index,
@@ -45,11 +48,11 @@ pub(super) async fn post(
     let target = Target::Named(room);
     let json = match posted {
         Posted::One(comment) => {
-            let appended = posting::post(context, peer.permit, target, &[comment], key).await?;
+            let appended = posting::post(context, permit, target, &[comment], key).await?;
             id_json(&appended)
         }
         Posted::Many(comments) => {
-            let appended = posting::post(context, peer.permit, target, &comments, key).await?;
+            let appended = posting::post(context, permit, target, &comments, key).await?;
             ids_json(&appended)
         }
     };
@@ -57,7 +60,12 @@ pub(super) async fn post(
 }
 
 /// `GET /v1/rooms/{room}/comments`.
-pub(super) async fn list(context: &Arc<Context>, room: &RoomId, query: &str) -> HttpResult {
+pub(super) async fn list(
+    context: &Context,
+    permit: &AddressPermit,
+    room: &RoomId,
+    query: &str,
+) -> HttpResult {
     let query = CommentsQuery::parse(query)?;
     let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
     let epoch = room.log().epoch();
@@ -68,29 +76,25 @@ pub(super) async fn list(context: &Arc<Context>, room: &RoomId, query: &str) -> 
         Since::Position(_) => Seq::ZERO,
     };
     let page = room.log().read_after(since, query.limit as usize).await;
-    let page = page.map_err(Refusal::from)?;
-    Ok(raw_json(
-        StatusCode::OK,
-        Bytes::from(page_json(epoch, since, &page)),
-    ))
+    let mut page = page.map_err(Refusal::from)?;
+    let bytes = fit(&mut page);
+    let held = context.hold_answer(permit, bytes)?;
+    Ok(held_json(page_json(epoch, since, &page, bytes), held))
 }
 
-/// `DELETE /v1/rooms/{room}/comments/{id}`. Until identity exists, whoever speaks for the machine itself may do it.
+/// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked who asks.
 pub(super) async fn retract(
     context: &Arc<Context>,
-    peer: &Peer<'_>,
-    (room, id): (&RoomId, &str),
-    headers: &HeaderMap,
+    permit: &AddressPermit,
+    room: &RoomId,
+    id: &str,
 ) -> HttpResult {
-    if !peer.is_local(headers) {
-        return Err(ApiError::Forbidden);
-    }
     let id = comment_id(id)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
     let now = context.clock.now();
     let retracted = async {
-        peer.permit
+        permit
             .try_post(now.monotonic, 1)
             .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
         room.retract(id, now.unix_ms).await
@@ -129,20 +133,59 @@ fn comment_id(segment: &str) -> Result<Seq, ApiError> {
         .ok_or(ApiError::BadCommentId)
 }
 
-async fn read_body(context: &Context, body: Incoming) -> Result<Bytes, ApiError> {
-    let too_large = ApiError::BodyTooLarge {
+/// A body, and its bytes counted as held as they come. The first of them are not counted: a connection costs more
+/// anyway, and short posts are still taken when long ones hold all there is.
+async fn read_body(
+    context: &Context,
+    permit: &AddressPermit,
+    mut body: Incoming,
+) -> Result<(Vec<u8>, Option<Held>), ApiError> {
+    let too_large = || ApiError::BodyTooLarge {
         max: BODY_BYTES_MAX,
     };
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large);
+        return Err(too_large());
     }
-    let body = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(context.config.handshake_deadline, body).await {
+    let mut bytes = Vec::new();
+    let mut held = None;
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
+                // Trailers.
+                continue;
+            };
+            let len = bytes.len() + data.len();
+            if len > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            if len > FREE_BODY_BYTES {
+                hold_body(context, permit, &mut held, data.len())?;
+            }
+            bytes.reserve_exact(data.len());
+            bytes.extend_from_slice(&data);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(context.config.handshake_deadline, read).await {
         Err(_) => Err(ApiError::BodyTimeout),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
-        Ok(Err(_)) => Err(ApiError::BodyBroken),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(read) => read.map(|()| (bytes, held)),
     }
+}
+
+fn hold_body(
+    context: &Context,
+    permit: &AddressPermit,
+    held: &mut Option<Held>,
+    bytes: usize,
+) -> Result<(), Refusal> {
+    let now = context.clock.now().monotonic;
+    let counted = match held {
+        Some(held) => held.more(now, bytes),
+        None => permit.hold(now, bytes).map(|first| *held = Some(first)),
+    };
+    counted
+        .map_err(Refusal::from)
+        .inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
 fn id_json(appended: &Appended) -> String {
@@ -161,12 +204,32 @@ fn ids_json(appended: &Appended) -> String {
     json
 }
 
+/// Cuts a page to what fits into one answer, but to no less than one entry; an upper bound of the answer's bytes.
+fn fit(page: &mut Page) -> usize {
+    let mut bytes = PAGE_HEAD_BYTES_MAX;
+    for (index, entry) in page.entries.iter().enumerate() {
+        let next = entry.body.bytes() + ENTRY_HEAD_BYTES_MAX;
+        if index > 0 && bytes + next > PAGE_BYTES_MAX {
+            page.seq = page.entries[index - 1].seq;
+            page.more = true;
+            page.entries.truncate(index);
+            break;
+        }
+        bytes += next;
+    }
+    bytes
+}
+
 /// The fragments are JSON already: they are joined, not encoded again.
-fn page_json(epoch: Epoch, since: Seq, page: &Page) -> Vec<u8> {
+fn page_json(epoch: Epoch, since: Seq, page: &Page, bytes_max: usize) -> Vec<u8> {
     let Page {
         after, seq, more, ..
     } = page;
-    let mut json = format!(r#"{{"epoch":{epoch},"after":{after},"seq":{seq},"more":{more}"#);
+    let mut json = String::with_capacity(bytes_max);
+    let _ = write!(
+        json,
+        r#"{{"epoch":{epoch},"after":{after},"seq":{seq},"more":{more}"#
+    );
     if *after > since {
         let _ = write!(json, r#","gap":{{"after":{since},"seq":{after}}}"#);
     }
@@ -197,9 +260,73 @@ fn page_json(epoch: Epoch, since: Seq, page: &Page) -> Vec<u8> {
     json
 }
 
+/// Bytes of a body that count for nothing.
+const FREE_BODY_BYTES: usize = 4 << 10;
+
+/// What stands around the entries of a page: names and seven numbers of at most 20 digits.
+const PAGE_HEAD_BYTES_MAX: usize = 256;
+
+/// What stands around an entry's own members: `{"id":…,"ts":…,` with two numbers, `}` and `,`.
+const ENTRY_HEAD_BYTES_MAX: usize = 64;
+
 #[cfg(test)]
 mod tests {
+    use danmaku_log::Entry;
+    use danmaku_wire::{Comment, CommentLimits, CommentText, Event};
+
     use super::*;
+
+    fn comment(seq: u64, text: &str) -> Entry {
+        let text = CommentText::new(text, &CommentLimits::default()).unwrap();
+        let comment = Comment::new(text);
+        entry(
+            seq,
+            EntryBody::Comment {
+                fragment: comment.fragment(),
+                priority: comment.priority(),
+            },
+        )
+    }
+
+    fn entry(seq: u64, body: EntryBody) -> Entry {
+        Entry {
+            seq: Seq::new(seq),
+            at_ms: u64::MAX,
+            body,
+        }
+    }
+
+    fn page(entries: Vec<Entry>) -> Page {
+        Page {
+            after: Seq::ZERO,
+            seq: entries.last().unwrap().seq,
+            more: false,
+            entries,
+        }
+    }
+
+    #[test]
+    fn a_page_is_cut_to_what_fits_and_never_empty() {
+        let top = Seq::MAX.value() - 2_000;
+        let text = "\u{10FFFF}".repeat(200);
+        let mut long = page((0..2_000).map(|n| comment(top + n, &text)).collect());
+        let bytes = fit(&mut long);
+        assert!(bytes <= PAGE_BYTES_MAX && long.more);
+        assert!(long.entries.len() > 250, "{}", long.entries.len());
+        assert_eq!(long.seq, long.entries.last().unwrap().seq);
+        let json = page_json(Epoch::new(u64::MAX >> 11), Seq::ZERO, &long, bytes);
+        assert!(json.len() <= bytes && json.capacity() == bytes);
+
+        let mut short = page(vec![comment(top, "x")]);
+        assert!(fit(&mut short) < 400 && !short.more);
+
+        let ids: Vec<_> = (0..100_000).map(|n| Seq::new(top + n % 9)).collect();
+        let event = EntryBody::Event(Event::Retract { ids: ids.into() });
+        let mut large = page(vec![entry(top, event), comment(top + 1, "x")]);
+        let bytes = fit(&mut large);
+        assert_eq!((large.entries.len(), large.more), (1, true));
+        assert!(page_json(Epoch::new(1), Seq::ZERO, &large, bytes).len() <= bytes);
+    }
 
     #[test]
     fn comment_ids() {

@@ -8,7 +8,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::admission::ConnectionRefusal;
+use crate::admission::{ConnectionRefusal, Held};
 use crate::refusal::Refusal;
 
 /// Why a request was refused.
@@ -88,6 +88,12 @@ pub enum ApiError {
     /// Only the machine itself may do this.
     #[error("only a client on the server's own machine may do this, without a proxy in between")]
     Forbidden,
+    /// A page posted something else than JSON.
+    #[error("a page must post `Content-Type: application/json`")]
+    UnsupportedMediaType,
+    /// The address behind a proxy has as many connections as it may.
+    #[error(transparent)]
+    TooManyConnections(#[from] ConnectionRefusal),
     /// There never was a comment of this id.
     #[error("there is no such comment")]
     CommentNotFound,
@@ -121,6 +127,8 @@ impl ApiError {
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
             Self::Forbidden => "forbidden",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
             Self::CommentNotFound => "comment_not_found",
             Self::Refused(refusal) => refusal.code(),
         }
@@ -137,6 +145,8 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyConnections(refusal) => connection_status(*refusal),
             Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
             | Self::BadWebSocketKey
@@ -159,7 +169,10 @@ impl ApiError {
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         };
-        let retry_after_ms = refusal.and_then(Refusal::retry_after_ms);
+        let retry_after_ms = match self {
+            Self::TooManyConnections(_) => Some(u64::from(REFUSED_RETRY_S) * 1_000),
+            _ => refusal.and_then(Refusal::retry_after_ms),
+        };
         let mut response = json(
             self.status(),
             &Envelope {
@@ -202,7 +215,9 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
+        Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
+        | Refusal::TooManyBytes
         | Refusal::TooManyRooms { .. }
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown
@@ -230,17 +245,26 @@ struct Body {
 /// The whole answer, head and body, to a connection that may not stay.
 #[must_use]
 pub fn refusal(refusal: ConnectionRefusal) -> String {
-    let status = match refusal {
-        ConnectionRefusal::Total => StatusCode::SERVICE_UNAVAILABLE,
-        ConnectionRefusal::Address => StatusCode::TOO_MANY_REQUESTS,
-    };
-    let body = format!(r#"{{"error":{{"code":"too_many_connections","message":"{refusal}"}}}}"#);
+    let status = connection_status(refusal);
+    let retry_after_ms = REFUSED_RETRY_S * 1_000;
+    let body = format!(
+        r#"{{"error":{{"code":"{TOO_MANY_CONNECTIONS}","message":"{refusal}","retry_after_ms":{retry_after_ms}}}}}"#
+    );
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: {REFUSED_RETRY_S}\r\nConnection: close\r\n\r\n{body}",
+         Access-Control-Allow-Origin: *\r\nRetry-After: {REFUSED_RETRY_S}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
+
+fn connection_status(refusal: ConnectionRefusal) -> StatusCode {
+    match refusal {
+        ConnectionRefusal::Total => StatusCode::SERVICE_UNAVAILABLE,
+        ConnectionRefusal::Address => StatusCode::TOO_MANY_REQUESTS,
+    }
+}
+
+const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
 
 /// When a refused connection may come again, in seconds.
 const REFUSED_RETRY_S: u32 = 5;
@@ -250,6 +274,23 @@ const REFUSED_RETRY_S: u32 = 5;
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
     let bytes = serde_json::to_vec(body).expect("invariant: our answers have string keys only");
     raw_json(status, Bytes::from(bytes))
+}
+
+/// A page of JSON, which counts as held until its last byte is written or its connection has ended.
+pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
+    struct Page {
+        json: Vec<u8>,
+        _held: Held,
+    }
+    impl AsRef<[u8]> for Page {
+        fn as_ref(&self) -> &[u8] {
+            &self.json
+        }
+    }
+    raw_json(
+        StatusCode::OK,
+        Bytes::from_owner(Page { json, _held: held }),
+    )
 }
 
 /// An answer that is JSON already.

@@ -7,14 +7,14 @@ use hyper::Request;
 use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
 use super::error::ApiError;
-use super::peer::Peer;
+use super::peer::Requester;
 use super::{Watch, query, room_to_watch};
 use crate::context::Context;
 
 /// `GET /v1/rooms/{room}/events`. The answer is written by the viewer's shard, head included.
 pub(super) async fn watch<B>(
     context: &Context,
-    peer: &Peer<'_>,
+    requester: Requester<'_>,
     room: &RoomId,
     request: &Request<B>,
 ) -> Result<Watch, ApiError> {
@@ -30,10 +30,13 @@ pub(super) async fn watch<B>(
         Dialect::SseIdentity
     };
     Ok(Watch {
-        room: room_to_watch(context, peer, room).await?,
+        room: room_to_watch(context, &requester, room).await?,
         dialect,
         opening: dialect.opening().unwrap_or_default(),
         start,
+        // Nothing can be posted over it.
+        origin: Ok(()),
+        forwarded: requester.into_forwarded(),
     })
 }
 

@@ -1,12 +1,15 @@
-//! Owns the HTTP side: one connection from its first byte to its end or until it is a viewer's, and the table of paths.
+//! Owns the HTTP side: one connection from its first byte to its end or until it is a viewer's.
 
 mod comments;
+mod cors;
 mod deadline;
 mod error;
 mod events;
+mod operations;
 mod peer;
 mod query;
 mod rooms;
+mod route;
 mod websocket;
 
 use std::convert::Infallible;
@@ -22,24 +25,22 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioTimer;
-use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
 pub use error::{ApiError, refusal};
+pub use operations::serve_admin;
 
-use crate::admission::ConnectionPermit;
+use crate::admission::{AddressPermit, Admitted};
 use crate::context::Context;
-use crate::metrics;
-use crate::process::Process;
-use crate::refusal::Refusal;
+use crate::origins::OriginNotAllowed;
+use crate::refusal::{RateScope, Refusal};
 use crate::replay::Start;
 use crate::room::handle::RoomHandle;
-use crate::snapshot::Snapshot;
 use deadline::AnswerDeadline;
-use error::json;
-use peer::Peer;
+use peer::{Peer, Requester};
+use route::Route;
 
 /// What became of a connection.
 #[derive(Debug)]
@@ -72,34 +73,33 @@ pub struct Watch {
     pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
+    /// Whether the page that asked, if one did, may post over this connection too.
+    pub origin: Result<(), OriginNotAllowed>,
+    /// The client's place among the connections of its address, when a proxy made the connection.
+    pub forwarded: Option<AddressPermit>,
 }
 
 /// Serves one connection until it ends or is a viewer's.
 pub async fn serve(
     context: &Arc<Context>,
     stream: TcpStream,
-    (address, permit): (IpAddr, &ConnectionPermit),
+    (address, admitted): (IpAddr, &Admitted),
 ) -> Ended {
-    let peer = Peer { address, permit };
+    let peer = Peer { address, admitted };
     let watch = Mutex::new(None);
     let service = service_fn(|request| {
         Box::pin(async {
+            let about_rooms = request.uri().path().starts_with("/v1/rooms");
             let answered = route(context, &peer, &watch, request).await;
-            Ok::<_, Infallible>(answered.unwrap_or_else(|error| error.response()))
+            let mut response = answered.unwrap_or_else(|error| error.response());
+            if about_rooms {
+                cors::open(response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
         })
     });
-    let mut connection = http1::Builder::new()
-        // Without a timer hyper ignores the deadline.
-        .timer(TokioTimer::new())
-        .header_read_timeout(context.config.handshake_deadline)
-        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
-        // Without it hyper reads once more per request, to see whether the peer has gone; a peer that has only shut
-        // its half gets its answer.
-        .half_close(true)
-        .serve_connection(
-            AnswerDeadline::new(stream, context.config.answer_deadline),
-            service,
-        );
+    let io = AnswerDeadline::new(stream, context.config.answer_deadline);
+    let mut connection = http1_builder(context).serve_connection(io, service);
     let served = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
         // The shard writes the answer to a viewer, head included, so its request stays unanswered here, and the socket is
         // taken as soon as nothing of an earlier answer is left to write.
@@ -125,6 +125,19 @@ pub async fn serve(
     }
 }
 
+fn http1_builder(context: &Context) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Without a timer hyper ignores the deadline.
+        .timer(TokioTimer::new())
+        .header_read_timeout(context.config.handshake_deadline)
+        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        // Without it hyper reads once more per request, to see whether the peer has gone; a peer that has only shut
+        // its half gets its answer.
+        .half_close(true);
+    builder
+}
+
 fn lock(watch: &Mutex<Option<Watch>>) -> std::sync::MutexGuard<'_, Option<Watch>> {
     watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -138,129 +151,80 @@ async fn route(
     watch: &Mutex<Option<Watch>>,
     request: Request<Incoming>,
 ) -> HttpResult {
-    let path = request.uri().path().to_owned();
-    let mut segments = path.trim_start_matches('/').split('/');
-    let segments = [(); SEGMENTS_MAX].map(|()| segments.next());
-    match segments {
-        [Some(""), None, ..] => read_only(&request).map(|()| plain(INDEX)),
-        [Some("healthz"), None, ..] => read_only(&request).map(|()| plain("ok\n")),
-        [Some("readyz"), None, ..] => read_only(&request).and_then(|()| ready(context)),
-        [Some("metrics"), None, ..] => read_only(&request).map(|()| scrape(context)),
-        [Some("v1"), Some("stats"), None, ..] => {
-            read_only(&request).map(|()| json(StatusCode::OK, &Snapshot::of(context)))
-        }
-        [Some("v1"), Some("rooms"), None, ..] => {
-            read_only(&request)?;
-            rooms::list(context, request.uri().query().unwrap_or(""))
-        }
-        [Some("v1"), Some("rooms"), Some(room), rest @ ..] => {
-            let room = room_id(room)?;
-            in_room(context, peer, watch, (&room, rest), request).await
-        }
-        _ => Err(ApiError::NotFound),
+    let route = Route::parse(request.uri().path())?;
+    route.check_method(request.method())?;
+    if route.is_probe() {
+        return operations::probe(context, &route);
     }
-}
-
-/// What is below `/v1/rooms/{room}`.
-async fn in_room(
-    context: &Arc<Context>,
-    peer: &Peer<'_>,
-    watch: &Mutex<Option<Watch>>,
-    (room, below): (&RoomId, [Option<&str>; SEGMENTS_MAX - 3]),
-    mut request: Request<Incoming>,
-) -> HttpResult {
+    let requester = peer.requester(context, request.headers())?;
+    if route.is_asked(request.method()) {
+        check_rate(context, requester.permit())?;
+    }
+    if *request.method() == Method::OPTIONS {
+        return cors::preflight(context, &route, request.headers());
+    }
     let query = request.uri().query().unwrap_or("").to_owned();
-    match below {
-        [None, ..] => {
-            read_only(&request)?;
-            rooms::show(context, room)
+    match &route {
+        Route::Index => Ok(plain(INDEX)),
+        Route::Healthz | Route::Readyz => operations::probe(context, &route),
+        Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
+            Err(ApiError::NotFound)
         }
-        [Some("ws"), None, ..] => {
-            only(&request, &Method::GET, "GET")?;
-            let wanted = websocket::upgrade(context, peer, room, &mut request).await?;
+        Route::Metrics => Ok(operations::scrape(context)),
+        Route::Stats => Ok(operations::stats(context)),
+        Route::Rooms => rooms::list(context, requester.permit(), &query),
+        Route::Room(room) => rooms::show(context, room),
+        Route::Socket(room) => {
+            let wanted = websocket::upgrade(context, requester, room, request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
-        [Some("events"), None, ..] => {
-            only(&request, &Method::GET, "GET")?;
-            let wanted = events::watch(context, peer, room, &request).await?;
+        Route::Events(room) => {
+            let wanted = events::watch(context, requester, room, &request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
-        [Some("comments"), None, ..] => {
-            if is_read(&request) {
-                comments::list(context, room, &query).await
-            } else {
-                only(&request, &Method::POST, "GET, HEAD, POST")?;
-                comments::post(context, peer, room, request).await
+        Route::Comments(room) if *request.method() == Method::POST => {
+            comments::post(context, requester.permit(), room, request).await
+        }
+        Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
+        Route::Comment(room, id) => {
+            let headers = request.headers();
+            cors::check_origin(context, headers)?;
+            if !peer.is_local(headers) {
+                return Err(ApiError::Forbidden);
             }
+            comments::retract(context, requester.permit(), room, id).await
         }
-        [Some("comments"), Some(id), None] => {
-            only(&request, &Method::DELETE, "DELETE")?;
-            comments::retract(context, peer, (room, id), request.headers()).await
-        }
-        _ => Err(ApiError::NotFound),
     }
 }
 
-/// The room that `peer` wants to watch, made on first use.
+/// The room that the requester wants to watch, made on first use.
 async fn room_to_watch(
     context: &Context,
-    peer: &Peer<'_>,
+    requester: &Requester<'_>,
     room: &RoomId,
 ) -> Result<Arc<RoomHandle>, Refusal> {
     let opened = async {
         if context.gate.is_closed() {
             return Err(Refusal::Stopping);
         }
-        context.open_room(room, Some(peer.permit)).await
+        context.open_room(room, Some(requester.permit())).await
     };
     opened
         .await
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
-fn is_read(request: &Request<Incoming>) -> bool {
-    matches!(*request.method(), Method::GET | Method::HEAD)
-}
-
-fn read_only(request: &Request<Incoming>) -> Result<(), ApiError> {
-    if is_read(request) {
-        Ok(())
-    } else {
-        Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" })
-    }
-}
-
-fn only(request: &Request<Incoming>, method: &Method, allow: &'static str) -> Result<(), ApiError> {
-    if request.method() == method {
-        Ok(())
-    } else {
-        Err(ApiError::MethodNotAllowed { allow })
-    }
-}
-
-/// A room id of a path; some clients escape its `:`.
-fn room_id(segment: &str) -> Result<RoomId, ApiError> {
-    let decoded = percent_decode_str(segment).decode_utf8_lossy();
-    RoomId::parse(&decoded).map_err(ApiError::BadRoomId)
-}
-
-fn ready(context: &Context) -> HttpResult {
-    if context.gate.is_closed() {
-        Err(Refusal::Stopping.into())
-    } else {
-        Ok(plain("ready\n"))
-    }
-}
-
-/// `GET /metrics`. Reading the process's figures blocks, but for less time than it
-/// would take to have another thread do it.
-fn scrape(context: &Context) -> Response<Full<Bytes>> {
-    let exposition = metrics::exposition(&Snapshot::of(context), &Process::read());
-    text(metrics::CONTENT_TYPE, Bytes::from(exposition))
+/// # Errors
+/// [`Refusal::RateLimited`] when the address asks too often, which is counted.
+fn check_rate(context: &Context, permit: &AddressPermit) -> Result<(), Refusal> {
+    permit
+        .try_request(context.clock.now().monotonic)
+        .map_err(|refusal| Refusal::rate(RateScope::Requests, refusal))
+        .inspect_err(|refusal| context.stats.requests.refused(refusal))
 }
 
 fn plain(words: &'static str) -> Response<Full<Bytes>> {
@@ -277,9 +241,6 @@ fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
-
-/// Segments of the longest path.
-const SEGMENTS_MAX: usize = 6;
 
 /// Bytes of a request head.
 const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;

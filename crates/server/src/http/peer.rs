@@ -1,28 +1,91 @@
-//! Owns who is at the other end of a connection.
+//! Owns who is at the other end of a connection, and whom a request is from.
 
 use std::net::IpAddr;
 
-use hyper::header::HeaderMap;
+use hyper::header::{HOST, HeaderMap, ORIGIN};
 
-use crate::admission::ConnectionPermit;
+use crate::admission::{AddressPermit, Admitted, ConnectionRefusal};
+use crate::context::Context;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<'a> {
     /// Its address.
     pub(super) address: IpAddr,
-    /// Its place among the connections.
-    pub(super) permit: &'a ConnectionPermit,
+    /// What its connection was accepted with.
+    pub(super) admitted: &'a Admitted,
 }
 
-impl Peer<'_> {
-    /// Whether the request was made on this machine, and not passed on for somebody else by a proxy on it.
-    pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
-        self.address.to_canonical().is_loopback()
-            && !FORWARDING_HEADERS
-                .iter()
-                .any(|name| headers.contains_key(*name))
+/// Whom a request is from, and the place it has.
+#[derive(Debug)]
+pub(super) enum Requester<'a> {
+    /// The peer, for as long as it is connected.
+    Peer(&'a AddressPermit),
+    /// The client of a trusted proxy, for this request.
+    Forwarded(AddressPermit),
+}
+
+impl<'a> Peer<'a> {
+    /// Whom a request is from.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Address`] when a proxy passes on too much for one client; it is counted.
+    pub(super) fn requester(
+        &self,
+        context: &Context,
+        headers: &HeaderMap,
+    ) -> Result<Requester<'a>, ConnectionRefusal> {
+        match self.admitted {
+            Admitted::Direct(permit) => Ok(Requester::Peer(permit)),
+            Admitted::Proxy(_) => {
+                let client = context.config.trusted_proxies.client(self.address, headers);
+                let now = context.clock.now().monotonic;
+                let permit = context.admission.address(client, now);
+                permit
+                    .map(Requester::Forwarded)
+                    .inspect_err(|refusal| context.stats.connections.refused(*refusal))
+            }
+        }
     }
+
+    /// Whether the request was made on this machine, and not passed on for somebody else by a proxy on it, or made by a
+    /// page whose host's name was pointed at this machine.
+    pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
+        let passed_on = FORWARDING_HEADERS
+            .iter()
+            .any(|name| headers.contains_key(*name));
+        let by_page = headers.contains_key(ORIGIN);
+        self.address.to_canonical().is_loopback() && !passed_on && (!by_page || names_us(headers))
+    }
+}
+
+impl Requester<'_> {
+    /// The place among the connections of its address.
+    pub(super) fn permit(&self) -> &AddressPermit {
+        match self {
+            Self::Peer(permit) => permit,
+            Self::Forwarded(permit) => permit,
+        }
+    }
+
+    /// The place to keep when the request makes a viewer of a proxy's connection.
+    pub(super) fn into_forwarded(self) -> Option<AddressPermit> {
+        match self {
+            Self::Peer(_) => None,
+            Self::Forwarded(permit) => Some(permit),
+        }
+    }
+}
+
+/// Whether `Host` is this machine, under a name that nobody else can give it.
+fn names_us(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
+    })
 }
 
 /// What proxies add to a request they pass on.
@@ -36,3 +99,25 @@ const FORWARDING_HEADERS: &[&str] = &[
     "x-forwarded-server",
     "x-real-ip",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_names_this_machine() {
+        #[track_caller]
+        fn check(host: &'static str, expected: bool) {
+            let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
+            assert_eq!(names_us(&headers), expected, "{host}");
+        }
+        check("localhost", true);
+        check("LocalHost:8080", true);
+        check("127.0.0.1:8080", true);
+        check("[::1]:8080", true);
+        check("evil.example:8080", false);
+        check("localhost.evil.example", false);
+        check("10.0.0.1", false);
+        check("", false);
+    }
+}

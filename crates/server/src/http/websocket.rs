@@ -7,7 +7,7 @@ use hyper::header::{HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use hyper::{Request, Version};
 
 use super::error::ApiError;
-use super::peer::Peer;
+use super::peer::Requester;
 use super::query::JoinQuery;
 use super::{Watch, room_to_watch};
 use crate::context::Context;
@@ -17,15 +17,15 @@ use crate::context::Context;
 /// status to say so.
 pub(super) async fn upgrade(
     context: &Context,
-    peer: &Peer<'_>,
+    requester: Requester<'_>,
     room: &RoomId,
-    request: &mut Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Watch, ApiError> {
     let query = JoinQuery::parse(request.uri().query().unwrap_or(""))?;
     if request.version() != Version::HTTP_11 {
         return Err(ApiError::BadHttpVersion);
     }
-    if !fastwebsockets::upgrade::is_upgrade_request(request) {
+    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
         return Err(ApiError::UpgradeRequired);
     }
     let header = |name| request.headers().get(name).map(|value| value.as_bytes());
@@ -35,15 +35,17 @@ pub(super) async fn upgrade(
     if !header(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
         return Err(ApiError::BadWebSocketKey);
     }
-    let room = room_to_watch(context, peer, room).await?;
+    let room = room_to_watch(context, &requester, room).await?;
     // The socket is taken out of hyper, so the future that would wait for it is not needed.
     let (response, _) =
-        fastwebsockets::upgrade::upgrade(request).map_err(|_| ApiError::BadWebSocketKey)?;
+        fastwebsockets::upgrade::upgrade(&mut request).map_err(|_| ApiError::BadWebSocketKey)?;
     Ok(Watch {
         room,
         dialect: Dialect::web_socket(query.encoding),
         opening: head(response.headers()),
         start: query.start,
+        origin: context.config.allowed_origins.check(request.headers()),
+        forwarded: requester.into_forwarded(),
     })
 }
 

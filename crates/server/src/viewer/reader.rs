@@ -15,6 +15,7 @@ use danmaku_wire::{
 
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
+use crate::origins::OriginNotAllowed;
 use crate::posting::{self, Target};
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
@@ -34,6 +35,8 @@ pub struct Reader {
     /// Messages of any kind: over it the viewer is closed.
     flood: TokenBucket,
     permit: ConnectionPermit,
+    /// Whether the page that opened the connection, if one did, may post over it.
+    origin: Result<(), OriginNotAllowed>,
     /// A close frame is on its way: what still comes is thrown away.
     closing: bool,
 }
@@ -79,6 +82,7 @@ impl Reader {
         room: Arc<RoomHandle>,
         context: Arc<Context>,
         permit: ConnectionPermit,
+        origin: Result<(), OriginNotAllowed>,
     ) -> Self {
         Self {
             conn,
@@ -89,6 +93,7 @@ impl Reader {
             posts: TokenBucket::new(),
             flood: TokenBucket::new(),
             permit,
+            origin,
             closing: false,
         }
     }
@@ -256,7 +261,8 @@ impl Reader {
         let Some(_inside) = self.context.gate.enter() else {
             return Err(Refusal::Stopping);
         };
-        if let Err(refusal) = self.take_message() {
+        let taken = self.take_message();
+        if let Err(refusal) = taken.and_then(|()| Ok(self.origin?)) {
             self.context.stats.inbound.refused(&refusal);
             return Err(refusal);
         }
@@ -272,6 +278,7 @@ impl Reader {
 
     fn like(&mut self, count: u32) -> Result<(), Refusal> {
         self.take_message()?;
+        self.origin?;
         let now = self.context.clock.now().monotonic;
         self.permit
             .try_post(now, 1)

@@ -18,6 +18,7 @@ use danmaku_wire::{Encoding, RoomId};
 pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
 }
 
 impl Server {
@@ -33,10 +34,21 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next().expect("the server said nothing").unwrap();
         let address = first.strip_prefix("listening on http://").unwrap();
+        let admin = flags.contains(&"--admin-listen").then(|| {
+            let third = lines.nth(1).unwrap().unwrap();
+            let url = third.strip_prefix("metrics on http://").unwrap();
+            url.strip_suffix("/metrics").unwrap().parse().unwrap()
+        });
         Self {
             address: address.parse().unwrap(),
+            admin_address: admin,
             child,
         }
+    }
+
+    /// Where operators ask, with `--admin-listen`.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin_address.unwrap()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -65,7 +77,9 @@ impl Server {
 
     /// One counter of `/v1/stats`.
     pub(crate) async fn stat(&self, name: &str) -> u64 {
-        let stats = self.http().get_json("/v1/stats").await.unwrap();
+        let address = self.admin_address.unwrap_or(self.address);
+        let mut http = HttpClient::new(address.to_string().parse().unwrap());
+        let stats = http.get_json("/v1/stats").await.unwrap();
         stats[name]
             .as_u64()
             .unwrap_or_else(|| panic!("no counter {name} in {stats}"))
@@ -94,7 +108,7 @@ impl Server {
                 return;
             }
             assert!(start.elapsed() < PATIENCE, "{view} is not sealed to {seq}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -1,13 +1,86 @@
 //! A viewer on a raw socket: what no well-behaved client would send.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
-use super::Server;
+use super::{PATIENCE, Server};
 
 pub(crate) const HANDSHAKE: &str = "GET /v1/rooms/r/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The handshake with one more header line.
+pub(crate) fn handshake_with(header: &str) -> String {
+    HANDSHAKE.replace("Host: x\r\n", &format!("Host: x\r\n{header}\r\n"))
+}
+
+/// An answer to a request on a connection of its own.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The header lines, in lower case.
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Sends one request: a line such as `GET /`, more header lines, and a body.
+    pub(crate) fn to(server: &Server, line: &str, headers: &[&str], body: &str) -> Self {
+        Self::at(server.address(), line, headers, body)
+    }
+
+    pub(crate) fn at(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> Self {
+        let mut head = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|header| header.starts_with("Host:")) {
+            head.push_str("Host: x\r\n");
+        }
+        for header in headers {
+            head.push_str(&format!("{header}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        Self::read(&mut stream)
+    }
+
+    /// Reads to the end of the connection.
+    pub(crate) fn read(stream: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        // A reset after the answer is the server's way to be done with us.
+        let _ = stream.read_to_end(&mut bytes);
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self {
+            status,
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1);
+        let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        values.next()
+    }
+
+    /// The body of a success.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+
+    /// The code of an error; empty for a success.
+    pub(crate) fn code(&self) -> String {
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        body["error"]["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
 
 /// A client frame: masked unless told otherwise.
 pub(crate) fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
@@ -43,17 +116,23 @@ impl RawViewer {
         socket2::SockRef::from(&stream)
             .set_recv_buffer_size(bytes)
             .unwrap();
-        Self::join_on(stream, &[])
+        Self::join_on(stream, HANDSHAKE, &[])
     }
 
     /// Joins with `early` in the same packet as the handshake.
     pub(crate) fn join_with(server: &Server, early: &[u8]) -> Self {
-        Self::join_on(server.raw_stream(), early)
+        Self::join_on(server.raw_stream(), HANDSHAKE, early)
     }
 
-    pub(crate) fn join_on(mut stream: TcpStream, early: &[u8]) -> Self {
+    /// Joins with one more header line.
+    pub(crate) fn join_with_header(server: &Server, header: &str) -> Self {
+        let handshake = handshake_with(header);
+        Self::join_on(server.raw_stream(), &handshake, &[])
+    }
+
+    pub(crate) fn join_on(mut stream: TcpStream, handshake: &str, early: &[u8]) -> Self {
         stream
-            .write_all(&[HANDSHAKE.as_bytes(), early].concat())
+            .write_all(&[handshake.as_bytes(), early].concat())
             .unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

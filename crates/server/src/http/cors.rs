@@ -1,0 +1,103 @@
+//! Owns what browsers are told of pages of other origins (Fetch, "CORS protocol"). Every page may read every answer about
+//! rooms, errors included; whether it may post is checked here and not left to its browser.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_TYPE, HeaderMap,
+    HeaderValue, ORIGIN,
+};
+use hyper::{Response, StatusCode};
+
+use super::HttpResult;
+use super::error::ApiError;
+use super::route::Route;
+use crate::context::Context;
+use crate::refusal::Refusal;
+
+/// `OPTIONS` of a path: what may be asked of it, and by which page (Fetch, "CORS-preflight request").
+pub(super) fn preflight(context: &Context, route: &Route, headers: &HeaderMap) -> HttpResult {
+    let method = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+    if method.is_some_and(|method| method == "POST" || method == "DELETE") {
+        check_origin(context, headers)?;
+    }
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let allow = HeaderValue::from_static(route.allow());
+    let answers = response.headers_mut();
+    answers.insert(ALLOW, allow.clone());
+    answers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow);
+    answers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+    answers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE_S);
+    Ok(response)
+}
+
+/// Whether the page that sent a post or a retraction, if one did, may.
+///
+/// # Errors
+/// [`Refusal::OriginNotAllowed`], which is counted.
+pub(super) fn check_origin(context: &Context, headers: &HeaderMap) -> Result<(), Refusal> {
+    let checked = context.config.allowed_origins.check(headers);
+    checked
+        .map_err(Refusal::from)
+        .inspect_err(|refusal| context.stats.inbound.refused(refusal))
+}
+
+/// Whether a body that a page posts says that it is JSON. For one that does not, a browser would not have asked whether
+/// the page may post it.
+///
+/// # Errors
+/// [`ApiError::UnsupportedMediaType`].
+pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_json = || {
+        let said = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let essence = said.and_then(|said| said.split(';').next()).unwrap_or("");
+        essence.trim().eq_ignore_ascii_case("application/json")
+    };
+    if !headers.contains_key(ORIGIN) || is_json() {
+        Ok(())
+    } else {
+        Err(ApiError::UnsupportedMediaType)
+    }
+}
+
+/// Lets every page read an answer.
+pub(super) fn open(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+}
+
+/// What pages may send along beside what every page may.
+const REQUEST_HEADERS: HeaderValue =
+    HeaderValue::from_static("Content-Type, Idempotency-Key, Last-Event-ID");
+
+/// How long a browser may remember the answer, in seconds: two hours, the most that browsers take.
+const PREFLIGHT_AGE_S: HeaderValue = HeaderValue::from_static("7200");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_must_say_that_they_post_json() {
+        #[track_caller]
+        fn check(origin: bool, content_type: Option<&'static str>, expected: bool) {
+            let mut headers = HeaderMap::new();
+            if origin {
+                headers.insert(ORIGIN, HeaderValue::from_static("http://a.example"));
+            }
+            if let Some(said) = content_type {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(said));
+            }
+            let checked = check_media_type(&headers);
+            assert_eq!(checked.is_ok(), expected, "{headers:?}");
+        }
+        check(false, None, true);
+        check(false, Some("application/x-www-form-urlencoded"), true);
+        check(true, Some("application/json"), true);
+        check(true, Some("Application/JSON ; charset=utf-8"), true);
+        check(true, Some("text/plain"), false);
+        check(true, Some("text/plain; application/json"), false);
+        check(true, None, false);
+    }
+}

@@ -1,0 +1,139 @@
+//! Owns the table of paths, and the methods each takes.
+
+use danmaku_wire::RoomId;
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+
+use super::error::ApiError;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `/`
+    Index,
+    /// `/healthz`
+    Healthz,
+    /// `/readyz`
+    Readyz,
+    /// `/metrics`
+    Metrics,
+    /// `/v1/stats`
+    Stats,
+    /// `/v1/rooms`
+    Rooms,
+    /// `/v1/rooms/{room}`
+    Room(RoomId),
+    /// `/v1/rooms/{room}/ws`
+    Socket(RoomId),
+    /// `/v1/rooms/{room}/events`
+    Events(RoomId),
+    /// `/v1/rooms/{room}/comments`
+    Comments(RoomId),
+    /// `/v1/rooms/{room}/comments/{id}`, with the id as it was written
+    Comment(RoomId, String),
+}
+
+impl Route {
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::BadRoomId`].
+    pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
+        let mut segments = path.trim_start_matches('/').split('/');
+        let segments = [(); SEGMENTS_MAX].map(|()| segments.next());
+        match segments {
+            [Some(""), None, ..] => Ok(Self::Index),
+            [Some("healthz"), None, ..] => Ok(Self::Healthz),
+            [Some("readyz"), None, ..] => Ok(Self::Readyz),
+            [Some("metrics"), None, ..] => Ok(Self::Metrics),
+            [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
+            [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
+            [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
+                Self::in_room(room_id(room)?, below)
+            }
+            _ => Err(ApiError::NotFound),
+        }
+    }
+
+    /// What is below `/v1/rooms/{room}`.
+    fn in_room(room: RoomId, below: [Option<&str>; SEGMENTS_MAX - 3]) -> Result<Self, ApiError> {
+        match below {
+            [None, ..] => Ok(Self::Room(room)),
+            [Some("ws"), None, ..] => Ok(Self::Socket(room)),
+            [Some("events"), None, ..] => Ok(Self::Events(room)),
+            [Some("comments"), None, ..] => Ok(Self::Comments(room)),
+            [Some("comments"), Some(id), None] => Ok(Self::Comment(room, id.to_owned())),
+            _ => Err(ApiError::NotFound),
+        }
+    }
+
+    /// The methods that the path takes, as `Allow` lists them.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Self::Index | Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats => "GET, HEAD",
+            Self::Rooms | Self::Room(_) => "GET, HEAD, OPTIONS",
+            Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
+            Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Comment(..) => "DELETE, OPTIONS",
+        }
+    }
+
+    /// # Errors
+    /// [`ApiError::MethodNotAllowed`].
+    pub(super) fn check_method(&self, method: &Method) -> Result<(), ApiError> {
+        let allow = self.allow();
+        if allow.split(", ").any(|name| name == method.as_str()) {
+            Ok(())
+        } else {
+            Err(ApiError::MethodNotAllowed { allow })
+        }
+    }
+
+    /// Whether a request asks for something that is made for it: posts, joins and probes don't.
+    pub(super) fn is_asked(&self, method: &Method) -> bool {
+        let watches = matches!(self, Self::Socket(_) | Self::Events(_));
+        let posts = *method == Method::POST || *method == Method::DELETE;
+        !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
+    }
+
+    /// Whether it is a probe, which a supervisor sends and which costs nothing.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Healthz | Self::Readyz)
+    }
+}
+
+/// A room id of a path; some clients escape its `:`.
+fn room_id(segment: &str) -> Result<RoomId, ApiError> {
+    let decoded = percent_decode_str(segment).decode_utf8_lossy();
+    RoomId::parse(&decoded).map_err(ApiError::BadRoomId)
+}
+
+/// Segments of the longest path, and one more.
+const SEGMENTS_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_routes_and_routes_methods() {
+        #[track_caller]
+        fn check(path: &str, allow: Result<&str, &str>) {
+            let route = Route::parse(path);
+            let found = route.as_ref().map(Route::allow).map_err(ApiError::code);
+            assert_eq!(found, allow, "{path}");
+        }
+        check("/", Ok("GET, HEAD"));
+        check("/metrics", Ok("GET, HEAD"));
+        check("/metrics/", Err("not_found"));
+        check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/a%3Ab", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/no%20room/ws", Err("bad_room_id"));
+        check("/v1/rooms/r/ws", Ok("GET, OPTIONS"));
+        check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
+        check("/v1/rooms/r/comments/7/x", Err("not_found"));
+        check("/v1/rooms/r/nothing", Err("not_found"));
+        let route = Route::parse("/v1/rooms/r/events").unwrap();
+        assert!(route.check_method(&Method::GET).is_ok());
+        assert!(route.check_method(&Method::HEAD).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! Answers that nobody reads and bodies that never end: pages end at a number of bytes, and what the server holds of
+//! them is bounded, per address and in all.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use support::raw::{Answer, runtime};
+use support::{PATIENCE, Server};
+
+const COMMENTS: &str = "/v1/rooms/r/comments";
+const PAGE_BYTES_MAX: usize = 256 << 10;
+/// The least that `--http-bytes-max` may say for four addresses with a share of 1 MiB.
+const FOUR_SHARES: [&str; 2] = ["--http-bytes-max", "4194304"];
+const BUSY: &[&str] = &[
+    "--posts-per-second-per-address",
+    "100000",
+    "--posts-per-second-per-address-burst",
+    "100000",
+    "--requests-per-second-per-address",
+    "100000",
+    "--requests-per-second-per-address-burst",
+    "100000",
+    "--admin-listen",
+    "127.0.0.1:0",
+];
+
+/// A server behind a proxy, which is us, with a full page of long comments.
+fn server(flags: &[&str]) -> Server {
+    let proxy = ["--trusted-proxies", "127.0.0.1"];
+    let buffers = ["--send-buffer-bytes", "4096"];
+    let patience = ["--answer-deadline-ms", "600000"];
+    let server = Server::start(&[BUSY, &proxy, &buffers, &patience, flags].concat());
+    let comment = format!(r#"{{"text":"{}"}}"#, "\u{10FFFF}".repeat(200));
+    let hundred = format!("[{}]", [comment.as_str(); 100].join(","));
+    for _ in 0..10 {
+        let posted = Answer::to(&server, &format!("POST {COMMENTS}"), &[], &hundred);
+        assert_eq!(posted.status, 201, "{posted:?}");
+    }
+    server
+}
+
+/// The header of a request of the `n`th client.
+fn client(n: u32) -> String {
+    format!("X-Forwarded-For: 198.51.100.{n}")
+}
+
+/// Asks for the largest page on a connection of its own and reads the status only.
+fn unread(server: &Server, n: u32) -> (TcpStream, String) {
+    unread_of(server, n, &format!("{COMMENTS}?limit=1000"))
+}
+
+fn unread_of(server: &Server, n: u32, path: &str) -> (TcpStream, String) {
+    let mut stream = server.raw_stream();
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let client = client(n);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{client}\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    (stream, String::from_utf8(status.to_vec()).unwrap())
+}
+
+/// Sends part of a long body, or as much of it as the server takes.
+fn unfinished(server: &Server, n: u32, bytes: usize) -> TcpStream {
+    let mut stream = server.raw_stream();
+    let client = client(n);
+    let head = format!(
+        "POST {COMMENTS} HTTP/1.1\r\nHost: x\r\n{client}\r\nContent-Length: 262144\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let _ = stream.write_all(&vec![b' '; bytes]);
+    stream
+}
+
+fn held(server: &Server, wanted: impl Fn(u64) -> bool) -> u64 {
+    runtime().block_on(server.stat_until("http_bytes_held", wanted))
+}
+
+#[test]
+fn a_page_of_comments_ends_at_its_bytes_and_the_next_one_goes_on() {
+    let server = server(&[]);
+    let (mut since, mut ids, mut pages) = (0, Vec::new(), 0);
+    loop {
+        let line = format!("GET {COMMENTS}?limit=1000&since={since}");
+        let answer = Answer::to(&server, &line, &[], "");
+        assert!(answer.body.len() <= PAGE_BYTES_MAX, "{}", answer.body.len());
+        let page = answer.json();
+        let comments = page["comments"].as_array().unwrap();
+        ids.extend(
+            comments
+                .iter()
+                .map(|comment| comment["id"].as_u64().unwrap()),
+        );
+        pages += 1;
+        assert_eq!(page["after"], since);
+        since = page["seq"].as_u64().unwrap();
+        assert_eq!(ids.last(), Some(&since));
+        if page["more"] == false {
+            break;
+        }
+    }
+    assert!(ids.into_iter().eq(1..=1_000));
+    // 850 bytes each.
+    assert_eq!(pages, 4);
+}
+
+#[test]
+fn a_page_of_rooms_ends_at_its_bytes_and_says_where_to_go_on() {
+    let flags = [&FOUR_SHARES[..], &["--send-buffer-bytes", "4096"]];
+    let server = Server::start(&[BUSY, flags[0], flags[1]].concat());
+    let mut wanted: Vec<_> = (0..1_300).map(|n| format!("{n:0>64}")).collect();
+    wanted.sort();
+    let mut http = server.http();
+    runtime().block_on(async {
+        for room in &wanted {
+            let room = danmaku_wire::RoomId::parse(room).unwrap();
+            let new = [danmaku_client::NewComment::new("hello")];
+            http.post_comments(&room, &new).await.unwrap();
+        }
+    });
+    for limit in [10_000, 7, 100] {
+        let (mut after, mut rooms) = (String::new(), Vec::new());
+        loop {
+            let line = format!("GET /v1/rooms?limit={limit}{after}");
+            let answer = Answer::to(&server, &line, &[], "");
+            assert!(answer.body.len() <= PAGE_BYTES_MAX, "{}", answer.body.len());
+            let page = answer.json();
+            assert_eq!(page["total"], 1_300);
+            let views = page["rooms"].as_array().unwrap();
+            assert!(views.len() <= limit);
+            rooms.extend(
+                views
+                    .iter()
+                    .map(|view| view["room"].as_str().unwrap().to_owned()),
+            );
+            if page["more"] == false {
+                assert!(page["next"].is_null());
+                break;
+            }
+            assert_eq!(page["next"], rooms.last().unwrap().as_str());
+            after = format!("&after={}", rooms.last().unwrap());
+        }
+        assert_eq!(rooms, wanted, "with limit={limit}");
+    }
+    // Those that nobody reads are bounded as pages of comments are.
+    let unread = (0..20).map(|_| unread_of(&server, 1, "/v1/rooms?limit=10000"));
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        unread.partition(|(_, status)| status.ends_with("200"));
+    assert_eq!((taken.len(), refused.len()), (4, 16));
+    assert!(held(&server, |_| true) <= 1 << 20);
+}
+
+#[test]
+fn unread_answers_of_one_address_are_bounded_and_others_get_theirs() {
+    let server = server(&FOUR_SHARES);
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for _ in 0..400 {
+        match unread(&server, 1) {
+            (stream, status) if status == "HTTP/1.1 200" => taken.push(stream),
+            (_, status) => {
+                assert_eq!(status, "HTTP/1.1 429");
+                refused += 1;
+            }
+        }
+    }
+    // Each fits into what one address may hold, and a little is with the kernels.
+    assert!((3..=4).contains(&taken.len()), "{}", taken.len());
+    assert!(held(&server, |_| true) <= 1 << 20);
+    let runtime = runtime();
+    assert_eq!(
+        runtime.block_on(server.stat("requests_rate_limited")),
+        refused
+    );
+    let line = format!("GET {COMMENTS}?limit=1000");
+    let why = Answer::to(&server, &line, &[&client(1)], "");
+    assert_eq!((why.status, why.code()), (429, "rate_limited".to_owned()));
+    assert_eq!(why.header("retry-after"), Some("1"));
+    assert_eq!(why.json()["error"]["retry_after_ms"], 1_000);
+    let other = Answer::to(&server, &line, &[&client(2)], "");
+    assert_eq!(other.status, 200);
+    assert!(other.body.len() > PAGE_BYTES_MAX / 2);
+    // What was taken is whole, and then the address may ask again.
+    let mut first = taken.pop().unwrap();
+    first.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    first.read_to_end(&mut rest).unwrap();
+    assert!(
+        rest.ends_with(b"}]}"),
+        "{}",
+        rest[rest.len() - 20..].escape_ascii()
+    );
+    let start = std::time::Instant::now();
+    while Answer::to(&server, &line, &[&client(1)], "").status != 200 {
+        assert!(start.elapsed() < PATIENCE, "bytes that were read stay held");
+    }
+    drop(taken);
+    held(&server, |bytes| bytes == 0);
+}
+
+#[test]
+fn unread_answers_of_all_are_bounded_and_short_posts_still_taken() {
+    let server = server(&FOUR_SHARES);
+    let mut taken = Vec::new();
+    let mut overloaded = 0;
+    for n in 0..60 {
+        match unread(&server, n % 10 + 1) {
+            (stream, status) if status == "HTTP/1.1 200" => taken.push(stream),
+            (_, status) => {
+                assert!(
+                    ["HTTP/1.1 503", "HTTP/1.1 429"].contains(&&*status),
+                    "{status}"
+                );
+                overloaded += u32::from(status == "HTTP/1.1 503");
+            }
+        }
+    }
+    assert!(held(&server, |_| true) <= 4 << 20);
+    assert!(overloaded >= 40, "{overloaded}");
+    let line = format!("GET {COMMENTS}?limit=1000");
+    let why = Answer::to(&server, &line, &[&client(11)], "");
+    assert_eq!((why.status, why.code()), (503, "overloaded".to_owned()));
+    assert_eq!(why.header("retry-after"), Some("1"));
+    let post = format!("POST {COMMENTS}");
+    for n in [1, 11] {
+        let posted = Answer::to(&server, &post, &[&client(n)], r#"{"text":"hello"}"#);
+        assert_eq!(posted.status, 201, "{posted:?}");
+    }
+    assert_eq!(
+        Answer::at(server.admin_address(), "GET /metrics", &[], "").status,
+        200
+    );
+    drop(taken);
+    held(&server, |bytes| bytes == 0);
+    assert_eq!(Answer::to(&server, &line, &[&client(11)], "").status, 200);
+}
+
+#[test]
+fn unfinished_bodies_are_bounded_and_short_posts_still_taken() {
+    let server = server(&[&FOUR_SHARES[..], &["--handshake-deadline-ms", "600000"]].concat());
+    // Five bodies are more than the share of one address.
+    let mut sent: Vec<_> = (0..5).map(|_| unfinished(&server, 1, 255 << 10)).collect();
+    let counter = "messages_rate_limited";
+    runtime().block_on(server.stat_until(counter, |refused| refused == 1));
+    assert!(held(&server, |bytes| bytes >= 1_000_000) <= 1 << 20);
+    // And as many of four addresses are all there is.
+    for n in 2..=6 {
+        sent.extend((0..4).map(|_| unfinished(&server, n, 255 << 10)));
+    }
+    let counter = "messages_overloaded";
+    runtime().block_on(server.stat_until(counter, |refused| refused >= 4));
+    assert!(held(&server, |_| true) <= 4 << 20);
+    let post = |n: u32, body: &str| {
+        let posted = Answer::to(&server, &format!("POST {COMMENTS}"), &[&client(n)], body);
+        (posted.status, posted.code())
+    };
+    let long = format!(r#"{{"text":"hello"{}}}"#, " ".repeat(100 << 10));
+    assert_eq!(post(9, &long), (503, "overloaded".to_owned()));
+    assert_eq!(post(1, r#"{"text":"hello"}"#).0, 201);
+    assert_eq!(post(9, r#"{"text":"hello"}"#).0, 201);
+    drop(sent);
+    held(&server, |bytes| bytes == 0);
+    assert_eq!(post(9, &long).0, 201);
+}

@@ -16,6 +16,10 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 /// The least that `--http-bytes-max` may say for four addresses with a share of 1 MiB.
 const FOUR_SHARES: [&str; 2] = ["--http-bytes-max", "4194304"];
 const BUSY: &[&str] = &[
+    "--rooms-per-second-per-address",
+    "100000",
+    "--rooms-per-second-per-address-burst",
+    "100000",
     "--posts-per-second-per-address",
     "100000",
     "--posts-per-second-per-address-burst",

@@ -18,6 +18,8 @@ mod silence;
 mod sink;
 #[path = "shard/stream.rs"]
 mod stream;
+#[path = "shard/vectored.rs"]
+mod vectored;
 
 use danmaku_fanout::memory::MemoryKind;
 

@@ -205,16 +205,14 @@ impl Shard {
             ping: Ping::NotDue,
         });
         self.by_conn.insert(conn, key);
-        for outgoing in &first {
-            let Some(viewer) = open(&mut self.viewers, key) else {
-                break;
-            };
+        if let Some(viewer) = open(&mut self.viewers, key) {
             let (config, counts) = (&self.config, &mut self.counts);
-            let sent = match outgoing {
-                Outgoing::Control(bytes) => {
+            let sent = match &first[..] {
+                [] => Sent::Whole,
+                [Outgoing::Control(bytes)] => {
                     viewer.send_control(bytes, Control::Message, now, config, counts)
                 }
-                Outgoing::Frame(frame) => viewer.send_frame(frame, now, config, counts),
+                _ => viewer.send_first(first, now, config, counts),
             };
             self.settle(key, sent, now);
         }

@@ -13,6 +13,7 @@ mod receiver;
 mod silence;
 mod sink;
 mod stream;
+mod vectored;
 
 use danmaku_fanout::memory::MemoryKind;
 

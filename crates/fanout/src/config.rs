@@ -56,7 +56,7 @@ pub enum ConfigError {
     /// A viewer would be closed before it was ever pinged.
     #[error("idle_deadline must be longer than ping_interval")]
     IdleDeadline,
-    /// More shards than a viewer's connection id is spread over.
+    /// More shards than a connection's id has room for.
     #[error("shards must be at most {SHARDS_MAX}")]
     Shards,
 }
@@ -84,7 +84,7 @@ impl FanoutConfig {
 }
 
 /// Threads beyond this are a mistake in a flag.
-const SHARDS_MAX: usize = 4_096;
+pub(crate) const SHARDS_MAX: usize = 4_096;
 
 /// Below this the look at all viewers would be most of what a shard does.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);

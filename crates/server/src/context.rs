@@ -1,9 +1,8 @@
 //! Owns what every task of the server shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use danmaku_fanout::{ConnId, Fanout};
+use danmaku_fanout::Fanout;
 use danmaku_log::{Log, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
@@ -47,7 +46,6 @@ pub struct Context {
     environment: Arc<RoomEnvironment>,
     /// Starts a room's actor.
     spawn_room: fn(RoomActor),
-    next_conn: AtomicU64,
 }
 
 impl Context {
@@ -90,7 +88,6 @@ impl Context {
             gate: StopGate::default(),
             environment: Arc::new(environment),
             spawn_room,
-            next_conn: AtomicU64::new(1),
             config,
         }
     }
@@ -113,10 +110,5 @@ impl Context {
             (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
             handle
         })
-    }
-
-    /// A connection number that was never given before.
-    pub fn next_conn(&self) -> ConnId {
-        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -236,6 +236,10 @@ impl ShardThread {
 
     /// Sleeps until there is a message, or something is due.
     fn wait(&self, wake_at: Option<Duration>) -> Option<ShardMsg> {
+        if wake_at.is_some_and(|at| at <= self.now()) {
+            // A sender that is gone is noticed when there is time for it.
+            return self.messages.try_recv().ok();
+        }
         let received = match wake_at.and_then(|at| self.origin.checked_add(at)) {
             Some(at) => self.messages.recv_deadline(at),
             None => self

@@ -23,6 +23,7 @@ pub mod memory;
 mod message;
 mod outbox;
 mod packing;
+mod pass;
 mod room_sets;
 mod schedule;
 mod shard;

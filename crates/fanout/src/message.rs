@@ -24,10 +24,7 @@ impl ConnId {
     /// The index of the shard that owns it.
     #[must_use]
     pub fn shard(self) -> usize {
-        // Twelve bits are left.
-        #[expect(clippy::cast_possible_truncation)]
-        let shard = (self.0 >> NUMBER_BITS) as usize;
-        shard
+        (self.0 >> NUMBER_BITS) as usize
     }
 }
 

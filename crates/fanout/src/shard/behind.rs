@@ -115,7 +115,7 @@ impl Shard {
         }
         self.counts.evict(reason);
         let deadline = self.config.close_deadline;
-        self.close(key, CloseReason::SlowConsumer, deadline, now);
+        self.close_now(key, CloseReason::SlowConsumer, deadline, now);
     }
 }
 

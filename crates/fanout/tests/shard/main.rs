@@ -12,6 +12,7 @@ mod membership;
 mod receiver;
 mod silence;
 mod sink;
+mod slices;
 mod stream;
 mod vectored;
 

@@ -12,6 +12,7 @@ use danmaku_wire::CloseReason;
 use crate::audience::Audience;
 use crate::config::FanoutConfig;
 use crate::message::{ConnId, RoomKey, ShardMsg};
+use crate::pace::Pace;
 use crate::shard::{Drained, Shard};
 use crate::stats::{ShardStats, StatsSnapshot};
 
@@ -62,6 +63,7 @@ impl Fanout {
                 messages,
                 stats: Arc::clone(&stats),
                 origin,
+                pace: Pace::default(),
             };
             // Should this fail, the threads made so far end with the handles that are dropped.
             let thread = thread::Builder::new()
@@ -199,6 +201,7 @@ struct ShardThread {
     messages: Receiver<ShardMsg>,
     stats: Arc<ShardStats>,
     origin: Instant,
+    pace: Pace,
 }
 
 impl ShardThread {
@@ -212,7 +215,7 @@ impl ShardThread {
                 }
                 return drained;
             }
-            if let Some(msg) = self.wait(wake_at) {
+            if let Some(msg) = self.next(wake_at) {
                 self.handle(msg);
             }
         }
@@ -234,12 +237,32 @@ impl ShardThread {
         }
     }
 
+    /// The next message; none when something is due before.
+    fn next(&mut self, wake_at: Option<Duration>) -> Option<ShardMsg> {
+        // That a sender is gone is noticed by the wait.
+        if let Ok(msg) = self.messages.try_recv() {
+            return Some(msg);
+        }
+        let left = wake_at.map(|at| at.saturating_sub(self.now()));
+        if left == Some(Duration::ZERO) {
+            return None;
+        }
+        let Some(pause) = self.pace.pause() else {
+            let msg = self.wait(wake_at)?;
+            self.pace.woken(self.now());
+            return Some(msg);
+        };
+        thread::sleep(left.map_or(pause, |left| left.min(pause)));
+        let msg = self.messages.try_recv().ok();
+        match msg {
+            Some(_) => self.pace.woken(self.now()),
+            None => self.pace.calm(),
+        }
+        msg
+    }
+
     /// Sleeps until there is a message, or something is due.
     fn wait(&self, wake_at: Option<Duration>) -> Option<ShardMsg> {
-        if wake_at.is_some_and(|at| at <= self.now()) {
-            // A sender that is gone is noticed when there is time for it.
-            return self.messages.try_recv().ok();
-        }
         let received = match wake_at.and_then(|at| self.origin.checked_add(at)) {
             Some(at) => self.messages.recv_deadline(at),
             None => self

@@ -22,6 +22,7 @@ mod link;
 pub mod memory;
 mod message;
 mod outbox;
+mod pace;
 mod packing;
 mod pass;
 mod room_sets;

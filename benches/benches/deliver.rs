@@ -124,6 +124,7 @@ impl Room {
         let now = self.origin.elapsed();
         self.shard
             .handle(ShardMsg::Deliver { room: ROOM, frame }, now);
+        while self.shard.turn(now) == Some(now) {}
         self.sent_bytes += self.pass_bytes();
     }
 

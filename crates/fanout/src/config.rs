@@ -10,6 +10,9 @@ pub struct FanoutConfig {
     pub shards: NonZeroUsize,
     /// Messages that wait in a shard's inbox; it is allocated whole at the start.
     pub inbox_len: usize,
+    /// Viewers that are written to in one go. A delivery to more of them is cut into slices, between which the shard
+    /// does what else there is.
+    pub slice_viewers_max: NonZeroUsize,
     /// Bytes of frames that wait for one slow viewer, before the oldest are skipped. What is partly written is not
     /// counted: it can be skipped no more.
     pub outbox_bytes_max: usize,
@@ -33,6 +36,7 @@ impl Default for FanoutConfig {
         Self {
             shards: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             inbox_len: 4_096,
+            slice_viewers_max: SLICE_VIEWERS_MAX,
             outbox_bytes_max: 256 << 10,
             outbox_age_max: Duration::from_secs(5),
             control_bytes_max: 64 << 10,
@@ -56,7 +60,7 @@ pub enum ConfigError {
     /// A viewer would be closed before it was ever pinged.
     #[error("idle_deadline must be longer than ping_interval")]
     IdleDeadline,
-    /// More shards than a viewer's connection id is spread over.
+    /// More shards than a connection's id has room for.
     #[error("shards must be at most {SHARDS_MAX}")]
     Shards,
 }
@@ -83,8 +87,11 @@ impl FanoutConfig {
     }
 }
 
+/// About 8 ms of writes.
+const SLICE_VIEWERS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("it is not 0");
+
 /// Threads beyond this are a mistake in a flag.
-const SHARDS_MAX: usize = 4_096;
+pub(crate) const SHARDS_MAX: usize = 4_096;
 
 /// Below this the look at all viewers would be most of what a shard does.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);

@@ -1,6 +1,7 @@
 //! The shard threads, and the handles through which others reach them.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use danmaku_wire::CloseReason;
 
+use crate::audience::Audience;
 use crate::config::FanoutConfig;
-use crate::message::{ConnId, ShardMsg};
+use crate::message::{ConnId, RoomKey, ShardMsg};
+use crate::pace::Pace;
 use crate::shard::{Drained, Shard};
 use crate::stats::{ShardStats, StatsSnapshot};
 
@@ -21,6 +24,7 @@ pub struct Fanout {
     shards: Vec<ShardHandle>,
     stats: Vec<Arc<ShardStats>>,
     threads: Mutex<Vec<JoinHandle<Drained>>>,
+    conns: AtomicU64,
 }
 
 /// Sends to one shard. Cheap to clone.
@@ -48,6 +52,7 @@ impl Fanout {
             shards: Vec::new(),
             stats: Vec::new(),
             threads: Mutex::default(),
+            conns: AtomicU64::new(0),
         };
         for index in 0..config.shards.get() {
             let (inbox, messages) = bounded(config.inbox_len);
@@ -58,6 +63,7 @@ impl Fanout {
                 messages,
                 stats: Arc::clone(&stats),
                 origin,
+                pace: Pace::default(),
             };
             // Should this fail, the threads made so far end with the handles that are dropped.
             let thread = thread::Builder::new()
@@ -76,14 +82,27 @@ impl Fanout {
         &self.shards
     }
 
+    /// Names a new connection to a room, and chooses its shard.
+    ///
+    /// A room's first viewers share its home shard, so that a frame of a small room wakes one thread; later ones are
+    /// spread over all. Whoever counts viewers into `audience` calls this right before: two who come at once must not
+    /// both take the last place at home.
+    #[must_use]
+    pub fn place(&self, room: RoomKey, audience: &Audience) -> ConnId {
+        let number = self.conns.fetch_add(1, Ordering::Relaxed) + 1;
+        let home = spread(room.0, self.shards.len());
+        let shard = if audience.attached(home) < HOME_VIEWERS_MAX {
+            home
+        } else {
+            spread(number, self.shards.len())
+        };
+        ConnId::new(number, shard)
+    }
+
     /// The shard that owns this connection.
     #[must_use]
     pub fn shard_for(&self, conn: ConnId) -> &ShardHandle {
-        let shards = self.shards.len() as u64;
-        // Ids are given in sequence, so the remainder spreads them evenly. It is below the number of shards.
-        #[expect(clippy::cast_possible_truncation)]
-        let index = (conn.0 % shards) as usize;
-        &self.shards[index]
+        &self.shards[conn.shard()]
     }
 
     /// What all shards have counted.
@@ -160,6 +179,18 @@ impl ShardHandle {
     }
 }
 
+/// One of `len` shards. Ids are given in sequence, so the remainder spreads them evenly.
+fn spread(id: u64, len: usize) -> usize {
+    // It is below the number of shards.
+    #[expect(clippy::cast_possible_truncation)]
+    let index = (id % len as u64) as usize;
+    index
+}
+
+/// Viewers of a room that share its home shard before others are spread: writing to so many takes half a millisecond,
+/// and waking another thread would not make that shorter.
+const HOME_VIEWERS_MAX: u32 = 64;
+
 /// Pauses between two tries at a full inbox. A shard empties thousands of messages in the longer one.
 const SEND_PAUSE_MIN: Duration = Duration::from_millis(1);
 const SEND_PAUSE_MAX: Duration = Duration::from_millis(16);
@@ -170,6 +201,7 @@ struct ShardThread {
     messages: Receiver<ShardMsg>,
     stats: Arc<ShardStats>,
     origin: Instant,
+    pace: Pace,
 }
 
 impl ShardThread {
@@ -183,7 +215,7 @@ impl ShardThread {
                 }
                 return drained;
             }
-            if let Some(msg) = self.wait(wake_at) {
+            if let Some(msg) = self.next(wake_at) {
                 self.handle(msg);
             }
         }
@@ -203,6 +235,30 @@ impl ShardThread {
                 Err(_) => break,
             }
         }
+    }
+
+    /// The next message; none when something is due before.
+    fn next(&mut self, wake_at: Option<Duration>) -> Option<ShardMsg> {
+        // That a sender is gone is noticed by the wait.
+        if let Ok(msg) = self.messages.try_recv() {
+            return Some(msg);
+        }
+        let left = wake_at.map(|at| at.saturating_sub(self.now()));
+        if left == Some(Duration::ZERO) {
+            return None;
+        }
+        let Some(pause) = self.pace.pause() else {
+            let msg = self.wait(wake_at)?;
+            self.pace.woken(self.now());
+            return Some(msg);
+        };
+        thread::sleep(left.map_or(pause, |left| left.min(pause)));
+        let msg = self.messages.try_recv().ok();
+        match msg {
+            Some(_) => self.pace.woken(self.now()),
+            None => self.pace.calm(),
+        }
+        msg
     }
 
     /// Sleeps until there is a message, or something is due.

@@ -1,12 +1,13 @@
 //! A viewer's socket, shared by the task that reads it and the shard that writes it.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 #[cfg(feature = "memory")]
@@ -135,18 +136,40 @@ impl Link {
     pub(crate) fn write(&self, bytes: &[u8]) -> Written {
         match &self.sink {
             // A peer that is gone is an error here and not a signal: Rust's runtime ignores SIGPIPE.
-            Sink::Tcp(stream) => Written::sort(bytes, SockRef::from(stream).send(bytes)),
+            Sink::Tcp(stream) => Written::sort(bytes.len(), SockRef::from(stream).send(bytes)),
             #[cfg(feature = "memory")]
-            Sink::Memory(memory) => Written::sort(bytes, memory.try_write(bytes)).flushed(memory),
+            Sink::Memory(memory) => {
+                Written::sort(bytes.len(), memory.try_write(bytes)).flushed(memory)
+            }
         }
     }
 
-    /// One write to a viewer that was not ready for more the last time. As long as that stands, it is no system call.
-    pub(crate) fn write_again(&self, bytes: &[u8]) -> Written {
+    /// Whether a viewer that was not ready for more the last time may be by now. As long as it is not, asking is no
+    /// system call.
+    pub(crate) fn may_take_more(&self) -> bool {
         match &self.sink {
-            Sink::Tcp(stream) => Written::sort(bytes, stream.try_write(bytes)),
+            Sink::Tcp(stream) => stream.try_io(Interest::WRITABLE, || Ok(())).is_ok(),
             #[cfg(feature = "memory")]
-            Sink::Memory(memory) => Written::sort(bytes, memory.try_write(bytes)).flushed(memory),
+            Sink::Memory(_) => true,
+        }
+    }
+
+    /// One write of several messages.
+    pub(crate) fn write_vectored(&self, slices: &[IoSlice<'_>], ready: Ready) -> Written {
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        match &self.sink {
+            Sink::Tcp(stream) => {
+                let written = match ready {
+                    // Tokio learns that the socket is full, and that it is writable again.
+                    Ready::Retried => stream.try_write_vectored(slices),
+                    Ready::Fresh => SockRef::from(stream).send_vectored(slices),
+                };
+                Written::sort(len, written)
+            }
+            #[cfg(feature = "memory")]
+            Sink::Memory(memory) => {
+                Written::sort(len, memory.try_write_vectored(slices)).flushed(memory)
+            }
         }
     }
 
@@ -195,6 +218,15 @@ impl Link {
     }
 }
 
+/// What is known of a viewer that is about to be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Nothing was refused so far.
+    Fresh,
+    /// It has refused some of the last write.
+    Retried,
+}
+
 /// What one write did.
 #[derive(Debug)]
 pub(crate) enum Written {
@@ -213,9 +245,9 @@ pub(crate) enum Written {
 }
 
 impl Written {
-    fn sort(bytes: &[u8], written: io::Result<usize>) -> Self {
+    fn sort(len: usize, written: io::Result<usize>) -> Self {
         match written {
-            Ok(written) if written == bytes.len() => Self::Whole,
+            Ok(written) if written == len => Self::Whole,
             Ok(written) => Self::Part(written),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Self::Part(0),
@@ -228,7 +260,7 @@ impl Written {
     #[cfg(feature = "memory")]
     fn flushed(self, memory: &Memory) -> Self {
         match self {
-            Self::Whole => match Self::sort(&[], memory.flush().map(|()| 0)) {
+            Self::Whole => match Self::sort(0, memory.flush().map(|()| 0)) {
                 Self::Part(_) => Self::Kept,
                 flushed => flushed,
             },

@@ -7,11 +7,26 @@ use bytes::Bytes;
 use danmaku_wire::{CloseReason, Dialect, FrameSet};
 
 use crate::audience::Audience;
+use crate::config::SHARDS_MAX;
 use crate::link::Link;
 
-/// Names a viewer's connection. Never given twice in a process.
+/// Names a viewer's connection, and with its highest bits the shard that owns it. Never given twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
+
+impl ConnId {
+    /// The `number`th connection, owned by shard `shard`.
+    pub(crate) fn new(number: u64, shard: usize) -> Self {
+        debug_assert!(number >> NUMBER_BITS == 0 && shard < SHARDS_MAX);
+        Self((shard as u64) << NUMBER_BITS | number)
+    }
+
+    /// The index of the shard that owns it.
+    #[must_use]
+    pub fn shard(self) -> usize {
+        (self.0 >> NUMBER_BITS) as usize
+    }
+}
 
 /// Names a room toward the shards. Never given twice in a process, also not to a room of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,3 +120,8 @@ pub enum Outgoing {
     /// A sealed frame, skipped like any other when the viewer is too slow.
     Frame(Arc<FrameSet>),
 }
+
+/// Bits of a connection's number: a million new connections a second for a century.
+const NUMBER_BITS: u32 = 52;
+
+const _: () = assert!(SHARDS_MAX <= 1 << (u64::BITS - NUMBER_BITS));

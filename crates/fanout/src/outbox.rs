@@ -1,7 +1,7 @@
 //! What waits for one slow viewer: bounded in bytes and age, in order, and never half a message.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use danmaku_wire::outbound::gap_json;
 use danmaku_wire::{BatchEvent, Dialect, Epoch, FrameSet, Position, Seq};
 
-use crate::link::{Link, Written};
+use crate::link::{Link, Ready, Written};
 use crate::packing::Packing;
 use crate::stats::{SkipReason, StatsSnapshot};
 
@@ -232,42 +232,65 @@ impl Outbox {
         self.pong = None;
     }
 
-    /// Writes what waits, as far as the viewer takes it.
+    /// Writes what waits, as far as the viewer takes it, several messages at once.
     pub(crate) fn flush(
         &mut self,
         link: &Link,
+        mut ready: Ready,
         packing: &mut Packing,
         counts: &mut StatsSnapshot,
     ) -> Flushed {
         loop {
-            // The choice of form holds only if the frame gets started now.
-            let mut next_packing = *packing;
-            let (bytes, kind, written) = match &self.started {
-                Some(it) => (it.bytes.clone(), it.kind, it.written),
-                None => match self.next(&mut next_packing) {
-                    Some((bytes, kind)) => (bytes, kind, 0),
-                    None => return Self::flush_sink(link),
-                },
-            };
-            let taken = match link.write_again(&bytes[written..]) {
-                Written::Whole | Written::Kept => bytes.len() - written,
+            // Gathering costs more than a try at a socket that is still full.
+            if ready == Ready::Retried && !self.is_empty() && !link.may_take_more() {
+                return Flushed::Blocked;
+            }
+            let messages = self.gather(*packing);
+            if messages.is_empty() {
+                return Self::flush_sink(link);
+            }
+            let slices: Vec<_> = messages.iter().map(Gathered::slice).collect();
+            let offered = slices.iter().map(|slice| slice.len()).sum();
+            let taken = match link.write_vectored(&slices, ready) {
+                Written::Whole | Written::Kept => offered,
                 Written::Part(taken) => taken,
                 Written::Broken(error) => return Flushed::Broken(error),
             };
-            if taken == 0 {
+            self.note_written(messages, taken, packing, counts);
+            if taken < offered {
                 return Flushed::Blocked;
+            }
+            ready = Ready::Retried;
+        }
+    }
+
+    /// Of the messages of one write, those that were written whole are gone, one that was begun is started, and the
+    /// others stay as they were: the choice of their form holds only if they get started.
+    fn note_written(
+        &mut self,
+        messages: Vec<Gathered>,
+        taken: usize,
+        packing: &mut Packing,
+        counts: &mut StatsSnapshot,
+    ) {
+        counts.bytes_written += taken as u64;
+        let mut left = taken;
+        for it in messages {
+            if left == 0 {
+                return;
             }
             if self.started.take().is_none() {
-                self.remove_next(kind);
-                *packing = next_packing;
+                self.remove_next(it.kind);
+                *packing = it.packing;
             }
-            counts.bytes_written += taken as u64;
-            if written + taken < bytes.len() {
+            let len = it.bytes.len() - it.written;
+            if left < len {
                 counts.partial_writes += 1;
-                self.start(bytes, written + taken, kind);
-                return Flushed::Blocked;
+                self.start(it.bytes, it.written + left, it.kind);
+                return;
             }
-            kind.count(counts);
+            left -= len;
+            it.kind.count(counts);
         }
     }
 
@@ -280,29 +303,44 @@ impl Outbox {
         }
     }
 
-    /// What is to be written next. It stays where it is until some of it is written.
-    fn next(&mut self, packing: &mut Packing) -> Option<(Bytes, Kind)> {
-        if let Some(pong) = &self.pong {
-            packing.message_written();
-            return Some((pong.clone(), Kind::Control(Control::Pong)));
-        }
-        let frame_order = self.frames.front().map_or(u64::MAX, |it| it.order);
-        if let Some(it) = self.controls.front().filter(|it| it.order < frame_order) {
-            packing.message_written();
-            return Some((it.bytes.clone(), Kind::Control(it.control)));
-        }
-        if let Some(gap) = &mut self.gap {
-            packing.message_written();
-            return Some((gap.message(packing.dialect()).clone(), Kind::Gap));
-        }
-        if let Some(it) = self.frames.front() {
-            return Some((packing.form(&it.frame).clone(), Kind::Frame));
-        }
-        let close = self.close.as_ref()?;
-        Some((close.clone(), Kind::Control(Control::Close)))
+    fn is_empty(&self) -> bool {
+        let last = self.pong.is_none() && self.gap.is_none() && self.close.is_none();
+        self.started.is_none() && last && self.controls.is_empty() && self.frames.is_empty()
     }
 
-    /// Takes out what [`Outbox::next`] has named.
+    /// What is to be written next, in order, as much as goes into one write. It stays where it is until some of it is
+    /// written.
+    fn gather(&mut self, packing: Packing) -> Vec<Gathered> {
+        let mut gathered = Gathering::new(packing);
+        if let Some(it) = &self.started {
+            gathered.go_on(it);
+        }
+        if let Some(pong) = &self.pong {
+            gathered.message(pong, Kind::Control(Control::Pong));
+        }
+        let mut gap = self.gap.as_mut();
+        let mut controls = self.controls.iter().peekable();
+        let mut frames = self.frames.iter().peekable();
+        while !gathered.is_full() {
+            let frame_order = frames.peek().map_or(u64::MAX, |it| it.order);
+            if let Some(it) = controls.next_if(|it| it.order < frame_order) {
+                gathered.message(&it.bytes, Kind::Control(it.control));
+            } else if let Some(gap) = gap.take() {
+                let dialect = packing.dialect();
+                gathered.message(gap.message(dialect), Kind::Gap);
+            } else if let Some(it) = frames.next() {
+                gathered.frame(&it.frame);
+            } else {
+                if let Some(close) = &self.close {
+                    gathered.last(close);
+                }
+                break;
+            }
+        }
+        gathered.messages
+    }
+
+    /// Takes out what is first in order, which is of this kind.
     fn remove_next(&mut self, kind: Kind) {
         match kind {
             Kind::Frame => {
@@ -345,6 +383,76 @@ impl Outbox {
     }
 }
 
+/// A message of one write.
+#[derive(Debug)]
+struct Gathered {
+    /// A share of the bytes: at most as dear as the write, and only for a viewer that is behind or new.
+    bytes: Bytes,
+    /// How many of them are written.
+    written: usize,
+    kind: Kind,
+    /// The viewer's, once this is begun.
+    packing: Packing,
+}
+
+impl Gathered {
+    fn slice(&self) -> IoSlice<'_> {
+        IoSlice::new(&self.bytes[self.written..])
+    }
+}
+
+/// The messages of one write.
+#[derive(Debug)]
+struct Gathering {
+    messages: Vec<Gathered>,
+    bytes: usize,
+    packing: Packing,
+}
+
+impl Gathering {
+    fn new(packing: Packing) -> Self {
+        Self {
+            messages: Vec::new(),
+            bytes: 0,
+            packing,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MESSAGES_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// The rest of what was begun before.
+    fn go_on(&mut self, it: &Started) {
+        self.push(&it.bytes, it.written, it.kind);
+    }
+
+    fn message(&mut self, bytes: &Bytes, kind: Kind) {
+        self.packing.message_written();
+        self.push(bytes, 0, kind);
+    }
+
+    fn frame(&mut self, frame: &FrameSet) {
+        let bytes = self.packing.form(frame);
+        self.push(bytes, 0, Kind::Frame);
+    }
+
+    /// What nothing follows.
+    fn last(&mut self, close: &Bytes) {
+        self.push(close, 0, Kind::Control(Control::Close));
+    }
+
+    fn push(&mut self, bytes: &Bytes, written: usize, kind: Kind) {
+        self.bytes += bytes.len() - written;
+        self.messages.push(Gathered {
+            bytes: bytes.clone(),
+            written,
+            kind,
+            packing: self.packing,
+        });
+    }
+}
+
 impl Gap {
     /// An empty gap right before `frame`.
     fn at(frame: &FrameSet) -> Self {
@@ -380,3 +488,10 @@ impl Gap {
         })
     }
 }
+
+/// Messages of one write: a replay of 30 frames with what stands before it.
+const MESSAGES_MAX: usize = 64;
+
+/// Bytes from which nothing is added to a write: a send buffer rarely takes more at once, and a form that is chosen too
+/// early may have to be made for nothing.
+const BYTES_MAX: usize = 128 << 10;

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
+use danmaku_wire::FrameSet;
 use slab::Slab;
 
 use crate::message::RoomKey;
+use crate::pass::Pass;
 
 /// A viewer's place in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,8 @@ struct RoomSet {
     members: Vec<ViewerKey>,
     /// When a frame was last delivered.
     delivered: Option<Duration>,
+    /// Only while a frame is delivered slice by slice.
+    pass: Option<Box<Pass>>,
 }
 
 impl RoomSets {
@@ -56,13 +61,17 @@ impl RoomSets {
                 key: room,
                 members: Vec::new(),
                 delivered: None,
+                pass: None,
             });
             self.by_key.insert(room, index);
             index
         };
-        let members = &mut self.sets.get_mut(index as usize)?.members;
-        let place = u32::try_from(members.len()).ok()?;
-        members.push(viewer);
+        let set = self.sets.get_mut(index as usize)?;
+        let place = u32::try_from(set.members.len()).ok()?;
+        set.members.push(viewer);
+        if let Some(pass) = &mut set.pass {
+            pass.join();
+        }
         Some(Seat { room: index, place })
     }
 
@@ -73,6 +82,9 @@ impl RoomSets {
         let place = seat.place as usize;
         set.members.swap_remove(place);
         let moved = set.members.get(place).copied();
+        if let Some(pass) = &mut set.pass {
+            pass.leave(place);
+        }
         if set.members.is_empty() {
             let set = self.sets.remove(index);
             self.by_key.remove(&set.key);
@@ -89,6 +101,38 @@ impl RoomSets {
             .get(&room)
             .and_then(|&index| self.sets.get(index as usize))
             .map_or(&[], |set| &set.members)
+    }
+
+    /// The room's viewers and the pass over them, while there is one.
+    pub(crate) fn pass(&mut self, room: RoomKey) -> Option<(&[ViewerKey], &mut Pass)> {
+        let set = self.sets.get_mut(*self.by_key.get(&room)? as usize)?;
+        Some((&set.members, set.pass.as_deref_mut()?))
+    }
+
+    /// Begins a pass over a room that has none, at place `start`.
+    pub(crate) fn begin_pass(&mut self, room: RoomKey, frame: Arc<FrameSet>, start: usize) {
+        if let Some(&index) = self.by_key.get(&room)
+            && let Some(set) = self.sets.get_mut(index as usize)
+        {
+            debug_assert!(set.pass.is_none(), "frames of a room go out one by one");
+            set.pass = Some(Box::new(Pass::new(frame, set.members.len(), start)));
+        }
+    }
+
+    /// Forgets a pass that is over.
+    pub(crate) fn end_pass(&mut self, room: RoomKey) {
+        if let Some(&index) = self.by_key.get(&room)
+            && let Some(set) = self.sets.get_mut(index as usize)
+        {
+            set.pass = None;
+        }
+    }
+
+    /// The frames under way that are due to the viewer of this seat, which is taken to get them now.
+    pub(crate) fn catch_up(&mut self, seat: Seat) -> Vec<Arc<FrameSet>> {
+        let set = self.sets.get_mut(seat.room as usize);
+        set.and_then(|set| set.pass.as_deref_mut())
+            .map_or_else(Vec::new, |pass| pass.catch_up(seat.place as usize))
     }
 
     /// Notes that a frame is delivered to the room.

@@ -9,8 +9,8 @@ use danmaku_wire::FrameSet;
 
 use crate::audience::Audience;
 use crate::config::FanoutConfig;
-use crate::link::{Link, Written};
-use crate::message::ConnId;
+use crate::link::{Link, Ready, Written};
+use crate::message::{ConnId, Outgoing};
 use crate::outbox::{Control, Flushed, Kind, Outbox};
 use crate::packing::{Packing, usual_form};
 use crate::room_sets::Seat;
@@ -205,12 +205,42 @@ impl Viewer {
         sent
     }
 
+    /// Writes what a new viewer is sent first, as much of it at once as goes into one write.
+    pub(crate) fn send_first(
+        &mut self,
+        first: Vec<Outgoing>,
+        now: Duration,
+        config: &FanoutConfig,
+        counts: &mut StatsSnapshot,
+    ) -> Sent {
+        let dialect = self.packing.dialect();
+        let (outbox, sent) = self.outbox_at(now);
+        for outgoing in first {
+            match outgoing {
+                Outgoing::Control(bytes) => outbox.push_control(bytes, Control::Message),
+                Outgoing::Frame(frame) => {
+                    counts.frames_offered += 1;
+                    let bytes = usual_form(dialect, &frame).len();
+                    outbox.push_frame(frame, bytes, now);
+                }
+            }
+        }
+        match self.flush(Ready::Fresh, counts) {
+            Flushed::All => Sent::Whole,
+            Flushed::Broken(error) => Sent::Broken(error),
+            Flushed::Blocked => match self.skip_over(config, counts) {
+                Sent::Waits => sent,
+                overflow => overflow,
+            },
+        }
+    }
+
     /// Writes what waits, as far as it goes. The outbox is gone when nothing is left.
-    pub(crate) fn flush(&mut self, counts: &mut StatsSnapshot) -> Flushed {
+    pub(crate) fn flush(&mut self, ready: Ready, counts: &mut StatsSnapshot) -> Flushed {
         let Some(outbox) = &mut self.outbox else {
             return Flushed::All;
         };
-        let flushed = outbox.flush(&self.link, &mut self.packing, counts);
+        let flushed = outbox.flush(&self.link, ready, &mut self.packing, counts);
         if let Flushed::All = flushed {
             self.outbox = None;
         }
@@ -257,16 +287,24 @@ impl Viewer {
         // Which form will be written is not known yet, and making the other one just to measure it would cost more
         // than the difference.
         let bytes = usual_form(self.packing.dialect(), frame).len();
-        let mut packing = self.packing;
         let (outbox, sent) = self.outbox_at(now);
         outbox.push_frame(Arc::clone(frame), bytes, now);
-        outbox.skip_over(config.outbox_bytes_max, &mut packing, counts);
-        let overflow = outbox.control_bytes() > config.control_bytes_max;
-        self.packing = packing;
-        if overflow {
+        match self.skip_over(config, counts) {
+            Sent::Waits => sent,
+            overflow => overflow,
+        }
+    }
+
+    /// Skips the oldest frames until no more wait than may.
+    fn skip_over(&mut self, config: &FanoutConfig, counts: &mut StatsSnapshot) -> Sent {
+        let Some(outbox) = &mut self.outbox else {
+            return Sent::Waits;
+        };
+        outbox.skip_over(config.outbox_bytes_max, &mut self.packing, counts);
+        if outbox.control_bytes() > config.control_bytes_max {
             return Sent::Overflow(EvictReason::Events);
         }
-        sent
+        Sent::Waits
     }
 
     #[cold]

@@ -16,8 +16,12 @@ mod receiver;
 mod silence;
 #[path = "shard/sink.rs"]
 mod sink;
+#[path = "shard/slices.rs"]
+mod slices;
 #[path = "shard/stream.rs"]
 mod stream;
+#[path = "shard/vectored.rs"]
+mod vectored;
 
 use danmaku_fanout::memory::MemoryKind;
 

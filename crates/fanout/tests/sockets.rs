@@ -27,7 +27,6 @@ struct Server {
     audience: Arc<Audience>,
     listener: TcpListener,
     origin: Instant,
-    conns: u64,
     /// The last position sealed.
     after: Seq,
 }
@@ -48,7 +47,6 @@ impl Server {
             audience: Arc::new(Audience::new(shards, None)),
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             origin,
-            conns: 0,
             after: Seq::ZERO,
         }
     }
@@ -68,8 +66,7 @@ impl Server {
         }
         // As after an upgrade, where the server has written before.
         stream.writable().await.unwrap();
-        self.conns += 1;
-        let conn = ConnId(self.conns);
+        let conn = self.fanout.place(ROOM, &self.audience);
         let link = Arc::new(Link::new(stream.into(), self.origin.elapsed()));
         let shard = self.fanout.shard_for(conn);
         let dialect = Dialect::WsIdentity;
@@ -210,6 +207,37 @@ async fn every_viewer_of_every_shard_gets_every_frame_in_order() {
     server.counts(|it| it.viewers == 0).await;
     assert_eq!(server.audience.viewers(), 0);
     assert_eq!(server.stop(Duration::from_secs(5)).await, Drained::Flushed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_room_stays_on_its_home_shard_and_a_crowded_one_is_spread() {
+    let server = Server::start(config(3)).await;
+    let fanout = &server.fanout;
+    let mut homes = [0; 3];
+    for room in 0..30 {
+        let room = RoomKey(room);
+        let audience = Audience::new(3, None);
+        let join = |viewers: u32| {
+            for _ in 0..viewers {
+                let shard = fanout.place(room, &audience).shard();
+                audience.join(shard, Dialect::WsIdentity);
+            }
+            [0, 1, 2].map(|shard| audience.attached(shard))
+        };
+        let attached = join(64);
+        let home = attached.iter().position(|&viewers| viewers == 64);
+        let home = home.expect("all are at home");
+        homes[home] += 1;
+        let attached = join(300);
+        for (shard, viewers) in attached.into_iter().enumerate() {
+            let at_home = if shard == home { 64 } else { 0 };
+            assert_eq!(viewers, 100 + at_home, "{attached:?}");
+        }
+    }
+    assert_eq!(homes, [10; 3], "rooms are spread too");
+    let conn = fanout.place(ROOM, &server.audience);
+    assert_ne!(conn, fanout.place(ROOM, &server.audience));
+    assert_eq!(fanout.shard_for(conn).index(), conn.shard());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,8 @@
 //! Owns what every task of the server shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use danmaku_fanout::{ConnId, Fanout};
+use danmaku_fanout::Fanout;
 use danmaku_log::{Log, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
@@ -53,7 +52,6 @@ pub struct Context {
     environment: Arc<RoomEnvironment>,
     /// Starts a room's actor.
     spawn_room: fn(RoomActor),
-    next_conn: AtomicU64,
 }
 
 impl Context {
@@ -98,7 +96,6 @@ impl Context {
             gate: StopGate::default(),
             environment: Arc::new(environment),
             spawn_room,
-            next_conn: AtomicU64::new(1),
             config,
         }
     }
@@ -144,10 +141,5 @@ impl Context {
             .hold(self.clock.now().monotonic, bytes)
             .map_err(Refusal::from)
             .inspect_err(|refusal| self.stats.requests.refused(refusal))
-    }
-
-    /// A connection number that was never given before.
-    pub fn next_conn(&self) -> ConnId {
-        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 }

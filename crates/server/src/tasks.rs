@@ -316,7 +316,6 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
         end_when_silent(&stream, context.config.fanout.idle_deadline);
     }
     let joining = Joining {
-        conn: context.next_conn(),
         link: Arc::new(Link::new(stream.into(), context.clock.now().monotonic)),
         room: watch.room,
         dialect: watch.dialect,
@@ -327,8 +326,8 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
         context.config.handshake_deadline,
         viewer::join(&context, &joining),
     );
-    match joined.await {
-        Ok(Ok(())) => {}
+    let conn = match joined.await {
+        Ok(Ok(conn)) => conn,
         Ok(Err(JoinError)) => {
             // The room ended with the server, or with its epoch: coming back finds what there is then.
             let reason = if context.gate.is_closed() {
@@ -345,10 +344,8 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
             context.stats.connections.joins_timed_out.add(1);
             return;
         }
-    }
-    let Joining {
-        conn, link, room, ..
-    } = joining;
+    };
+    let Joining { link, room, .. } = joining;
     // The readers are tasks of their own, sized by what an idle viewer needs.
     match protocol {
         Protocol::WebSocket => {

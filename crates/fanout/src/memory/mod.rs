@@ -3,7 +3,7 @@
 mod pipe;
 mod records;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::task::{Context, Poll};
 
@@ -60,6 +60,13 @@ impl Memory {
         match &self.0 {
             Server::Plain(pipe) => pipe.try_write(bytes),
             Server::Records(records) => records.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.0 {
+            Server::Plain(pipe) => pipe.try_write_vectored(slices),
+            Server::Records(records) => records.try_write_vectored(slices),
         }
     }
 
@@ -144,6 +151,12 @@ impl MemoryPeer {
     #[must_use]
     pub fn bytes_held(&self) -> usize {
         self.pipe.bytes_held()
+    }
+
+    /// How often the server wrote something to the connection.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.pipe.writes()
     }
 
     /// Whether the server has said that nothing more will come. What it wrote before can still be read.

@@ -1,7 +1,7 @@
 //! Bytes from one end to the other: bounded, non-blocking, deterministic.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -23,6 +23,8 @@ struct State {
     /// Written by the server, not yet read by the viewer.
     out: VecDeque<u8>,
     out_bytes_max: usize,
+    /// Writes that took something.
+    writes: u64,
     /// Written by the viewer, not yet read by the server.
     inbound: VecDeque<u8>,
     server_writing: Half,
@@ -43,6 +45,7 @@ impl Pipe {
         let state = Arc::new(Mutex::new(State {
             out: VecDeque::new(),
             out_bytes_max: bytes_max,
+            writes: 0,
             inbound: VecDeque::new(),
             server_writing: Half::Open,
             server_reading: Half::Open,
@@ -56,16 +59,26 @@ impl Pipe {
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = lock(&self.state);
         if state.peer == Half::Ended || state.server_writing == Half::Ended {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let fits = state.out_bytes_max.saturating_sub(state.out.len());
-        let taken = bytes.len().min(fits);
-        if taken == 0 && !bytes.is_empty() {
+        let mut fits = state.out_bytes_max.saturating_sub(state.out.len());
+        if fits == 0 && slices.iter().any(|slice| !slice.is_empty()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.out.extend(&bytes[..taken]);
+        let mut taken = 0;
+        for slice in slices {
+            let part = slice.len().min(fits);
+            state.out.extend(&slice[..part]);
+            fits -= part;
+            taken += part;
+        }
+        state.writes += 1;
         Ok(taken)
     }
 
@@ -140,6 +153,11 @@ impl PipePeer {
     /// How many bytes the server has written that are not read yet.
     pub(super) fn bytes_held(&self) -> usize {
         lock(&self.state).out.len()
+    }
+
+    /// How often the server wrote something.
+    pub(super) fn writes(&self) -> u64 {
+        lock(&self.state).writes
     }
 
     /// Whether the server has said that nothing more will come. What it wrote before can still be read.

@@ -6,7 +6,7 @@
 //! it behind a mutex.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -94,6 +94,25 @@ impl RecordPipe {
             match written {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && taken > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes messages one after the other, up to the first of which it takes only a part.
+    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut taken = 0;
+        for slice in slices {
+            match self.try_write(slice) {
+                Ok(part) => {
+                    taken += part;
+                    if part < slice.len() {
+                        break;
+                    }
+                }
+                // As with a socket: what was taken counts, and the next write meets the error.
+                Err(_) if taken > 0 => break,
                 Err(error) => return Err(error),
             }
         }

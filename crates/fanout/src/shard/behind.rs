@@ -5,6 +5,7 @@ use std::time::Duration;
 use danmaku_wire::CloseReason;
 
 use super::{Shard, open};
+use crate::link::Ready;
 use crate::message::ConnId;
 use crate::outbox::Flushed;
 use crate::room_sets::ViewerKey;
@@ -86,7 +87,7 @@ impl Shard {
             self.evict(key, reason, now);
             return;
         }
-        match viewer.flush(&mut self.counts) {
+        match viewer.flush(Ready::Retried, &mut self.counts) {
             Flushed::All => {
                 let phase = viewer.phase;
                 self.remove_behind(listed);
@@ -114,7 +115,7 @@ impl Shard {
         }
         self.counts.evict(reason);
         let deadline = self.config.close_deadline;
-        self.close(key, CloseReason::SlowConsumer, deadline, now);
+        self.close_now(key, CloseReason::SlowConsumer, deadline, now);
     }
 }
 

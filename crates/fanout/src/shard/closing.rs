@@ -24,8 +24,21 @@ pub(super) enum End {
 }
 
 impl Shard {
-    /// Closes a viewer: nothing more is taken for it, what waits is written, and its dialect's close after it.
+    /// Closes a viewer: nothing more is taken for it, what waits and is under way is written, and its dialect's close
+    /// after it.
     pub(super) fn close(
+        &mut self,
+        key: ViewerKey,
+        reason: CloseReason,
+        deadline: Duration,
+        now: Duration,
+    ) {
+        self.catch_up(key, now);
+        self.close_now(key, reason, deadline, now);
+    }
+
+    /// Closes a viewer that is to get nothing more of its room.
+    pub(super) fn close_now(
         &mut self,
         key: ViewerKey,
         reason: CloseReason,

@@ -2,17 +2,18 @@
 
 mod behind;
 mod closing;
+mod delivery;
 mod silence;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use danmaku_wire::{CloseReason, Dialect, FrameSet};
+use danmaku_wire::{CloseReason, Dialect};
 use slab::Slab;
 
 use self::closing::End;
+use self::delivery::Rotation;
 use crate::config::FanoutConfig;
 use crate::message::{Attach, ConnId, Outgoing, RoomKey, ShardMsg};
 use crate::outbox::{Control, Outbox};
@@ -44,6 +45,9 @@ pub struct Shard {
     /// Each dialect's heartbeat: packing one again for every viewer would cost more than writing it.
     heartbeats: [Bytes; Dialect::COUNT],
     rotation: Rotation,
+    /// Rooms whose frames are delivered slice by slice, in turn. One whose viewers have all left is dropped when it is
+    /// its turn.
+    passing: VecDeque<RoomKey>,
     /// What a pass leaves to be settled after it; kept for its allocation.
     unsettled: Vec<(ViewerKey, Sent)>,
     stop: Option<Stopping>,
@@ -82,6 +86,7 @@ impl Shard {
             riding: Default::default(),
             heartbeats: Dialect::ALL.map(Dialect::heartbeat),
             rotation: Rotation::default(),
+            passing: VecDeque::new(),
             unsettled: Vec::new(),
             stop: None,
             counts: StatsSnapshot::default(),
@@ -93,7 +98,7 @@ impl Shard {
     pub fn handle(&mut self, msg: ShardMsg, now: Duration) {
         match msg {
             ShardMsg::Attach(attach) => self.attach(*attach, now),
-            ShardMsg::Deliver { room, frame } => self.deliver(room, &frame, now),
+            ShardMsg::Deliver { room, frame } => self.deliver(room, frame, now),
             ShardMsg::Unicast { conn, bytes } => {
                 self.unicast(conn, &bytes, Control::Message, now);
             }
@@ -114,8 +119,10 @@ impl Shard {
         }
     }
 
-    /// Does what is due, and tells when something will be: not before the next message when that is none.
+    /// Does what is due, and tells when something will be: not before the next message when that is none, and `now`
+    /// when there is more to do at once, after messages that wait.
     pub fn turn(&mut self, now: Duration) -> Option<Duration> {
+        self.deliver_slice(now);
         self.retry_behind(now);
         while let Some(timer) = self.timers.pop_due(now) {
             self.timer(timer, now);
@@ -127,7 +134,11 @@ impl Shard {
             // Whoever left last may have done so after the latest look at the outboxes.
             self.counts.outbox_bytes = 0;
         }
-        self.next_at()
+        if self.passing.is_empty() {
+            self.next_at()
+        } else {
+            Some(now)
+        }
     }
 
     /// Which shard this is.
@@ -205,42 +216,19 @@ impl Shard {
             ping: Ping::NotDue,
         });
         self.by_conn.insert(conn, key);
-        for outgoing in &first {
-            let Some(viewer) = open(&mut self.viewers, key) else {
-                break;
-            };
+        if let Some(viewer) = open(&mut self.viewers, key) {
             let (config, counts) = (&self.config, &mut self.counts);
-            let sent = match outgoing {
-                Outgoing::Control(bytes) => {
+            let sent = match &first[..] {
+                [] => Sent::Whole,
+                [Outgoing::Control(bytes)] => {
                     viewer.send_control(bytes, Control::Message, now, config, counts)
                 }
-                Outgoing::Frame(frame) => viewer.send_frame(frame, now, config, counts),
+                _ => viewer.send_first(first, now, config, counts),
             };
             self.settle(key, sent, now);
         }
         if let Some(stop) = self.stop {
             self.close(key, stop.reason, stop.at.saturating_sub(now), now);
-        }
-    }
-
-    /// One pass over a room: per viewer one write, and whatever else there is only for those that cannot take it.
-    fn deliver(&mut self, room: RoomKey, frame: &Arc<FrameSet>, now: Duration) {
-        self.rooms.note_delivery(room, now);
-        let members = self.rooms.members(room);
-        let (last, first) = members.split_at(self.rotation.start(members.len()));
-        for &key in first.iter().chain(last) {
-            let Some(viewer) = self.viewers.get_mut(key.index()) else {
-                debug_assert!(false, "a room's viewer is in the shard");
-                continue;
-            };
-            match viewer.send_frame(frame, now, &self.config, &mut self.counts) {
-                Sent::Whole | Sent::Waits => {}
-                sent => self.unsettled.push((key, sent)),
-            }
-        }
-        self.counts.passes += 1;
-        while let Some((key, sent)) = self.unsettled.pop() {
-            self.settle(key, sent, now);
         }
     }
 
@@ -279,36 +267,4 @@ fn open(viewers: &mut Slab<Viewer>, key: ViewerKey) -> Option<&mut Viewer> {
     viewers
         .get_mut(key.index())
         .filter(|viewer| viewer.phase == Phase::Open)
-}
-
-/// Where each pass begins, so that nobody is always the last.
-#[derive(Debug, Default)]
-struct Rotation(u32);
-
-impl Rotation {
-    /// The next start among `len` viewers.
-    fn start(&mut self, len: usize) -> usize {
-        // Steps of 2^32 over the golden ratio spread the starts evenly whatever the length.
-        self.0 = self.0.wrapping_add(0x9E37_79B9);
-        ((u64::from(self.0) * len as u64) >> 32) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn passes_begin_everywhere_alike() {
-        for len in [1, 7, 64] {
-            let mut rotation = Rotation::default();
-            let starts: Vec<_> = (0..len * 4).map(|_| rotation.start(len)).collect();
-            let different: BTreeSet<_> = starts.iter().collect();
-            assert_eq!(different.len(), len, "each is first in turn");
-            assert!(starts.iter().all(|&start| start < len));
-        }
-        assert_eq!(Rotation::default().start(0), 0);
-    }
 }

@@ -110,9 +110,17 @@ impl World {
         self.turn();
     }
 
+    /// Whether the shard has more to do at once.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.wake_at == Some(self.now)
+    }
+
     /// Lets time pass, with a turn whenever the shard asked for one.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
+        while self.goes_on() {
+            self.turn();
+        }
         while let Some(at) = self.wake_at.filter(|&at| at <= end) {
             assert!(at > self.now, "asked for a turn in the past");
             self.now = at;
@@ -122,7 +130,7 @@ impl World {
         self.turn();
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.wake_at = self.shard.turn(self.now);
         let counts = self.counts();
         assert_eq!(

@@ -12,7 +12,9 @@ mod membership;
 mod receiver;
 mod silence;
 mod sink;
+mod slices;
 mod stream;
+mod vectored;
 
 use danmaku_fanout::memory::MemoryKind;
 

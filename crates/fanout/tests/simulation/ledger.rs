@@ -109,6 +109,7 @@ pub(crate) struct Coverage {
     pub(crate) told_slow: u64,
     pub(crate) losses: u64,
     pub(crate) epochs_ended: u64,
+    pub(crate) slices: u64,
     /// What each viewer was told in the end, where that can depend on nothing but the plan.
     pub(crate) told: Vec<Told>,
 }
@@ -128,6 +129,7 @@ impl AddAssign for Coverage {
         self.told_slow += other.told_slow;
         self.losses += other.losses;
         self.epochs_ended += other.epochs_ended;
+        self.slices += other.slices;
     }
 }
 
@@ -147,6 +149,7 @@ impl Coverage {
             ("evicted and told", self.told_slow),
             ("losses of a log", self.losses),
             ("epochs ended", self.epochs_ended),
+            ("deliveries in slices", self.slices),
             ("silent ones closed", stats.closed_idle),
             ("closes forced", stats.closes_forced),
             ("chained frames", self.frames_chained),

@@ -105,6 +105,12 @@ fn fanout(random: &mut SplitMix64) -> FanoutConfig {
     FanoutConfig {
         shards: NonZeroUsize::MIN.saturating_add(index_below(3, random)),
         inbox_len: 1,
+        // Less than a room has, or more than there are.
+        slice_viewers_max: NonZeroUsize::MIN.saturating_add(if random.below(3) == 0 {
+            1_000
+        } else {
+            2 + index_below(12, random)
+        }),
         outbox_bytes_max: 1 << (9 + random.below(8)),
         outbox_age_max: ms(100 + random.below(3_000)),
         control_bytes_max: 1 << (8 + random.below(8)),

@@ -31,6 +31,8 @@ pub(crate) struct World {
     /// Frames that refer back to others.
     frames_chained: u64,
     epochs_ended: u64,
+    /// Turns that left a frame in mid-delivery.
+    slices: u64,
 }
 
 /// A shard, its inbox and its timer.
@@ -62,6 +64,7 @@ impl World {
             frame_bytes_max: 0,
             frames_chained: 0,
             epochs_ended: 0,
+            slices: 0,
             sink,
             random,
             plan,
@@ -81,6 +84,7 @@ impl World {
             told_slow: self.gone.told_slow(),
             losses: self.rooms.iter().map(|room| room.truth.losses).sum(),
             epochs_ended: self.epochs_ended,
+            slices: self.slices,
             told: self.told(),
         };
         self.stop();
@@ -222,25 +226,27 @@ impl World {
         }
     }
 
-    /// One turn of a shard's thread: some messages, then what is due. Sometimes it does not get the processor.
+    /// Some turns of a shard's thread: some messages, then what is due. Sometimes it does not get the processor.
     fn run_shard(&mut self, index: usize) {
         if self.random.below(8) == 0 || self.shards[index].stopped {
             return;
         }
-        let mut is_due = self.shards[index].wake_at.is_some_and(|at| at <= self.now);
-        for _ in 0..1 + self.random.below(64) {
-            let Some(msg) = self.shards[index].inbox.pop_front() else {
-                break;
-            };
-            self.note(index, &msg);
-            self.shards[index].shard.handle(msg, self.now);
-            is_due = true;
+        for _ in 0..1 + self.random.below(4) {
+            let mut is_due = self.shards[index].wake_at.is_some_and(|at| at <= self.now);
+            for _ in 0..1 + self.random.below(64) {
+                let Some(msg) = self.shards[index].inbox.pop_front() else {
+                    break;
+                };
+                self.note(index, &msg);
+                self.shards[index].shard.handle(msg, self.now);
+                is_due = true;
+            }
+            if is_due && !self.shards[index].stopped {
+                self.shards[index].turn(self.now);
+                self.slices += u64::from(self.shards[index].wake_at == Some(self.now));
+                self.check_shard(index);
+            }
         }
-        if !is_due {
-            return;
-        }
-        self.shards[index].turn(self.now);
-        self.check_shard(index);
     }
 
     /// Keeps count of what the shard was told to write to whom.

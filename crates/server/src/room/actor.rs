@@ -437,12 +437,14 @@ impl RoomActor {
         let opening = [join.opening, joined].concat();
         first.push(Outgoing::Control(opening.into()));
         first.extend(start.frames.into_iter().map(Outgoing::Frame));
-        let shard = self.environment.fanout.shard_for(join.conn);
+        let fanout = &self.environment.fanout;
+        let conn = fanout.place(self.handle.key(), audience);
+        let shard = fanout.shard_for(conn);
         // Counted before it is sent, so that a frame sealed right after this goes to the shard too.
         audience.join(shard.index(), join.dialect);
         shard
             .send(ShardMsg::Attach(Box::new(Attach {
-                conn: join.conn,
+                conn,
                 link: join.link,
                 room: self.handle.key(),
                 audience: Arc::clone(audience),
@@ -450,9 +452,9 @@ impl RoomActor {
                 first,
             })))
             .await;
-        if join.answer.send(JoinAnswer::Attached).is_err() {
+        if join.answer.send(JoinAnswer::Attached(conn)).is_err() {
             // Given up meanwhile: no reader will detach this viewer.
-            shard.send(ShardMsg::Detach { conn: join.conn }).await;
+            shard.send(ShardMsg::Detach { conn }).await;
         }
     }
 

@@ -63,8 +63,6 @@ pub enum RoomMsg {
 #[derive(Debug)]
 pub struct Join {
     /// The viewer's connection.
-    pub conn: ConnId,
-    /// Its socket.
     pub link: Arc<Link>,
     /// What it speaks.
     pub dialect: Dialect,
@@ -93,8 +91,8 @@ pub enum JoinFrom {
 /// What became of a join request.
 #[derive(Debug)]
 pub enum JoinAnswer {
-    /// The viewer's shard has been told.
-    Attached,
+    /// The viewer's shard has been told, under this name.
+    Attached(ConnId),
     /// What the ring cannot tell has to be brought along: come again with a [`Lead`] that ends at `boundary`.
     NeedsLead {
         /// Where a frame of the ring begins, at or after the asked position.

@@ -18,8 +18,6 @@ use crate::room::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomMsg};
 #[derive(Debug)]
 pub struct Joining {
     /// Its connection.
-    pub conn: ConnId,
-    /// Its socket.
     pub link: Arc<Link>,
     /// The room.
     pub room: Arc<RoomHandle>,
@@ -35,11 +33,11 @@ pub struct Joining {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinError;
 
-/// Attaches the viewer to its room.
+/// Attaches the viewer to its room; the name of its connection.
 ///
 /// # Errors
 /// [`JoinError`]; nothing was written to the viewer.
-pub async fn join(context: &Context, viewer: &Joining) -> Result<(), JoinError> {
+pub async fn join(context: &Context, viewer: &Joining) -> Result<ConnId, JoinError> {
     let mut from = viewer.first_from(context).await;
     let mut tries = 0;
     loop {
@@ -51,7 +49,7 @@ pub async fn join(context: &Context, viewer: &Joining) -> Result<(), JoinError> 
         };
         let stretch = viewer.stretch();
         from = match viewer.ask(from).await? {
-            JoinAnswer::Attached => return Ok(()),
+            JoinAnswer::Attached(conn) => return Ok(conn),
             JoinAnswer::NeedsLead { boundary, frames } => {
                 tries += 1;
                 match resumes_after {
@@ -146,7 +144,6 @@ impl Joining {
     async fn ask(&self, from: JoinFrom) -> Result<JoinAnswer, JoinError> {
         let (answer, answered) = oneshot::channel();
         let join = Join {
-            conn: self.conn,
             link: Arc::clone(&self.link),
             dialect: self.dialect,
             opening: self.opening.clone(),

@@ -404,7 +404,12 @@ async fn signalled(
     let report = Report::new(name);
     let url = format!("http://{server}");
     let args = "run --viewers 30 --duration-s 600 --settle-s 0 --drain-s 60 --rate 120";
-    let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+    // Whoever runs the tests may have a hang-up ignored, as under `nohup`.
+    let child = Command::new("env")
+        .args([
+            "--default-signal=HUP",
+            env!("CARGO_BIN_EXE_danmaku-loadtest"),
+        ])
         .args(args.split(' '))
         .args(["--url", &url, "--json"])
         .arg(&report.0)

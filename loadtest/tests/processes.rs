@@ -44,8 +44,13 @@ async fn loadtest(double: &Double, name: &str, args: &str) -> Ran {
 }
 
 fn command(double: &Double, args: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"));
+    // Whoever runs the tests may have a hang-up ignored, as under `nohup`.
+    let mut command = Command::new("env");
     command
+        .args([
+            "--default-signal=HUP",
+            env!("CARGO_BIN_EXE_danmaku-loadtest"),
+        ])
         .args(args.split_ascii_whitespace())
         .args(["--url", &format!("http://{}", double.address)])
         .stdout(Stdio::piped())

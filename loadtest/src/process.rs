@@ -369,7 +369,7 @@ mod tests {
         let began = std::time::Instant::now();
         let mut spent = CpuTime::default();
         // However little of the machine we get.
-        while spent.total_ms() <= 20.0 && began.elapsed().as_secs() < 10 {
+        while spent.total_ms() <= 20.0 && began.elapsed().as_secs() < 60 {
             spent = process.cpu().unwrap().since(&before);
         }
         assert!(spent.total_ms() > 20.0, "{spent:?}");
@@ -393,7 +393,7 @@ mod tests {
         let of_others = process.threads_cpu("idler").unwrap();
         let began = std::time::Instant::now();
         let mut spent = CpuTime::default();
-        while spent.total_ms() <= 10.0 && began.elapsed().as_secs() < 10 {
+        while spent.total_ms() <= 10.0 && began.elapsed().as_secs() < 60 {
             std::thread::sleep(std::time::Duration::from_millis(10));
             spent = process.threads_cpu("spinner (").unwrap().since(&before);
         }

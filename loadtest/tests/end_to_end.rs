@@ -7,16 +7,19 @@ mod double;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Output;
 use std::time::Duration;
 
-use double::{Double, Fault, Positions};
+use double::{Double, Fault, PATIENCE, Positions, catches};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
 
 /// Every fault happens once in each of the two rooms, to one viewer or to all 15 of them.
 const VIEWERS_PER_ROOM: u64 = 15;
+/// Each has at least one frame.
+const VIEWERS_PER_ENCODING: u64 = 10;
 
 async fn loadtest(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
@@ -54,7 +57,7 @@ async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, Str
         report.0.to_str().unwrap().to_owned(),
     );
     let mut args: Vec<&str> =
-        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 1 --rate 120 --late-ms 300 --url"
+        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 3 --rate 120 --late-ms 300 --url"
             .split(' ')
             .collect();
     args.extend([url.as_str(), "--json", &path]);
@@ -110,15 +113,14 @@ async fn a_good_server_passes() {
         assert_eq!(report["posts"]["due"], report["posts"]["acknowledged"]);
         for encoding in report["setup"]["encodings"].as_array().unwrap() {
             let frames = &report["traffic"][encoding.as_str().unwrap()]["frames"];
-            assert!(frames.as_u64() > Some(100), "{report:#}");
+            assert!(frames.as_u64() >= Some(VIEWERS_PER_ENCODING), "{report:#}");
         }
         let encodings = report["traffic"].as_object().unwrap().len();
         let is_sse = report["setup"]["protocol"] == "sse";
         assert_eq!(encodings, if is_sse { 2 } else { 3 });
-        assert!(
-            report["latency"][0]["each_viewer"]["p50_ms"].as_f64() < Some(1000.0),
-            "{report:#}"
-        );
+        let latency = &report["latency"][0]["each_viewer"];
+        let [p50_ms, max_ms] = ["p50_ms", "max_ms"].map(|name| latency[name].as_f64().unwrap());
+        assert!(0.0 < p50_ms && p50_ms <= max_ms, "{report:#}");
     })
     .await;
 }
@@ -391,7 +393,7 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
     let report = Report::new("interrupted");
     let page = Report(report.0.with_extension("html"));
     let url = format!("http://{}", double.address);
-    let args = "run --viewers 30 --rooms 2 --duration-s 60 --settle-s 0 --rate 50";
+    let args = "run --viewers 30 --rooms 2 --duration-s 600 --settle-s 0 --rate 50";
     let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args(args.split(' '))
         .args(["--url", &url, "--json"])
@@ -402,10 +404,12 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // So many come due in two seconds and a half.
+    double.posts_until(125).await;
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
-    let output = child.wait_with_output().await.unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.unwrap().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let json = report.read();
@@ -413,7 +417,7 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
     let verdict = json["verdict"].as_str().unwrap();
     assert!(verdict.contains("partial"), "{verdict}");
     let samples = json["timeline"]["samples"].as_array().unwrap();
-    assert!((2..20).contains(&samples.len()), "{samples:?}");
+    assert!((2..600).contains(&samples.len()), "{samples:?}");
     let of = |name: &str| -> u64 {
         samples
             .iter()
@@ -434,12 +438,28 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
     );
 }
 
-/// A run that would last a minute, a minute of drain included, gets signals, the first after two seconds and a half.
-async fn signalled(name: &str, server: SocketAddr, signals: &[Signal]) -> (i32, String, Report) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Once,
+    Repeatedly,
+}
+
+/// A run that would last ten minutes gets a signal once it is `ready`, and again and again if it is told `repeatedly`.
+async fn signalled(
+    name: &str,
+    server: SocketAddr,
+    ready: impl Future<Output = ()>,
+    (signal, manner): (Signal, Manner),
+) -> (i32, String, Report) {
     let report = Report::new(name);
     let url = format!("http://{server}");
-    let args = "run --viewers 30 --duration-s 60 --settle-s 0 --drain-s 60 --rate 120";
-    let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
+    let args = "run --viewers 30 --duration-s 600 --settle-s 0 --drain-s 60 --rate 120";
+    // Whoever runs the tests may have a hang-up ignored, as under `nohup`.
+    let child = Command::new("env")
+        .args([
+            "--default-signal=HUP",
+            env!("CARGO_BIN_EXE_danmaku-loadtest"),
+        ])
         .args(args.split(' '))
         .args(["--url", &url, "--json"])
         .arg(&report.0)
@@ -449,13 +469,19 @@ async fn signalled(name: &str, server: SocketAddr, signals: &[Signal]) -> (i32, 
         .spawn()
         .unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    for signal in signals {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        kill_process(pid, *signal).unwrap();
-    }
-    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
-    let output = ended.unwrap().unwrap();
+    catches(pid, signal).await;
+    ready.await;
+    kill_process(pid, signal).unwrap();
+    let mut ended = pin!(tokio::time::timeout(PATIENCE, child.wait_with_output()));
+    let output = loop {
+        tokio::select! {
+            output = &mut ended => break output.unwrap().unwrap(),
+            // Two that come together are one to a process.
+            () = tokio::time::sleep(Duration::from_millis(500)), if manner == Manner::Repeatedly => {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    };
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code().unwrap(), text, report)
 }
@@ -463,7 +489,8 @@ async fn signalled(name: &str, server: SocketAddr, signals: &[Signal]) -> (i32, 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
     let double = Double::start(Fault::None).await;
-    let (code, text, report) = signalled("hang-up", double.address, &[Signal::HUP]).await;
+    let (ready, how) = (double.posts_until(100), (Signal::HUP, Manner::Once));
+    let (code, text, report) = signalled("hang-up", double.address, ready, how).await;
     assert_eq!(code, 0, "{text}");
     assert_eq!(report.read()["partial"], true, "{text}");
 }
@@ -472,8 +499,9 @@ async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
 async fn a_second_ctrl_c_ends_a_run_at_once() {
     // Its connections are taken by the kernel, and nobody answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let signals = [Signal::INT, Signal::INT];
-    let (code, text, report) = signalled("twice", mute.local_addr().unwrap(), &signals).await;
+    let address = mute.local_addr().unwrap();
+    let how = (Signal::INT, Manner::Repeatedly);
+    let (code, text, report) = signalled("twice", address, async {}, how).await;
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("interrupted twice: no report"), "{text}");
     assert!(!report.0.exists());

@@ -1,5 +1,6 @@
 //! The one front door for what cargo alone cannot do: `cargo xtask COMMAND`.
 
+mod campaign;
 mod tools;
 
 use std::ffi::OsStr;
@@ -34,17 +35,50 @@ fn main() -> ExitCode {
     }
 }
 
-/// Installs what the tests need, then runs all of them.
-fn test(rest: &[String]) -> Result<(), Failure> {
+/// Runs every test, or the part that the first argument names.
+fn test(arguments: &[String]) -> Result<(), Failure> {
     let root = root();
-    let tools = Tools::install(&root)?;
-    let mut cargo = cargo(&root);
+    match arguments.split_first() {
+        Some((part, rest)) if part == "--quick" => quick(&root, rest),
+        Some((part, names)) if part == "--long" => campaign::run_all(&root, names),
+        _ => everything(&root, arguments),
+    }
+}
+
+/// Installs what the tests need, then runs all of them.
+fn everything(root: &Path, rest: &[String]) -> Result<(), Failure> {
+    let tools = Tools::install(root)?;
+    let mut cargo = cargo(root);
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     // What runs with `--include-ignored` needs the tools installed above.
     cargo.args(rest).args(["--", "--include-ignored"]);
     cargo.envs(tools.environment());
     run(&mut cargo)
 }
+
+/// Unit tests, and the tests that need neither sockets nor processes.
+fn quick(root: &Path, rest: &[String]) -> Result<(), Failure> {
+    let mut cargo = cargo(root);
+    cargo.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
+    for target in QUICK {
+        cargo.args(["--test", target]);
+    }
+    run(cargo.args(rest))
+}
+
+/// Test files that run in memory and on a simulated clock.
+const QUICK: [&str; 10] = [
+    "allocation",
+    "boundaries",
+    "decoder",
+    "frames",
+    "fuzz_targets",
+    "inbound",
+    "room",
+    "shard",
+    "shard_records",
+    "simulation",
+];
 
 /// A failure in one line.
 #[derive(Debug)]
@@ -102,9 +136,22 @@ fn complain(failure: &Failure) {
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test [CARGO TEST ARGUMENTS]   install what the tests need, then run every test
-  tools                         only install: Node's `ws`, Python's `websockets`
-                                (into the build folder), and where they are missing
-                                and this may install Debian packages: Node, npm,
-                                Python and pip
+  test [CARGO TEST ARGUMENTS]
+      Install what the tests need, then run every test. Takes up to 30 minutes
+      on 2 cores.
+  test --quick [CARGO TEST ARGUMENTS]
+      Run only the unit tests and the simulations: no sockets, no processes,
+      nothing to install. Takes less than 3 minutes after the build.
+  test --long [CAMPAIGN]...
+      Run the campaigns, or only those named. Each repeats a test of the normal
+      run with far more input, and prints the command it runs:
+        rooms       the simulation of a room and its log, 5,000 seeds
+        shards      the simulation of rooms, shards and viewers, 1,000 seeds
+        properties  the property tests, 20,000 cases each
+        parsers     the fuzz targets, 5,000,000 inputs each
+        joins       how long an honest join takes beside a storm of joins
+  tools
+      Only install what the tests need: Node's `ws` and Python's `websockets`
+      into the build folder. Node, npm, Python and pip come from Debian packages
+      if they are missing and this user may install packages.
 ";

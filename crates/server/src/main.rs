@@ -10,6 +10,7 @@ use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
 use danmaku_server::tasks::{Server, StopOutcome};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -132,8 +133,10 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
     runtime.block_on(async {
         let summary = summary(&config);
         let server = Server::start(config).map_err(|error| error.to_string())?;
+        // Before anybody is told that the server is ready: a signal from then on stops it in order.
+        let stop = StopSignals::catch()?;
         announce(server.address(), server.admin_address(), &summary);
-        stop_signal().await?;
+        stop.wait().await;
         tracing::info!("stopping");
         let stopped = server.stop().await;
         tracing::info!(outcome = ?stopped, "stopped");
@@ -187,16 +190,28 @@ fn start_log(args: &LogArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn stop_signal() -> Result<(), String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which no longer end the process by themselves.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> Result<Self, String> {
+        let catch = |kind| signal(kind).map_err(|error| error.to_string());
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Waits for one of them.
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Takes as many descriptors as the system allows: one viewer is one. The

@@ -14,7 +14,7 @@ use danmaku_server::tasks::{Server, StopOutcome};
 use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
 struct Flags {

@@ -1,10 +1,12 @@
 //! The fuzz targets over seeded input, so that every test run exercises them with a stable compiler.
+//!
+//! `DANMAKU_FUZZ_ROUNDS` sets how many inputs each target gets.
 
 #[allow(unreachable_pub, reason = "it is a library where the fuzzer links it")]
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs per target; a run takes about a second.
+/// Inputs per target when nobody asks for more; a run takes about a second.
 const ROUNDS: u64 = 20_000;
 
 /// Bytes and choices from one seed (splitmix64).
@@ -43,10 +45,17 @@ fn check(make: impl Fn(&mut Seeded) -> Vec<u8>, target: impl Fn(&[u8])) {
             }
         }
     }
-    for seed in 0..ROUNDS {
+    for seed in 0..rounds() {
         let _seed = SeedOnPanic(seed);
         target(&make(&mut Seeded(seed)));
     }
+}
+
+fn rounds() -> u64 {
+    std::env::var("DANMAKU_FUZZ_ROUNDS").map_or(ROUNDS, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("DANMAKU_FUZZ_ROUNDS is a number, not {text}"))
+    })
 }
 
 /// Frames of every kind, mostly well-formed, with some bytes changed afterwards.

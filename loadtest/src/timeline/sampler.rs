@@ -248,7 +248,6 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     use crate::process::Process;
 
@@ -275,16 +274,18 @@ mod tests {
         recorder.failed(Moment::from_micros(1_100_000));
         recorder.acknowledged(Moment::from_micros(2_900_000));
         let timeline = stopped.timeline();
-        assert_eq!(timeline.samples.len(), 2);
-        assert_eq!(timeline.samples[0].latency.count, 4);
-        assert_eq!(
-            (timeline.samples[1].posts, timeline.samples[1].errors),
-            (1, 1)
-        );
+        // One for each whole second, and one for the rest; a busy machine may have been stopped later.
+        let samples = &timeline.samples;
+        assert!(samples.len() >= 2, "{samples:?}");
+        assert_eq!(samples[0].latency.count, 4);
+        assert_eq!((samples[1].posts, samples[1].errors), (1, 1));
         // Nothing of the end is lost, whenever the last look was.
-        assert_eq!(timeline.samples[1].acknowledged, 1);
-        assert!(timeline.samples[0].t_s >= 1.0 && timeline.samples[0].t_s < 1.25);
-        assert!(timeline.samples[1].interval_s < 0.75);
+        let acknowledged: u64 = samples.iter().map(|it| it.acknowledged).sum();
+        assert_eq!(acknowledged, 1);
+        assert!(samples[0].t_s >= 1.0, "{samples:?}");
+        let covered_s: f64 = samples.iter().map(|it| it.interval_s).sum();
+        let end_s = samples[samples.len() - 1].t_s;
+        assert!((covered_s - end_s).abs() < 1e-3, "{covered_s} of {end_s}");
         assert!((timeline.marks[0].at_s - 0.25).abs() < 1e-9);
     }
 
@@ -294,13 +295,13 @@ mod tests {
         let sampler = Sampler::start(
             Clock::start(),
             Lookout::default(),
-            recorder,
+            Arc::clone(&recorder),
             &ServerSide::Unknown,
             ProcessGroup::default(),
             Live::Off,
         );
-        let began = Instant::now();
+        assert!(Arc::strong_count(&recorder) > 1);
         drop(sampler);
-        assert!(began.elapsed() < Duration::from_millis(500));
+        assert_eq!(Arc::strong_count(&recorder), 1);
     }
 }

@@ -10,7 +10,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use danmaku_wire::{
@@ -18,6 +18,7 @@ use danmaku_wire::{
     Dialect, Epoch, Position, Posted, Protocol, RoomId, Seq, outbound, parse_client_message,
     parse_posted,
 };
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,9 +95,15 @@ pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 const EPOCH: u64 = 42;
 /// Who comes back waits for a few windows, so that it has missed something.
 const RETURN_TAKES: Duration = Duration::from_millis(250);
+/// Who joins waits this long under [`Fault::WelcomesLate`].
+pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_millis(700);
+/// How long everybody waits under [`Fault::WaitForSlow`], each time.
+const HOLD_UP: Duration = Duration::from_secs(3);
 /// Under [`Fault::RefuseLate`] so many are let in, those that come a second time included.
 pub(crate) const LET_IN: u64 = 30;
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const OUTBOX_FRAMES: usize = 1024;
 /// Frames and bytes that make a viewer slow when that matters.
 const SLOW_FRAMES: usize = 16;
@@ -106,11 +113,28 @@ const SLOW_BYTES: usize = 4096;
 pub(crate) struct Double {
     pub(crate) address: SocketAddr,
     made: Arc<Made>,
+    posts: Arc<AtomicU64>,
 }
 
 /// How often a fault was made: in comments that a replay had wrong, or in viewers that were cut off.
 #[derive(Debug, Default)]
 struct Made(AtomicU64);
+
+/// Waits until a process that has just been started ends early on this signal, and does not die of it.
+pub(crate) async fn catches(pid: Pid, signal: Signal) {
+    let status = format!("/proc/{}/status", pid.as_raw_nonzero());
+    let began = Instant::now();
+    loop {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        if caught & 1 << (signal.as_raw() - 1) != 0 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{signal:?} is not caught");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 #[derive(Clone)]
 struct Server {
@@ -119,6 +143,8 @@ struct Server {
     epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     made: Arc<Made>,
+    /// Posts that came, answered or not.
+    posts: Arc<AtomicU64>,
     /// How many have asked to be let in.
     asked: Arc<AtomicU64>,
     /// Tells it to listen no more.
@@ -141,13 +167,27 @@ impl Double {
             epoch: EPOCH,
             rooms: Arc::default(),
             made: Arc::default(),
+            posts: Arc::default(),
             asked: Arc::default(),
             gone: Arc::default(),
             records: None,
         };
-        let made = Arc::clone(&server.made);
+        let (made, posts) = (Arc::clone(&server.made), Arc::clone(&server.posts));
         tokio::spawn(server.run(listener));
-        Self { address, made }
+        Self {
+            address,
+            made,
+            posts,
+        }
+    }
+
+    /// Waits until so many posts have come.
+    pub(crate) async fn posts_until(&self, count: u64) {
+        let began = Instant::now();
+        while self.posts.load(Ordering::Relaxed) < count {
+            assert!(began.elapsed() < PATIENCE, "there are no {count} posts");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Faults it made in replays, in comments, or viewers it cut off.
@@ -176,7 +216,8 @@ impl Server {
             loop {
                 tokio::time::sleep(WINDOW).await;
                 if ticking.tick() == Pulse::Stalls {
-                    tokio::time::sleep(STALL).await;
+                    let held_up = ticking.fault == Fault::WaitForSlow;
+                    tokio::time::sleep(if held_up { HOLD_UP } else { STALL }).await;
                 }
             }
         });
@@ -218,7 +259,10 @@ impl Server {
             let (method, target) = (words.next().unwrap(), words.next().unwrap());
             let room = target.split('/').nth(3).unwrap_or_default();
             match (method, target) {
-                ("POST", _) if self.fault == Fault::AnswerNoPost => pending().await,
+                ("POST", _) if self.fault == Fault::AnswerNoPost => {
+                    self.posts.fetch_add(1, Ordering::Relaxed);
+                    pending::<()>().await;
+                }
                 ("POST", _) => {
                     let answer = self.post(room, body);
                     let _ = writer.write_all(&response("201 Created", &answer)).await;
@@ -244,6 +288,7 @@ impl Server {
     }
 
     fn accept(&self, room: &str, comment: &Comment) -> Seq {
+        self.posts.fetch_add(1, Ordering::Relaxed);
         let mut rooms = self.rooms.lock().unwrap();
         let fragment = comment.fragment();
         if let Some(records) = &self.records {
@@ -267,7 +312,7 @@ impl Server {
             return refuse(&mut writer).await;
         }
         if self.fault == Fault::WelcomesLate {
-            tokio::time::sleep(RETURN_TAKES).await;
+            tokio::time::sleep(WELCOME_TAKES).await;
         }
         if asked.since.is_some() {
             if self.fault == Fault::RefuseReturn {
@@ -373,6 +418,9 @@ impl Server {
         frames: mpsc::Sender<Option<Bytes>>,
     ) {
         if self.fault == Fault::ReadNothing {
+            // What came with the request, or later, is not read: it is only known to be there.
+            let _ = reader.readable().await;
+            self.posts.fetch_add(1, Ordering::Relaxed);
             pending::<()>().await;
         }
         if self.fault == Fault::AnswerSomePosts {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpListener;
 
 use super::room::{Positions, Room, unix_ms};
-use super::{Fault, Server};
+use super::{Fault, PATIENCE, Server};
 
 /// What a double that is started again knows of the one before, and other ways of starting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,9 @@ const VARIABLE: &str = "DANMAKU_DOUBLE";
 /// The test that serves.
 const TEST: &str = "double_process";
 /// A process that nobody ends does so by itself.
-const LIFE: Duration = Duration::from_secs(90);
+const LIFE: Duration = Duration::from_secs(180);
 /// How long [`Manner::Lingers`] takes to end.
-pub(crate) const LINGER: Duration = Duration::from_millis(800);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 impl Manner {
     const ALL: [Self; 7] = [
@@ -264,6 +263,7 @@ fn remember(manner: Manner, directory: &Path) -> Server {
         epoch,
         rooms: Arc::new(Mutex::new(rooms.collect())),
         made: Arc::default(),
+        posts: Arc::default(),
         asked: Arc::default(),
         gone: Arc::default(),
         records: Some(Arc::new(Records {

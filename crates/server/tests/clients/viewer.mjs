@@ -84,7 +84,7 @@ socket.on('message', (data, isBinary) => {
 });
 socket.on('close', (code) => fail(`closed with ${code}`));
 socket.on('error', (error) => fail(error.stack));
-setTimeout(() => fail('nothing said "end"'), 60_000);
+setTimeout(() => fail('nothing said "end"'), 180_000);
 if (Number(pauseMs) > 0) {
   let paused = false;
   setInterval(() => {

@@ -16,11 +16,11 @@ def main(url, encoding):
     inflater = zlib.decompressobj(-15)
     comments = []
     with connect(f"{url}?encoding={encoding}", compression=None, max_size=None) as socket:
-        joined = json.loads(socket.recv(timeout=30))
+        joined = json.loads(socket.recv(timeout=180))
         assert joined["type"] == "joined", joined
         position = joined["after"]
         while not comments or comments[-1][1] != "end":
-            message = socket.recv(timeout=30)
+            message = socket.recv(timeout=180)
             if encoding == "identity":
                 assert isinstance(message, str)
                 text = message

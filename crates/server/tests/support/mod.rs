@@ -180,5 +180,8 @@ pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     (output.status, text(output.stdout), text(output.stderr))
 }
 
-/// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what must come. It is less than the longest window, so nothing that comes has waited for one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The longest window there is: longer than any test.
+pub(crate) const WINDOW_MS_MAX: &str = "60000";

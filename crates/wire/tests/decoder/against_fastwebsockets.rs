@@ -131,7 +131,7 @@ fn ending() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1_000)))]
 
     #[test]
     fn both_say_the_same(messages in prop::collection::vec(message(), 0..4), ending in ending()) {

@@ -205,7 +205,7 @@ fn gap(after: Seq) -> Gap {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(300)))]
 
     #[test]
     fn every_batch_a_viewer_was_sent_is_decoded(

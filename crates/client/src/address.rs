@@ -1,9 +1,9 @@
-//! Where a server listens, as a person writes it.
+//! A server's address, as people write it.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A server's address: `http://HOST:PORT`, `ws://HOST:PORT` or `HOST:PORT`. Port 80 when none is given, as both schemes say.
+/// A server's address: `http://HOST:PORT`, `ws://HOST:PORT` or `HOST:PORT`. The port defaults to 80, as in both schemes.
 ///
 /// TLS ends in front of the server for now, so `https` and `wss` are refused with their own error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +93,11 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// Why a text names no server.
+/// Why a text is not a server address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// `https` or `wss`.
-    #[error("TLS is not spoken by this client: use http://HOST:PORT")]
+    #[error("this client does not support TLS: use http://HOST:PORT")]
     Tls,
     /// A scheme that is neither HTTP nor WebSocket.
     #[error("unknown scheme `{0}`: use http://HOST:PORT")]
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_its_cause() {
+    fn invalid_addresses_are_refused_with_the_cause() {
         let not_an_address = |text: &str| Err(AddressError::NotAnAddress(text.to_owned()));
         check("https://127.0.0.1", Err(AddressError::Tls));
         check(

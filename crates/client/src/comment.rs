@@ -6,12 +6,12 @@ use danmaku_wire::{IdempotencyKey, Mode, Seq};
 
 /// A comment to post. Members that are `None` are left out, so the server's defaults apply.
 ///
-/// The values are not checked here: the server is the judge, and its answer names the field at fault.
+/// The values are not checked here; the server checks them, and its answer names the offending field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NewComment {
     /// The text.
     pub text: String,
-    /// Who posts, as the poster says.
+    /// Who posts, according to the poster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The name to show.
@@ -29,19 +29,19 @@ pub struct NewComment {
     /// Font size in the player's pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
-    /// The id of the comment it answers.
+    /// The id of the comment it replies to.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "seq_as_number"
     )]
     pub reply_to: Option<Seq>,
-    /// What the application adds: an object, which viewers get as it is.
+    /// Application data: an object that viewers get unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
 }
 
 impl NewComment {
-    /// A comment with nothing but a text.
+    /// A comment with only a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self {

@@ -22,7 +22,8 @@ use crate::event::{Closed, Event};
 use crate::handshake;
 use crate::unpack::Unpacker;
 
-/// An open connection. Dropping it closes the socket without a close frame; [`Connection::close`] is the polite way.
+/// An open connection. Dropping it closes the socket without a close frame; use [`Connection::close`] to
+/// close cleanly.
 pub struct Connection {
     events: mpsc::Receiver<Result<Event, ClientError>>,
     writer: Writer,
@@ -39,11 +40,11 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Connection {
-    /// Connects and shakes hands. The first event is [`Event::Joined`].
+    /// Connects and does the handshake. The first event is [`Event::Joined`].
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`], [`ClientError::Refused`] with the server's words, [`ClientError::Deadline`], or an
-    /// answer that is no WebSocket upgrade.
+    /// [`ClientError::Unreachable`], [`ClientError::Refused`] with the server's words, [`ClientError::Deadline`], or a
+    /// response that is not a WebSocket upgrade.
     pub async fn connect(connect: &Connect) -> Result<Self, ClientError> {
         let encoding = format!("encoding={}", connect.encoding.as_str());
         let path = connect.path_and_query("ws", Some(encoding));
@@ -89,7 +90,7 @@ impl Connection {
         self.send_text(&comment.message(reference, None)).await
     }
 
-    /// As [`Connection::post`], with a key that makes it safe to send the comment again when its fate is not known.
+    /// Like [`Connection::post`], with a key that makes it safe to retry when the outcome is unknown.
     ///
     /// # Errors
     /// The socket is gone.
@@ -111,7 +112,7 @@ impl Connection {
             .await
     }
 
-    /// Sends one text message as it is, well formed or not.
+    /// Sends one text message unchanged, well formed or not.
     ///
     /// # Errors
     /// The socket is gone.
@@ -158,7 +159,7 @@ impl Reader {
         loop {
             let next = self.read().await;
             let last = matches!(next, Ok(Some(Event::Closed(_))) | Err(_));
-            // A failed send means that nobody listens any more: the connection is being dropped.
+            // A failed send means that the receiver is gone: the connection is being dropped.
             if let Some(event) = next.transpose()
                 && events.send(event).await.is_err()
             {

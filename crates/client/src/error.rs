@@ -16,7 +16,7 @@ pub enum ClientError {
     Unreachable {
         /// `HOST:PORT` that was tried.
         address: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The server did not answer in time.
@@ -25,11 +25,11 @@ pub enum ClientError {
     /// The server answered with an error.
     #[error("{0}")]
     Refused(Refusal),
-    /// The server answered something that is not the protocol.
+    /// The response does not follow the protocol.
     #[error("not a danmaku server: {0}")]
     NotTheProtocol(&'static str),
     /// Server-Sent Events come plain or in `gzip`.
-    #[error("server-sent events do not come as `{0}`")]
+    #[error("server-sent events do not support the encoding `{0}`")]
     Encoding(Encoding),
     /// HTTP broke.
     #[error("http: {0}")]
@@ -37,8 +37,8 @@ pub enum ClientError {
     /// WebSocket framing broke, or its socket.
     #[error("websocket: {0}")]
     WebSocket(#[from] fastwebsockets::WebSocketError),
-    /// A message of the server that does not follow the protocol.
-    #[error("message of the server: {0}")]
+    /// A message from the server that does not follow the protocol.
+    #[error("message from the server: {0}")]
     Event(#[from] EventError),
     /// A packed batch that cannot be unpacked.
     #[error("packed batch: {0}")]
@@ -55,9 +55,9 @@ pub struct Refusal {
     pub status: u16,
     /// The error's code, empty when the body was not the server's error shape.
     pub code: String,
-    /// The error's message for people.
+    /// The error's message for humans.
     pub message: String,
-    /// How long to wait before trying again, when the server said so.
+    /// How long to wait before retrying, if the server said so.
     pub retry_after_ms: Option<u64>,
 }
 

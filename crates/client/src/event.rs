@@ -1,4 +1,4 @@
-//! What a server says, as types.
+//! The server's messages, as types.
 
 pub(crate) mod raw;
 
@@ -37,8 +37,8 @@ pub struct Joined {
     pub room: String,
     /// The run of positions the room is in.
     pub epoch: Epoch,
-    /// Where everything that follows begins: the accepted `since`, the place just before the history asked for, or the last
-    /// sealed position.
+    /// Where everything that follows begins: the accepted `since`, the position just before the requested history, or the
+    /// last sealed position.
     pub after: Seq,
     /// The last sealed position: a batch or gap that ends at or below it is a replay.
     pub seq: Seq,
@@ -46,23 +46,23 @@ pub struct Joined {
     pub window_ms: u64,
     /// Viewers of the room.
     pub viewers: u32,
-    /// Whether everything after the asked position follows. When not, a client clears its list.
+    /// Whether everything after the requested position follows. If not, a client clears its list.
     pub resumed: bool,
 }
 
-/// What happened in a room in one window. It stands for every position in (`after`, `seq`] and begins where the batch or gap
-/// before ended; not every position has a comment or an event.
+/// What happened in a room in one window. It covers every position in (`after`, `seq`] and begins where the previous
+/// batch or gap ended; not every position has a comment or an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Where the batch or gap before ended.
     pub after: Seq,
-    /// The last position it stands for, where a viewer resumes; `after` when it carries likes only.
+    /// The last position it covers, where a viewer resumes; `after` if it only carries likes.
     pub seq: Seq,
     /// When it was sealed, in milliseconds since the Unix epoch; the log time of its last entry when it was read from the log.
     pub ts_ms: u64,
     /// Viewers of the room.
     pub viewers: u32,
-    /// Likes since the batch before.
+    /// Likes since the previous batch.
     pub likes: u64,
     /// Accepted comments that were left out because there were too many.
     pub shed: u32,
@@ -100,7 +100,7 @@ pub struct Comment {
     pub data: Option<serde_json::Value>,
 }
 
-/// Something in a room that is no comment and has a position like one.
+/// Something in a room that is not a comment but has a position like one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomEvent {
     /// Its position in the room.
@@ -115,7 +115,7 @@ pub struct RoomEvent {
 /// What happened in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomEventKind {
-    /// Comments were taken back: a player removes them.
+    /// Comments were retracted: a player removes them.
     Retract {
         /// Their ids, each below the event's own.
         ids: Vec<Seq>,
@@ -221,7 +221,7 @@ impl Joined {
     }
 }
 
-/// Why a message of the server is not understood.
+/// Why a message from the server is not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// Not JSON, or a member is missing or of the wrong type.
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn invalid_messages_are_refused() {
         for json in [
             "",
             "[]",

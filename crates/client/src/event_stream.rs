@@ -33,7 +33,7 @@ impl EventStream {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`], [`ClientError::Refused`] with the server's words, [`ClientError::Deadline`],
-    /// [`ClientError::Encoding`] for `deflate`, or an answer that is no event stream.
+    /// [`ClientError::Encoding`] for `deflate`, or a response that is not an event stream.
     pub async fn connect(
         connect: &Connect,
         last_event_id: Option<Position>,
@@ -78,13 +78,13 @@ impl EventStream {
             if let Some(event) = self.parser.next() {
                 if let Some(id) = event.id {
                     let id = id.parse().map_err(|_| {
-                        ClientError::NotTheProtocol("the id of an event is no EPOCH:SEQ")
+                        ClientError::NotTheProtocol("the id of an event is not EPOCH:SEQ")
                     })?;
                     self.last_event_id = Some(id);
                 }
                 return Ok(Event::parse(&event.data)?);
             }
-            // However the body ends, it ends without a word: a server that closes says so in an event.
+            // However the body ends, it ends without a close message: a server that closes sends one first.
             let Some(Ok(frame)) = self.body.frame().await else {
                 return Ok(Event::Closed(Closed {
                     code: Closed::ABNORMAL,
@@ -130,7 +130,7 @@ async fn ask(
     }
     let request = request
         .body(Empty::<Bytes>::new())
-        .map_err(|_| ClientError::NotTheProtocol("the address does not make a request"))?;
+        .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))?;
     let response = sender.send_request(request).await?;
     if response.status() == StatusCode::OK {
         Ok(response)
@@ -143,7 +143,9 @@ async fn ask(
 fn dialect(headers: &HeaderMap) -> Result<Dialect, ClientError> {
     let value = |name| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
     if !value(CONTENT_TYPE).starts_with(b"text/event-stream") {
-        return Err(ClientError::NotTheProtocol("the answer is no event stream"));
+        return Err(ClientError::NotTheProtocol(
+            "the response is not an event stream",
+        ));
     }
     match value(CONTENT_ENCODING) {
         b"" | b"identity" => Ok(Dialect::SseIdentity),

@@ -68,7 +68,7 @@ pub(crate) async fn upgrade(
         .await?
         .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| {
-            ClientError::NotTheProtocol("the upgraded connection is not the socket it began as")
+            ClientError::NotTheProtocol("the upgraded connection is not the original socket")
         })?;
     Ok(Upgraded {
         stream: parts.io.into_inner(),
@@ -90,7 +90,7 @@ fn upgrade_request(
         )
         .header("Sec-WebSocket-Version", "13")
         .body(Empty::new())
-        .map_err(|_| ClientError::NotTheProtocol("the address does not make a request"))
+        .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))
 }
 
 /// The `Sec-WebSocket-Accept` a server must answer with. `fastwebsockets` only computes it as part of a server's answer, so
@@ -124,7 +124,7 @@ fn verify(headers: &HeaderMap, accept: &HeaderValue) -> Result<(), ClientError> 
     Ok(())
 }
 
-/// What the server says instead of what was asked for.
+/// The server's error response.
 pub(crate) async fn refusal(response: Response<hyper::body::Incoming>) -> ClientError {
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ERROR_BODY_BYTES_MAX)

@@ -27,7 +27,7 @@ pub struct HttpClient {
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// An answer of any status.
+/// A response with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
     /// The status.
@@ -45,7 +45,7 @@ pub struct Posted {
     pub ids: Vec<Seq>,
 }
 
-/// A stretch of a room's log.
+/// A part of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The run of positions the room is in.
@@ -56,7 +56,7 @@ pub struct Page {
     pub seq: Seq,
     /// Whether there is more after it now.
     pub more: bool,
-    /// Positions that were asked for and are gone.
+    /// Requested positions that are gone.
     pub gap: Option<Gap>,
     /// The comments, by position.
     pub comments: Vec<Comment>,
@@ -64,7 +64,7 @@ pub struct Page {
     pub events: Vec<RoomEvent>,
 }
 
-/// Largest answer that is read.
+/// Largest response that is read.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 impl HttpClient {
@@ -90,8 +90,7 @@ impl HttpClient {
         self.post(room, comments, None).await
     }
 
-    /// As [`HttpClient::post_comments`], with a key that makes it safe to post the same again when the fate of the first time
-    /// is not known.
+    /// Like [`HttpClient::post_comments`], with a key that makes it safe to retry when the outcome is unknown.
     ///
     /// # Errors
     /// As [`HttpClient::post_comments`].
@@ -156,7 +155,7 @@ impl HttpClient {
         answer.json::<RawPage>()?.page()
     }
 
-    /// Takes a comment back: its viewers are told to remove it.
+    /// Retracts a comment: viewers are told to remove it.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the server's words, or no answer.
@@ -249,7 +248,7 @@ impl HttpClient {
             .collect()
             .await
             .map_err(|_| {
-                ClientError::NotTheProtocol("the answer's body broke off or is over 16 MiB")
+                ClientError::NotTheProtocol("the response body ended early or is over 16 MiB")
             })?;
         Ok(HttpAnswer {
             status,
@@ -279,10 +278,10 @@ impl HttpClient {
         };
         request
             .body(Full::new(body.clone()))
-            .map_err(|_| ClientError::NotTheProtocol("the path makes no request"))
+            .map_err(|_| ClientError::NotTheProtocol("the path does not make a valid request"))
     }
 
-    /// The kept connection when it still works, a new one otherwise.
+    /// The kept connection if it still works, otherwise a new one.
     async fn ready(&mut self) -> Result<&mut SendRequest<Full<Bytes>>, ClientError> {
         let kept = match self.sender.take() {
             Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
@@ -320,7 +319,7 @@ fn body_of(comments: &[NewComment]) -> Bytes {
 impl HttpAnswer {
     fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body)
-            .map_err(|_| ClientError::NotTheProtocol("the answer is not the expected JSON"))
+            .map_err(|_| ClientError::NotTheProtocol("the response is not the expected JSON"))
     }
 
     fn refusal(&self) -> ClientError {

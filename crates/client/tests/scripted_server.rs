@@ -309,7 +309,7 @@ async fn an_event_stream_gives_the_same_events() {
 }
 
 #[tokio::test]
-async fn an_event_stream_that_breaks_off_or_is_none_is_told() {
+async fn a_broken_or_missing_event_stream_is_an_error() {
     let address = serve(|request| async move {
         let kind = match request.uri().query() {
             Some("since=7:1") => "text/event-stream",
@@ -367,7 +367,7 @@ async fn a_page_has_positions_comments_and_events() {
 }
 
 #[tokio::test]
-async fn comments_are_taken_back_and_posted_with_a_key() {
+async fn comments_are_retracted_and_posted_with_a_key() {
     let address = serve(|request| async move {
         let path = request.uri().path().to_owned();
         match (request.method(), request.headers().get("idempotency-key")) {
@@ -470,7 +470,7 @@ async fn a_cut_connection_is_closed_1006() {
 }
 
 #[tokio::test]
-async fn a_polite_close_waits_for_the_server() {
+async fn a_clean_close_waits_for_the_server() {
     let address = serve_socket(|_, mut socket| async move {
         while socket
             .read_frame()

@@ -7,21 +7,21 @@ use crate::ids::{Epoch, Seq};
 
 /// The entries of one room in one window.
 ///
-/// It stands for every position in (`after`, `seq`]: comments, events, holes, and comments that were shed or
-/// retracted. A viewer missed nothing when each batch begins where the one before ended.
+/// It covers every position in (`after`, `seq`]: comments, events, holes, and comments that were shed or retracted. A
+/// viewer missed nothing if each batch begins where the previous one ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The room's epoch. It is not in the JSON: a connection's epoch never changes.
     pub epoch: Epoch,
-    /// Where the batch before ended.
+    /// Where the previous batch ended.
     pub after: Seq,
-    /// The last position it stands for; `after` when it holds likes only.
+    /// The last position it covers; `after` if it only holds likes.
     pub seq: Seq,
-    /// When it was sealed, Unix time in milliseconds; the log time of its last entry when it was read from the log.
+    /// When it was sealed, Unix time in milliseconds; the log time of its last entry if it was read from the log.
     pub ts_ms: u64,
     /// Viewers of the room.
     pub viewers: u32,
-    /// Likes since the batch before.
+    /// Likes since the previous batch.
     pub likes: u64,
     /// Accepted comments that are missing from it because there were too many.
     pub shed: u32,
@@ -36,7 +36,7 @@ pub struct Batch {
 pub struct BatchComment {
     /// Its position, which is its id.
     pub seq: Seq,
-    /// When the log took it, Unix time in milliseconds.
+    /// When the log accepted it, Unix time in milliseconds.
     pub at_ms: u64,
     /// Its JSON members.
     pub fragment: Fragment,
@@ -112,7 +112,7 @@ impl Batch {
         out.push(b'}');
     }
 
-    /// Whether the ids follow each other from `after` on, so that nobody needs to be told them.
+    /// Whether the ids are consecutive from `after`, so that they can be left out.
     fn has_plain_ids(&self) -> bool {
         self.steps().all(|step| step == 1)
     }
@@ -128,13 +128,13 @@ impl Batch {
         })
     }
 
-    /// How long before `ts_ms` the log took the comment, in whole tenths of a second.
+    /// How long before `ts_ms` the log accepted the comment, in whole tenths of a second.
     fn tenths(&self, comment: &BatchComment) -> u64 {
         (self.ts_ms.saturating_sub(comment.at_ms) / 100).min(AT_TENTHS_MAX)
     }
 }
 
-/// The largest `at`: a comment older than this says 99.9 s. Only a replay of a quiet room has any.
+/// The largest `at`: older comments say 99.9 s. They only occur in replays of quiet rooms.
 const AT_TENTHS_MAX: u64 = 999;
 
 #[cfg(test)]

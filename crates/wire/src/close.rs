@@ -1,13 +1,13 @@
-//! The one table of close codes.
+//! The table of close codes.
 
-/// Why a connection is closed: number, name, the reason sent, and whether the viewer should come back.
+/// Why a connection is closed: number, name, the reason sent, and whether the viewer should reconnect.
 ///
 /// 1000-1009 are those of RFC 6455, section 7.4.1; 4000-4999 are private use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The viewer closed, and this answers it.
+    /// The answer to the viewer's close.
     Normal,
-    /// The server stops.
+    /// The server is stopping.
     GoingAway,
     /// The viewer broke RFC 6455.
     ProtocolError,
@@ -19,20 +19,20 @@ pub enum CloseReason {
     TooBig,
     /// The viewer read too slowly for too long.
     SlowConsumer,
-    /// Nothing was heard of the viewer for too long.
+    /// Nothing was heard from the viewer for too long.
     IdleTimeout,
-    /// The room's positions began a new epoch, which cannot happen under a connection.
+    /// The room started a new epoch, which must not change during a connection.
     NewEpoch,
-    /// The viewer sent far more messages than it may.
+    /// The viewer sent far too many messages.
     Flooding,
 }
 
-/// What a viewer that was closed should do.
+/// What a closed viewer should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reconnect {
-    /// Connect again, with a delay of its own choosing.
+    /// Reconnect, after a delay of its choice.
     Yes,
-    /// Stay away: the same would happen again.
+    /// Not reconnect: the same would happen again.
     No,
 }
 
@@ -64,19 +64,19 @@ impl CloseReason {
         self.row().code
     }
 
-    /// The word for counters and documents.
+    /// The name in counters and documents.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// The text on the wire, for people.
+    /// The text on the wire, for humans.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         self.row().reason
     }
 
-    /// Whether the viewer should come back.
+    /// Whether the viewer should reconnect.
     #[must_use]
     pub const fn reconnect(self) -> Reconnect {
         self.row().reconnect

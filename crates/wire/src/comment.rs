@@ -10,31 +10,31 @@ use crate::ids::Seq;
 use crate::limits::{COLOR_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN};
 use crate::text::{CommentText, DisplayName, UserId};
 
-/// A comment that was checked: no value of this type is invalid.
+/// A checked comment: no value of this type is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comment {
-    /// Who posted it, as far as the poster says.
+    /// Who posted it, according to the poster.
     pub user: Option<UserId>,
     /// The name to show for the poster.
     pub name: Option<DisplayName>,
-    /// What it says.
+    /// Its text.
     pub text: CommentText,
-    /// How it crosses the picture.
+    /// Where it is shown.
     pub mode: Mode,
     /// The colour of its text.
     pub color: Color,
     /// The size of its text.
     pub size: FontSize,
-    /// What the poster is in this room. Only the server gives roles.
+    /// The poster's role in this room. Only the server assigns roles.
     pub role: Role,
-    /// The id of the comment it answers.
+    /// The id of the comment it replies to.
     pub reply_to: Option<Seq>,
-    /// What the application adds, shown as it came.
+    /// Application data, passed on unchanged.
     pub data: Option<CommentData>,
 }
 
 impl Comment {
-    /// A comment with everything but its text at the default.
+    /// A comment with defaults for everything but its text.
     #[must_use]
     pub fn new(text: CommentText) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Comment {
     /// Escapes the comment into the JSON members that every batch with it will hold.
     #[must_use]
     pub fn fragment(&self) -> Fragment {
-        // The keys and numbers take less than 128 bytes; a text seldom has more to escape than that.
+        // Keys and numbers take less than 128 bytes; texts rarely need more than that for escapes.
         let strings = self.text.as_str().len()
             + self.user.as_ref().map_or(0, |user| user.as_str().len())
             + self.name.as_ref().map_or(0, |name| name.as_str().len())
@@ -101,7 +101,7 @@ impl Comment {
         Fragment(Bytes::copy_from_slice(&out))
     }
 
-    /// How dear the comment is when a batch must shed.
+    /// The comment's priority when a batch must shed.
     #[must_use]
     pub fn priority(&self) -> Priority {
         self.role.into()
@@ -139,7 +139,7 @@ impl fmt::Debug for Fragment {
     }
 }
 
-/// How a comment crosses the picture.
+/// Where a comment is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// From right to left.
@@ -170,7 +170,7 @@ impl Mode {
     }
 }
 
-/// The colour of a comment's text, `0xRRGGBB`. White when nothing is said.
+/// The colour of a comment's text, `0xRRGGBB`. White by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Color(u32);
 
@@ -198,7 +198,7 @@ impl Default for Color {
     }
 }
 
-/// The size of a comment's text, in CSS pixels of a 1080p-high player. 25 when nothing is said.
+/// The size of a comment's text, in CSS pixels of a 1080p-high player. 25 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FontSize(u8);
 
@@ -226,17 +226,17 @@ impl Default for FontSize {
     }
 }
 
-/// What a poster is in the room.
+/// A poster's role in the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
-    /// Anybody.
+    /// Anyone.
     #[default]
     Viewer,
-    /// Somebody who supports the streamer.
+    /// A supporter of the streamer.
     Member,
-    /// Somebody who keeps order.
+    /// A moderator.
     Moderator,
-    /// The one whose stream it is.
+    /// The room's streamer.
     Streamer,
 }
 
@@ -256,14 +256,14 @@ impl Role {
     }
 }
 
-/// What is kept when not everything fits into a batch: the lowest is shed first.
+/// What to keep if not everything fits into a batch: the lowest is shed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// Comments of anybody.
+    /// Comments from anyone.
     Viewer,
-    /// Comments of members.
+    /// Comments from members.
     Member,
-    /// Comments of moderators and the streamer.
+    /// Comments from moderators and the streamer.
     Staff,
 }
 
@@ -271,7 +271,7 @@ impl Priority {
     /// Every priority, lowest first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Member, Self::Staff];
 
-    /// The word for counters.
+    /// The name in counters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-/// How far back deflate can refer (RFC 1951, section 2), and so all of a group's text that is worth keeping.
+/// How far back deflate can refer (RFC 1951, section 2), so no more of a group's text is worth keeping.
 pub(crate) const DEFLATE_WINDOW_BYTES: usize = 32 * 1024;
 
 /// Base-two logarithm of [`DEFLATE_WINDOW_BYTES`].
@@ -16,7 +16,7 @@ const DEFLATE_WINDOW_BITS: u8 = 15;
 pub struct CompressionPolicy {
     /// The level of all compressed forms.
     pub level: CompressionLevel,
-    /// How many batches share their history before it starts anew. A viewer that joins or skips in between gets
+    /// How many batches share their history before it starts over. A viewer that joins or skips in between gets
     /// independent forms for at most this many batches.
     pub group_batches: NonZeroU32,
 }
@@ -36,10 +36,10 @@ impl Default for CompressionPolicy {
 pub struct CompressionLevel(u8);
 
 impl CompressionLevel {
-    /// The level used unless told otherwise: the last one that nobody can make slow.
+    /// The default level: the highest that hostile text cannot make slow.
     ///
     /// Measured with zlib-rs 0.6 on one core of a small cloud machine; the command prints both halves:
-    /// `cargo bench -p danmaku-benches --bench wire -- level`. *Chat* is the chained form of 100 made-up comments,
+    /// `cargo bench -p danmaku-benches --bench wire -- level`. *Chat* is the chained form of 100 generated comments,
     /// *hostile* that of 1,000 comments of 200 letters chosen to cost a compressor the most.
     ///
     /// | level | chat, bytes a comment | chat, a batch | hostile, a batch |
@@ -54,10 +54,10 @@ impl CompressionLevel {
     /// | 8 | 10.24 | 212 µs | 63 ms |
     /// | 9 | 10.37 | 118 µs | 215 ms |
     ///
-    /// Above 6 a batch is 2 to 3 % smaller, and a few rude posters can hold a thread for a fifth of a second.
+    /// Above 6 a batch is 2 to 3 % smaller, but a few hostile posters can block a thread for a fifth of a second.
     pub const DEFAULT: Self = Self(6);
 
-    /// The level `level`; none when it is not 1 to 9.
+    /// The level `level`; `None` if it is not 1 to 9.
     #[must_use]
     pub const fn new(level: u8) -> Option<Self> {
         if level >= 1 && level <= 9 {
@@ -135,7 +135,7 @@ pub(crate) fn gzip<R>(
 fn with_pool<R>(level: CompressionLevel, body: impl FnOnce(&mut Pooled) -> R) -> R {
     POOLED.with_borrow_mut(|pool| {
         if pool.level != level {
-            // One server runs at one level; only benches change it.
+            // A server uses one level; only benches change it.
             pool.level = level;
             pool.raw = None;
             pool.gzip = None;
@@ -151,7 +151,7 @@ fn zlib_level(level: CompressionLevel) -> Compression {
 /// Compresses all of `input` into `out`, which is emptied first.
 fn run(compress: &mut Compress, input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
     out.clear();
-    // Text that does not compress grows by its block heads only, so one round is the rule.
+    // Text that does not compress only grows by its block headers, so one round is usually enough.
     out.reserve(input.len() + input.len() / 256 + 64);
     let mut consumed = 0;
     loop {

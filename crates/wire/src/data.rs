@@ -1,4 +1,4 @@
-//! What an application adds to a comment: a JSON object that only it understands.
+//! Application data of a comment: a JSON object that only the application understands.
 
 use crate::escape::{escape_into, integer_into};
 use crate::limits::DATA_BYTES_MAX;
@@ -10,8 +10,8 @@ use crate::tape::{Elements, Value};
 pub struct CommentData(Box<str>);
 
 impl CommentData {
-    /// Writes the object down again. The parser unescapes in place, so what came is not there any more; the members
-    /// and their order are the same.
+    /// Writes the object out again. The parser unescapes in place, so the original text is gone; members and their order
+    /// stay the same.
     pub(crate) fn new(value: Value<'_, '_>) -> Result<Self, Fault> {
         let Value::Object(_) = value else {
             return Err(Fault::WrongType);

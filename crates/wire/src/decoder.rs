@@ -13,8 +13,8 @@ const CLIENT_HEAD_BYTES_MAX: usize = 14;
 
 /// Decodes what one client sends.
 ///
-/// Between messages it is 16 bytes and no heap: complete messages are unmasked and handed out where they were read.
-/// Only what is still incomplete is copied and kept, and never more than the limit given at the start.
+/// Between messages it takes 16 bytes and no heap: complete messages are unmasked and handed out in place. Only incomplete
+/// data is copied and kept, and never more than the given limit.
 #[derive(Debug)]
 pub struct ClientDecoder {
     partial: Option<Box<Partial>>,
@@ -25,15 +25,15 @@ pub struct ClientDecoder {
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientEvent<'a> {
-    /// A text message: valid UTF-8, and free to be overwritten.
+    /// A text message: valid UTF-8, which may be overwritten.
     Text(&'a mut [u8]),
     /// A binary message.
     Binary(&'a mut [u8]),
-    /// A ping; its payload must be sent back in a pong.
+    /// A ping, whose payload must be sent back in a pong.
     Ping(&'a [u8]),
     /// A pong.
     Pong(&'a [u8]),
-    /// The client closes, with this code if it gave one. Nothing after it is decoded.
+    /// A close, with its code if it has one. Nothing after it is decoded.
     Close(Option<u16>),
 }
 
@@ -62,13 +62,13 @@ pub enum DecodeError {
     #[error("the top bit of a length is set")]
     LengthTopBit,
     /// A continuation with nothing to continue (section 5.4).
-    #[error("there is nothing to continue")]
+    #[error("a continuation frame has nothing to continue")]
     UnexpectedContinuation,
-    /// A new message inside of a fragmented one (section 5.4).
-    #[error("the message before is not complete")]
+    /// A new message inside a fragmented one (section 5.4).
+    #[error("the previous message is incomplete")]
     InterleavedMessage,
     /// A close frame with a payload of one byte (section 5.5.1).
-    #[error("a close frame has half a code")]
+    #[error("a close frame has an incomplete code")]
     HalfCloseCode,
     /// A close code that must not be sent (section 7.4).
     #[error("close code {0} must not be sent")]
@@ -76,7 +76,7 @@ pub enum DecodeError {
     /// A text message or a close reason is not UTF-8 (section 8.1).
     #[error("text is not UTF-8")]
     InvalidUtf8,
-    /// A message, its fragments added up, is over the limit.
+    /// A message, fragments combined, is over the limit.
     #[error("a message is too big")]
     TooBig,
 }
@@ -96,11 +96,11 @@ impl DecodeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// After a close frame or an error: nothing more counts.
+    /// After a close frame or an error: further input is ignored.
     Done,
 }
 
-/// The head of a frame that passed every check a head can be checked for.
+/// A frame header that passed every check.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     is_final: bool,
@@ -109,19 +109,19 @@ struct Head {
     payload_len: usize,
 }
 
-/// What is kept between two reads.
+/// State kept between two reads.
 #[derive(Debug, Default)]
 struct Partial {
-    /// The bytes of a head that is not complete.
+    /// The bytes of an incomplete header.
     head: [u8; CLIENT_HEAD_BYTES_MAX],
     head_len: usize,
-    /// The frame whose payload is still coming, and how much of it came.
+    /// The frame whose payload is still arriving, and how much of it has arrived.
     frame: Option<(Head, usize)>,
     /// The payload of a control frame so far.
     control: Vec<u8>,
     /// The message so far; control frames may come in between its fragments.
     message: Vec<u8>,
-    /// Set from the first fragment on, until the message is complete.
+    /// Set from the first fragment until the message is complete.
     fragmented: Option<Opcode>,
 }
 
@@ -136,12 +136,12 @@ impl ClientDecoder {
         }
     }
 
-    /// Decodes `input`, which is overwritten, and calls `on_event` for each thing that is complete.
+    /// Decodes `input`, which is overwritten, and calls `on_event` for each complete event.
     ///
     /// All of `input` is consumed. After an error or a close, all further input is ignored.
     ///
     /// # Errors
-    /// The first way in which the client broke the protocol.
+    /// The client's first protocol violation.
     pub fn decode(
         &mut self,
         input: &mut [u8],
@@ -354,7 +354,7 @@ impl Partial {
         Ok((head_len - before, self.complete(on_event)?))
     }
 
-    /// Hands out the frame, or the message it completes, when its payload is all there.
+    /// Hands out the frame, or the message it completes, once its payload is complete.
     fn complete(
         &mut self,
         on_event: &mut impl FnMut(ClientEvent<'_>),

@@ -1,4 +1,4 @@
-//! What a viewer speaks: a protocol, and how batches are packed in it.
+//! What a viewer speaks: a protocol and an encoding of batches.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::outbound::{close_frame, close_json, ping_frame};
 pub enum Protocol {
     /// RFC 6455: the viewer may also send.
     WebSocket,
-    /// Server-Sent Events (WHATWG HTML, section 9.2): one HTTP answer without an end.
+    /// Server-Sent Events (WHATWG HTML, section 9.2): one endless HTTP response.
     Sse,
 }
 
@@ -62,7 +62,7 @@ impl Dialect {
         self as usize
     }
 
-    /// The word for counters.
+    /// The name in counters.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Dialect {
         }
     }
 
-    /// What goes out before anything else: the head of the HTTP answer, where the dialect has one to write.
+    /// The first bytes sent: the headers of the HTTP response, if the dialect has any.
     #[must_use]
     pub fn opening(self) -> Option<Bytes> {
         match self.protocol() {
@@ -112,7 +112,7 @@ impl Dialect {
         }
     }
 
-    /// A message that is no place to resume from: an ack, an error, a notice.
+    /// A message without a position to resume from: an ack, an error, a notice.
     #[must_use]
     pub fn message(self, json: &str) -> Bytes {
         match self.protocol() {
@@ -130,7 +130,7 @@ impl Dialect {
         }
     }
 
-    /// A sign of life to a viewer for whom there was nothing else to write: a ping, or a comment line.
+    /// A heartbeat for a viewer with nothing else to send: a ping, or a comment line.
     #[must_use]
     pub fn heartbeat(self) -> Bytes {
         match self.protocol() {
@@ -148,20 +148,20 @@ impl Dialect {
         }
     }
 
-    /// Whether the viewer answers a heartbeat, so that its silence means that it is gone.
+    /// Whether the viewer answers heartbeats, so that silence means it is gone.
     #[must_use]
     pub const fn answers_heartbeats(self) -> bool {
         matches!(self.protocol(), Protocol::WebSocket)
     }
 
-    /// Whether a message beside batches stands in the stream that batches refer back into, so that the viewer needs
-    /// forms that refer to nothing after it.
+    /// Whether a message other than a batch becomes part of the stream that batches refer back into, so that the viewer
+    /// needs independent forms after it.
     #[must_use]
     pub const fn message_ends_chain(self) -> bool {
         matches!(self, Self::SseGzip)
     }
 
-    /// The text as it goes on an SSE connection of this dialect.
+    /// The text as sent on an SSE connection of this dialect.
     fn packed(self, text: &[u8]) -> Bytes {
         if self == Self::SseGzip {
             raw_deflate(CompressionLevel::DEFAULT, &[], text, Bytes::copy_from_slice)
@@ -186,7 +186,7 @@ pub(crate) fn sse_text(position: Option<Position>, json: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The head of the answer, but for the encoding. It has no length: the end of the connection ends it (RFC 9112, 6.3).
+/// The response headers, without the encoding. There is no length: the end of the connection ends the body (RFC 9112, 6.3).
 ///
 /// `no-transform` and `X-Accel-Buffering` keep proxies from holding events back; any page may watch, as with WebSockets.
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
@@ -197,7 +197,7 @@ const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     Access-Control-Allow-Origin: *\r\n\
     Vary: Accept-Encoding\r\n";
 
-/// The head of a gzip member without name and time (RFC 1952, section 2.3). Raw deflate blocks follow for ever.
+/// The head of a gzip member without name and time (RFC 1952, section 2.3). Raw deflate blocks follow forever.
 const GZIP_HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF];
 
 #[cfg(test)]

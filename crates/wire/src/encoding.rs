@@ -1,9 +1,9 @@
-//! How a viewer asked for its batches to be packed.
+//! How a viewer's batches are encoded.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How the payload of a batch is packed for a viewer. Everything else a viewer is told is always plain JSON text.
+/// How the payload of a batch is encoded for a viewer. All other messages are always plain JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Encoding {
     /// JSON in a text message.
@@ -12,7 +12,7 @@ pub enum Encoding {
     /// One gzip member (RFC 1952) per batch, in a binary message.
     Gzip,
     /// The next piece of the connection's one raw deflate stream (RFC 1951), in a binary message. Each batch's JSON
-    /// ends in a line feed and can be decoded as soon as its own bytes are there.
+    /// ends in a line feed and can be decoded as soon as its own bytes have arrived.
     Deflate,
 }
 
@@ -48,9 +48,9 @@ impl FromStr for Encoding {
     }
 }
 
-/// The word names no encoding.
+/// The word is not an encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an encoding is one of identity, gzip, deflate")]
+#[error("an encoding must be identity, gzip or deflate")]
 pub struct EncodingError;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Entries of a room's log that are no comments: what players must obey.
+//! Entries of a room's log that are not comments: what players must act on.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::ids::Seq;
 /// Events are never shed and never skipped. Cloning shares what they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The comments with these ids were taken back: players remove them, the log erases them.
+    /// The comments with these ids were retracted: players remove them, the log erases them.
     Retract {
         /// The ids, each below the event's own.
         ids: Arc<[Seq]>,
@@ -44,7 +44,7 @@ impl Event {
         out.push(b'}');
     }
 
-    /// An upper bound of the event's length as JSON; also what it is taken to hold in memory.
+    /// An upper bound of the event's length as JSON; also used as its size in memory.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
         match self {

@@ -84,7 +84,7 @@ impl Chain {
 
 /// A sealed batch or gap, and its forms.
 ///
-/// A form nobody asks for is not made; one that is asked for is made once, whoever asks, and shared by refcount.
+/// A form is made when first needed, only once, and shared by refcount.
 #[derive(Debug)]
 pub struct FrameSet {
     batch: Batch,
@@ -116,7 +116,7 @@ pub(crate) struct Link {
 pub struct GroupId(pub(crate) NonZeroU32);
 
 impl FrameSet {
-    /// Seals a batch outside of any group: one made for a replay.
+    /// Seals a batch outside any group, for a replay.
     #[must_use]
     pub fn replay(batch: Batch, policy: CompressionPolicy) -> Self {
         Self::batch(batch, policy.level)
@@ -147,8 +147,8 @@ impl FrameSet {
         Self::seal(batch, Kind::Batch, level, len_max, Batch::json_into)
     }
 
-    /// The frame again without the comments of these ids, for the same positions and outside of its group; none when
-    /// it holds none of them.
+    /// The frame without the comments with these ids, for the same positions but outside its group; `None` if it holds
+    /// none of them.
     #[must_use]
     pub fn without(&self, ids: &[Seq]) -> Option<Self> {
         let named = |comment: &BatchComment| ids.contains(&comment.seq);
@@ -207,7 +207,7 @@ impl FrameSet {
         }
     }
 
-    /// The bytes of a form, which is made when it is first asked for.
+    /// The bytes of a form, which is made when first needed.
     ///
     /// The chained forms of a frame that was sealed outside of a group are its independent ones.
     pub fn form(&self, form: Form) -> &Bytes {
@@ -238,13 +238,13 @@ impl FrameSet {
         self.batch.epoch
     }
 
-    /// Where the frame before ended.
+    /// Where the previous frame ended.
     #[must_use]
     pub fn after(&self) -> Seq {
         self.batch.after
     }
 
-    /// The last position it stands for; [`FrameSet::after`] when it stands for none.
+    /// The last position it covers; [`FrameSet::after`] if it covers none.
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.batch.seq
@@ -268,7 +268,7 @@ impl FrameSet {
         self.batch.shed
     }
 
-    /// Whether it tells positions that are not delivered.
+    /// Whether it is a gap: positions that are not delivered.
     #[must_use]
     pub fn is_gap(&self) -> bool {
         self.kind == Kind::Gap
@@ -327,7 +327,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Notes that the viewer missed a frame, or was sent something else in the stream: independent forms until the
+    /// Records that the viewer missed a frame, or was sent something else in the stream: independent forms until the
     /// next group.
     pub fn skipped(&mut self) {
         *self = Self::default();

@@ -11,26 +11,26 @@ use crate::problem::{Fault, Field, Problem};
 use crate::tape::{Elements, Value, with_document};
 use crate::text::{CommentText, DisplayName, IdempotencyKey, UserId, check_bytes};
 
-/// A message from a viewer that was checked.
+/// A checked message from a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientMessage {
     /// `{"type":"comment",…}`
     Comment {
-        /// What the answer must carry.
+        /// The `ref` for the answer.
         reference: Option<Reference>,
-        /// Names the post for a retry, as the `Idempotency-Key` header does.
+        /// Identifies the post for retries, like the `Idempotency-Key` header.
         key: Option<IdempotencyKey>,
         /// The comment.
         comment: Comment,
     },
     /// `{"type":"like","count":n}`
     Like {
-        /// How many likes it adds; one when nothing is said.
+        /// How many likes it adds; 1 by default.
         count: NonZeroU32,
     },
 }
 
-/// The `ref` of a message, which its answer echoes as it came.
+/// The `ref` of a message, echoed unchanged in its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     /// A string.
@@ -67,7 +67,7 @@ pub struct InboundError {
 }
 
 impl InboundError {
-    /// The stable word for programs, such as `text_too_long`.
+    /// The stable machine-readable code, such as `text_too_long`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.problem.code()
@@ -79,14 +79,14 @@ impl InboundError {
         self.problem.field.name()
     }
 
-    /// The sentence for people.
+    /// The message for humans.
     #[must_use]
     pub fn message(&self) -> String {
         self.problem.to_string()
     }
 }
 
-/// The comments of an HTTP request that were checked.
+/// The checked comments of an HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Posted {
     /// The body was one object.
@@ -98,20 +98,20 @@ pub enum Posted {
 /// Why a posted body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostedError {
-    /// Which element of the array is wrong, counted from 0; none when the body is no array, or wrong as a whole.
+    /// The index of the invalid element; `None` if the body is not an array, or invalid as a whole.
     pub index: Option<usize>,
     /// What is wrong.
     pub problem: Problem,
 }
 
 impl PostedError {
-    /// The stable word for programs, such as `text_too_long`.
+    /// The stable machine-readable code, such as `text_too_long`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.problem.code()
     }
 
-    /// The sentence for people.
+    /// The message for humans.
     #[must_use]
     pub fn message(&self) -> String {
         self.to_string()
@@ -151,7 +151,7 @@ pub fn parse_client_message(
 /// Reads the body of an HTTP request: one comment object, or an array of them. `bytes` is overwritten.
 ///
 /// # Errors
-/// The first thing that is wrong with it. Nothing of a body with an error is to be taken.
+/// The first thing that is wrong with it. No part of a body with an error may be accepted.
 pub fn parse_posted(bytes: &mut [u8], limits: &CommentLimits) -> Result<Posted, PostedError> {
     let whole = |field, fault| PostedError {
         index: None,
@@ -189,8 +189,8 @@ pub fn parse_posted(bytes: &mut [u8], limits: &CommentLimits) -> Result<Posted, 
     .unwrap_or_else(|| Err(whole(Field::Json, Fault::Invalid)))
 }
 
-/// The members of an object that we know. Of one that stands there twice the last counts, as in `JSON.parse`; `null`
-/// says the same as leaving it out.
+/// The known members of an object. If one appears twice, the last counts, as in `JSON.parse`; `null` is the same as
+/// leaving it out.
 #[derive(Default)]
 struct Members<'t, 'b> {
     kind: Option<Value<'t, 'b>>,

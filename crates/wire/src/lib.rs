@@ -1,11 +1,11 @@
 //! Bytes of the danmaku protocol: what viewers may send, what a room's batch looks like, and how it is packed.
 //!
-//! Nothing here knows sockets, tasks, clocks or the rules of a room: bytes and values go in, bytes and values come out.
+//! Nothing here knows about sockets, tasks, clocks or the rules of a room: bytes and values in, bytes and values out.
 //!
 //! - In: [`ClientDecoder`] turns raw bytes into WebSocket messages, [`parse_client_message`] and [`parse_posted`] turn
 //!   those into values that cannot be invalid.
 //! - Out: a [`Comment`] is escaped once into a [`Fragment`]; a [`Batch`] of fragments is sealed by a [`Sealer`] into a
-//!   [`FrameSet`], whose forms are ready to be written; everything else a viewer is told is in [`outbound`].
+//!   [`FrameSet`], whose forms are ready to be written; all other messages to viewers are in [`outbound`].
 
 mod batch;
 mod close;

@@ -1,4 +1,4 @@
-//! What a viewer is told besides batches: JSON texts, and frames that are ready to be written.
+//! Messages to viewers other than batches: JSON texts, and frames that are ready to be written.
 
 use bytes::Bytes;
 
@@ -17,8 +17,8 @@ pub struct Joined<'a> {
     pub room: &'a RoomId,
     /// The numbering of the room's comments.
     pub epoch: Epoch,
-    /// Where everything that follows begins: the accepted `since`, the place just before the history asked for, or the
-    /// last sealed position.
+    /// Where everything that follows begins: the accepted `since`, the position just before the requested history,
+    /// or the last sealed position.
     pub after: Seq,
     /// The last position sealed: what ends here or before is a replay, live batches begin here.
     pub seq: Seq,
@@ -30,12 +30,12 @@ pub struct Joined<'a> {
     pub resumed: Resumed,
 }
 
-/// Whether a viewer goes on where it was.
+/// Whether a viewer continues where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
     /// Its position was found.
     Yes,
-    /// It gave none, or one that is not known any more.
+    /// It gave none, or an unknown one.
     No,
 }
 
@@ -64,23 +64,23 @@ pub fn ack_json(reference: Option<&Reference>, id: Seq) -> String {
     json.finish()
 }
 
-/// A message of the viewer was refused. The connection stays.
+/// A message from the viewer was refused. The connection stays open.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorReply<'a> {
     /// The `ref` of the refused message.
     pub reference: Option<&'a Reference>,
-    /// The stable word for programs.
+    /// The stable machine-readable code.
     pub code: &'a str,
     /// The member that was wrong.
     pub field: Option<&'a str>,
-    /// The sentence for people.
+    /// The message for humans.
     pub message: &'a str,
-    /// When the same message may be sent again.
+    /// When to retry the same message.
     pub retry_after_ms: Option<u64>,
 }
 
 impl ErrorReply<'_> {
-    /// `{"type":"error",…}`; members that say nothing are left out.
+    /// `{"type":"error",…}`; empty members are left out.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = Object::new("error");
@@ -116,7 +116,7 @@ pub fn closing_json(reconnect_after_ms: u64) -> String {
     json.finish()
 }
 
-/// `{"type":"close","code":4001,…}`: what a viewer without close frames is told before its connection ends.
+/// `{"type":"close","code":4001,…}`: sent to a viewer without close frames before its connection ends.
 pub(crate) fn close_json(reason: CloseReason) -> String {
     let mut json = Object::new("close");
     json.integer("code", u64::from(reason.code()));

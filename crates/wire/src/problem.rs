@@ -65,9 +65,9 @@ impl Field {
 pub enum Fault {
     /// Not JSON, or nested too deep.
     Invalid,
-    /// It must be there and is not.
+    /// It is required but missing.
     Missing,
-    /// It is there and says nothing.
+    /// It is blank.
     Empty,
     /// It has more Unicode scalar values than allowed.
     TooManyScalars {
@@ -116,7 +116,7 @@ impl Problem {
         Self { field, fault }
     }
 
-    /// The stable word for programs, such as `text_too_long`: the field, then the fault.
+    /// The stable machine-readable code, such as `text_too_long`: the field, then the fault.
     #[must_use]
     pub const fn code(self) -> &'static str {
         macro_rules! code_of {
@@ -157,7 +157,7 @@ impl Problem {
     }
 }
 
-/// One sentence fragment for people.
+/// A sentence fragment for humans.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field {
@@ -175,8 +175,8 @@ impl fmt::Display for Problem {
             Fault::ControlCharacter => f.write_str(" has a character that is not allowed"),
             Fault::WrongType => f.write_str(" has the wrong JSON type"),
             Fault::OutOfRange { min, max } => write!(f, " is not between {min} and {max}"),
-            Fault::Unknown => f.write_str(" is not a known one"),
-            Fault::NotAllowed => f.write_str(" is set by the server only"),
+            Fault::Unknown => f.write_str(" is not a known value"),
+            Fault::NotAllowed => f.write_str(" can only be set by the server"),
         }
     }
 }

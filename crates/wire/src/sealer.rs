@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::compress::{CompressionPolicy, DEFLATE_WINDOW_BYTES};
 use crate::frame::{Chain, FrameSet, GroupId, Link};
 
-/// Which streams of a room have viewers now: chained forms are made for these only.
+/// Which streams of a room have viewers now: only these get chained forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Chains {
     /// Viewers of [`Dialect::WsDeflate`](crate::Dialect::WsDeflate).
@@ -59,7 +59,7 @@ impl Sealer {
                 let (link, packed) = self.extend(chain, &text);
                 set.link(chain, link, packed);
             } else {
-                // Whoever joins later could not use the history, so it ends here.
+                // Later viewers could not use the history, so it ends here.
                 self.groups[chain as usize] = None;
             }
         }

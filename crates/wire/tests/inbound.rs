@@ -28,7 +28,7 @@ fn comment_message(comment: Comment) -> ClientMessage {
 }
 
 #[test]
-fn messages_that_are_taken() {
+fn valid_messages_are_accepted() {
     fn check(input: &str, expected: &ClientMessage) {
         assert_eq!(&parse(input).unwrap(), expected, "{input}");
     }
@@ -76,7 +76,7 @@ fn messages_that_are_taken() {
 }
 
 #[test]
-fn a_comment_may_carry_data_answer_another_and_name_its_post() {
+fn a_comment_may_carry_data_reply_to_and_key() {
     let input = r#"{"type":"comment","text":"a","reply_to":41,"data":{"badge":"x","n":[1,{"y":null}]},"key":"k-1"}"#;
     let ClientMessage::Comment { key, comment, .. } = parse(input).unwrap() else {
         panic!("not a comment")
@@ -150,7 +150,7 @@ fn refused(input: &str, code: &str, field: Option<&str>) {
 }
 
 #[test]
-fn what_is_not_json_is_refused() {
+fn invalid_json_is_refused() {
     fn check(input: &str) {
         refused(input, "json_invalid", None);
     }
@@ -341,7 +341,7 @@ fn posted_bodies() {
 
 proptest! {
     #[test]
-    fn a_text_is_taken_as_it_is_or_refused_for_a_reason(sent in any::<String>()) {
+    fn a_text_is_accepted_unchanged_or_refused_with_a_reason(sent in any::<String>()) {
         let json = serde_json::json!({ "type": "comment", "text": sent, "ref": 1 }).to_string();
         let control = sent.chars().any(char::is_control);
         let blank = sent.chars().all(char::is_whitespace);

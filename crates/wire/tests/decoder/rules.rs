@@ -1,4 +1,4 @@
-//! One table a rule: what is taken, and what is refused with which error.
+//! One table per rule: what is accepted, and what is refused with which error.
 
 use danmaku_wire::{ClientDecoder, CloseReason, DecodeError};
 
@@ -296,7 +296,7 @@ fn closes() {
 }
 
 #[test]
-fn nothing_counts_after_a_close_or_an_error() {
+fn input_after_a_close_or_an_error_is_ignored() {
     let after_close = [
         frame(FIN | CLOSE, b""),
         vec![FIN | TEXT, 1, b'a'],

@@ -1,5 +1,4 @@
-//! Viewers of streams that refer back into themselves, each with one streaming inflater, which join and skip whenever
-//! they like.
+//! Viewers of chained streams, each with one streaming inflater, which join and skip at any time.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -97,7 +96,7 @@ enum Event {
     Replay {
         viewer: usize,
     },
-    /// A viewer is told a gap.
+    /// A viewer is sent a gap.
     Gap {
         viewer: usize,
     },
@@ -208,7 +207,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(300)))]
 
     #[test]
-    fn every_batch_a_viewer_was_sent_is_decoded(
+    fn a_viewer_decodes_every_batch_it_is_sent(
         events in prop::collection::vec(event(), 1..80),
         group_batches in prop_oneof![1..8_u32, Just(30)],
         level in 1..=9_u8,

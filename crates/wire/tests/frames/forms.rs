@@ -138,7 +138,7 @@ fn each_form_is_made_once_and_shared() {
 }
 
 #[test]
-fn forms_nobody_asked_for_are_not_made() {
+fn unused_forms_are_not_made() {
     let mut sealer = Sealer::new(CompressionPolicy::default());
     let set = sealer.seal(batch(Seq::ZERO, &["a"], 0), NOBODY);
     let mut held = set.bytes_held();
@@ -158,7 +158,7 @@ fn forms_nobody_asked_for_are_not_made() {
 }
 
 #[test]
-fn a_frame_tells_what_it_stands_for() {
+fn a_frame_knows_the_positions_it_covers() {
     let set = replay(Seq::new(4), &["a", "b"], 3);
     assert_eq!((set.after().value(), set.seq().value()), (4, 9));
     assert_eq!((set.comments().len(), set.shed()), (2, 3));

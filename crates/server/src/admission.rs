@@ -1,4 +1,4 @@
-//! Owns who may connect, post and ask, and for whom bytes are held: the engine's decisions behind short locks.
+//! Owns the limits on connections, posts, requests and held bytes: the engine's decisions behind short locks.
 
 mod held;
 
@@ -14,7 +14,7 @@ use danmaku_engine::admission::{
     AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, Refusal,
 };
 
-/// The limits that need no identity.
+/// The limits that need no user accounts.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionConfig {
     /// Connections in all.
@@ -23,17 +23,17 @@ pub struct AdmissionConfig {
     pub connections_per_address_max: u32,
     /// Comments and likes from one connection.
     pub per_connection: Rate,
-    /// Messages of any kind from one connection, pings too; it is closed over that.
+    /// Messages of any kind from one connection, pings included; it is closed if it sends more.
     pub flood: Rate,
     /// Posts from one address.
     pub per_address: Rate,
-    /// Rooms that one address makes.
+    /// Rooms created by one address.
     pub rooms_per_address: Rate,
     /// Comments into one room.
     pub per_room: Rate,
-    /// Requests from one address that ask and don't post.
+    /// Requests other than posts from one address.
     pub requests: Rate,
-    /// Bytes of request bodies and answers held in all.
+    /// Total bytes of request bodies and responses held.
     pub http_bytes_max: u32,
 }
 
@@ -45,17 +45,17 @@ pub struct Admission {
     bytes: AtomicU64,
     bytes_max: u32,
     books: [Mutex<AddressBook>; BOOKS],
-    /// Networks of many IPv6 addresses, whose limits are [`SITE_SHARE`] times those of one.
+    /// IPv6 /48s, whose limits are [`SITE_SHARE`] times those of one address.
     sites: [Mutex<AddressBook>; BOOKS],
 }
 
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionRefusal {
-    /// The server has as many as it may.
-    #[error("the server has as many connections as it may")]
+    /// The server is at its limit.
+    #[error("the server is at its connection limit")]
     Total,
-    /// The address has as many as it may.
+    /// The address is at its limit.
     #[error("too many connections from this address")]
     Address,
 }
@@ -64,7 +64,7 @@ pub enum ConnectionRefusal {
 #[derive(Debug)]
 pub struct Place(Option<Arc<Admission>>);
 
-/// A place among the connections of one address; given back when dropped. It pays for what the address does.
+/// A place among the connections of one address; given back when dropped. The address's requests are charged to it.
 #[derive(Debug)]
 pub struct AddressPermit {
     admission: Arc<Admission>,
@@ -78,14 +78,14 @@ pub struct ConnectionPermit(AddressPermit);
 /// What a connection was accepted with.
 #[derive(Debug)]
 pub enum Admitted {
-    /// A connection of whoever its requests are from.
+    /// A connection whose requests are its peer's own.
     Direct(ConnectionPermit),
-    /// A trusted proxy's: each request has a permit of its own, from the address of the client it was made for.
+    /// A trusted proxy's connection: each request gets its own permit, from the address of its client.
     Proxy(Place),
 }
 
 impl Admission {
-    /// Nobody is connected, nobody has posted.
+    /// With no connections and no posts yet.
     #[must_use]
     pub fn new(config: AdmissionConfig) -> Self {
         let bytes_share = |share: u32| (config.http_bytes_max / share).max(ADDRESS_BYTES_MIN);
@@ -115,12 +115,12 @@ impl Admission {
         }
     }
 
-    /// Counts in a connection of a trusted proxy, whose address has no limit.
+    /// Admits a connection from a trusted proxy, whose address has no limit.
     ///
     /// # Errors
     /// [`ConnectionRefusal::Total`]; nothing was counted.
     pub fn place(self: &Arc<Self>) -> Result<Place, ConnectionRefusal> {
-        // Made first: its drop takes back what was counted.
+        // Created first: dropping it undoes the count.
         let place = Place(Some(Arc::clone(self)));
         if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
             return Err(ConnectionRefusal::Total);
@@ -128,7 +128,7 @@ impl Admission {
         Ok(place)
     }
 
-    /// Counts in a connection, or a request that a proxy passed on, of one address.
+    /// Admits a connection, or a request that a proxy passed on, from one address.
     ///
     /// # Errors
     /// [`ConnectionRefusal::Address`]; nothing was counted.
@@ -155,7 +155,7 @@ impl Admission {
         })
     }
 
-    /// Counts a connection in.
+    /// Admits a connection.
     ///
     /// # Errors
     /// [`ConnectionRefusal`]; nothing was counted.
@@ -168,7 +168,7 @@ impl Admission {
         self.address(address, now).map(|permit| place.hold(permit))
     }
 
-    /// Connections now.
+    /// Current connections.
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
@@ -176,7 +176,7 @@ impl Admission {
 }
 
 impl Place {
-    /// A permit for a connection that is `permit`'s from here on.
+    /// Combines this place with `permit` into a connection's permit.
     #[must_use]
     pub fn hold(mut self, permit: AddressPermit) -> ConnectionPermit {
         self.0 = None;
@@ -193,7 +193,7 @@ impl Drop for Place {
 }
 
 impl Admitted {
-    /// The permit of a viewer that this connection became; `forwarded` is its address's when a proxy made the connection.
+    /// The permit for the viewer on this connection; `forwarded` is its client's, if it came through a proxy.
     #[must_use]
     pub fn into_permit(self, forwarded: Option<AddressPermit>) -> Option<ConnectionPermit> {
         match self {
@@ -204,10 +204,10 @@ impl Admitted {
 }
 
 impl AddressPermit {
-    /// Takes `count` posts from what the address may post.
+    /// Charges `count` posts to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to come again.
+    /// [`Refusal`] says when to retry.
     pub fn try_post(&self, now: Duration, count: u32) -> Result<(), Refusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
@@ -221,10 +221,10 @@ impl AddressPermit {
         }
     }
 
-    /// Takes one room from what the address may make.
+    /// Charges one new room to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to come again.
+    /// [`Refusal`] says when to retry.
     pub fn try_make_room(&self, now: Duration) -> Result<(), Refusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
@@ -236,16 +236,16 @@ impl AddressPermit {
         }
     }
 
-    /// Whose connection it is.
+    /// The connection's address.
     #[must_use]
     pub fn address(&self) -> AddressKey {
         self.address
     }
 
-    /// Takes one request from what the address may ask.
+    /// Charges one request to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to come again.
+    /// [`Refusal`] says when to retry.
     pub fn try_request(&self, now: Duration) -> Result<(), Refusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
@@ -293,27 +293,27 @@ fn refusal(refusal: AddressRefusal) -> Refusal {
         AddressRefusal::Posts(refusal)
         | AddressRefusal::Rooms(refusal)
         | AddressRefusal::Requests(refusal) => refusal,
-        // A permit keeps its address in the book.
+        // A permit keeps its address in the table.
         AddressRefusal::Connections { .. }
         | AddressRefusal::Bytes { .. }
         | AddressRefusal::BookFull => Refusal::RetryAfter(Duration::from_secs(1)),
     }
 }
 
-/// Books, so that accepting and posting rarely wait for each other.
+/// Number of address tables, so that accepting and posting rarely wait for each other.
 const BOOKS: usize = 16;
 
-/// What a /48 of IPv6 addresses may do, in multiples of what one of its 65,536 /64s may. One site has a /48 (RFC 6177),
-/// and so do thousands of phones of a carrier.
+/// Limits of an IPv6 /48, as a multiple of those of one of its 65,536 /64s. A /48 may be one site (RFC 6177) or a
+/// carrier's thousands of phones.
 const SITE_SHARE: u32 = 16;
 
-/// The part of all held bytes that may be one address's: it takes as many addresses to keep others from theirs.
+/// One address may hold this fraction of all held bytes, so it takes that many addresses to exhaust them.
 const ADDRESS_BYTES_SHARE: u32 = 16;
 
-/// The part of all held bytes that may be one /48's.
+/// One /48 may hold this fraction of all held bytes.
 const SITE_BYTES_SHARE: u32 = 4;
 
-/// A share holds at least the largest body or page, and another.
+/// A share has room for at least two of the largest body or page.
 const ADDRESS_BYTES_MIN: u32 = 1 << 20;
 
 /// Addresses remembered at a time.
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_permit_gives_its_place_back() {
+    fn a_dropped_permit_frees_its_place() {
         let admission = admission(2, 1);
         let first = admission.connect(ip(1), NOW).unwrap();
         let second = admission.connect(ip(2), NOW).unwrap();
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_one_address_share_its_posts() {
+    fn connections_of_one_address_share_its_post_limit() {
         let admission = admission(9, 9);
         let one = admission.connect(ip(1), NOW).unwrap();
         let two = admission.connect(ip(1), NOW).unwrap();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn held_bytes_are_bounded_per_address_and_in_all_and_given_back() {
+    fn held_bytes_are_bounded_per_address_and_in_total() {
         // Of 4 MiB, one address may hold 1 MiB.
         let admission = admission(9, 9);
         let permits: Vec<_> = (1..=5)

@@ -1,4 +1,4 @@
-//! Owns the terminal's commands: `watch` a room, `post` to it.
+//! Owns the client commands: `watch` a room, `post` to it.
 
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
@@ -17,11 +17,11 @@ pub struct WatchArgs {
     #[arg(value_parser = parse_room)]
     pub room: RoomId,
 
-    /// Where the server is
+    /// The server's address
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: ServerAddress,
 
-    /// How batches are packed on the way: identity, gzip or deflate
+    /// How batches are encoded: identity, gzip or deflate
     #[arg(long, value_name = "NAME", default_value = "deflate", value_parser = parse_encoding)]
     pub encoding: Encoding,
 
@@ -29,15 +29,15 @@ pub struct WatchArgs {
     #[arg(long, value_name = "EPOCH:SEQ", value_parser = parse_position)]
     pub since: Option<Position>,
 
-    /// Show this many of the last comments first
+    /// Start with this many of the last comments
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub history: u32,
 
-    /// One JSON object per comment and line instead of lines for people
+    /// Print one JSON object per comment, one per line
     #[arg(long)]
     pub json: bool,
 
-    /// End after this many comments; 0 goes on
+    /// Exit after this many comments; 0 means never
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub count: u64,
 }
@@ -52,7 +52,7 @@ pub struct PostArgs {
     /// The comment's text
     pub text: String,
 
-    /// Where the server is
+    /// The server's address
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: ServerAddress,
 
@@ -60,7 +60,7 @@ pub struct PostArgs {
     #[arg(long)]
     pub name: Option<String>,
 
-    /// Where the comment shows
+    /// Where to show the comment
     #[arg(long, value_enum, default_value = "scroll")]
     pub mode: ModeArg,
 
@@ -72,21 +72,21 @@ pub struct PostArgs {
 /// See [`Mode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
-    /// Flies over the video
+    /// Scrolls across the video
     Scroll,
-    /// Stands at the top
+    /// Fixed at the top
     Top,
-    /// Stands at the bottom
+    /// Fixed at the bottom
     Bottom,
 }
 
-/// Why a command ended early.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The server could not be reached, or refused.
+    /// The server was unreachable or refused.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The terminal is gone.
+    /// Writing to the terminal failed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
     /// The server closed the connection.
@@ -99,7 +99,7 @@ pub enum CliError {
     },
 }
 
-/// Watches a room until the server closes, or `count` comments were shown.
+/// Watches a room until the server closes the connection or `count` comments were shown.
 ///
 /// # Errors
 /// [`CliError`].
@@ -152,7 +152,7 @@ fn retractions(out: &mut impl Write, events: &[RoomEvent]) -> io::Result<()> {
     for event in events {
         if let RoomEventKind::Retract { ids } = &event.kind {
             for id in ids {
-                writeln!(out, "-- comment {id} was taken back")?;
+                writeln!(out, "-- comment {id} was retracted")?;
             }
         }
     }
@@ -203,14 +203,14 @@ impl Screen {
             Event::Gap(gap) => {
                 writeln!(
                     out,
-                    "-- missed what stood after {} up to {}",
+                    "-- missed everything after {} up to {}",
                     gap.after, gap.seq
                 )?;
                 retractions(&mut out, &gap.events)?;
             }
             Event::Closing(closing) => writeln!(
                 out,
-                "-- the server is going away, come back in {} ms",
+                "-- the server is shutting down; reconnect in {} ms",
                 closing.reconnect_after_ms
             )?,
             Event::Error(error) => writeln!(out, "-- {}: {}", error.code, error.message)?,
@@ -225,7 +225,7 @@ impl Screen {
         }
         retractions(out, &batch.events)?;
         if batch.shed > 0 {
-            writeln!(out, "-- {} more were shed", batch.shed)?;
+            writeln!(out, "-- {} more shed", batch.shed)?;
         }
         if batch.likes > 0 {
             writeln!(out, "-- {} likes", batch.likes)?;

@@ -1,11 +1,11 @@
-//! Owns the clock: the one place of the server where time is read, so that
-//! everything behind it takes `now` as an argument.
+//! Owns the clock: the only place in the server that reads time. Everything
+//! else takes `now` as an argument.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use danmaku_engine::Now;
 
-/// Monotonic time since the server's start, beside wall-clock time.
+/// Monotonic time since the server started, and wall-clock time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,

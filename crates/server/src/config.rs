@@ -1,5 +1,5 @@
 //! Owns the server's flags: their names, units and defaults, and the check at
-//! start that they fit together.
+//! startup that they are consistent.
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -17,21 +17,20 @@ use crate::admission::AdmissionConfig;
 use crate::origins::{AllowedOrigins, OriginArg};
 use crate::proxies::{Network, TrustedProxies};
 
-/// The flags of `danmaku-server serve` (which is also what runs without a
-/// subcommand).
+/// The flags of the server, which runs when no subcommand is given.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where to serve `/metrics` and `/v1/stats` instead, beside the probes; nothing there is limited, so only operators
-    /// should reach it
+    /// Separate address for `/metrics` and `/v1/stats`; also serves the probes. It has no limits, so keep it reachable by
+    /// operators only
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Access")]
     pub admin_listen: Option<SocketAddr>,
 
-    /// Origins whose pages may post, such as `https://live.example`, comma-separated; `*` is every one. Pages of the
-    /// server's own origin may always post, and so may clients that send no `Origin`; watching and reading is open to all
+    /// Origins whose pages may post, such as `https://live.example`, comma-separated; `*` allows all. Pages of the server's
+    /// own origin and clients that send no `Origin` may always post; anyone may watch and read
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -40,8 +39,8 @@ pub struct ServeArgs {
     )]
     pub allowed_origins: Vec<OriginArg>,
 
-    /// Proxies whose `X-Forwarded-For` or `Forwarded` says who a viewer is: addresses or blocks such as `10.0.0.0/8`,
-    /// comma-separated. Limits per address then count that client, and the proxies themselves have none
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` header is trusted: addresses or blocks such as `10.0.0.0/8`,
+    /// comma-separated. Limits per address then apply to the client, not to the proxy
     #[arg(
         long,
         value_name = "ADDR",
@@ -50,7 +49,7 @@ pub struct ServeArgs {
     )]
     pub trusted_proxies: Vec<Network>,
 
-    /// Feed a room called `demo` with comments, so that a first look shows something alive
+    /// Post made-up comments to a room called `demo`
     #[arg(long)]
     pub demo: bool,
 
@@ -58,45 +57,46 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=60_000), help_heading = "Rooms")]
     pub window_ms: u32,
 
-    /// `leading`: the first comment after a quiet window leaves at once; `fixed`: only ticks
+    /// When frames are sent: `leading` sends the first comment after a quiet window immediately, `fixed` waits for the next
+    /// tick
     #[arg(long, value_enum, default_value = "leading", help_heading = "Rooms")]
     pub flush: FlushArg,
 
-    /// Comments in one frame; over it the lowest priority is shed, and counted in the frame
+    /// Maximum comments in one frame; beyond that the lowest priority is shed, and the frame says how many
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Rooms")]
     pub batch_comments_max: u32,
 
-    /// Rooms at a time; rooms are made on first use
+    /// Maximum number of rooms; a room is created on first use
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub rooms_max: u32,
 
-    /// A room without viewers is forgotten after this long without a comment or like, in seconds; one that never had
-    /// any after 5 seconds at the latest
+    /// Forget a room without viewers after this long without a comment or like, in seconds; one that never had any after
+    /// at most 5 seconds
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub room_idle_s: u32,
 
-    /// Sealed frames a room keeps for viewers that come back
+    /// Sealed frames a room keeps for returning viewers
     #[arg(long, value_name = "N", default_value_t = 120, value_parser = clap::value_parser!(u32).range(0..=100_000), help_heading = "Rooms")]
     pub history_frames_max: u32,
 
-    /// Bytes of sealed frames a room keeps for viewers that come back
+    /// Bytes of sealed frames a room keeps for returning viewers
     #[arg(long, value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(0..=1 << 30), help_heading = "Rooms")]
     pub history_bytes_max: u32,
 
-    /// Comments a room's log keeps for reading again
+    /// Comments a room's log keeps
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub log_comments_max: u32,
 
-    /// Bytes of comments a room's log keeps for reading again
+    /// Bytes of comments a room's log keeps
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rooms")]
     pub log_bytes_max: u32,
 
-    /// Bytes that all rooms together keep of frames and comments for viewers that come back; over it, rooms that were
-    /// active least recently forget their oldest first
+    /// Bytes of frames and comments that all rooms together keep for returning viewers; beyond that, the least recently
+    /// active rooms forget their oldest first
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1..=1 << 50), help_heading = "Rooms")]
     pub memory_max: u64,
 
-    /// Connections in all; `auto` takes what the descriptor limit allows
+    /// Maximum connections in total; `auto` uses what the descriptor limit allows
     #[arg(
         long,
         value_name = "N|auto",
@@ -105,48 +105,48 @@ pub struct ServeArgs {
     )]
     pub connections_max: AutoOr<NonZeroU32>,
 
-    /// Connections from one address (IPv6: one /64; a /48 may have 16 times as many)
+    /// Maximum connections from one address (IPv6: one /64; a /48 may have 16 times as many)
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub connections_per_address_max: u32,
 
-    /// Comments and likes a second from one connection; one that sends four times as many messages of any kind, pings
+    /// Comments and likes per second from one connection; one that sends four times as many messages of any kind, pings
     /// included, is closed with 4004
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_connection: u32,
 
-    /// Comments and likes at once from one connection
+    /// Burst of comments and likes from one connection
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_connection_burst: u32,
 
-    /// Comments and likes a second from one address
+    /// Comments and likes per second from one address
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_address: u32,
 
-    /// Comments and likes at once from one address; also the longest array one post may carry
+    /// Burst of comments and likes from one address; also the longest array in one post
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_address_burst: u32,
 
-    /// Comments a second into one room
+    /// Comments per second into one room
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_room: u32,
 
-    /// Comments at once into one room
+    /// Burst of comments into one room
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_room_burst: u32,
 
-    /// New rooms a second from one address; a room is made by its first viewer or comment
+    /// New rooms per second from one address; the first viewer or comment creates a room
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub rooms_per_second_per_address: u32,
 
-    /// New rooms at once from one address
+    /// Burst of new rooms from one address
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub rooms_per_second_per_address_burst: u32,
 
-    /// Requests a second from one address that ask for comments, rooms or counters
+    /// Requests for comments, rooms or counters per second from one address
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub requests_per_second_per_address: u32,
 
-    /// Requests at once from one address that ask for comments, rooms or counters
+    /// Burst of requests for comments, rooms or counters from one address
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub requests_per_second_per_address_burst: u32,
 
@@ -158,11 +158,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
     pub handshake_deadline_ms: u32,
 
-    /// A peer that does not take an HTTP answer by then is closed, in milliseconds
+    /// Close a peer that takes longer than this to read an HTTP response, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Limits")]
     pub answer_deadline_ms: u32,
 
-    /// Shard threads that write to viewers; `auto` takes one per processor
+    /// Shard threads that write to viewers; `auto` starts one per processor
     #[arg(
         long,
         value_name = "N|auto",
@@ -171,31 +171,31 @@ pub struct ServeArgs {
     )]
     pub shards: AutoOr<NonZeroUsize>,
 
-    /// Bytes a slow viewer may be behind before frames are skipped for it
+    /// Bytes a viewer may be behind before it skips frames
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 10, value_parser = clap::value_parser!(u32).range(1_024..=1 << 30), help_heading = "Viewers")]
     pub outbox_bytes_max: u32,
 
-    /// Age of a waiting frame at which it is skipped, in milliseconds
+    /// Skip frames that have waited this long for a slow viewer, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Viewers")]
     pub outbox_age_ms_max: u32,
 
-    /// A viewer that stays behind this long is closed with 4001, in milliseconds
+    /// Close a viewer with 4001 after it has been behind this long, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Viewers")]
     pub evict_after_ms: u32,
 
-    /// Kernel send buffer of one viewer: what it can be behind before its outbox is used, in bytes
+    /// Kernel send buffer per viewer, in bytes; what doesn't fit waits in the viewer's outbox
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(4_096..=16 << 20), help_heading = "Viewers")]
     pub send_buffer_bytes: u32,
 
-    /// A viewer is pinged when nothing was heard from it for this long, in milliseconds
+    /// Ping a viewer after this long without hearing from it, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 55_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
     pub ping_interval_ms: u32,
 
-    /// A viewer that is silent this long is closed with 4002, in milliseconds
+    /// Close a viewer with 4002 after this long without hearing from it, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 120_000, value_parser = clap::value_parser!(u32).range(10..), help_heading = "Viewers")]
     pub idle_deadline_ms: u32,
 
-    /// How long a stop may take to flush to slow viewers, in milliseconds
+    /// How long shutdown may take to flush to slow viewers, in milliseconds
     #[arg(
         long,
         value_name = "MS",
@@ -205,10 +205,10 @@ pub struct ServeArgs {
     pub stop_deadline_ms: u32,
 }
 
-/// A number, or `auto`: what the machine suggests.
+/// A number, or `auto` for what suits the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoOr<T> {
-    /// What the machine suggests.
+    /// What suits the machine.
     Auto,
     /// This number.
     Given(T),
@@ -228,53 +228,53 @@ impl<T: FromStr> FromStr for AutoOr<T> {
 /// See [`Flush`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FlushArg {
-    /// The first comment after a quiet window leaves at once
+    /// Send the first comment after a quiet window immediately
     Leading,
-    /// Frames leave at the room's ticks only
+    /// Send frames only at the room's ticks
     Fixed,
 }
 
-/// What the server runs with: the flags, checked, with units made types.
+/// The server's configuration: the flags, checked and typed.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where operators ask, if not where everybody does.
+    /// The operators' listener, if there is one.
     pub admin_listen: Option<SocketAddr>,
-    /// Whose pages may post.
+    /// Origins whose pages may post.
     pub allowed_origins: AllowedOrigins,
-    /// Who is believed about its clients.
+    /// Proxies trusted to name their clients.
     pub trusted_proxies: TrustedProxies,
-    /// The room that is fed, if any.
+    /// The demo room, if any.
     pub demo: Option<RoomId>,
-    /// What every room is made with; `phase` and `seed` are set per room.
+    /// Every room's configuration; `phase` and `seed` are set per room.
     pub room: RoomConfig,
     /// Bound of the room registry.
     pub rooms_max: usize,
     /// Idle time after which a room is forgotten.
     pub room_idle: Duration,
-    /// What all rooms may hold for viewers that come back.
+    /// Bytes that all rooms may hold for returning viewers.
     pub memory_bytes_max: usize,
     /// Bounds of a room's log.
     pub log: LogConfig,
-    /// Who may connect and post, how often.
+    /// Limits on connections, posts and requests.
     pub admission: AdmissionConfig,
     /// Deadline of a request head and of a request body.
     pub handshake_deadline: Duration,
-    /// How long a peer may take to read an HTTP answer once it is held up.
+    /// How long a peer may take to read an HTTP response once it is held up.
     pub answer_deadline: Duration,
     /// The shards.
     pub fanout: FanoutConfig,
     /// `SO_SNDBUF` of accepted sockets.
     pub send_buffer_bytes: u32,
-    /// Deadline of the flush at stop.
+    /// Deadline of the flush at shutdown.
     pub stop_deadline: Duration,
 }
 
-/// Why flags do not fit together.
+/// Why the flags are inconsistent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A viewer would be closed before it was ever pinged.
+    /// Viewers would be closed before they were ever pinged.
     #[error("--idle-deadline-ms {idle_ms} must be longer than --ping-interval-ms {ping_ms}")]
     IdleBeforePing {
         /// The idle deadline.
@@ -284,7 +284,7 @@ pub enum ConfigError {
     },
     /// More connections than descriptors.
     #[error(
-        "--connections-max {wanted} is over what the descriptor limit allows ({allowed}): raise `ulimit -n`"
+        "--connections-max {wanted} is more than the descriptor limit allows ({allowed}): raise `ulimit -n`"
     )]
     Descriptors {
         /// The flag's value.
@@ -292,13 +292,13 @@ pub enum ConfigError {
         /// What the limit leaves for connections.
         allowed: u32,
     },
-    /// Too few descriptors to serve anybody.
-    #[error("the limit of {descriptors} open files is too low to serve anybody: raise `ulimit -n`")]
+    /// Too few descriptors to serve anyone.
+    #[error("the limit of {descriptors} open files is too low to serve anyone: raise `ulimit -n`")]
     FewDescriptors {
         /// The limit.
         descriptors: u64,
     },
-    /// A rate that is none.
+    /// An invalid rate.
     #[error("{flag} and its burst: {source}")]
     Rate {
         /// The flag.
@@ -306,7 +306,7 @@ pub enum ConfigError {
         /// What is wrong.
         source: RateError,
     },
-    /// The shards cannot be run like this.
+    /// Invalid shard configuration.
     #[error(transparent)]
     Fanout(#[from] danmaku_fanout::ConfigError),
     /// Every frame would be skipped before a slow viewer could be evicted.
@@ -324,7 +324,7 @@ impl ServeArgs {
     /// process's limit of open files.
     ///
     /// # Errors
-    /// [`ConfigError`] names the flags that do not fit.
+    /// [`ConfigError`] names the offending flags.
     pub fn check(&self, descriptors: u64) -> Result<Config, ConfigError> {
         if self.idle_deadline_ms <= self.ping_interval_ms {
             return Err(ConfigError::IdleBeforePing {
@@ -469,11 +469,11 @@ fn rate(flag: &'static str, per_second: u32, burst: u32) -> Result<Rate, ConfigE
     Rate::new(f64::from(per_second), burst).map_err(|source| ConfigError::Rate { flag, source })
 }
 
-/// Messages of any kind for each comment or like that a connection may send. Refusals and pongs cost about what an
-/// answer to a comment does, so a peer that does not slow down when it is refused is closed.
+/// Messages of any kind allowed per comment or like. Refusals and pongs cost about as much as answering a comment, so a
+/// peer that does not slow down when refused is closed.
 const FLOOD_FACTOR: u32 = 4;
 
-/// Below this a server is of no use.
+/// With fewer connections, a server is useless.
 const CONNECTIONS_MIN: u32 = 16;
 
 /// Descriptors kept for listeners, timers, log files and the like.

@@ -1,4 +1,4 @@
-//! Owns what every task of the server shares.
+//! Owns the data that all of the server's tasks share.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use crate::room::handle::RoomHandle;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
-/// What every task of the server shares. Built once, never changed.
+/// The data that all of the server's tasks share. Built once, never changed.
 #[derive(Debug)]
 pub struct Context {
     /// The checked flags.
     pub config: Config,
-    /// What a comment may be.
+    /// Limits on comments.
     pub comment_limits: CommentLimits,
     /// The clock.
     pub clock: Clock,
@@ -35,19 +35,19 @@ pub struct Context {
     pub log: Log,
     /// The shards.
     pub fanout: Arc<Fanout>,
-    /// Who may connect and post.
+    /// Limits on connections and posts.
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
-    /// What all rooms may hold for viewers who come back.
+    /// Budget for what rooms hold for returning viewers.
     pub memory: Arc<MemoryBudget>,
-    /// What joining viewers are shown from the log.
+    /// Replays from the log for joining viewers.
     pub leads: LeadMaker,
     /// Counters.
     pub stats: Arc<Stats>,
     /// The process's own figures.
     pub(crate) process: RecentProcess,
-    /// The gate that posts pass.
+    /// The gate that posts pass through.
     pub gate: StopGate,
     environment: Arc<RoomEnvironment>,
     /// Starts a room's actor.
@@ -100,10 +100,10 @@ impl Context {
         }
     }
 
-    /// The room, made on first use at the expense of `maker`, or of nobody.
+    /// The room, created on first use; charged to `maker` if there is one.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`] when the maker's address makes too many, [`Refusal::TooManyRooms`], or
+    /// [`Refusal::RateLimited`] when the maker's address creates too many, [`Refusal::TooManyRooms`], or
     /// [`Refusal::Unavailable`] when its log cannot be opened.
     pub async fn open_room(
         &self,
@@ -120,7 +120,7 @@ impl Context {
                 .map_err(|refusal| Refusal::rate(RateScope::Rooms, refusal))?;
         }
         let fresh = self.registry.fresh_epoch(now.unix_ms);
-        // Two may open it at once; the one that is inserted first is used by both.
+        // Two tasks may open it at once; both use the one that is inserted first.
         let log = self.log.open(id, fresh).await?;
         self.registry.insert(id, |key| {
             let shards = self.fanout.shards().len();
@@ -132,7 +132,7 @@ impl Context {
         })
     }
 
-    /// Counts the bytes of an answer as held, until it is written.
+    /// Counts the bytes of a response as held until it is written.
     ///
     /// # Errors
     /// [`Refusal::TooManyBytes`] or [`Refusal::RateLimited`], which is counted.

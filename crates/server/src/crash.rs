@@ -1,14 +1,14 @@
-//! Owns the end after a panic: one line, and the process is gone.
+//! Owns what happens on a panic: one line, then the process ends.
 
 use std::io::Write;
 use std::panic::PanicHookInfo;
 
-/// From now on a panic of any thread or task ends the process with SIGABRT, after one line on stderr that says which
-/// thread it was, where and why. With `RUST_BACKTRACE` set, the backtrace follows it.
+/// From now on, a panic in any thread or task ends the process with SIGABRT, after one line on stderr with the thread,
+/// location and message. With `RUST_BACKTRACE` set, a backtrace follows.
 ///
-/// Without it tokio would swallow a task's panic, and a room or a shard would be gone while everything else goes on:
-/// posts acknowledged into a room that seals nothing, viewers who wait for ever. A supervisor starts the process again,
-/// and viewers come back by themselves.
+/// Otherwise tokio would swallow a task's panic, and a room or a shard would be gone while everything else goes on:
+/// posts acknowledged in a room that seals nothing, viewers waiting forever. A supervisor restarts the process, and
+/// viewers reconnect by themselves.
 pub fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let mut lines = line(panic);
@@ -16,7 +16,7 @@ pub fn end_on_panic() {
         if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
             lines.push_str(&backtrace.to_string());
         }
-        // Not as a log event: the panic may have come from one. In one write, so that two threads' lines do not mix.
+        // Not a log event, because the panic may have come from one. One write, so that two threads' lines do not mix.
         let _ = std::io::stderr().write_all(lines.as_bytes());
         std::process::abort();
     }));

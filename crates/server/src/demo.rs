@@ -1,5 +1,5 @@
-//! Owns the demo feed: comments we wrote, in several languages, all modes and
-//! colours, with bursts, so that a first look shows something alive.
+//! Owns the demo feed: handwritten comments in several languages, modes and
+//! colours, with bursts, so that a new user sees a busy room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +41,18 @@ async fn post(
     Ok(())
 }
 
-/// What the demo room's imagined audience does next.
+/// The demo room's imaginary audience.
 #[derive(Debug)]
 struct Feed {
     random: u64,
-    /// Comments left of a running burst, and what set it off.
+    /// Comments left in the current burst, and what triggered it.
     burst: Option<(u32, &'static [&'static str])>,
 }
 
 impl Feed {
     fn new(seed: u64) -> Self {
         Self {
-            // A xorshift stands still at zero.
+            // Xorshift gets stuck at zero.
             random: seed | 1,
             burst: None,
         }
@@ -133,7 +133,7 @@ impl Feed {
         usize::try_from(self.random() % len as u64).unwrap_or(0)
     }
 
-    /// Marsaglia's xorshift64: enough for a show.
+    /// Marsaglia's xorshift64: good enough for a demo.
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_name_colour_and_size_is_one_a_viewer_could_send() {
+    fn every_line_name_colour_and_size_is_valid() {
         let limits = CommentLimits::default();
         for text in TALK.iter().chain(BURSTS.iter().copied().flatten()) {
             assert!(CommentText::new(text, &limits).is_ok(), "{text}");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_minutes_show_all_modes_roles_colours_and_a_burst() {
+    fn a_few_minutes_cover_all_modes_roles_colours_and_a_burst() {
         let limits = CommentLimits::default();
         let mut feed = Feed::new(7);
         let mut modes = HashSet::new();

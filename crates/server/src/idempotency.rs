@@ -1,8 +1,8 @@
-//! Owns the answers to posts that carried an idempotency key, so that a poster that lost an answer can ask again
-//! without posting twice.
+//! Owns the answers to posts with an idempotency key, so that a poster that lost an answer can retry without posting
+//! twice.
 //!
-//! The key's meaning is that of draft-ietf-httpapi-idempotency-key-header: the same key with the same comments is
-//! answered as before, with other comments it is refused, and while the first post is still running too.
+//! Keys work as in draft-ietf-httpapi-idempotency-key-header: the same key with the same comments gets the same answer;
+//! with other comments, or while the first post is still running, it is refused.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,8 +14,8 @@ use danmaku_engine::admission::AddressKey;
 use danmaku_log::Appended;
 use danmaku_wire::{Comment, IdempotencyKey, RoomId};
 
-/// Answers by poster, room and key: nobody can ask for, or push out, what belongs to others. A poster is its address
-/// until there is identity. Bounded in number, per poster and in all, and in age. Cheap to clone.
+/// Answers by poster, room and key, so nobody can read or evict the answers of others. Until there are user accounts, a
+/// poster is an address. Bounded in number, per poster and in total, and in age. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Idempotency {
     table: Arc<Mutex<Table>>,
@@ -24,9 +24,9 @@ pub struct Idempotency {
 /// What to do with a post that carries a key.
 #[derive(Debug)]
 pub enum Claim {
-    /// Run it, then tell the reservation its answer.
+    /// Run it, then give the reservation its answer.
     Run(Reservation),
-    /// It ran before: this was the answer.
+    /// It ran before, with this answer.
     Answered(Appended),
 }
 
@@ -39,8 +39,7 @@ pub enum KeyConflict {
     InProgress,
 }
 
-/// The right to run the one post of a key. Dropped without an answer it frees the key, so that the poster can try
-/// again.
+/// The right to run a key's one post. Dropped without an answer, it frees the key so that the poster can retry.
 #[derive(Debug)]
 pub struct Reservation {
     table: Arc<Mutex<Table>>,
@@ -92,7 +91,7 @@ impl Idempotency {
 }
 
 impl Reservation {
-    /// Keeps the answer for whoever asks again.
+    /// Keeps the answer for retries.
     pub fn answer(mut self, appended: Appended, now: Duration) {
         let record = Record::Done {
             digest: self.digest,
@@ -137,8 +136,8 @@ struct Table {
 }
 
 impl Table {
-    /// Keeps an answer. Over the poster's bound its own oldest one goes; in a full table that bound is the poster's
-    /// share, and a poster below it takes the place of whatever is oldest.
+    /// Keeps an answer. A poster over its bound loses its own oldest one. In a full table the bound is the poster's share,
+    /// and a poster below it replaces the oldest answer of all.
     fn keep(&mut self, name: &Arc<Name>, record: Record, now: Duration) {
         let is_full = self.order.len() >= RECORDS_MAX;
         let held = self.posters.get(&name.poster);
@@ -196,13 +195,13 @@ fn digest(comments: &[Comment]) -> u64 {
     hasher.finish()
 }
 
-/// Answers kept in all.
+/// Answers kept in total.
 const RECORDS_MAX: usize = 50_000;
 
 /// Answers kept for one poster: 100 s of posts at the default rate of an address.
 const RECORDS_PER_POSTER_MAX: usize = 5_000;
 
-/// A poster's share of a full table: one that has more pays for its next key with its own oldest.
+/// A poster's share of a full table: one over it loses its oldest key for each new one.
 const RECORDS_PER_POSTER_WHEN_FULL: usize = 100;
 
 /// How long an answer is kept.
@@ -265,7 +264,7 @@ mod tests {
         }
     }
 
-    /// How many answers are held, when the three indexes agree.
+    /// How many answers are held; checks that the three indexes agree.
     fn held(table: &Idempotency) -> usize {
         let table = lock(&table.table);
         let by_poster: usize = table.posters.values().map(VecDeque::len).sum();
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_post_is_answered_as_before() {
+    fn a_retry_gets_the_same_answer() {
         let table = Idempotency::default();
         run(&table, 1, "k", "a", NOW).answer(appended(3), NOW);
         match claim(&table, 1, "k", "a", NOW) {
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_kept_for_a_while() {
+    fn an_answer_expires() {
         let table = Idempotency::default();
         run(&table, 1, "old", "a", NOW).answer(appended(1), NOW);
         let later = NOW + RECORD_AGE_MAX + Duration::from_millis(1);
@@ -325,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_keys_pushes_out_the_flooders_own() {
+    fn a_flood_of_keys_evicts_only_the_flooders_own() {
         let table = Idempotency::default();
         run(&table, 1, "mine", "x", NOW).answer(appended(1), NOW);
         flood(&table, 2, RECORDS_PER_POSTER_MAX + 10);
         assert!(is_answered(&table, 1, "mine"));
         assert!(!is_answered(&table, 2, "k9") && is_answered(&table, 2, "k10"));
         assert_eq!(held(&table), RECORDS_PER_POSTER_MAX + 1);
-        // Enough flooders to fill the table push out the oldest key of somebody, but from then on only their own.
+        // Enough flooders to fill the table evict someone's oldest key, but from then on only their own.
         for who in 3..=11 {
             flood(&table, who, RECORDS_PER_POSTER_MAX);
         }

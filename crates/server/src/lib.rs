@@ -1,9 +1,8 @@
 //! Owns the server's I/O and wiring: listener, HTTP API, upgrade, rooms'
 //! actors, viewers' readers, limits, start and stop.
 //!
-//! It decides nothing about windows, shedding or positions (the engine does),
-//! and it does not know how a frame is packed (`danmaku-wire` does) or written
-//! (`danmaku-fanout` does).
+//! Windows, shedding and positions are the engine's decisions; how a frame is
+//! packed is up to `danmaku-wire`, and how it is written to `danmaku-fanout`.
 
 pub mod admission;
 pub mod cli;

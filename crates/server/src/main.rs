@@ -18,8 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A live-stream comment (danmaku) fan-out server
 ///
-/// Without a command it serves: comments posted to a room within about a
-/// second leave as one frame, encoded once and shared by all its viewers.
+/// Without a command it runs the server, which merges about a second of a
+/// room's comments into one frame, encoded once and shared by all viewers.
 #[derive(Parser, Debug)]
 #[command(
     name = "danmaku-server",
@@ -47,7 +47,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct LogArgs {
-    /// What is logged on stderr: a level, or a filter such as `danmaku_server=debug`
+    /// What to log to stderr: a level, or a filter such as `danmaku_server=debug`
     #[arg(
         long,
         value_name = "FILTER",
@@ -57,16 +57,16 @@ struct LogArgs {
     )]
     log: String,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_enum, default_value = "text", help_heading = "Log")]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
-    /// For people
+    /// Human-readable
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -84,13 +84,13 @@ fn main() -> ExitCode {
         Some(Command::Post(args)) => client(cli::post(args)),
     };
     outcome.unwrap_or_else(|line| {
-        // One line, so that a supervisor's journal shows it whole.
+        // On one line, so that a supervisor's journal shows all of it.
         let _ = writeln!(std::io::stderr(), "danmaku-server: {line}");
         ExitCode::from(EXIT_USAGE)
     })
 }
 
-/// Flags that cannot be parsed: clap's first paragraph, in one line.
+/// Reports invalid flags: clap's first paragraph, on one line.
 fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let line = text
@@ -133,7 +133,7 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
     runtime.block_on(async {
         let summary = summary(&config);
         let server = Server::start(config).map_err(|error| error.to_string())?;
-        // Before anybody is told that the server is ready: a signal from then on stops it in order.
+        // Before announcing that the server is ready, so that any later signal stops it cleanly.
         let stop = StopSignals::catch()?;
         announce(server.address(), server.admin_address(), &summary);
         stop.wait().await;
@@ -147,7 +147,7 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
     })
 }
 
-/// What the server runs on, for its first lines.
+/// The configuration, for the startup message.
 fn summary(config: &Config) -> String {
     format!(
         "window {} ms, {} flush, memory log, {} shards, up to {} connections{}",
@@ -159,14 +159,14 @@ fn summary(config: &Config) -> String {
         config.fanout.shards,
         config.admission.connections_max,
         if config.demo.is_some() {
-            ", feeding room demo"
+            ", feeding the room demo"
         } else {
             ""
         },
     )
 }
 
-/// Scripts read the first line: it names the bound port.
+/// Scripts read the bound port from the first line.
 fn announce(address: SocketAddr, admin: Option<SocketAddr>, summary: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{address}");
@@ -190,7 +190,7 @@ fn start_log(args: &LogArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// SIGTERM and SIGINT, which no longer end the process by themselves.
+/// SIGTERM and SIGINT, caught so that they no longer kill the process.
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -205,7 +205,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for one of them.
+    /// Waits for either signal.
     async fn wait(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -214,15 +214,15 @@ impl StopSignals {
     }
 }
 
-/// Takes as many descriptors as the system allows: one viewer is one. The
-/// limit that holds then.
+/// Raises the descriptor limit as far as the system allows (each viewer takes
+/// one descriptor) and returns it.
 fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
     limit.current = limit.maximum;
-    // Where raising is refused (macOS caps it below "unlimited"), the soft
-    // limit stays.
+    // If raising fails (macOS caps it below "unlimited"), the soft limit
+    // stays.
     let holds = match setrlimit(Resource::Nofile, limit) {
         Ok(()) => limit.current,
         Err(_) => before,
@@ -233,5 +233,5 @@ fn raise_descriptor_limit() -> u64 {
 /// What "unlimited" counts as.
 const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
 
-/// Exit code for flags that cannot be served.
+/// Exit code for invalid flags.
 const EXIT_USAGE: u8 = 2;

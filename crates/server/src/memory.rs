@@ -1,13 +1,13 @@
-//! Owns the one memory budget of all rooms: what their rings of frames and their logs hold for viewers who come back.
+//! Owns the memory budget of all rooms: what their rings of frames and their logs hold for returning viewers.
 //!
-//! Each room tells what it holds once per frame. Over the budget, the rooms that were active least recently are asked
-//! to forget their oldest, so that a flood of rooms cannot take what busy rooms have.
+//! Each room reports what it holds once per frame. Over the budget, the least recently active rooms are asked to forget
+//! their oldest data, so that a flood of rooms cannot take memory from busy ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// What all rooms together may hold, and do hold.
+/// The limit for all rooms together, and what they hold.
 #[derive(Debug)]
 pub struct MemoryBudget {
     bytes_max: usize,
@@ -22,12 +22,12 @@ pub struct Holder<T> {
     pub active_ms: u64,
     /// What it holds, in bytes.
     pub held: usize,
-    /// Who it is.
+    /// Its owner.
     pub who: T,
 }
 
 impl MemoryBudget {
-    /// A budget of which nothing is used.
+    /// An unused budget.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl MemoryBudget {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Notes that somebody who held `before` bytes holds `after` now.
+    /// Notes that a holder of `before` bytes now holds `after`.
     pub fn recharge(&self, before: usize, after: usize) {
         // Both sums wrap, so that the order in which two rooms are counted does not matter.
         let change = after.wrapping_sub(before);
@@ -58,8 +58,8 @@ impl MemoryBudget {
         self.over.notified().await;
     }
 
-    /// Bytes to free when the budget is exceeded: an eighth more than that takes, so that it is not exceeded again at
-    /// once.
+    /// Bytes to free when the budget is exceeded: an eighth more than needed, so that it is not exceeded again right
+    /// away.
     #[must_use]
     pub fn excess(&self) -> Option<usize> {
         let held = self.held();
@@ -67,7 +67,7 @@ impl MemoryBudget {
     }
 }
 
-/// Who is to free how much, so that `bytes` are free: the least recently active first, each all it holds.
+/// Who should free how much to get `bytes`: the least recently active first, each all it holds.
 #[must_use]
 pub fn least_active<T>(mut holders: Vec<Holder<T>>, bytes: usize) -> Vec<(T, usize)> {
     holders.retain(|holder| holder.held > 0);
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_active_free_all_and_the_last_one_what_is_missing() {
+    fn the_least_active_free_all_and_the_last_one_the_remainder() {
         fn check(bytes: usize, expected: &[(char, usize)]) {
             let holder = |who, active_ms, held| Holder {
                 active_ms,

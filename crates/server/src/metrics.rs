@@ -1,10 +1,9 @@
 //! Owns `GET /metrics`: the counters of `GET /v1/stats` and the process's own
 //! figures in the text exposition format of Prometheus, version 0.0.4.
 //!
-//! Nothing is counted here: each scrape takes the one [`Snapshot`] and writes
-//! it down. Counters end in `_total`, units are seconds and bytes, and what
-//! `/v1/stats` says with several names for one event is one family here, with
-//! a label (<https://prometheus.io/docs/practices/naming/>).
+//! Nothing is counted here: each scrape formats one [`Snapshot`]. Counters end
+//! in `_total`, units are seconds and bytes, and several names in `/v1/stats`
+//! for one kind of event become one family with a label (<https://prometheus.io/docs/practices/naming/>).
 
 use danmaku_fanout::StatsSnapshot;
 use prometheus::TextEncoder;
@@ -15,7 +14,7 @@ use crate::snapshot::Snapshot;
 
 pub(crate) use prometheus::TEXT_FORMAT as CONTENT_TYPE;
 
-/// The answer to a scrape.
+/// The response to a scrape.
 pub(crate) fn exposition(stats: &Snapshot<'_>, process: &Process) -> String {
     let mut families = Families::default();
     families.server(stats);
@@ -46,7 +45,7 @@ impl Families {
         self.add(
             MetricType::GAUGE,
             "danmaku_uptime_seconds",
-            "Time since the server's start.",
+            "Time since the server started.",
             [sample(float(stats.uptime_ms) / 1e3)],
         );
     }
@@ -54,7 +53,7 @@ impl Families {
     fn connections(&mut self, stats: &Snapshot<'_>) {
         self.gauge(
             "danmaku_connections",
-            "Connections now, viewers included.",
+            "Open connections, viewers included.",
             stats.connections.into(),
         );
         self.counter(
@@ -65,7 +64,7 @@ impl Families {
         self.add(
             MetricType::COUNTER,
             "danmaku_connections_refused_total",
-            "Connections refused because the server (total) or their address holds as many as it may.",
+            "Connections refused because the server (total) or their address is at its limit.",
             [
                 count(stats.connection.refused_total.value()).with("reason", "total"),
                 count(stats.connection.refused_address.value()).with("reason", "address"),
@@ -73,7 +72,7 @@ impl Families {
         );
         self.counter(
             "danmaku_connections_broken_total",
-            "Connections that broke a deadline or the rules of HTTP before they were a viewer's.",
+            "Connections that missed a deadline or broke HTTP before becoming a viewer's.",
             stats.connection.broken.value(),
         );
         self.counter(
@@ -83,12 +82,12 @@ impl Families {
         );
         self.counter(
             "danmaku_connections_sse_total",
-            "Connections that became a viewer's of Server-Sent Events.",
+            "Connections that became a Server-Sent Events viewer's.",
             stats.connection.sse.value(),
         );
         self.counter(
             "danmaku_accept_errors_total",
-            "Times the system had no connection to give.",
+            "Failed accepts.",
             stats.connection.accept_errors.value(),
         );
         self.counter(
@@ -115,7 +114,7 @@ impl Families {
         );
         self.counter(
             "danmaku_floods_total",
-            "Viewers closed because they sent far more messages than they may.",
+            "Viewers closed for sending far too many messages.",
             stats.inbound.floods.value(),
         );
         self.counter(
@@ -129,7 +128,7 @@ impl Families {
         self.add(
             MetricType::COUNTER,
             "danmaku_requests_refused_total",
-            "Requests that ask, not post, and were refused for what they cost, by reason.",
+            "Requests other than posts refused because of their cost, by reason.",
             stats
                 .request
                 .refused_by_reason()
@@ -137,21 +136,21 @@ impl Families {
         );
         self.gauge(
             "danmaku_http_held_bytes",
-            "Bytes of bodies not yet posted and of pages not yet written.",
+            "Bytes held for unfinished request bodies and unread pages.",
             stats.http_bytes_held,
         );
     }
 
     fn rooms(&mut self, stats: &Snapshot<'_>) {
-        self.gauge("danmaku_rooms", "Rooms now.", stats.rooms);
+        self.gauge("danmaku_rooms", "Rooms.", stats.rooms);
         self.gauge(
             "danmaku_room_bytes",
-            "Bytes of frames and comments that rooms hold for viewers that come back.",
+            "Bytes of frames and comments that rooms hold for returning viewers.",
             stats.room_bytes,
         );
         self.counter(
             "danmaku_room_bytes_freed_total",
-            "Bytes of frames and comments forgotten because all rooms held more than they may.",
+            "Bytes of frames and comments forgotten because the rooms were over their memory budget.",
             stats.room.bytes_freed.value(),
         );
         self.counter(
@@ -181,17 +180,17 @@ impl Families {
         );
         self.counter(
             "danmaku_gaps_sealed_total",
-            "Gaps that everybody in a room was told, because its log had lost entries.",
+            "Gaps sent to everyone in a room because its log had lost entries.",
             stats.room.gaps.value(),
         );
         self.counter(
             "danmaku_entries_repeated_total",
-            "Entries of a log ignored because their position came before.",
+            "Log entries ignored because their position had come before.",
             stats.room.repeated.value(),
         );
         self.counter(
             "danmaku_likes_total",
-            "Likes, before a window's sum stops at its limit.",
+            "Likes, before a window's sum is capped.",
             stats.room.likes.value(),
         );
         self.counter(
@@ -209,7 +208,7 @@ impl Families {
         );
         self.counter(
             "danmaku_frames_offered_total",
-            "Frames that were to be written to a viewer: once per viewer and frame.",
+            "Frames due to be written to a viewer: once per viewer and frame.",
             shards.frames_offered,
         );
         self.counter(
@@ -235,7 +234,7 @@ impl Families {
         );
         self.counter(
             "danmaku_partial_writes_total",
-            "Writes that took only a part of what they were given.",
+            "Writes that only took part of their bytes.",
             shards.partial_writes,
         );
         self.counter(
@@ -245,7 +244,7 @@ impl Families {
         );
         self.counter(
             "danmaku_controls_written_total",
-            "Messages other than frames and gaps that were written: pings, pongs and closes too.",
+            "Messages written other than frames and gaps, including pings, pongs and closes.",
             shards.controls_written,
         );
         self.counter(
@@ -263,23 +262,23 @@ impl Families {
     fn viewers(&mut self, shards: &StatsSnapshot) {
         self.gauge(
             "danmaku_viewers",
-            "Viewers now, closing ones included.",
+            "Viewers, including closing ones.",
             shards.viewers,
         );
         self.gauge(
             "danmaku_viewers_behind",
-            "Viewers with something in their outbox now.",
+            "Viewers with something in their outbox.",
             shards.viewers_behind,
         );
         self.gauge(
             "danmaku_outbox_bytes",
-            "Bytes in outboxes; a frame that many viewers wait for is held once, but counted for each.",
+            "Bytes in outboxes; a frame that several viewers wait for is stored once but counted for each.",
             shards.outbox_bytes,
         );
         self.add(
             MetricType::COUNTER,
             "danmaku_viewers_evicted_total",
-            "Viewers evicted: they stayed behind, or too many bytes (control) or events that may not be skipped waited.",
+            "Viewers evicted: behind for too long, or too many unskippable bytes (control) or events waiting.",
             [
                 count(shards.evicted_behind).with("reason", "behind"),
                 count(shards.evicted_control).with("reason", "control"),
@@ -293,7 +292,7 @@ impl Families {
         );
         self.counter(
             "danmaku_viewer_closes_begun_total",
-            "Closes of viewers begun, for any reason.",
+            "Viewer closes begun, for any reason.",
             shards.closes_begun,
         );
         self.counter(
@@ -396,7 +395,7 @@ impl Families {
     }
 }
 
-/// One value of a family.
+/// One sample of a family.
 struct Sample {
     label: Option<(&'static str, &'static str)>,
     value: f64,

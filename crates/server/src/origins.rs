@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 
-/// The origins whose pages may post, beside the server's own.
+/// The origins whose pages may post, in addition to the server's own.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedOrigins {
     any: bool,
@@ -21,7 +21,7 @@ pub enum OriginArg {
     One(Origin),
 }
 
-/// A scheme, a host and perhaps a port, in lower case and without the scheme's default port.
+/// A scheme, a host and possibly a port, in lower case and without the scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -32,9 +32,9 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginNotAllowed;
 
-/// The text is no origin.
+/// The text is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an origin is `*` or SCHEME://HOST[:PORT], without a path")]
+#[error("an origin must be `*` or SCHEME://HOST[:PORT], without a path")]
 pub struct OriginError;
 
 impl AllowedOrigins {
@@ -51,11 +51,11 @@ impl AllowedOrigins {
         }
     }
 
-    /// Whether whoever sent these headers may post. Browsers put `Origin` on every post and upgrade that a page makes,
-    /// so a request without one was not made by a page.
+    /// Checks whether the sender of these headers may post. Browsers put `Origin` on every post and upgrade by a page, so
+    /// a request without one does not come from a page.
     ///
     /// # Errors
-    /// [`OriginNotAllowed`] when the page is of another origin, or of none (`null`).
+    /// [`OriginNotAllowed`] if the page has another origin, or none (`null`).
     pub fn check(&self, headers: &HeaderMap) -> Result<(), OriginNotAllowed> {
         if self.any || !headers.contains_key(ORIGIN) {
             return Ok(());
@@ -119,7 +119,7 @@ fn authority(scheme: &str, text: &str) -> String {
     text.to_ascii_lowercase()
 }
 
-/// The header's value, when it is there once.
+/// The header's value, if it appears exactly once.
 fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_the_same_and_of_listed_origins_may_post() {
+    fn same_origin_and_listed_pages_may_post() {
         #[track_caller]
         fn check(list: &[&str], headers: &[(HeaderName, &str)], expected: bool) {
             let headers = headers

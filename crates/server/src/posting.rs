@@ -1,4 +1,4 @@
-//! Owns the way of a post into a room's log, whichever way it came: over HTTP, a WebSocket, or from the demo feed.
+//! Owns how a post gets into a room's log, from HTTP, WebSocket or the demo feed.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::room::handle::RoomHandle;
 pub enum Target<'a> {
     /// A room that the poster watches.
     Open(&'a Arc<RoomHandle>),
-    /// A room that is made on first use.
+    /// A room that is created on first use.
     Named(&'a RoomId),
 }
 
@@ -30,13 +30,13 @@ impl Target<'_> {
     }
 }
 
-/// Takes all of `comments` into the room's log, or none. A retry with the key of a post that was accepted is answered
-/// as the first was.
+/// Appends all of `comments` to the room's log, or none. A retry with the key of an accepted post gets the same answer as
+/// the first.
 ///
-/// The caller holds the stop gate, so that a stop waits for the answer.
+/// The caller holds the stop gate, so that shutdown waits for the answer.
 ///
 /// # Errors
-/// [`Refusal`]; nothing was taken, but for [`Refusal::OutcomeUnknown`]. It is counted.
+/// [`Refusal`], which is counted; except for [`Refusal::OutcomeUnknown`], nothing was accepted.
 pub async fn post(
     context: &Context,
     permit: &AddressPermit,

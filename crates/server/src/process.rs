@@ -1,8 +1,8 @@
-//! Owns what the kernel says of this process: its CPU time, memory and
-//! descriptors, and the memory of TCP around it.
+//! Owns the kernel's figures about this process: CPU time, memory and
+//! descriptors, and the machine's TCP memory.
 //!
-//! All of it comes from Linux's /proc (proc(5)). Elsewhere, and where a file
-//! is hidden, the figure is absent.
+//! They come from Linux's /proc (proc(5)). Elsewhere, or if a file is hidden,
+//! the figure is absent.
 
 use std::fs;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -11,20 +11,20 @@ use std::time::Duration;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// What the kernel says of this process at one moment.
+/// The kernel's figures about this process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Process {
-    /// CPU time, ended threads included.
+    /// CPU time, including ended threads.
     pub(crate) cpu: Option<CpuTime>,
     /// When it was started, since 1970 UTC.
     pub(crate) started: Option<Duration>,
     /// Memory in RAM.
     pub(crate) resident_bytes: Option<u64>,
-    /// Of this, memory that no file stands behind: heap and stacks.
+    /// The part of it not backed by files: heap and stacks.
     pub(crate) anonymous_bytes: Option<u64>,
     /// Open descriptors.
     pub(crate) descriptors: Option<u64>,
-    /// Descriptors it may have.
+    /// Limit on descriptors.
     pub(crate) descriptors_max: Option<u64>,
     /// Memory in the TCP buffers of the whole machine, of IPv4 and IPv6.
     pub(crate) tcp_bytes: Option<u64>,
@@ -39,12 +39,12 @@ pub(crate) struct CpuTime {
     pub(crate) system: Duration,
 }
 
-/// What the kernel said a short while ago, so that however often it is asked for, it is read only so often.
+/// The latest figures, cached so that frequent requests don't read /proc each time.
 #[derive(Debug, Default)]
 pub(crate) struct RecentProcess(Mutex<Option<(Duration, Process)>>);
 
 impl RecentProcess {
-    /// All figures, as they were up to [`PROCESS_AGE_MAX`] before the monotonic time `now`.
+    /// All figures, from up to [`PROCESS_AGE_MAX`] before the monotonic time `now`.
     pub(crate) fn read(&self, now: Duration) -> Process {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *recent {
@@ -81,7 +81,7 @@ impl Process {
     }
 }
 
-/// What we read of `/proc/self/stat`.
+/// The fields we read from `/proc/self/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct ProcessStat {
     user_ticks: u64,
@@ -114,7 +114,7 @@ fn boot_time(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// A size of `/proc/self/status`, which is in KiB.
+/// A size from `/proc/self/status`, which is in KiB.
 fn status_bytes(status: &str, key: &str) -> Option<u64> {
     let kib: u64 = value_after(status, key)?
         .trim()
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fields_of_a_process_count_from_behind_its_name() {
+    fn stat_fields_are_counted_after_the_process_name() {
         #[track_caller]
         fn check(text: &str, expected: Option<(u64, u64, u64)>) {
             let parsed = ProcessStat::parse(text);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_in_bytes_and_absent_where_the_kernel_has_none() {
+    fn figures_are_in_bytes_or_absent() {
         let status = "Name:\tx\nVmRSS:\t    2248 kB\nRssAnon:\t     148 kB\nVmPTE:\t 1 pages\n";
         assert_eq!(status_bytes(status, "VmRSS:"), Some(2248 * 1024));
         assert_eq!(status_bytes(status, "RssAnon:"), Some(148 * 1024));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn linux_has_them_all() {
+    fn linux_has_all_figures() {
         let started = |process: &Process| process.started.unwrap();
         let process = Process::read();
         assert!(process.cpu.is_some());

@@ -1,5 +1,5 @@
-//! Owns whom a request is from: its peer, or the client that a trusted proxy names in `X-Forwarded-For` or `Forwarded`
-//! (RFC 7239).
+//! Owns a request's client address: its peer, or the client that a trusted proxy names in `X-Forwarded-For` or
+//! `Forwarded` (RFC 7239).
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use hyper::header::HeaderMap;
 use ipnet::IpNet;
 
-/// The proxies whose word about their clients is taken.
+/// The proxies trusted to name their clients.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Box<[Network]>);
 
@@ -15,9 +15,11 @@ pub struct TrustedProxies(Box<[Network]>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
-/// The text is no block of addresses.
+/// The text is not a block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a proxy is an address such as 10.0.0.7, or a block such as 10.0.0.0/8 or 2001:db8::/32")]
+#[error(
+    "a proxy must be an address such as 10.0.0.7, or a block such as 10.0.0.0/8 or 2001:db8::/32"
+)]
 pub struct NetworkError;
 
 impl FromStr for Network {
@@ -46,12 +48,12 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.0.contains(&peer))
     }
 
-    /// The client that a request is from. `peer` is the other end of the connection, and a trusted proxy.
+    /// The client of a request. `peer` is the other end of the connection, a trusted proxy.
     ///
-    /// Each proxy adds the address it was reached from at the right, and what is left of the first one that is not ours
-    /// may be made up. So the client is the rightmost address that is not a proxy's. A header that cannot be read up to
-    /// there names nobody, and so do two headers that disagree: a proxy that writes one of them passes on the other as
-    /// its client wrote it. A request from nobody is the proxy's own.
+    /// Each proxy appends the address it was reached from on the right, and anything left of the first address that is not
+    /// ours may be forged. So the client is the rightmost address that is not a proxy's. If a header cannot be parsed up to
+    /// there, or the two headers disagree, there is no client: a proxy that writes one of them passes the other on as its
+    /// client wrote it. A request without a client counts as the proxy's own.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let x_forwarded_for = joined(headers, "x-forwarded-for");
@@ -70,8 +72,8 @@ impl TrustedProxies {
         .unwrap_or(peer)
     }
 
-    /// The last address that is no proxy's, or the first one when all are. None when an entry that has to be read names
-    /// no address.
+    /// The last address that is not a proxy's, or the first one if all are. `None` if an entry that has to be read is not
+    /// an address.
     fn rightmost(&self, nodes: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
         let mut client = None;
         for node in nodes.rev() {
@@ -85,7 +87,7 @@ impl TrustedProxies {
     }
 }
 
-/// All lines of a list header as one list (RFC 9110, 5.3). A line that is not text makes an entry that is no address.
+/// All lines of a list header as one list (RFC 9110, 5.3). A line that is not text becomes an entry that is not an address.
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(name).iter();
     let lines: Vec<_> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
@@ -113,7 +115,7 @@ fn node(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// The parts between `separator`s that are not in a quoted string.
+/// Splits at every `separator` outside quoted strings.
 fn unquoted_split(text: &str, separator: char) -> Vec<&str> {
     let mut quoted = false;
     text.split(|character| {
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_rightmost_address_that_is_no_proxys() {
+    fn the_client_is_the_rightmost_untrusted_address() {
         let x = "x-forwarded-for";
         check(&[(x, "198.51.100.3")], "198.51.100.3");
         check(&[(x, "1.1.1.1, 198.51.100.3,10.2.3.4")], "198.51.100.3");
@@ -177,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_from_nobody_is_the_proxys_own() {
+    fn a_request_without_a_client_is_the_proxys_own() {
         let (x, forwarded) = ("x-forwarded-for", "forwarded");
         check(&[], PEER);
         for garbage in [
@@ -199,7 +201,7 @@ mod tests {
         ] {
             check(&[(forwarded, garbage)], PEER);
         }
-        // One of the two is the client's own invention.
+        // The client forged one of the two.
         check(&[(x, "198.51.100.3"), (forwarded, "for=1.1.1.1")], PEER);
         check(&[(x, "198.51.100.3"), (forwarded, "for=unknown")], PEER);
     }

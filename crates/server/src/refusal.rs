@@ -1,4 +1,4 @@
-//! Owns the one mapping of refusals: what a poster is told, whichever way the post came.
+//! Owns the one mapping from refusals to what a poster is told, over HTTP, WebSocket and the demo feed alike.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use danmaku_wire::outbound::ErrorReply;
 use crate::admission::HoldRefusal;
 use crate::origins::OriginNotAllowed;
 
-/// Why a message or a post was refused. But for [`Refusal::OutcomeUnknown`], nothing of it was taken.
+/// Why a message or a post was refused. Except for [`Refusal::OutcomeUnknown`], none of it was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A comment or a message cannot be taken as it is.
+    /// A comment or a message is invalid.
     #[error("{}{problem}", index.map(|i| format!("comment {i}: ")).unwrap_or_default())]
     BadInput {
-        /// The comment's place in a posted array, when there is one.
+        /// The comment's index in a posted array, if there is one.
         index: Option<usize>,
         /// What is wrong with it.
         problem: Problem,
     },
-    /// More messages than a rate limit allows.
+    /// Over a rate limit.
     #[error("{scope}")]
     RateLimited {
         /// Which limit it was.
@@ -30,31 +30,31 @@ pub enum Refusal {
         /// A retry after this many milliseconds succeeds.
         retry_after_ms: u64,
     },
-    /// An array longer than the burst can never be taken.
-    #[error("the array is longer than the {burst} comments that are taken at once")]
+    /// An array longer than the burst can never be accepted.
+    #[error("the array has more than the {burst} comments allowed at once")]
     ArrayOverBurst {
         /// The burst.
         burst: u32,
     },
     /// The room has not caught up with its log.
-    #[error("the room is {behind} comments behind and takes no more for the moment")]
+    #[error("the room is {behind} comments behind and accepts no more right now")]
     Overloaded {
-        /// Comments in the log that the room has not taken up yet.
+        /// Comments in the log that the room has not read yet.
         behind: u64,
     },
-    /// Bodies and answers take as much memory as they may.
-    #[error("bodies and answers take as much of the server's memory as they may")]
+    /// Bodies and responses are at their memory limit.
+    #[error("request bodies and unread responses are at their memory limit")]
     TooManyBytes,
-    /// One room too many.
-    #[error("the server holds {rooms_max} rooms and makes no more for the moment")]
+    /// The room table is full.
+    #[error("the server is at its limit of {rooms_max} rooms")]
     TooManyRooms {
         /// The bound, `--rooms-max`.
         rooms_max: usize,
     },
-    /// The store takes nothing for the moment.
-    #[error("the store is unavailable; nothing was taken")]
+    /// The store is unavailable.
+    #[error("the store is unavailable; nothing was accepted")]
     Unavailable,
-    /// The store was asked and did not answer.
+    /// The store did not answer.
     #[error(
         "the store did not answer: the comment may or may not be in the log; retry with the same key"
     )]
@@ -65,10 +65,10 @@ pub enum Refusal {
     /// The first post with this key is still running.
     #[error("a post with this idempotency key is still running")]
     KeyInProgress,
-    /// A page of an origin that may only watch and read wants to post.
-    #[error("pages of this origin may watch and read, but not post")]
+    /// The page's origin may watch and read, but not post.
+    #[error("pages of this origin may watch and read but not post")]
     OriginNotAllowed,
-    /// The server stops.
+    /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
 }
@@ -76,10 +76,10 @@ pub enum Refusal {
 /// What a rate limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RateScope {
-    /// Messages of one connection.
+    /// Messages from one connection.
     #[error("too many messages from this connection")]
     Connection,
-    /// Posts of one address.
+    /// Posts from one address.
     #[error("too many comments from this address")]
     Address,
     /// Rooms made by one address.
@@ -88,16 +88,16 @@ pub enum RateScope {
     /// Comments into one room.
     #[error("too many comments in this room")]
     Room,
-    /// Requests of one address.
+    /// Requests from one address.
     #[error("too many requests from this address")]
     Requests,
-    /// Bodies and answers of one address.
-    #[error("too many bytes of bodies and unread answers for this address")]
+    /// Bodies and responses held for one address.
+    #[error("too many bytes of request bodies and unread responses for this address")]
     Bytes,
 }
 
 impl Refusal {
-    /// A rate limit's refusal.
+    /// The refusal of a rate limit.
     #[must_use]
     pub fn rate(scope: RateScope, refusal: RateRefusal) -> Self {
         match refusal {
@@ -109,7 +109,7 @@ impl Refusal {
         }
     }
 
-    /// The stable word for programs.
+    /// The stable machine-readable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -127,7 +127,7 @@ impl Refusal {
         }
     }
 
-    /// The JSON member at fault.
+    /// The offending JSON member.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         match self {
@@ -136,7 +136,7 @@ impl Refusal {
         }
     }
 
-    /// When to try again, in milliseconds; none when that would not help.
+    /// When to retry, in milliseconds; `None` if a retry would not help.
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
@@ -207,11 +207,11 @@ fn whole_ms(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// What a poster is told to wait while a room or a first try catches up, in milliseconds.
+/// Retry delay while a room catches up or a first try still runs, in milliseconds.
 const BUSY_RETRY_MS: u64 = 250;
 
-/// What a peer is told to wait for others, or itself, to read their answers, in milliseconds.
+/// Retry delay while peers read their responses, in milliseconds.
 const BYTES_RETRY_MS: u64 = 1_000;
 
-/// What a poster is told to wait for the store, in milliseconds.
+/// Retry delay while the store recovers, in milliseconds.
 const STORE_RETRY_MS: u64 = 1_000;

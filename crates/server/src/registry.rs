@@ -1,4 +1,4 @@
-//! Owns the table of rooms: made on first use, forgotten when idle.
+//! Owns the table of rooms: created on first use, forgotten when idle.
 
 use std::cmp::Reverse;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -15,8 +15,8 @@ use danmaku_wire::{Epoch, RoomId};
 use crate::refusal::Refusal;
 use crate::room::handle::RoomHandle;
 
-/// Every room there is. Its locks are held for one table operation each, and only when somebody joins, posts or asks:
-/// never while a frame is delivered.
+/// All rooms. Its locks are held for one table operation at a time, and only for joins, posts and requests, never while a
+/// frame is delivered.
 #[derive(Debug)]
 pub struct Registry {
     slices: Box<[Mutex<Slice>]>,
@@ -41,13 +41,13 @@ impl Registry {
         }
     }
 
-    /// The room, when it exists.
+    /// The room, if it exists.
     #[must_use]
     pub fn find(&self, id: &RoomId) -> Option<Arc<RoomHandle>> {
         self.slice(id).get(id).cloned()
     }
 
-    /// The room; `make` makes it when it is not in the table.
+    /// The room; `make` creates it if it is not in the table.
     ///
     /// # Errors
     /// [`Refusal::TooManyRooms`].
@@ -73,10 +73,10 @@ impl Registry {
         }
     }
 
-    /// Forgets `room`, whoever holds it: its epoch has ended.
+    /// Forgets `room` even if someone holds it: its epoch has ended.
     pub fn remove(&self, room: &Arc<RoomHandle>) {
         let mut slice = self.slice(room.id());
-        // It may have been made anew by now.
+        // It may have been created anew by now.
         if slice
             .get(room.id())
             .is_some_and(|held| Arc::ptr_eq(held, room))
@@ -86,15 +86,15 @@ impl Registry {
         }
     }
 
-    /// Forgets `room` if nobody but its actor and this table knows it, and all that was accepted is sealed.
+    /// Forgets `room` if only its actor and this table hold it and everything accepted is sealed.
     ///
-    /// Handles are cloned under the table's lock or from a clone somebody holds, so a count of two under the lock
-    /// cannot grow again.
+    /// Handles are cloned under the table's lock or from an existing clone, so a count of two under the lock cannot
+    /// grow again.
     #[must_use]
     pub fn retire(&self, room: &Arc<RoomHandle>) -> bool {
         let mut slice = self.slice(room.id());
         let alone = Arc::strong_count(room) == 2;
-        // Pairs with the drop of the last poster's clone: what it appended is seen below.
+        // Pairs with the drop of the last poster's clone, so that its appends are visible below.
         fence(Ordering::Acquire);
         let alone = alone && room.is_settled();
         if alone && slice.remove(room.id()).is_some() {
@@ -103,22 +103,22 @@ impl Registry {
         alone
     }
 
-    /// How many rooms there are.
+    /// The number of rooms.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no room.
+    /// Whether there are no rooms.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// At most `limit` rooms in the order of their ids, after `after`.
+    /// At most `limit` rooms ordered by id, after `after`.
     ///
-    /// Each slice is in order, so the next room of all is the first of the slices' next ones. Slices are read in short
-    /// runs, for as long as the page needs more of them.
+    /// Each slice is sorted, so the next room overall is the first of the slices' next ones. Slices are read in short runs,
+    /// as long as the page needs more.
     #[must_use]
     pub fn list(&self, after: Option<&RoomId>, limit: usize) -> Vec<Arc<RoomHandle>> {
         let run = limit.div_ceil(self.slices.len()).max(RUN_MIN);
@@ -146,7 +146,7 @@ impl Registry {
         page
     }
 
-    /// All rooms, in no order.
+    /// All rooms, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<RoomHandle>> {
         let mut rooms = Vec::with_capacity(self.len());
@@ -156,7 +156,7 @@ impl Registry {
         rooms
     }
 
-    /// An epoch no room of this process has had: the wall clock in milliseconds, moved on where two rooms would share
+    /// An epoch that no room of this process has had: the wall clock in milliseconds, increased if two rooms would share
     /// one.
     pub fn fresh_epoch(&self, unix_ms: u64) -> Epoch {
         let next = |last: u64| unix_ms.max(last + 1);

@@ -1,5 +1,5 @@
-//! Owns what a joining viewer is shown from the log: read and sealed by the viewer's own task, so that nobody's history
-//! holds up a room, and shared by those who ask for the same.
+//! Owns replays from the log for joining viewers: read and sealed by the viewer's own task, so that nobody's history
+//! holds up a room, and shared by viewers that need the same bytes.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,16 +18,16 @@ use tokio::sync::{OnceCell, Semaphore};
 pub struct Start {
     /// The last position it has seen.
     pub since: Option<Position>,
-    /// Comments it wants to be shown when it does not resume.
+    /// How many comments to start with when it does not resume.
     pub history: u32,
 }
 
-/// What a viewer brings along when it is attached: what stands before the ring of sealed frames.
+/// What a viewer is sent from before the ring of sealed frames when it is attached.
 #[derive(Clone, Debug)]
 pub struct Lead {
     /// Where `frames` begin.
     pub after: Seq,
-    /// Where they end: a frame of the ring has to begin here.
+    /// Where they end: a frame in the ring must begin here.
     pub until: Seq,
     /// Whether everything after the viewer's own position follows.
     pub resumed: Resumed,
@@ -35,22 +35,22 @@ pub struct Lead {
     pub frames: Vec<Arc<FrameSet>>,
 }
 
-/// What a lead is to hold.
+/// A request for a lead.
 #[derive(Clone, Copy, Debug)]
 pub struct LeadRequest {
     /// The room.
     pub room: RoomKey,
-    /// What is read from its log.
+    /// What to read from its log.
     pub stretch: Stretch,
     /// The last position read.
     pub until: Seq,
-    /// What the viewer speaks.
+    /// The viewer's dialect.
     pub dialect: Dialect,
-    /// Viewers of the room, told in the batch.
+    /// Viewers of the room, for the batch.
     pub viewers: u32,
 }
 
-/// What is read from a log for a lead.
+/// What to read from a log for a lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stretch {
     /// Everything after this position.
@@ -64,18 +64,18 @@ pub enum Stretch {
 pub struct LeadMaker {
     compression: CompressionPolicy,
     bytes_max: usize,
-    /// One lead per processor is sealed at a time, so that rooms and other joins come in between.
+    /// One lead per processor is sealed at a time, so that rooms and other joins get their turn.
     sealing: Semaphore,
     recent: Mutex<VecDeque<(Wanted, Cell)>>,
 }
 
-/// Which bytes are wanted. Two requests that are equal are given the same ones.
+/// Names the bytes of a lead. Equal requests share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
     room: RoomKey,
     stretch: Stretch,
     until: Seq,
-    /// A retraction changes what the log tells of the same positions.
+    /// A retraction changes what the log returns for the same positions.
     retractions: u64,
     dialect: Dialect,
 }
@@ -83,7 +83,7 @@ struct Wanted {
 type Cell = Arc<OnceCell<Lead>>;
 
 impl LeadMaker {
-    /// Packs as `compression` says; a lead holds at most `bytes_max` bytes of entries.
+    /// Compresses as `compression` says; a lead holds at most `bytes_max` bytes of entries.
     #[must_use]
     pub fn new(compression: CompressionPolicy, bytes_max: usize, processors: usize) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl LeadMaker {
         }
     }
 
-    /// What `log` tells of the requested stretch, sealed for the viewer's dialect.
+    /// The requested part of `log`, sealed for the viewer's dialect.
     ///
     /// # Errors
     /// [`Unavailable`] when the log's store does not answer.
@@ -111,7 +111,7 @@ impl LeadMaker {
         Ok(lead.clone())
     }
 
-    /// Makes the forms of frames that a viewer of `dialect` is about to be sent.
+    /// Makes the forms of frames about to be sent to a viewer of `dialect`.
     pub async fn prepare(&self, frames: &[Arc<FrameSet>], dialect: Dialect) {
         if is_prepared(frames, dialect) {
             return;
@@ -122,13 +122,13 @@ impl LeadMaker {
             if !frame.is_made(form) {
                 let _permit = self.sealing.acquire().await;
                 let _ = frame.form(form);
-                // One frame at a time: others that wait for the permit come in between.
+                // One frame at a time, so that others waiting for the permit get their turn.
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    /// The place of these bytes among the latest ones, whoever is the first to make them.
+    /// The cache cell for these bytes, whoever fills it first.
     fn cell(&self, wanted: Wanted) -> Cell {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, cell)) = recent.iter().find(|(known, _)| *known == wanted) {
@@ -155,7 +155,7 @@ impl LeadMaker {
                     epoch: log.epoch(),
                     after: read.asked_after,
                     seq: read.after,
-                    // The viewer clears its list, so there is nothing these events could act on.
+                    // The viewer clears its list, so these events have nothing to act on.
                     events: Vec::new(),
                 },
                 self.compression,
@@ -221,7 +221,7 @@ impl LeadMaker {
     }
 }
 
-/// What was read of a log: `entries` tell everything after `after`.
+/// What was read from a log: `entries` cover everything after `after`.
 struct Read {
     asked_after: Seq,
     after: Seq,
@@ -254,7 +254,7 @@ fn replayed(epoch: Epoch, after: Seq, seq: Seq, entries: Vec<Entry>) -> Batch {
     batch
 }
 
-/// Whether all forms are made that a viewer of `dialect` who is sent these frames gets.
+/// Whether all forms of these frames that a viewer of `dialect` needs exist.
 #[must_use]
 pub fn is_prepared(frames: &[Arc<FrameSet>], dialect: Dialect) -> bool {
     let mut cursor = Cursor::default();
@@ -263,11 +263,11 @@ pub fn is_prepared(frames: &[Arc<FrameSet>], dialect: Dialect) -> bool {
         .all(|frame| frame.is_made(cursor.choose(dialect, frame)))
 }
 
-/// Bytes that a viewer of `dialect` is sent of a frame that refers to nothing before it.
+/// Size of a frame's independent form for a viewer of `dialect`.
 #[must_use]
 pub fn bytes_for(frame: &FrameSet, dialect: Dialect) -> usize {
     let form = Cursor::default().choose(dialect, frame);
-    // One that is not made yet is not made just to be measured.
+    // A form that does not exist yet is not made just to measure it.
     if frame.is_made(form) {
         frame.form(form).len()
     } else {
@@ -275,8 +275,8 @@ pub fn bytes_for(frame: &FrameSet, dialect: Dialect) -> usize {
     }
 }
 
-/// Entries replayed to one viewer that resumes, at most.
+/// Maximum entries replayed to a resuming viewer.
 const RESUME_ENTRIES_MAX: usize = 2_000;
 
-/// Leads that are kept for others who ask for the same.
+/// Leads kept for other viewers that need the same.
 const RECENT_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! Owns the one view of all counters: `GET /v1/stats` as it is, and what `GET /metrics` writes down.
+//! Owns the view of all counters, which `GET /v1/stats` and `GET /metrics` print.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    /// All counters at this moment.
+    /// All counters now.
     pub(crate) fn of(context: &'a Context) -> Self {
         let uptime = context.clock.now().monotonic.as_millis();
         let room = &context.stats.rooms;
@@ -50,7 +50,7 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// The shards' counters, and the two sums people ask for.
+/// The shards' counters, and two commonly needed sums.
 fn by_name<S: Serializer>(stats: &StatsSnapshot, serializer: S) -> Result<S::Ok, S::Error> {
     let mut counters: BTreeMap<_, _> = stats.named().into_iter().collect();
     counters.insert("frames_skipped", stats.frames_skipped());

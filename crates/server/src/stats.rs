@@ -16,7 +16,7 @@ pub struct Stats {
     pub connections: ConnectionStats,
     /// What posters sent.
     pub inbound: InboundStats,
-    /// What was asked over HTTP.
+    /// HTTP requests.
     pub requests: RequestStats,
     /// What rooms sealed.
     pub rooms: RoomStats,
@@ -32,7 +32,7 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// The count so far.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -45,28 +45,28 @@ impl Serialize for Counter {
     }
 }
 
-/// Connections, by what became of them.
+/// Connections, by outcome.
 #[derive(Debug, Default, Serialize)]
 pub struct ConnectionStats {
     /// Accepted.
     #[serde(rename = "connections_accepted")]
     pub accepted: Counter,
-    /// Refused: the server has as many as it may.
+    /// Refused: the server is at its limit.
     #[serde(rename = "connections_refused_total")]
     pub refused_total: Counter,
-    /// Refused: their address has as many as it may.
+    /// Refused: their address is at its limit.
     #[serde(rename = "connections_refused_address")]
     pub refused_address: Counter,
-    /// Broke a deadline or the rules of HTTP before they were a viewer's.
+    /// Missed a deadline or broke HTTP before becoming a viewer's.
     #[serde(rename = "connections_broken")]
     pub broken: Counter,
-    /// Became a viewer's by a WebSocket upgrade.
+    /// Became a WebSocket viewer's.
     #[serde(rename = "connections_upgraded")]
     pub upgraded: Counter,
-    /// Became a viewer's by a request for Server-Sent Events.
+    /// Became an SSE viewer's.
     #[serde(rename = "connections_sse")]
     pub sse: Counter,
-    /// Times the system had no connection to give.
+    /// Failed accepts.
     pub accept_errors: Counter,
     /// Viewers that waited too long for their room.
     pub joins_timed_out: Counter,
@@ -82,7 +82,7 @@ impl ConnectionStats {
     }
 }
 
-/// What posters sent, by what became of it.
+/// What posters sent, by outcome.
 #[derive(Debug, Default, Serialize)]
 pub struct InboundStats {
     /// Comments that are in the log.
@@ -93,19 +93,19 @@ pub struct InboundStats {
     messages_rate_limited: Counter,
     /// A room's log was behind, or bodies took too much memory.
     messages_overloaded: Counter,
-    /// One room too many.
+    /// The room table was full.
     messages_too_many_rooms: Counter,
-    /// The store took nothing.
+    /// The store was unavailable.
     messages_unavailable: Counter,
-    /// The store did not say whether it took something.
+    /// The store did not confirm an append.
     messages_outcome_unknown: Counter,
-    /// An idempotency key was used for another post, or is in use.
+    /// An idempotency key was used for another post, or its post is still running.
     messages_key_conflict: Counter,
-    /// A page of another origin wanted to post.
+    /// A page's origin may not post.
     messages_origin_not_allowed: Counter,
     /// The server was stopping.
     messages_stopping: Counter,
-    /// Viewers closed because they sent far more messages than they may.
+    /// Viewers closed for sending far too many messages.
     pub floods: Counter,
     /// Viewers that broke the rules of the WebSocket protocol.
     pub protocol_errors: Counter,
@@ -164,17 +164,17 @@ impl InboundStats {
 pub struct RequestStats {
     /// Over a rate limit, or too many unread bytes for one address.
     requests_rate_limited: Counter,
-    /// Answers took as much memory as they may.
+    /// Responses were at their memory limit.
     requests_overloaded: Counter,
 }
 
 impl RequestStats {
-    /// A request that asks was refused for what it costs.
+    /// A request was refused because of its cost.
     pub fn refused(&self, refusal: &Refusal) {
         match refusal {
             Refusal::RateLimited { .. } => self.requests_rate_limited.add(1),
             Refusal::TooManyBytes => self.requests_overloaded.add(1),
-            // Not for what it costs.
+            // Not because of its cost.
             _ => {}
         }
     }
@@ -204,15 +204,15 @@ pub struct RoomStats {
     /// Events in frames.
     #[serde(rename = "events_sealed")]
     pub events: Counter,
-    /// Gaps for everybody, because a log had lost entries.
+    /// Gaps for everyone, because a log had lost entries.
     #[serde(rename = "gaps_sealed")]
     pub gaps: Counter,
     /// Entries ignored because their position came before.
     #[serde(rename = "entries_repeated")]
     pub repeated: Counter,
-    /// Likes, before a window's sum stops at its limit.
+    /// Likes, before a window's sum is capped.
     pub likes: Counter,
-    /// Bytes of frames and comments forgotten because all rooms held more than they may.
+    /// Bytes of frames and comments forgotten because the rooms were over their memory budget.
     #[serde(rename = "room_bytes_freed")]
     pub bytes_freed: Counter,
     /// Times a room waited for a full shard inbox.
@@ -221,7 +221,7 @@ pub struct RoomStats {
 }
 
 impl RoomStats {
-    /// Adds what a room counted since it was last asked: once per frame.
+    /// Adds what a room counted since the last call: once per frame.
     pub fn add(&self, room: &RoomCounters) {
         self.frames.add(room.batches);
         self.comments.add(room.comments_total() - room.shed_total());
@@ -240,7 +240,7 @@ impl RoomStats {
 pub struct ByPriority([Counter; Priority::ALL.len()]);
 
 impl ByPriority {
-    /// Each priority with its counter.
+    /// Each priority and its counter.
     pub fn iter(&self) -> impl Iterator<Item = (Priority, &Counter)> {
         Priority::ALL.into_iter().zip(&self.0)
     }

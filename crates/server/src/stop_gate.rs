@@ -1,4 +1,4 @@
-//! Owns the gate that posts pass: a stop closes it and waits for those inside.
+//! Owns the gate that posts pass through: shutdown closes it and waits for the posts inside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,32 +14,32 @@ struct State {
     inside: AtomicUsize,
 }
 
-/// A post that is under way; it has left the gate when dropped.
+/// A post in progress; it leaves the gate when dropped.
 #[derive(Debug)]
 pub struct Inside(StopGate);
 
 impl StopGate {
-    /// Counts a post in; none once the gate is closed.
+    /// Lets a post in; `None` once the gate is closed.
     #[must_use]
     pub fn enter(&self) -> Option<Inside> {
         self.0.inside.fetch_add(1, Ordering::SeqCst);
         let inside = Inside(self.clone());
-        // Checked after the count: `emptied` sees this post, or this post sees the stop.
+        // Checked after counting: either `emptied` sees this post, or this post sees the stop.
         (!self.is_closed()).then_some(inside)
     }
 
-    /// From here on nothing new is accepted.
+    /// Closes the gate: nothing new is accepted.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the server stops.
+    /// Whether the server is stopping.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.closed.load(Ordering::SeqCst)
     }
 
-    /// Waits until no post is under way.
+    /// Waits until no post is in progress.
     pub async fn emptied(&self) {
         while self.0.inside.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(POLL).await;
@@ -53,7 +53,7 @@ impl Drop for Inside {
     }
 }
 
-/// How often a stop looks whether the last post is answered.
+/// How often shutdown checks whether the last post is answered.
 const POLL: Duration = Duration::from_millis(2);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Owns the life of the server: every thread and task it has is made in this file (but the shards' threads, which
-//! [`Fanout::start`] makes), in the order of start and stop.
+//! Owns startup and shutdown: every thread and task of the server is created in this file, in order (except the shards'
+//! threads, which [`Fanout::start`] creates).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,33 +35,33 @@ pub struct Server {
     accepting: JoinHandle<()>,
 }
 
-/// Why the server did not start.
+/// Why the server failed to start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The listen address cannot be had.
+    /// The listen address is unavailable.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A shard thread could not be made.
+    /// A shard thread could not be started.
     #[error("cannot start the shard threads: {0}")]
     Shards(io::Error),
 }
 
-/// What a stop left behind.
+/// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopOutcome {
-    /// Everything accepted is with its viewers or their kernels.
+    /// Everything accepted was written to the viewers' sockets.
     Clean,
-    /// The deadline came first.
+    /// The deadline expired first.
     Deadline,
 }
 
 impl Server {
-    /// Listens, then starts: shards, memory keeper, accept loops, demo feed.
+    /// Listens, then starts shards, memory keeper, accept loops and demo feed.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -69,7 +69,7 @@ impl Server {
         Self::start_with(config, Store::None)
     }
 
-    /// [`Server::start`] over a store: what is accepted outlives the rooms' memory.
+    /// Like [`Server::start`], but over a store, so accepted comments outlive the rooms' memory.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -104,7 +104,7 @@ impl Server {
         self.address
     }
 
-    /// Where the server listens for operators, if not there too.
+    /// Where the server listens for operators, if separately.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
@@ -116,8 +116,8 @@ impl Server {
         &self.context
     }
 
-    /// Stops in the order in which comments pass: accept nothing more, answer the posts under way, seal what was
-    /// accepted, flush to the viewers, close them.
+    /// Stops along the data path: stop accepting, answer the posts in progress, seal what was accepted, flush to the
+    /// viewers, close them.
     pub async fn stop(self) -> StopOutcome {
         let deadline = self.context.config.stop_deadline;
         let begun = Instant::now();
@@ -125,7 +125,7 @@ impl Server {
         self.accepting.abort();
         let context = Arc::clone(&self.context);
         let left = || deadline.saturating_sub(begun.elapsed()).max(STOP_STEP_MIN);
-        // A post under way has its body already, so this is soon.
+        // A post in progress already has its body, so this is quick.
         let _ = tokio::time::timeout(left(), context.gate.emptied()).await;
         let sealed = tokio::time::timeout(left(), seal_all(&context)).await;
         let left = left();
@@ -146,7 +146,7 @@ fn spawn_room(actor: RoomActor) {
     tokio::spawn(actor.run());
 }
 
-/// Lets every room seal what it has, and waits for the last of them.
+/// Lets every room seal what it has, and waits until all have.
 async fn seal_all(context: &Context) {
     let (done, mut all_done) = mpsc::channel(1);
     for room in context.registry.all() {
@@ -157,7 +157,7 @@ async fn seal_all(context: &Context) {
     let _ = all_done.recv().await;
 }
 
-/// A listener, and the address it has when any port would do.
+/// A listener, and the address it was bound to.
 fn listen(
     address: SocketAddr,
     send_buffer_bytes: u32,
@@ -186,7 +186,7 @@ fn bind(address: SocketAddr, send_buffer_bytes: u32) -> io::Result<TcpListener> 
     TcpListener::from_std(socket.into())
 }
 
-/// Asks rooms to forget their oldest when all together hold more than they may.
+/// Asks rooms to forget their oldest data when they hold too much together.
 async fn keep_memory_bounded(context: Arc<Context>) {
     loop {
         context.memory.over().await;
@@ -228,7 +228,7 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
             Err(error) => {
                 context.stats.connections.accept_errors.add(1);
                 if !is_peers(&error) {
-                    // Once per episode: it may last as long as an attack does.
+                    // Once per episode, which may last as long as an attack.
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "cannot accept connections");
                     }
@@ -239,7 +239,7 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-/// Accepts operators' connections until the runtime ends, so many at a time; others wait in the kernel.
+/// Accepts operators' connections until the runtime ends, a limited number at a time; others wait in the kernel.
 async fn accept_admin(listener: TcpListener, context: Arc<Context>) {
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -257,7 +257,7 @@ async fn accept_admin(listener: TcpListener, context: Arc<Context>) {
     }
 }
 
-/// A peer that gave up before it was accepted is its own affair; a lack of descriptors passes when others close.
+/// A peer that gave up before it was accepted is ignored; running out of descriptors passes when others close.
 fn is_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -265,7 +265,7 @@ fn is_peers(error: &io::Error) -> bool {
     )
 }
 
-/// A trusted proxy's connections are limited in all only: who its requests are from says each of them.
+/// A trusted proxy's connections only count toward the total: each request names its own client.
 fn admit(context: &Context, peer: IpAddr) -> Result<Admitted, ConnectionRefusal> {
     if context.config.trusted_proxies.trusts(peer) {
         return context.admission.place().map(Admitted::Proxy);
@@ -274,7 +274,7 @@ fn admit(context: &Context, peer: IpAddr) -> Result<Admitted, ConnectionRefusal>
     context.admission.connect(peer, now).map(Admitted::Direct)
 }
 
-/// Says why, without waiting for a request.
+/// Sends the reason without waiting for a request.
 fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Semaphore>) {
     // A new socket's buffer is empty; should it not be writable, the close
     // says enough.
@@ -292,7 +292,7 @@ fn refuse(mut stream: TcpStream, refusal: ConnectionRefusal, refusals: &Arc<Sema
     }
 }
 
-/// One connection: HTTP first, then perhaps a viewer.
+/// Serves one connection: HTTP first, then possibly a viewer.
 async fn connection(context: Arc<Context>, stream: TcpStream, address: IpAddr, admitted: Admitted) {
     configure(&stream, &context);
     let ended = Box::pin(http::serve(&context, stream, (address, &admitted))).await;
@@ -312,7 +312,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
     } = viewer;
     let protocol = watch.dialect.protocol();
     if protocol == Protocol::Sse {
-        // Nobody answers a heartbeat here: the kernel notices that the peer is gone.
+        // SSE peers answer no heartbeats, so the kernel has to notice that one is gone.
         end_when_silent(&stream, context.config.fanout.idle_deadline);
     }
     let joining = Joining {
@@ -329,7 +329,7 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
     let conn = match joined.await {
         Ok(Ok(conn)) => conn,
         Ok(Err(JoinError)) => {
-            // The room ended with the server, or with its epoch: coming back finds what there is then.
+            // The room ended with the server or its epoch; the viewer can reconnect to what is there then.
             let reason = if context.gate.is_closed() {
                 CloseReason::GoingAway
             } else {
@@ -340,13 +340,13 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
             return;
         }
         Err(_) => {
-            // Too many join this room at once. Its actor sees that nobody waits for this join any more.
+            // Too many viewers join this room at once. Its actor sees that this join was given up.
             context.stats.connections.joins_timed_out.add(1);
             return;
         }
     };
     let Joining { link, room, .. } = joining;
-    // The readers are tasks of their own, sized by what an idle viewer needs.
+    // Readers are separate tasks, so that an idle viewer's task is small.
     match protocol {
         Protocol::WebSocket => {
             context.stats.connections.upgraded.add(1);
@@ -361,18 +361,18 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
     }
 }
 
-/// Lets the kernel end a connection whose peer has not acknowledged anything for this long.
+/// Lets the kernel end a connection whose peer has acknowledged nothing for this long.
 #[cfg(target_os = "linux")]
 fn end_when_silent(stream: &TcpStream, deadline: Duration) {
-    // Should it fail, the kernel gives up on its own, only later.
+    // If this fails, the kernel still gives up, only later.
     let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(deadline));
 }
 
-/// Elsewhere the kernel's own, longer, patience decides.
+/// Elsewhere the kernel's own, longer timeout applies.
 #[cfg(not(target_os = "linux"))]
 fn end_when_silent(_stream: &TcpStream, _deadline: Duration) {}
 
-/// What accepted sockets do not inherit from their listener outside Linux.
+/// Sets what accepted sockets do not inherit from their listener outside Linux.
 #[cfg(not(target_os = "linux"))]
 fn configure(stream: &TcpStream, context: &Context) {
     let socket = socket2::SockRef::from(stream);
@@ -384,24 +384,24 @@ fn configure(stream: &TcpStream, context: &Context) {
 #[cfg(target_os = "linux")]
 fn configure(_stream: &TcpStream, _context: &Context) {}
 
-/// What every step of a stop gets even when the deadline has passed: to seal
-/// and hand over what was accepted is a matter of milliseconds.
+/// Minimum time for each shutdown step, even past the deadline: sealing and
+/// handing over what was accepted takes milliseconds.
 const STOP_STEP_MIN: Duration = Duration::from_millis(500);
 
-/// Connections the kernel holds until they are accepted: a storm of
-/// reconnects must not be turned away.
+/// Connections the kernel queues until they are accepted: a reconnect storm
+/// must not be turned away.
 const BACKLOG: i32 = 4_096;
 
-/// Operators' connections at a time; their descriptors are among those that are kept from viewers.
+/// Operators' connections at a time; their descriptors come from those reserved.
 const ADMIN_CONNECTIONS_MAX: usize = 16;
 
-/// Refused connections that are read to their end at a time.
+/// Refused connections drained at a time.
 const LINGERING_REFUSALS_MAX: usize = 32;
 
-/// How long a refused peer may take to read why.
+/// How long a refused peer may take to read the reason.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
-/// How long rooms are given to free memory before others are asked.
+/// How long rooms have to free memory before others are asked.
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pause after a failed accept.

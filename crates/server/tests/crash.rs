@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use danmaku_server::crash;
 
-/// Runs `test` of this binary, which must not come back, and reads its one line.
+/// Runs `test` of this binary, which must not return, and reads its one line.
 fn line_of(test: &str) -> String {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])
@@ -64,7 +64,7 @@ fn a_thread_panics() {
 
 #[test]
 fn the_server_ends_on_a_panic() {
-    // Its first act, before anything that could panic.
+    // First, before anything that could panic.
     let main = include_str!("../src/main.rs");
     let (_, body) = main.split_once("fn main() -> ExitCode {\n").unwrap();
     assert!(body.trim_start().starts_with("crash::end_on_panic();"));

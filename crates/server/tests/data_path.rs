@@ -1,5 +1,5 @@
-//! The road of a comment over real sockets: posted, logged, merged, sealed,
-//! and read by viewers of every encoding.
+//! The data path over real sockets: a comment is posted, logged, merged,
+//! sealed, and read by viewers of every encoding.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -35,7 +35,7 @@ async fn batch(connection: &mut Connection) -> Batch {
     }
 }
 
-/// Reads batches until `count` comments came; each must begin where the one before ended.
+/// Reads batches until `count` comments came; each must begin where the previous one ended.
 async fn comments(connection: &mut Connection, after: Seq, count: usize) -> Vec<(u64, String)> {
     let mut all = Vec::new();
     let mut last = after;
@@ -107,7 +107,7 @@ async fn a_comment_over_the_websocket_is_acked_with_its_id_and_keeps_its_style()
     assert_eq!(comment.user.as_deref(), Some("u1"));
 }
 
-/// Stops the server while its viewers read on.
+/// Stops the server while its viewers keep reading.
 async fn stop(mut server: Server) {
     let ended = tokio::task::spawn_blocking(move || server.end("TERM")).await;
     assert_eq!(ended.unwrap().code(), Some(0));
@@ -129,8 +129,8 @@ async fn batches_to_the_end(connection: &mut Connection) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn the_first_comment_after_quiet_leaves_at_once_and_the_next_wait_for_the_window() {
-    // The window ends after the test: what comes in it was not kept for its end.
+async fn leading_flush_sends_the_first_comment_and_holds_the_next() {
+    // The window ends after the test, so whatever arrives was not held until its end.
     let server = Server::start(&["--window-ms", WINDOW_MS_MAX]);
     let mut viewer = server.watch("r", Encoding::Identity).await;
     joined(&mut viewer).await;
@@ -138,14 +138,14 @@ async fn the_first_comment_after_quiet_leaves_at_once_and_the_next_wait_for_the_
     assert_eq!(batch(&mut viewer).await.comments.len(), 1);
     post(&server, "r", &["second"]).await;
     post(&server, "r", &["third"]).await;
-    // Only a stop seals them before the window has ended: together, so neither had left.
+    // Only shutdown seals them before the window ends; they come together, so neither was sent earlier.
     stop(server).await;
     let rest = batches_to_the_end(&mut viewer).await;
     assert_eq!(rest, [["second", "third"]]);
 }
 
 #[tokio::test]
-async fn what_waits_for_the_window_leaves_when_it_ends() {
+async fn held_comments_are_sent_when_the_window_ends() {
     let server = Server::start(&["--window-ms", "300"]);
     let mut viewer = server.watch("r", Encoding::Identity).await;
     joined(&mut viewer).await;
@@ -195,7 +195,7 @@ async fn fixed_flush_seals_at_each_tick() {
 }
 
 #[tokio::test]
-async fn likes_are_summed_in_a_batch_of_their_own_when_nobody_posts() {
+async fn likes_without_comments_get_their_own_batch() {
     let server = Server::start(&["--window-ms", "50"]);
     let mut viewer = server.watch("r", Encoding::Gzip).await;
     joined(&mut viewer).await;
@@ -244,7 +244,7 @@ async fn a_viewer_resumes_without_loss_or_repetition_from_any_position() {
             assert_eq!(got, expected, "{encoding:?} since {since}");
         }
     }
-    // Live goes on right behind a replay.
+    // Live batches follow right after a replay.
     let mut join = server.join("r");
     join.encoding = Encoding::Deflate;
     join.since = Some(Position {
@@ -352,7 +352,7 @@ async fn over_the_cap_comments_are_shed_counted_and_still_readable() {
 }
 
 #[tokio::test]
-async fn comments_are_read_again_page_by_page() {
+async fn comments_are_read_back_page_by_page() {
     let server = Server::start(&["--window-ms", "20"]);
     post(&server, "r", &["a", "b", "c"]).await;
     let mut http = server.http();
@@ -399,7 +399,7 @@ async fn an_idempotency_key_posts_once() {
 }
 
 #[tokio::test]
-async fn an_array_is_taken_whole_or_not_at_all() {
+async fn an_array_is_accepted_whole_or_not_at_all() {
     let server = Server::start(&[]);
     let mut http = server.http();
     let answer = http
@@ -460,7 +460,7 @@ async fn viewers_are_counted_as_they_come_and_go() {
 }
 
 #[tokio::test]
-async fn the_demo_room_is_alive() {
+async fn the_demo_room_gets_comments() {
     let server = Server::start(&["--demo", "--window-ms", "50"]);
     let mut viewer = server.watch("demo", Encoding::Deflate).await;
     let after = joined(&mut viewer).await.seq;

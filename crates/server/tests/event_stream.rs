@@ -39,7 +39,7 @@ async fn next(stream: &mut EventStream) -> Event {
         .unwrap()
 }
 
-/// The comments of batches up to `count`, each batch beginning where the one before ended.
+/// The comments of batches up to `count`, each batch beginning where the previous one ended.
 async fn comments(stream: &mut EventStream, at: &mut Seq, count: usize) -> Vec<(u64, String)> {
     let mut all = Vec::new();
     while all.len() < count {
@@ -56,7 +56,7 @@ async fn comments(stream: &mut EventStream, at: &mut Seq, count: usize) -> Vec<(
 }
 
 #[tokio::test]
-async fn a_stream_carries_what_a_websocket_does() {
+async fn a_stream_has_the_same_messages_as_a_websocket() {
     let server = Server::start(&["--window-ms", "20"]);
     let mut socket = server.watch("r", Encoding::Deflate).await;
     let mut streams = Vec::new();
@@ -103,7 +103,7 @@ async fn over_the_socket(socket: &mut Connection, count: usize) -> Vec<(u64, Str
 }
 
 #[tokio::test]
-async fn a_reader_that_comes_back_with_last_event_id_loses_nothing() {
+async fn reconnecting_with_last_event_id_loses_nothing() {
     let server = Server::start(&[
         "--window-ms",
         "20",
@@ -143,7 +143,7 @@ async fn a_reader_that_comes_back_with_last_event_id_loses_nothing() {
 }
 
 #[tokio::test]
-async fn last_event_id_wins_over_since_and_history_is_shown() {
+async fn last_event_id_overrides_since_and_history_is_shown() {
     let server = Server::start(&["--window-ms", "20"]);
     let ids = post(&server, &["a", "b", "c", "d"]).await;
     server.sealed_until("r", 4).await;
@@ -171,7 +171,7 @@ async fn last_event_id_wins_over_since_and_history_is_shown() {
 }
 
 #[tokio::test]
-async fn a_stop_says_goodbye_to_streams() {
+async fn shutdown_closes_streams_with_a_message() {
     let mut server = Server::start(&["--window-ms", "20"]);
     let mut streams = Vec::new();
     for encoding in SSE_ENCODINGS {
@@ -203,7 +203,7 @@ fn read_until(stream: &mut impl Read, end: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_answer_is_plain_http_with_heartbeats_and_follows_other_answers() {
+fn the_stream_is_plain_http_with_heartbeats_and_follows_other_responses() {
     let server = Server::start(&["--ping-interval-ms", "300", "--idle-deadline-ms", "900"]);
     let mut stream = server.raw_stream();
     // Both requests at once: the second answer is the stream, and the third is never read.
@@ -229,7 +229,7 @@ fn the_answer_is_plain_http_with_heartbeats_and_follows_other_answers() {
     let joined = String::from_utf8(read_until(&mut stream, b"\n\n")).unwrap();
     assert!(joined.starts_with("id: "), "{joined}");
     assert!(joined.contains("\ndata: {\"type\":\"joined\""), "{joined}");
-    // Longer than the idle deadline: nobody expects an answer to a heartbeat.
+    // Longer than the idle deadline: SSE heartbeats need no answer.
     for _ in 0..5 {
         assert_eq!(read_until(&mut stream, b"\n\n"), b":\n\n");
     }
@@ -262,7 +262,7 @@ fn bad_requests_are_refused_with_a_code() {
 }
 
 #[test]
-fn a_listener_that_talks_without_end_is_let_go() {
+fn a_listener_that_keeps_sending_is_closed() {
     let server = Server::start(&[]);
     let mut stream = server.raw_stream();
     stream
@@ -270,7 +270,7 @@ fn a_listener_that_talks_without_end_is_let_go() {
         .unwrap();
     read_until(&mut stream, b"\r\n\r\n");
     let noise = vec![b'x'; 1 << 20];
-    // It may fail in the middle: that is the point.
+    // It may fail halfway, as intended.
     let _ = stream.write_all(&noise);
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);

@@ -1,4 +1,4 @@
-//! One address that asks for too much of something: it is refused or closed, and others are served as before.
+//! One address asks for too much of something: it is refused or closed, and others are served as before.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -37,7 +37,7 @@ fn body(answer: &str) -> serde_json::Value {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{head}: {error}"))
 }
 
-/// Opens rooms with a WebSocket each, and leaves them, until that is refused; how many, and the refusal.
+/// Opens a WebSocket to one new room after another and leaves it, until refused. Returns how many, and the refusal.
 fn flood_rooms(server: &Server, tries: usize) -> (usize, String) {
     for made in 0..tries {
         let path = format!("/v1/rooms/fresh{made}/ws");
@@ -57,8 +57,8 @@ fn flood_rooms(server: &Server, tries: usize) -> (usize, String) {
     panic!("{tries} rooms were made");
 }
 
-/// Asks again until the answer is not a good one; how often it was, and the other answer. A token may have come back
-/// since the last refusal.
+/// Repeats a request until it fails. Returns how often it succeeded, and the failure. A token may have been refilled since
+/// the last refusal.
 fn until_refused(ask: impl Fn(usize) -> String) -> (usize, String) {
     (0..200)
         .map(|n| (n, ask(n)))
@@ -67,7 +67,7 @@ fn until_refused(ask: impl Fn(usize) -> String) -> (usize, String) {
 }
 
 #[test]
-fn an_address_that_floods_rooms_keeps_nobody_else_from_making_theirs() {
+fn a_flood_of_rooms_does_not_block_other_addresses() {
     let server = Server::start(&[
         "--rooms-max",
         "200",
@@ -102,11 +102,11 @@ fn an_address_that_floods_rooms_keeps_nobody_else_from_making_theirs() {
     });
     assert!(refused.starts_with("http/1.1 429 "), "{refused}");
 
-    // Others make rooms, and the flooder may go where others are.
+    // Others can create rooms, and the flooder can join existing ones.
     let _honest = RawViewer::join_on(server.raw_stream_from(HONEST), HANDSHAKE, &[]);
     let _guest = RawViewer::join_on(server.raw_stream_from(FLOODER), HANDSHAKE, &[]);
     runtime().block_on(async {
-        // Long before the 300 s of a room that was posted to: those, and the one that is watched, stay.
+        // Long before the 300 s of a room that was posted to: such rooms, and the watched one, stay.
         let stay = 2 + posted as u64;
         server.stat_until("rooms", |rooms| rooms == stay).await;
         let kept = server.http().get_json("/v1/rooms/kept").await.unwrap();
@@ -116,7 +116,7 @@ fn an_address_that_floods_rooms_keeps_nobody_else_from_making_theirs() {
 }
 
 #[test]
-fn of_the_pings_of_one_read_the_newest_is_answered() {
+fn only_the_newest_ping_of_a_read_is_answered() {
     let server = Server::start(&[]);
     let pings: Vec<u8> = (0..10).flat_map(|n| frame(0x89, &[b'0' + n])).collect();
     let mut viewer = RawViewer::join_with(&server, &[pings, text("{")].concat());

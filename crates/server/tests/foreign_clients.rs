@@ -1,4 +1,4 @@
-//! Viewers that are not ours: Python's `websockets`, npm's `ws`, Node's
+//! Third-party viewers: Python's `websockets`, npm's `ws`, Node's
 //! `DecompressionStream`. `cargo xtask test` installs them and runs these.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -105,7 +105,7 @@ fn check(what: &str, seen: &Seen, posted: &[String]) {
 
 #[tokio::test]
 #[ignore = "needs the clients that `cargo xtask test` installs"]
-async fn clients_in_other_languages_read_every_batch_from_wherever_they_join() {
+async fn third_party_clients_read_every_batch_wherever_they_join() {
     let server = Server::start(&[
         "--window-ms",
         "25",
@@ -118,7 +118,7 @@ async fn clients_in_other_languages_read_every_batch_from_wherever_they_join() {
     let mut posted = Vec::new();
     let mut viewers = Vec::new();
     for wave in 0..60_u64 {
-        // Viewers join all along, so in the midst of groups of 30 batches.
+        // Viewers join all along, also in the middle of groups of 30 batches.
         if wave % 10 == 0 {
             for encoding in Encoding::ALL {
                 let name = encoding.as_str();
@@ -141,7 +141,7 @@ async fn clients_in_other_languages_read_every_batch_from_wherever_they_join() {
     server
         .stat_until("viewers", |viewers| viewers == wanted)
         .await;
-    // More than a group with everybody there.
+    // More than a group with all viewers present.
     for wave in 0..40 {
         post(
             &mut http,
@@ -206,7 +206,7 @@ async fn a_decompression_stream_survives_skipped_frames() {
         post(&mut http, &mut posted, texts).await;
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
-    // What waits must be written, or "end" could be skipped with it.
+    // Waiting frames must be written first, or "end" could be skipped with them.
     let sealed = posted.len() as u64;
     server.sealed_until("r", sealed).await;
     server

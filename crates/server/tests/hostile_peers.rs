@@ -14,7 +14,7 @@ use support::raw::{HANDSHAKE, RawViewer, runtime};
 use support::{PATIENCE, Server};
 
 #[test]
-fn connections_over_the_limits_are_told_why() {
+fn connections_over_the_limits_get_the_reason() {
     let server = Server::start(&[
         "--connections-max",
         "3",
@@ -61,7 +61,7 @@ fn trickled_and_unfinished_handshakes_are_closed_by_the_deadline() {
         let answer = server.raw(
             b"POST /v1/rooms/r/comments HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"te",
         );
-        // Nothing: this thread was held up between connecting and writing for as long as a head may take.
+        // Nothing: this thread was delayed between connecting and writing for longer than the handshake deadline.
         if !answer.is_empty() {
             break String::from_utf8(answer).unwrap();
         }
@@ -72,7 +72,7 @@ fn trickled_and_unfinished_handshakes_are_closed_by_the_deadline() {
 }
 
 #[test]
-fn a_viewer_that_never_reads_is_skipped_told_and_closed_and_others_miss_nothing() {
+fn a_viewer_that_never_reads_is_closed_and_others_miss_nothing() {
     let server = Server::start(&[
         "--window-ms",
         "20",
@@ -144,7 +144,7 @@ fn a_viewer_that_never_reads_is_skipped_told_and_closed_and_others_miss_nothing(
 }
 
 #[test]
-fn an_http_answer_that_is_not_read_is_given_up() {
+fn an_unread_http_response_is_dropped() {
     let server = Server::start(&[
         "--answer-deadline-ms",
         "500",
@@ -177,7 +177,7 @@ fn an_http_answer_that_is_not_read_is_given_up() {
 }
 
 #[test]
-fn a_storm_of_joins_with_history_does_not_keep_a_room_from_its_comments() {
+fn a_storm_of_joins_with_history_does_not_delay_comments() {
     let server = Server::start(&[
         "--window-ms",
         "50",
@@ -202,7 +202,7 @@ fn a_storm_of_joins_with_history_does_not_keep_a_room_from_its_comments() {
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let (server, over) = (&server, &over);
-            // Each asks for another past, so that none is made for two. The storm ends when the test does, not before.
+            // Each asks for a different position, so that no lead is shared. The storm lasts as long as the test.
             scope.spawn(move || {
                 for n in 0.. {
                     if over.load(Ordering::Relaxed) {
@@ -251,7 +251,7 @@ impl Drop for EndOnDrop<'_> {
 
 #[test]
 fn a_silent_peer_is_closed_by_the_idle_deadline_and_a_ponging_one_stays() {
-    // An honest peer that is held up for the idle deadline would be closed rightly: it is far beyond what a scheduler does.
+    // An honest peer delayed beyond the idle deadline would rightly be closed, so it is far longer than scheduling delays.
     let server = Server::start(&["--ping-interval-ms", "100", "--idle-deadline-ms", "4000"]);
     let runtime = runtime();
     let mut silent = RawViewer::join(&server);

@@ -1,4 +1,4 @@
-//! One memory budget for all rooms: who gives way, and what that means for those who come back.
+//! The memory budget of all rooms: who forgets, and what that means for returning viewers.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ fn comments(page: &Value) -> usize {
 }
 
 #[tokio::test]
-async fn over_the_budget_rooms_that_are_not_active_forget_first() {
+async fn over_the_budget_inactive_rooms_forget_first() {
     let max = MEMORY_MAX.to_string();
     let server = Server::start(&[
         "--memory-max",
@@ -68,7 +68,7 @@ async fn over_the_budget_rooms_that_are_not_active_forget_first() {
     assert_eq!(comments(&oldest), 0);
     assert_eq!(oldest["gap"]["seq"], COMMENTS);
 
-    // A viewer of the oldest who comes back is told what is gone, and goes on from there.
+    // A viewer returning to the oldest room gets a gap and continues from there.
     let mut join = server.join("room0");
     join.since = Some(Position {
         epoch: Epoch::new(oldest["epoch"].as_u64().unwrap()),

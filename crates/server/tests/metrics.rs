@@ -1,5 +1,5 @@
-//! `GET /metrics` as a scraper sees it: the text format holds, and the values
-//! are those of `/v1/stats` and of a process that runs.
+//! `GET /metrics` as a scraper sees it: the text format is valid, and the values
+//! are those of `/v1/stats` and of a running process.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,8 +19,8 @@ use support::{PATIENCE, Server};
 struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
-    /// Reads the text format as strictly as it is specified: HELP and TYPE once
-    /// per family and before its samples, which stand together.
+    /// Parses the text format as strictly as it is specified: HELP and TYPE once
+    /// per family, before its samples, which are contiguous.
     fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line is cut");
         let mut samples = BTreeMap::new();
@@ -88,7 +88,7 @@ async fn scrape(http: &mut HttpClient) -> Scrape {
     Scrape::parse(std::str::from_utf8(&answer.body).unwrap())
 }
 
-/// Counters, and a scrape made while they stood still.
+/// Counters, and a scrape made while they did not change.
 async fn stats_and_scrape(http: &mut HttpClient) -> (BTreeMap<String, Value>, Scrape) {
     let start = Instant::now();
     loop {
@@ -105,7 +105,7 @@ async fn stats_and_scrape(http: &mut HttpClient) -> (BTreeMap<String, Value>, Sc
     }
 }
 
-/// `/v1/stats` but for the time, which never stands still.
+/// `/v1/stats` without the uptime, which always changes.
 async fn stats(http: &mut HttpClient) -> BTreeMap<String, Value> {
     let stats = http.get_json("/v1/stats").await.unwrap();
     let mut stats: BTreeMap<String, Value> = serde_json::from_value(stats).unwrap();
@@ -168,7 +168,7 @@ async fn traffic(server: &Server, http: &mut HttpClient) {
         .unwrap();
     server.stat_until("likes", |likes| likes == 3).await;
     server.stat_until("comments_shed", |shed| shed == 30).await;
-    // The viewer leaves: its close is counted too.
+    // The viewer leaves, and its close is counted too.
     drop(viewer);
     server.stat_until("viewers", |viewers| viewers == 0).await;
 }
@@ -213,7 +213,7 @@ async fn every_counter_of_the_stats_is_scraped_with_the_same_value() {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn a_process_that_works_has_figures() {
+async fn a_running_process_has_figures() {
     let unix_s = || {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.unwrap().as_secs_f64()
@@ -251,12 +251,12 @@ async fn a_process_that_works_has_figures() {
         before - 1.1 <= started && started <= after + 1.1,
         "{before} {started} {after}"
     );
-    // The whole machine's, so nothing is known of it but that it is there.
+    // The whole machine's, so we only know that it is present.
     value("danmaku_kernel_tcp_memory_bytes");
 }
 
 #[test]
-fn a_scrape_is_read_only_and_says_its_format() {
+fn a_scrape_is_read_only_and_has_a_content_type() {
     let server = Server::start(&[]);
     let ask = |method: &str| {
         let request = format!("{method} /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -1,4 +1,4 @@
-//! What operators ask, and how often anybody may ask: `/metrics`, `/v1/stats`, probes, `--admin-listen`.
+//! Operators' requests, and the request limit: `/metrics`, `/v1/stats`, probes, `--admin-listen`.
 
 mod support;
 
@@ -19,7 +19,7 @@ const SLOW: &[&str] = &[
 ];
 
 #[test]
-fn an_address_that_asks_too_often_waits_and_others_do_not() {
+fn requests_are_limited_per_address() {
     let server = Server::start(&[SLOW, ADMIN].concat());
     let ask = |line: &str, client: u32| {
         let client = format!("X-Forwarded-For: 198.51.100.{client}");
@@ -49,7 +49,7 @@ fn an_address_that_asks_too_often_waits_and_others_do_not() {
         let limited = (0..50).any(|_| ask(line, 1).status == 429);
         assert!(limited, "{line} is not counted");
     }
-    // Others ask, and it posts and is probed as before.
+    // Others can send requests, and this one can still post and probe.
     assert_eq!(ask("GET /v1/rooms", 2).status, 200);
     for line in ["GET /healthz", "GET /readyz"] {
         assert!((0..20).all(|_| ask(line, 1).status == 200), "{line}");
@@ -64,7 +64,7 @@ fn an_address_that_asks_too_often_waits_and_others_do_not() {
 }
 
 #[test]
-fn counters_are_limited_where_everybody_asks() {
+fn counters_are_limited_on_the_public_listener() {
     let server = Server::start(SLOW);
     for line in ["GET /metrics", "GET /v1/stats"] {
         let limited = (0..50).any(|_| Answer::to(&server, line, &[], "").status == 429);
@@ -73,7 +73,7 @@ fn counters_are_limited_where_everybody_asks() {
 }
 
 #[test]
-fn operators_have_a_listener_of_their_own() {
+fn operators_can_have_their_own_listener() {
     let server = Server::start(&[SLOW, ADMIN].concat());
     let admin = |line: &str| Answer::at(server.admin_address(), line, &[], "");
     for line in ["GET /metrics", "GET /v1/stats"] {
@@ -105,7 +105,7 @@ fn operators_have_a_listener_of_their_own() {
         assert_eq!(admin(line).status, 404, "{line}");
     }
     assert_eq!(admin("POST /metrics").status, 405);
-    // Nothing of it counts as a viewer's.
+    // None of it counts as a viewer's.
     let stats = admin("GET /v1/stats").json();
     // Two were not found, two were probes.
     assert_eq!(stats["connections_accepted"], 4);
@@ -113,7 +113,7 @@ fn operators_have_a_listener_of_their_own() {
 }
 
 #[test]
-fn operators_are_answered_when_everybody_is_connected_that_may() {
+fn operators_are_served_when_the_server_is_full() {
     let server = Server::start(&[ADMIN, &["--connections-max", "16"]].concat());
     let _viewers: Vec<_> = (0..16).map(|_| RawViewer::join(&server)).collect();
     assert_eq!(Answer::to(&server, "GET /healthz", &[], "").status, 503);

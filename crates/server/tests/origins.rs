@@ -31,7 +31,7 @@ fn a_page_of_another_site_cannot_post() {
     let server = Server::start(&[]);
     let forbidden = (403, "origin_not_allowed".to_owned());
     let created = (201, String::new());
-    // What a page can send without being asked first.
+    // What a page can send without a preflight.
     assert_eq!(post(&server, &[EVIL, PLAIN]), forbidden);
     assert_eq!(post(&server, &[EVIL, JSON]), forbidden);
     assert_eq!(post(&server, &["Origin: null", JSON]), forbidden);
@@ -43,7 +43,7 @@ fn a_page_of_another_site_cannot_post() {
     assert_eq!(post(&server, &[same[0], same[1], JSON]), created);
     let unsupported = (415, "unsupported_media_type".to_owned());
     assert_eq!(post(&server, &[same[0], same[1], PLAIN]), unsupported);
-    // No page: `curl -d` says that it is a form.
+    // Not a page: `curl -d` declares a form.
     let form = "Content-Type: application/x-www-form-urlencoded";
     assert_eq!(post(&server, &[form]), created);
     let room = Answer::to(&server, "GET /v1/rooms/r", &[], "").json();
@@ -51,7 +51,7 @@ fn a_page_of_another_site_cannot_post() {
 }
 
 #[test]
-fn listed_origins_may_post_and_others_still_not() {
+fn only_listed_origins_may_post() {
     let listed = "https://live.example,http://localhost:3000";
     let server = Server::start(&["--allowed-origins", listed]);
     assert_eq!(post(&server, &[FRIEND, JSON]).0, 201);
@@ -67,7 +67,7 @@ fn listed_origins_may_post_and_others_still_not() {
 }
 
 #[test]
-fn every_page_may_read_answers_and_errors() {
+fn any_page_may_read_responses_and_errors() {
     let server = Server::start(&[]);
     assert_eq!(post(&server, &[JSON]).0, 201);
     let rows = [
@@ -104,7 +104,7 @@ fn every_page_may_read_answers_and_errors() {
 }
 
 #[test]
-fn a_refused_connection_can_be_read_by_every_page() {
+fn any_page_may_read_why_a_connection_was_refused() {
     let server = Server::start(&["--connections-per-address-max", "1"]);
     let _held = RawViewer::join(&server);
     let answer = Answer::read(&mut server.raw_stream());
@@ -114,7 +114,7 @@ fn a_refused_connection_can_be_read_by_every_page() {
 }
 
 #[test]
-fn a_preflight_is_told_what_the_page_may_do() {
+fn a_preflight_lists_what_the_page_may_do() {
     let server = Server::start(&["--allowed-origins", "https://live.example"]);
     let ask = |line: &str, origin: &str, method: &str| {
         let method = format!("Access-Control-Request-Method: {method}");
@@ -164,7 +164,7 @@ fn a_page_of_another_site_cannot_retract() {
 }
 
 #[test]
-fn a_page_of_another_site_watches_over_a_websocket_and_cannot_post_over_it() {
+fn a_page_of_another_site_can_watch_over_a_websocket_but_not_post() {
     let server = Server::start(&[
         "--window-ms",
         "20",
@@ -182,7 +182,7 @@ fn a_page_of_another_site_watches_over_a_websocket_and_cannot_post_over_it() {
     friend.0.write_all(&comment).unwrap();
     let ack = br#"{"type":"ack","ref":1,"id":1}"#;
     while friend.read().1 != ack {}
-    // It watches all the same.
+    // It can still watch.
     let (_, batch) = evil.read();
     assert!(
         batch.starts_with(br#"{"type":"batch","after":0,"seq":1,"#),

@@ -1,4 +1,4 @@
-//! Fails when the protocol changes and the files of `docs` that say what it is do not.
+//! Fails when the protocol changes and its description in `docs` does not.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -127,7 +127,7 @@ fn the_paths_of_the_http_description_are_those_of_the_protocol() {
 
 #[test]
 fn the_examples_are_what_is_on_the_wire() {
-    // Some examples stand on several lines.
+    // Some examples span several lines.
     let document = document().replace("\n \"", "\"");
     let room = RoomId::parse("demo").unwrap();
     let joined = Joined {
@@ -165,7 +165,7 @@ fn the_examples_are_what_is_on_the_wire() {
 }
 
 #[test]
-fn the_examples_of_posts_are_taken() {
+fn the_examples_of_posts_are_accepted() {
     let document = document();
     let posts = document.lines().filter(|line| {
         ["comment", "like"]
@@ -236,7 +236,7 @@ fn the_http_description_has_every_http_error_code() {
     let codes: Vec<_> = errors
         .lines()
         .filter(|line| line.starts_with("| "))
-        // Between backticks, where header names stand too.
+        // In backticks, like header names.
         .flat_map(|row| row.split('`').skip(1).step_by(2).filter(is_code))
         .collect();
     assert!(codes.contains(&"not_found"), "{codes:?}");

@@ -1,4 +1,4 @@
-//! Viewers behind a proxy: limits count them and not the proxy, and nobody else is believed about who they are.
+//! Viewers behind a proxy: limits apply to them and not to the proxy, and only trusted proxies may name clients.
 
 mod support;
 
@@ -15,14 +15,14 @@ fn server(proxies: &[&str]) -> Server {
     let limits = ["--posts-per-second-per-address", "1"];
     let burst = ["--posts-per-second-per-address-burst", "100"];
     let connections = ["--connections-per-address-max", "2"];
-    // So that it is the address whose limit a viewer meets.
+    // So that the limit a viewer reaches is the address's.
     let viewers = ["--posts-per-second-per-connection-burst", "100"];
     Server::start(&[&limits[..], &burst, &connections, &viewers, proxies].concat())
 }
 
 const TRUSTED: &[&str] = &["--trusted-proxies", "127.0.0.0/8,192.0.2.0/24"];
 
-/// Posts all that an address may post at once; what was said of it.
+/// Posts a full burst of an address and returns the response.
 fn post_all(server: &Server, header: &str) -> (u16, String) {
     let all = format!("[{}]", [BODY; 100].join(","));
     let answer = Answer::to(server, POST, &[header], &all);
@@ -45,14 +45,14 @@ fn each_client_of_a_trusted_proxy_has_its_own_limits() {
     let server = server(TRUSTED);
     taken(&server, "X-Forwarded-For: 198.51.100.1");
     limited(&server, "X-Forwarded-For: 198.51.100.1");
-    // What stands left of the first untrusted address is the client's invention.
+    // Anything left of the first untrusted address may be forged.
     limited(&server, "X-Forwarded-For: 198.51.100.9, 198.51.100.1");
     limited(&server, "X-Forwarded-For: 198.51.100.1, 192.0.2.7");
     limited(&server, r#"Forwarded: for="198.51.100.1:4711";proto=https"#);
     taken(&server, r#"Forwarded: for="[2001:db8:1:1::1]:4711""#);
     limited(&server, "X-Forwarded-For: 2001:db8:1:1:ffff::2");
     taken(&server, "X-Forwarded-For: 2001:db8:1:2::1");
-    // Nobody can be told by these: they are the proxy's own, and share its limits.
+    // These name no client: they are the proxy's own, and share its limits.
     taken(&server, "X-Forwarded-For: unknown");
     limited(&server, "X-Forwarded-For: 198.51.100.2,");
     limited(&server, "Forwarded: for=_hidden");
@@ -64,7 +64,7 @@ fn each_client_of_a_trusted_proxy_has_its_own_limits() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn other_peers_headers_are_ignored() {
     for proxies in [&[][..], &["--trusted-proxies", "192.0.2.7"]] {
         let server = server(proxies);
         taken(&server, "X-Forwarded-For: 198.51.100.1");
@@ -74,7 +74,7 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
-fn the_addresses_of_one_site_share_sixteen_times_the_limits_of_one() {
+fn a_site_shares_sixteen_times_the_limits_of_one_address() {
     let server = server(TRUSTED);
     for network in 1..=16 {
         taken(
@@ -141,7 +141,7 @@ fn connections_are_counted_for_the_client_and_not_for_the_proxy() {
 }
 
 #[test]
-fn a_viewer_behind_a_proxy_posts_on_its_own_account() {
+fn a_viewer_behind_a_proxy_uses_its_own_limits() {
     let server = server(TRUSTED);
     let mut viewer = RawViewer::join_with_header(&server, "X-Forwarded-For: 198.51.100.1");
     taken(&server, "X-Forwarded-For: 198.51.100.1");
@@ -154,7 +154,7 @@ fn a_viewer_behind_a_proxy_posts_on_its_own_account() {
 }
 
 #[test]
-fn what_a_proxy_passed_on_is_not_from_this_machine() {
+fn proxied_requests_are_not_local() {
     let server = server(TRUSTED);
     taken(&server, "X-Forwarded-For: 198.51.100.1");
     for header in [

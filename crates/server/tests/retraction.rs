@@ -1,4 +1,4 @@
-//! A comment that was taken back: gone for whoever comes later, told to whoever may have seen it.
+//! A retracted comment: hidden from later viewers, and reported to viewers who may have seen it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,7 +39,7 @@ enum Viewer {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Screen {
     shown: Vec<String>,
-    /// Every text that was ever there.
+    /// Every text ever shown.
     seen: BTreeSet<String>,
     retracted: Vec<u64>,
 }
@@ -123,7 +123,7 @@ fn retracted(events: &[RoomEvent]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_retraction_is_told_to_those_who_saw_and_hides_it_from_those_who_come() {
+async fn a_retraction_reaches_viewers_and_hides_the_comment_from_later_ones() {
     let server = Server::start(&["--window-ms", "20"]);
     let mut witnesses = Viewer::all(&server, None, None).await;
     for texts in [&["a"][..], &["b", "secret", "c"], &["d"]] {
@@ -151,7 +151,7 @@ async fn a_retraction_is_told_to_those_who_saw_and_hides_it_from_those_who_come(
         for mut viewer in Viewer::all(&server, since, None).await {
             let screen = viewer.read(Seq::new(6)).await;
             assert!(!screen.seen.contains("secret"), "{since:?} {screen:?}");
-            // Whoever goes on from before the retraction may have it on the screen.
+            // A viewer that resumes from before the retraction may have it on screen.
             assert_eq!(screen.retracted, [3], "{since:?}");
         }
     }
@@ -165,7 +165,7 @@ async fn a_retraction_is_told_to_those_who_saw_and_hides_it_from_those_who_come(
 }
 
 #[tokio::test]
-async fn a_comment_retracted_while_it_waits_is_shown_to_nobody() {
+async fn a_comment_retracted_before_sealing_is_never_sent() {
     let server = Server::start(&["--window-ms", "1500"]);
     let mut viewers = Viewer::all(&server, None, None).await;
     post(&server, &["leads"]).await;
@@ -180,7 +180,7 @@ async fn a_comment_retracted_while_it_waits_is_shown_to_nobody() {
 }
 
 #[tokio::test]
-async fn a_second_retraction_says_so_and_adds_nothing() {
+async fn a_second_retraction_succeeds_without_a_second_event() {
     let server = Server::start(&["--window-ms", "20"]);
     post(&server, &["a"]).await;
     retract(&server, 1).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_second_retraction_says_so_and_adds_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_longer_held_is_retracted_too() {
+async fn a_comment_no_longer_held_is_still_retracted() {
     let server = Server::start(&[
         "--window-ms",
         "20",
@@ -212,7 +212,7 @@ async fn what_is_no_longer_held_is_retracted_too() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_retracted_is_refused() {
+async fn invalid_retractions_are_refused() {
     let server = Server::start(&["--window-ms", "20"]);
     post(&server, &["a", "b"]).await;
     retract(&server, 1).await.unwrap();
@@ -247,10 +247,10 @@ async fn what_cannot_be_retracted_is_refused() {
     assert_eq!(page.comments.len(), 1, "`b` is still there");
 }
 
-/// A viewer that does not read for a while is told the retraction with the frames it still gets, or with the gap that
-/// stands for those it does not.
+/// A viewer that does not read for a while learns of the retraction from the frames it still gets, or from the gap that
+/// replaces the others.
 #[test]
-fn a_slow_viewer_is_told_what_it_must_remove() {
+fn a_slow_viewer_learns_of_retractions() {
     let server = Server::start(&[
         "--window-ms",
         "20",
@@ -312,13 +312,13 @@ fn a_slow_viewer_is_told_what_it_must_remove() {
             told |= event["ids"][0] == seen_by_slow.value();
         }
     }
-    assert!(told, "the viewer keeps a comment that was taken back");
+    assert!(told, "the viewer keeps a retracted comment");
     assert!(gaps > 0, "nothing was skipped: the test tests nothing");
 }
 
-/// A position of the right room in an epoch that never was finds no comment to hide.
+/// A position in an epoch that never existed.
 #[tokio::test]
-async fn a_position_of_another_epoch_shows_no_retracted_comment() {
+async fn resuming_from_another_epoch_shows_no_retracted_comment() {
     let server = Server::start(&["--window-ms", "20"]);
     post(&server, &["secret", "b"]).await;
     server.sealed_until(DEMO, 2).await;

@@ -1,4 +1,4 @@
-//! A stop loses nothing that was accepted.
+//! Shutdown loses nothing that was accepted.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -86,17 +86,17 @@ async fn stop_while_posting(signal: &'static str) {
 }
 
 #[tokio::test]
-async fn sigterm_delivers_what_was_acked_and_says_goodbye() {
+async fn sigterm_delivers_what_was_acked_then_closes() {
     stop_while_posting("TERM").await;
 }
 
 #[tokio::test]
-async fn sigint_delivers_what_was_acked_and_says_goodbye() {
+async fn sigint_delivers_what_was_acked_then_closes() {
     stop_while_posting("INT").await;
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_does_not_keep_a_stop_from_sealing() {
+async fn an_unfinished_body_does_not_delay_shutdown() {
     use std::io::Write;
     // Neither the window nor the body's own deadline ends in time: a stop that waits for one of them fails `end`.
     let mut server = Server::start(&[

@@ -1,4 +1,4 @@
-//! The server over a store that commits late, fails, and loses answers: what posters are told, and what viewers keep.
+//! The server over a store that commits late, fails, and loses answers: posters get errors, viewers lose nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use danmaku_server::config::ServeArgs;
 use danmaku_server::tasks::{Server, StopOutcome};
 use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 
-/// How long a test waits for what must come.
+/// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
@@ -74,7 +74,7 @@ async fn next(viewer: &mut Connection) -> Event {
         .unwrap()
 }
 
-/// Reads `count` comments, batch by batch without a hole; where they end.
+/// Reads `count` comments in contiguous batches; returns where they end.
 async fn comments(viewer: &mut Connection, count: usize) -> (Vec<(Seq, String)>, Position) {
     let mut all = Vec::new();
     let mut at = None;
@@ -142,7 +142,7 @@ impl Fixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_whose_answer_was_lost_is_safe_to_repeat_with_its_key() {
+async fn a_post_whose_answer_was_lost_can_be_retried_with_its_key() {
     let double = Double::new(DoubleConfig {
         unanswered_permille: 500,
         ..DoubleConfig::calm(7)
@@ -178,7 +178,7 @@ async fn a_post_whose_answer_was_lost_is_safe_to_repeat_with_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn positions_go_on_over_a_restart_and_viewers_resume() {
+async fn positions_continue_after_a_restart_and_viewers_resume() {
     for config in [
         DoubleConfig::calm(3),
         DoubleConfig {
@@ -250,7 +250,7 @@ async fn a_slow_store_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_epoch_sends_viewers_back_to_a_room_made_anew() {
+async fn a_new_epoch_makes_viewers_reconnect_to_a_new_room() {
     let double = Double::new(DoubleConfig::calm(6));
     let fixture = Fixture::start(&double);
     let mut viewer = fixture.watch(None).await;

@@ -1,5 +1,5 @@
-//! Answers that nobody reads and bodies that never end: pages end at a number of bytes, and what the server holds of
-//! them is bounded, per address and in all.
+//! Unread responses and unfinished bodies: pages are limited in bytes, and what the server holds for them is bounded, per
+//! address and in total.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use support::{PATIENCE, Server};
 
 const COMMENTS: &str = "/v1/rooms/r/comments";
 const PAGE_BYTES_MAX: usize = 256 << 10;
-/// The least that `--http-bytes-max` may say for four addresses with a share of 1 MiB.
+/// `--http-bytes-max` for four addresses with the smallest share, 1 MiB.
 const FOUR_SHARES: [&str; 2] = ["--http-bytes-max", "4194304"];
 const BUSY: &[&str] = &[
     "--rooms-per-second-per-address",
@@ -52,7 +52,7 @@ fn client(n: u32) -> String {
     format!("X-Forwarded-For: 198.51.100.{n}")
 }
 
-/// Asks for the largest page on a connection of its own and reads the status only.
+/// Requests the largest page on its own connection and reads only the status.
 fn unread(server: &Server, n: u32) -> (TcpStream, String) {
     unread_of(server, n, &format!("{COMMENTS}?limit=1000"))
 }
@@ -85,7 +85,7 @@ fn held(server: &Server, wanted: impl Fn(u64) -> bool) -> u64 {
 }
 
 #[test]
-fn a_page_of_comments_ends_at_its_bytes_and_the_next_one_goes_on() {
+fn a_page_of_comments_is_limited_in_bytes_and_the_next_one_continues() {
     let server = server(&[]);
     let (mut since, mut ids, mut pages) = (0, Vec::new(), 0);
     loop {
@@ -113,7 +113,7 @@ fn a_page_of_comments_ends_at_its_bytes_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn a_page_of_rooms_ends_at_its_bytes_and_says_where_to_go_on() {
+fn a_page_of_rooms_is_limited_in_bytes_and_names_the_next() {
     let flags = [&FOUR_SHARES[..], &["--send-buffer-bytes", "4096"]];
     let server = Server::start(&[BUSY, flags[0], flags[1]].concat());
     let mut wanted: Vec<_> = (0..1_300).map(|n| format!("{n:0>64}")).collect();
@@ -159,7 +159,7 @@ fn a_page_of_rooms_ends_at_its_bytes_and_says_where_to_go_on() {
 }
 
 #[test]
-fn unread_answers_of_one_address_are_bounded_and_others_get_theirs() {
+fn unread_responses_are_bounded_per_address() {
     let server = server(&FOUR_SHARES);
     let (mut taken, mut refused) = (Vec::new(), 0);
     for _ in 0..400 {
@@ -187,7 +187,7 @@ fn unread_answers_of_one_address_are_bounded_and_others_get_theirs() {
     let other = Answer::to(&server, &line, &[&client(2)], "");
     assert_eq!(other.status, 200);
     assert!(other.body.len() > PAGE_BYTES_MAX / 2);
-    // What was taken is whole, and then the address may ask again.
+    // Accepted responses are complete, and then the address may send requests again.
     let mut first = taken.pop().unwrap();
     first.shutdown(std::net::Shutdown::Write).unwrap();
     let mut rest = Vec::new();
@@ -206,7 +206,7 @@ fn unread_answers_of_one_address_are_bounded_and_others_get_theirs() {
 }
 
 #[test]
-fn unread_answers_of_all_are_bounded_and_short_posts_still_taken() {
+fn unread_responses_are_bounded_in_total_and_short_posts_still_accepted() {
     let server = server(&FOUR_SHARES);
     let mut taken = Vec::new();
     let mut overloaded = 0;
@@ -243,7 +243,7 @@ fn unread_answers_of_all_are_bounded_and_short_posts_still_taken() {
 }
 
 #[test]
-fn unfinished_bodies_are_bounded_and_short_posts_still_taken() {
+fn unfinished_bodies_are_bounded_and_short_posts_still_accepted() {
     let server = server(&[&FOUR_SHARES[..], &["--handshake-deadline-ms", "600000"]].concat());
     // Five bodies are more than the share of one address.
     let mut sent: Vec<_> = (0..5).map(|_| unfinished(&server, 1, 255 << 10)).collect();

@@ -1,4 +1,4 @@
-//! Owns the budget of bytes that HTTP holds: bodies until they are posted, and answers until they are written.
+//! Owns the budget for bytes that HTTP holds: bodies until they are posted, and responses until they are written.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use danmaku_engine::admission::AddressKey;
 
 use super::{AddressPermit, Admission, book};
 
-/// Bytes that are held for an address; given back when dropped.
+/// Bytes held for an address; given back when dropped.
 #[derive(Debug)]
 pub struct Held {
     admission: Arc<Admission>,
@@ -16,17 +16,17 @@ pub struct Held {
     bytes: u32,
 }
 
-/// Why bytes may not be held.
+/// Why no more bytes may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldRefusal {
-    /// The server holds as many as it may.
+    /// The server is at its limit.
     Total,
-    /// The address has its share.
+    /// The address is over its share.
     Address,
 }
 
 impl AddressPermit {
-    /// Counts `bytes` that are about to be held for this address.
+    /// Reserves `bytes` for this address.
     ///
     /// # Errors
     /// [`HoldRefusal`]; nothing was counted.
@@ -63,7 +63,7 @@ impl Drop for Held {
 }
 
 impl Admission {
-    /// Bytes of bodies and answers held now.
+    /// Bytes of bodies and responses held now.
     #[must_use]
     pub fn bytes_held(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Owns posting comments over HTTP, reading them again, and taking them back.
+//! Owns posting, reading and retracting comments over HTTP.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) async fn post(
     cors::check_media_type(request.headers())?;
     let key = idempotency_key(request.headers())?;
     let (mut body, _held) = read_body(context, permit, request.into_body()).await?;
-    // Only now: a stop waits for posts under way, not for bodies.
+    // Only now: shutdown waits for posts in progress, not for bodies.
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     // The parser unescapes in place.
     let posted = parse_posted(&mut body, &context.comment_limits).map_err(|error| {
@@ -69,7 +69,7 @@ pub(super) async fn list(
     let query = CommentsQuery::parse(query)?;
     let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
     let epoch = room.log().epoch();
-    // A position of another epoch says nothing here: everything is new.
+    // A position of another epoch means nothing here: everything is new.
     let since = match query.since {
         Since::Seq(seq) => seq.min(room.log().head()),
         Since::Position(position) if position.epoch == epoch => position.seq.min(room.log().head()),
@@ -82,7 +82,7 @@ pub(super) async fn list(
     Ok(held_json(page_json(epoch, since, &page, bytes), held))
 }
 
-/// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked who asks.
+/// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked that the client may do this.
 pub(super) async fn retract(
     context: &Arc<Context>,
     permit: &AddressPermit,
@@ -122,7 +122,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
         .transpose()
 }
 
-/// An id of a path: a position, so not 0.
+/// A comment id in a path: a position, so not 0.
 fn comment_id(segment: &str) -> Result<Seq, ApiError> {
     segment
         .parse()
@@ -133,8 +133,8 @@ fn comment_id(segment: &str) -> Result<Seq, ApiError> {
         .ok_or(ApiError::BadCommentId)
 }
 
-/// A body, and its bytes counted as held as they come. The first of them are not counted: a connection costs more
-/// anyway, and short posts are still taken when long ones hold all there is.
+/// A body, whose bytes are counted as held as they arrive. The first few are not counted: a connection costs more anyway,
+/// and this way short posts are accepted even when long ones use up the budget.
 async fn read_body(
     context: &Context,
     permit: &AddressPermit,
@@ -204,7 +204,8 @@ fn ids_json(appended: &Appended) -> String {
     json
 }
 
-/// Cuts a page to what fits into one answer, but to no less than one entry; an upper bound of the answer's bytes.
+/// Cuts a page to what fits into one response, but keeps at least one entry. Returns an upper bound of the response's
+/// bytes.
 fn fit(page: &mut Page) -> usize {
     let mut bytes = PAGE_HEAD_BYTES_MAX;
     for (index, entry) in page.entries.iter().enumerate() {
@@ -220,7 +221,7 @@ fn fit(page: &mut Page) -> usize {
     bytes
 }
 
-/// The fragments are JSON already: they are joined, not encoded again.
+/// The fragments are already JSON: they are joined, not encoded again.
 fn page_json(epoch: Epoch, since: Seq, page: &Page, bytes_max: usize) -> Vec<u8> {
     let Page {
         after, seq, more, ..
@@ -260,13 +261,13 @@ fn page_json(epoch: Epoch, since: Seq, page: &Page, bytes_max: usize) -> Vec<u8>
     json
 }
 
-/// Bytes of a body that count for nothing.
+/// Bytes of a body that are not counted.
 const FREE_BODY_BYTES: usize = 4 << 10;
 
-/// What stands around the entries of a page: names and seven numbers of at most 20 digits.
+/// Bytes around the entries of a page: names and seven numbers of at most 20 digits.
 const PAGE_HEAD_BYTES_MAX: usize = 256;
 
-/// What stands around an entry's own members: `{"id":…,"ts":…,` with two numbers, `}` and `,`.
+/// Bytes around an entry's own members: `{"id":…,"ts":…,` with two numbers, `}` and `,`.
 const ENTRY_HEAD_BYTES_MAX: usize = 64;
 
 #[cfg(test)]

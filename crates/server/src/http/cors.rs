@@ -1,5 +1,5 @@
-//! Owns what browsers are told of pages of other origins (Fetch, "CORS protocol"). Every page may read every answer about
-//! rooms, errors included; whether it may post is checked here and not left to its browser.
+//! Owns CORS (Fetch, "CORS protocol"). Any page may read any response about rooms, errors included; whether it may post is
+//! checked here and not left to the browser.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -16,7 +16,7 @@ use super::route::Route;
 use crate::context::Context;
 use crate::refusal::Refusal;
 
-/// `OPTIONS` of a path: what may be asked of it, and by which page (Fetch, "CORS-preflight request").
+/// `OPTIONS` of a path: which requests it accepts, and from which pages (Fetch, "CORS-preflight request").
 pub(super) fn preflight(context: &Context, route: &Route, headers: &HeaderMap) -> HttpResult {
     let method = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
     if method.is_some_and(|method| method == "POST" || method == "DELETE") {
@@ -33,7 +33,7 @@ pub(super) fn preflight(context: &Context, route: &Route, headers: &HeaderMap) -
     Ok(response)
 }
 
-/// Whether the page that sent a post or a retraction, if one did, may.
+/// Checks whether the page that sent a post or a retraction, if any, may do so.
 ///
 /// # Errors
 /// [`Refusal::OriginNotAllowed`], which is counted.
@@ -44,8 +44,7 @@ pub(super) fn check_origin(context: &Context, headers: &HeaderMap) -> Result<(),
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
-/// Whether a body that a page posts says that it is JSON. For one that does not, a browser would not have asked whether
-/// the page may post it.
+/// Checks that a page posts its body as JSON. Browsers send some other content types without a preflight.
 ///
 /// # Errors
 /// [`ApiError::UnsupportedMediaType`].
@@ -62,16 +61,16 @@ pub(super) fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Lets every page read an answer.
+/// Lets any page read a response.
 pub(super) fn open(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
-/// What pages may send along beside what every page may.
+/// Request headers that pages may send besides the safelisted ones.
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("Content-Type, Idempotency-Key, Last-Event-ID");
 
-/// How long a browser may remember the answer, in seconds: two hours, the most that browsers take.
+/// How long a browser may cache the response, in seconds: two hours, the most that browsers accept.
 const PREFLIGHT_AGE_S: HeaderValue = HeaderValue::from_static("7200");
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_must_say_that_they_post_json() {
+    fn pages_must_declare_json() {
         #[track_caller]
         fn check(origin: bool, content_type: Option<&'static str>, expected: bool) {
             let mut headers = HeaderMap::new();

@@ -1,5 +1,5 @@
-//! Owns the deadline of an answer: a peer that does not read it must not keep
-//! it in memory for ever. hyper has deadlines for what it reads only.
+//! Owns the deadline for responses: a peer that does not read one must not keep
+//! it in memory forever. hyper only has deadlines for reading.
 
 use std::io;
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// A connection whose answers must be taken in time.
+/// A connection whose peer must read responses in time.
 #[derive(Debug)]
 pub(super) struct AnswerDeadline {
     io: TokioIo<TcpStream>,
     deadline: Duration,
-    /// Runs from the first write that had to wait to the next one that was
-    /// taken whole.
+    /// Runs from the first write that had to wait until the next one that
+    /// completes.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,7 +34,7 @@ impl AnswerDeadline {
         self.io.into_inner()
     }
 
-    /// Whether part of an answer has not been taken yet.
+    /// Whether part of a response is still unwritten.
     pub(super) fn is_held_up(&self) -> bool {
         self.waiting.is_some()
     }

@@ -1,4 +1,4 @@
-//! Owns the one shape of HTTP errors: `{"error":{"code":…,"message":…}}`.
+//! Owns the shape of every HTTP error: `{"error":{"code":…,"message":…}}`.
 
 use bytes::Bytes;
 use danmaku_wire::RoomIdError;
@@ -15,26 +15,26 @@ use crate::refusal::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// No such path.
-    #[error("there is nothing here; see /v1/rooms")]
+    #[error("not found; see /v1/rooms")]
     NotFound,
     /// The room has no viewers and no comments.
-    #[error("there is no such room; a room exists from its first comment or viewer on")]
+    #[error("no such room; a room is created by its first comment or viewer")]
     RoomNotFound,
-    /// The path takes other methods.
-    #[error("this path takes {allow}")]
+    /// The path does not take this method.
+    #[error("this path accepts {allow}")]
     MethodNotAllowed {
         /// The `Allow` header's value.
         allow: &'static str,
     },
-    /// The path's room id is none.
+    /// The path's room id is invalid.
     #[error("{0}")]
     BadRoomId(RoomIdError),
     /// The path is for WebSocket upgrades.
     #[error(
-        "this path takes a WebSocket upgrade: send `Connection: Upgrade` and `Upgrade: websocket`"
+        "this path needs a WebSocket upgrade: send `Connection: Upgrade` and `Upgrade: websocket`"
     )]
     UpgradeRequired,
-    /// The handshake is for another WebSocket version (RFC 6455, 4.4).
+    /// The handshake asks for another WebSocket version (RFC 6455, 4.4).
     #[error("`Sec-WebSocket-Version` must be 13")]
     BadWebSocketVersion,
     /// The handshake's key is missing or is not 16 bytes in base64 (RFC 6455, 4.1).
@@ -43,61 +43,61 @@ pub enum ApiError {
     /// The handshake came over HTTP/1.0.
     #[error("a WebSocket upgrade needs HTTP/1.1")]
     BadHttpVersion,
-    /// `encoding` names none.
+    /// `encoding` is unknown.
     #[error("`encoding` must be identity, gzip or deflate")]
     BadEncoding,
-    /// `since` is no position.
-    #[error("`since` must be EPOCH:SEQ (for a list of comments, SEQ will do)")]
+    /// `since` is not a position.
+    #[error("`since` must be EPOCH:SEQ (or just SEQ when listing comments)")]
     BadSince,
     /// `history` is out of range.
     #[error("`history` must be a number from 0 to {max}")]
     BadHistory {
-        /// The most that may be asked.
+        /// The largest allowed.
         max: u32,
     },
     /// `limit` is out of range.
     #[error("`limit` must be a number from 1 to {max}")]
     BadLimit {
-        /// The most that may be asked.
+        /// The largest allowed.
         max: u32,
     },
-    /// `after` is no room id.
+    /// `after` is not a room id.
     #[error("`after` must be a room id")]
     BadAfter,
-    /// The body is longer than a body may be.
-    #[error("the body is over {max} bytes")]
+    /// The body is too long.
+    #[error("the body has more than {max} bytes")]
     BodyTooLarge {
-        /// The most a body may have.
+        /// The limit in bytes.
         max: usize,
     },
-    /// The body broke off.
-    #[error("the body broke off")]
+    /// The body ended early.
+    #[error("the body ended early")]
     BodyBroken,
-    /// The body did not come in time.
-    #[error("the body did not come in time")]
+    /// The body did not arrive in time.
+    #[error("the body did not arrive in time")]
     BodyTimeout,
-    /// The idempotency key is none.
+    /// The idempotency key is invalid.
     #[error("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters")]
     BadIdempotencyKey,
-    /// The path's comment id is none.
-    #[error("a comment id is an integer from 1 on")]
+    /// The path's comment id is invalid.
+    #[error("a comment id must be a positive integer")]
     BadCommentId,
-    /// `Last-Event-ID` is no position.
+    /// `Last-Event-ID` is not a position.
     #[error("`Last-Event-ID` must be EPOCH:SEQ")]
     BadLastEventId,
-    /// Only the machine itself may do this.
-    #[error("only a client on the server's own machine may do this, without a proxy in between")]
+    /// Only a client on the server's own machine may do this.
+    #[error("only clients on the server's own machine may do this, without a proxy in between")]
     Forbidden,
-    /// A page posted something else than JSON.
-    #[error("a page must post `Content-Type: application/json`")]
+    /// A page posted something other than JSON.
+    #[error("web pages must post with `Content-Type: application/json`")]
     UnsupportedMediaType,
-    /// The address behind a proxy has as many connections as it may.
+    /// The address behind a proxy is at its connection limit.
     #[error(transparent)]
     TooManyConnections(#[from] ConnectionRefusal),
-    /// There never was a comment of this id.
-    #[error("there is no such comment")]
+    /// No comment ever had this id.
+    #[error("no such comment")]
     CommentNotFound,
-    /// What was posted is refused.
+    /// The post is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -134,7 +134,7 @@ impl ApiError {
         }
     }
 
-    /// The status that fits.
+    /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -162,7 +162,7 @@ impl ApiError {
         }
     }
 
-    /// The answer.
+    /// The HTTP response.
     #[must_use]
     pub fn response(&self) -> Response<Full<Bytes>> {
         let refusal = match self {
@@ -199,7 +199,7 @@ impl ApiError {
             Self::UpgradeRequired => {
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
             }
-            // RFC 6455, 4.4: the versions the server would take.
+            // RFC 6455, 4.4: the versions the server supports.
             Self::BadWebSocketVersion => {
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
             }
@@ -242,7 +242,7 @@ struct Body {
     retry_after_ms: Option<u64>,
 }
 
-/// The whole answer, head and body, to a connection that may not stay.
+/// The whole response to a refused connection.
 #[must_use]
 pub fn refusal(refusal: ConnectionRefusal) -> String {
     let status = connection_status(refusal);
@@ -266,17 +266,17 @@ fn connection_status(refusal: ConnectionRefusal) -> StatusCode {
 
 const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
 
-/// When a refused connection may come again, in seconds.
+/// When a refused connection may retry, in seconds.
 const REFUSED_RETRY_S: u32 = 5;
 
-/// A JSON answer.
+/// A JSON response.
 #[must_use]
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
-    let bytes = serde_json::to_vec(body).expect("invariant: our answers have string keys only");
+    let bytes = serde_json::to_vec(body).expect("invariant: our responses have string keys only");
     raw_json(status, Bytes::from(bytes))
 }
 
-/// A page of JSON, which counts as held until its last byte is written or its connection has ended.
+/// A page of JSON, counted as held until its last byte is written or its connection ends.
 pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
     struct Page {
         json: Vec<u8>,
@@ -293,7 +293,7 @@ pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
     )
 }
 
-/// An answer that is JSON already.
+/// A response from JSON text.
 #[must_use]
 pub(super) fn raw_json(status: StatusCode, bytes: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(bytes));

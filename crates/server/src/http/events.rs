@@ -11,7 +11,7 @@ use super::peer::Requester;
 use super::{Watch, query, room_to_watch};
 use crate::context::Context;
 
-/// `GET /v1/rooms/{room}/events`. The answer is written by the viewer's shard, head included.
+/// `GET /v1/rooms/{room}/events`. The viewer's shard writes the response, headers included.
 pub(super) async fn watch<B>(
     context: &Context,
     requester: Requester<'_>,
@@ -20,7 +20,7 @@ pub(super) async fn watch<B>(
 ) -> Result<Watch, ApiError> {
     let mut start = query::start(request.uri().query().unwrap_or(""))?;
     if let Some(id) = request.headers().get("last-event-id") {
-        // What a browser that comes back says last counts, not what its URL said at first.
+        // When a browser reconnects, its latest position counts, not the one in its URL.
         let position = id.to_str().ok().and_then(|id| Position::from_str(id).ok());
         start.since = Some(position.ok_or(ApiError::BadLastEventId)?);
     }
@@ -34,13 +34,13 @@ pub(super) async fn watch<B>(
         dialect,
         opening: dialect.opening().unwrap_or_default(),
         start,
-        // Nothing can be posted over it.
+        // An event stream cannot post.
         origin: Ok(()),
         forwarded: requester.into_forwarded(),
     })
 }
 
-/// Whether the peer takes gzip (RFC 9110, section 12.5.3): named with a weight that is not 0, or covered by `*`.
+/// Whether the peer accepts gzip (RFC 9110, section 12.5.3): named with a weight that is not 0, or covered by `*`.
 fn takes_gzip(headers: &HeaderMap) -> bool {
     let mut named = None;
     let mut any = None;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
+    fn gzip_is_sent_if_accepted() {
         fn check(accept: Option<&str>, expected: bool) {
             let mut headers = HeaderMap::new();
             if let Some(accept) = accept {

@@ -1,4 +1,4 @@
-//! Owns the HTTP side: one connection from its first byte to its end or until it is a viewer's.
+//! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
 mod comments;
 mod cors;
@@ -42,23 +42,23 @@ use deadline::AnswerDeadline;
 use peer::{Peer, Requester};
 use route::Route;
 
-/// What became of a connection.
+/// How a connection ended.
 #[derive(Debug)]
 pub enum Ended {
     /// It was closed.
     Closed,
-    /// It is a viewer's from here on.
+    /// It became a viewer's.
     Viewer(Box<ViewerConnection>),
 }
 
-/// A connection that is a viewer's. Its request has not been answered yet.
+/// A viewer's connection. Its request has not been answered yet.
 #[derive(Debug)]
 pub struct ViewerConnection {
     /// The socket.
     pub stream: TcpStream,
-    /// Bytes that came along with the request.
+    /// Bytes that arrived with the request.
     pub early: Bytes,
-    /// What was asked for.
+    /// The request.
     pub watch: Watch,
 }
 
@@ -67,19 +67,19 @@ pub struct ViewerConnection {
 pub struct Watch {
     /// The room to join.
     pub room: Arc<RoomHandle>,
-    /// What the viewer speaks.
+    /// The viewer's dialect.
     pub dialect: Dialect,
-    /// The head of the answer.
+    /// The headers of the response.
     pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
-    /// Whether the page that asked, if one did, may post over this connection too.
+    /// Whether the requesting page, if any, may also post over this connection.
     pub origin: Result<(), OriginNotAllowed>,
-    /// The client's place among the connections of its address, when a proxy made the connection.
+    /// The permit of the client's address, if it came through a proxy.
     pub forwarded: Option<AddressPermit>,
 }
 
-/// Serves one connection until it ends or is a viewer's.
+/// Serves one connection until it ends or becomes a viewer's.
 pub async fn serve(
     context: &Arc<Context>,
     stream: TcpStream,
@@ -101,8 +101,8 @@ pub async fn serve(
     let io = AnswerDeadline::new(stream, context.config.answer_deadline);
     let mut connection = http1_builder(context).serve_connection(io, service);
     let served = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-        // The shard writes the answer to a viewer, head included, so its request stays unanswered here, and the socket is
-        // taken as soon as nothing of an earlier answer is left to write.
+        // The shard writes a viewer's response, headers included, so its request stays unanswered here, and the socket is
+        // taken once all earlier responses are written.
         Poll::Pending if lock(&watch).is_some() => Poll::Ready(Ok(())),
         served => served,
     });
@@ -114,7 +114,7 @@ pub async fn serve(
     let parts = connection.into_parts();
     let wanted = lock(&watch).take();
     match wanted {
-        // An earlier answer that this peer has not read would end up behind the head.
+        // An earlier response that the peer has not read would end up after the headers.
         Some(_) if parts.io.is_held_up() => Ended::Closed,
         Some(watch) => Ended::Viewer(Box::new(ViewerConnection {
             stream: parts.io.into_inner(),
@@ -132,8 +132,8 @@ fn http1_builder(context: &Context) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(context.config.handshake_deadline)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
-        // Without it hyper reads once more per request, to see whether the peer has gone; a peer that has only shut
-        // its half gets its answer.
+        // Otherwise hyper does an extra read per request to see whether the peer is gone. With it, a peer that has only
+        // shut its half still gets its response.
         .half_close(true);
     builder
 }
@@ -142,7 +142,7 @@ fn lock(watch: &Mutex<Option<Watch>>) -> std::sync::MutexGuard<'_, Option<Watch>
     watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one request comes to.
+/// Handles one request.
 type HttpResult = Result<Response<Full<Bytes>>, ApiError>;
 
 async fn route(
@@ -201,7 +201,7 @@ async fn route(
     }
 }
 
-/// The room that the requester wants to watch, made on first use.
+/// The room that the requester wants to watch, created on first use.
 async fn room_to_watch(
     context: &Context,
     requester: &Requester<'_>,
@@ -219,7 +219,7 @@ async fn room_to_watch(
 }
 
 /// # Errors
-/// [`Refusal::RateLimited`] when the address asks too often, which is counted.
+/// [`Refusal::RateLimited`], which is counted, if the address sends too many requests.
 fn check_rate(context: &Context, permit: &AddressPermit) -> Result<(), Refusal> {
     permit
         .try_request(context.clock.now().monotonic)
@@ -242,7 +242,7 @@ fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// Bytes of a request head.
+/// Maximum bytes of request headers.
 const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 
 const INDEX: &str = "\

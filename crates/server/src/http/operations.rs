@@ -1,4 +1,4 @@
-//! Owns what operators ask: probes, counters, and the listener that answers nothing else.
+//! Owns operators' requests: probes, counters, and the listener that serves nothing else.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::metrics;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 
-/// Serves one connection of the operators' listener to its end. Nothing here is limited or counted: only operators can
-/// reach it.
+/// Serves one connection of the operators' listener. Nothing here is limited or counted, because only operators can reach
+/// it.
 pub async fn serve_admin(context: &Arc<Context>, stream: TcpStream) {
     let service = service_fn(|request: hyper::Request<_>| async move {
         let answered = route(context, request.uri().path(), request.method());
@@ -63,8 +63,8 @@ pub(super) fn stats(context: &Context) -> Response<Full<Bytes>> {
     json(StatusCode::OK, &Snapshot::of(context))
 }
 
-/// `GET /metrics`. Reading the process's figures blocks, but rarely, and for less time than it would take to have
-/// another thread do it.
+/// `GET /metrics`. Reading the process's figures blocks, but rarely, and for less time than handing it to another thread
+/// would take.
 pub(super) fn scrape(context: &Context) -> Response<Full<Bytes>> {
     let process = context.process.read(context.clock.now().monotonic);
     let exposition = metrics::exposition(&Snapshot::of(context), &process);

@@ -1,4 +1,4 @@
-//! Owns who is at the other end of a connection, and whom a request is from.
+//! Owns the peer of a connection, and the client of a request.
 
 use std::net::IpAddr;
 
@@ -12,11 +12,11 @@ use crate::context::Context;
 pub(super) struct Peer<'a> {
     /// Its address.
     pub(super) address: IpAddr,
-    /// What its connection was accepted with.
+    /// Its connection's permit.
     pub(super) admitted: &'a Admitted,
 }
 
-/// Whom a request is from, and the place it has.
+/// Whom a request is from, and its permit.
 #[derive(Debug)]
 pub(super) enum Requester<'a> {
     /// The peer, for as long as it is connected.
@@ -29,7 +29,7 @@ impl<'a> Peer<'a> {
     /// Whom a request is from.
     ///
     /// # Errors
-    /// [`ConnectionRefusal::Address`] when a proxy passes on too much for one client; it is counted.
+    /// [`ConnectionRefusal::Address`], which is counted, if a proxy passes on too many requests of one client at once.
     pub(super) fn requester(
         &self,
         context: &Context,
@@ -48,8 +48,8 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Whether the request was made on this machine, and not passed on for somebody else by a proxy on it, or made by a
-    /// page whose host's name was pointed at this machine.
+    /// Whether the request was made on this machine, neither passed on by a proxy on it for someone else nor made by a page
+    /// whose host name was pointed at this machine.
     pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
         let passed_on = FORWARDING_HEADERS
             .iter()
@@ -60,7 +60,7 @@ impl<'a> Peer<'a> {
 }
 
 impl Requester<'_> {
-    /// The place among the connections of its address.
+    /// The permit of its address.
     pub(super) fn permit(&self) -> &AddressPermit {
         match self {
             Self::Peer(permit) => permit,
@@ -68,7 +68,7 @@ impl Requester<'_> {
         }
     }
 
-    /// The place to keep when the request makes a viewer of a proxy's connection.
+    /// The permit to keep when a proxy's connection becomes a viewer's.
     pub(super) fn into_forwarded(self) -> Option<AddressPermit> {
         match self {
             Self::Peer(_) => None,
@@ -77,7 +77,7 @@ impl Requester<'_> {
     }
 }
 
-/// Whether `Host` is this machine, under a name that nobody else can give it.
+/// Whether `Host` is this machine, under a name that nobody else controls.
 fn names_us(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
@@ -88,7 +88,7 @@ fn names_us(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What proxies add to a request they pass on.
+/// Headers that proxies add to a request they pass on.
 const FORWARDING_HEADERS: &[&str] = &[
     "forwarded",
     "via",
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_names_this_machine() {
+    fn local_hosts_are_recognized() {
         #[track_caller]
         fn check(host: &'static str, expected: bool) {
             let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);

@@ -11,18 +11,18 @@ use crate::replay::Start;
 /// The query of a WebSocket URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct JoinQuery {
-    /// How batches are packed.
+    /// How batches are encoded.
     pub encoding: Encoding,
     /// Where the viewer starts.
     pub start: Start,
 }
 
 impl JoinQuery {
-    /// Reads `encoding`, `support_gzip`, `since` and `history`; other
-    /// parameters are for other readers.
+    /// Reads `encoding`, `support_gzip`, `since` and `history`; ignores other
+    /// parameters.
     ///
     /// # Errors
-    /// [`ApiError`] names the parameter that is wrong.
+    /// [`ApiError`] names the invalid parameter.
     pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut encoding = None;
         let mut gzip = false;
@@ -48,10 +48,10 @@ impl JoinQuery {
     }
 }
 
-/// Reads `since` and `history`, which every way of watching takes; other parameters are for other readers.
+/// Reads `since` and `history`, which every way of watching accepts; ignores other parameters.
 ///
 /// # Errors
-/// [`ApiError`] names the parameter that is wrong.
+/// [`ApiError`] names the invalid parameter.
 pub(super) fn start(query: &str) -> Result<Start, ApiError> {
     let mut start = Start::default();
     for (key, value) in pairs(query) {
@@ -77,7 +77,7 @@ fn read_start(start: &mut Start, key: &str, value: &str) -> Result<(), ApiError>
 /// Where a list of comments starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
-    /// A bare `seq`, in the room's present epoch.
+    /// A bare `seq`, in the room's current epoch.
     Seq(Seq),
     /// A position.
     Position(Position),
@@ -88,7 +88,7 @@ pub(super) enum Since {
 pub(super) struct CommentsQuery {
     /// The position to read after.
     pub since: Since,
-    /// Comments at most.
+    /// Maximum comments.
     pub limit: u32,
 }
 
@@ -96,7 +96,7 @@ impl CommentsQuery {
     /// Reads `since` and `limit`.
     ///
     /// # Errors
-    /// [`ApiError`] names the parameter that is wrong.
+    /// [`ApiError`] names the invalid parameter.
     pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut parsed = Self {
             since: Since::Seq(Seq::ZERO),
@@ -124,9 +124,9 @@ impl CommentsQuery {
 /// The query of the list of rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RoomsQuery {
-    /// The room to read after, in the order of ids.
+    /// The room id to start after.
     pub after: Option<RoomId>,
-    /// Rooms at most.
+    /// Maximum rooms.
     pub limit: u32,
 }
 
@@ -134,7 +134,7 @@ impl RoomsQuery {
     /// Reads `after` and `limit`.
     ///
     /// # Errors
-    /// [`ApiError`] names the parameter that is wrong.
+    /// [`ApiError`] names the invalid parameter.
     pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut parsed = Self {
             after: None,
@@ -158,7 +158,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
 }
 
 fn number(value: &str, min: u32, max: u32) -> Option<u32> {
-    // `parse` would take a sign too.
+    // `parse` would also accept a sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|_| digits)?;
     (min..=max).contains(&number).then_some(number)
@@ -168,12 +168,12 @@ fn limit(value: &str, max: u32) -> Result<u32, ApiError> {
     number(value, 1, max).ok_or(ApiError::BadLimit { max })
 }
 
-/// Comments a viewer can ask to be shown on join.
+/// Maximum comments a viewer can request on join.
 const HISTORY_COMMENTS_MAX: u32 = 500;
-/// Comments in one answer.
+/// Maximum comments in one response.
 const COMMENTS_LIMIT_MAX: u32 = 1_000;
 const COMMENTS_LIMIT_DEFAULT: u32 = 100;
-/// Rooms in one answer.
+/// Maximum rooms in one response.
 const ROOMS_LIMIT_MAX: u32 = 10_000;
 const ROOMS_LIMIT_DEFAULT: u32 = 1_000;
 

@@ -15,7 +15,7 @@ use crate::room::handle::RoomHandle;
 pub(super) fn list(context: &Context, permit: &AddressPermit, query: &str) -> HttpResult {
     let query = RoomsQuery::parse(query)?;
     let limit = (query.limit as usize).min(ROOMS_PER_PAGE_MAX);
-    // One more, to know whether there is more.
+    // One extra, to know whether there are more.
     let mut rooms = context.registry.list(query.after.as_ref(), limit + 1);
     let mut bytes = LIST_HEAD_BYTES_MAX;
     let mut fitting = 0;
@@ -86,16 +86,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// Bytes of one answer: a page of rooms or of comments ends there, and says that there is more.
+/// Maximum bytes of one response: a page of rooms or comments ends there and sets `more`.
 pub(super) const PAGE_BYTES_MAX: usize = 256 << 10;
 
-/// What stands around the rooms of a list: names, a number, and an id of 64 bytes.
+/// Bytes around the rooms of a list: names, a number, and an id of 64 bytes.
 const LIST_HEAD_BYTES_MAX: usize = 160;
 
 /// A view without its room's id: names, and five numbers of at most 20 digits.
 const VIEW_BYTES_MAX: usize = 170;
 
-/// No answer has room for more.
+/// No response has room for more.
 const ROOMS_PER_PAGE_MAX: usize = PAGE_BYTES_MAX / VIEW_BYTES_MAX;
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bounds_are_no_less_than_the_longest() {
+    fn the_bounds_cover_the_longest() {
         let room = "r".repeat(64);
         let view = View {
             room: "",

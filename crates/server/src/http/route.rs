@@ -1,4 +1,4 @@
-//! Owns the table of paths, and the methods each takes.
+//! Owns the table of paths and their methods.
 
 use danmaku_wire::RoomId;
 use hyper::Method;
@@ -29,7 +29,7 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/comments`
     Comments(RoomId),
-    /// `/v1/rooms/{room}/comments/{id}`, with the id as it was written
+    /// `/v1/rooms/{room}/comments/{id}`, with the id as written
     Comment(RoomId, String),
 }
 
@@ -53,7 +53,7 @@ impl Route {
         }
     }
 
-    /// What is below `/v1/rooms/{room}`.
+    /// The paths below `/v1/rooms/{room}`.
     fn in_room(room: RoomId, below: [Option<&str>; SEGMENTS_MAX - 3]) -> Result<Self, ApiError> {
         match below {
             [None, ..] => Ok(Self::Room(room)),
@@ -65,7 +65,7 @@ impl Route {
         }
     }
 
-    /// The methods that the path takes, as `Allow` lists them.
+    /// The methods that the path accepts, as listed in `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Self::Index | Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats => "GET, HEAD",
@@ -87,26 +87,26 @@ impl Route {
         }
     }
 
-    /// Whether a request asks for something that is made for it: posts, joins and probes don't.
+    /// Whether a request counts toward the request limit: posts, joins and probes don't.
     pub(super) fn is_asked(&self, method: &Method) -> bool {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
         let posts = *method == Method::POST || *method == Method::DELETE;
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
-    /// Whether it is a probe, which a supervisor sends and which costs nothing.
+    /// Whether it is a supervisor's probe, which costs nothing.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)
     }
 }
 
-/// A room id of a path; some clients escape its `:`.
+/// A room id in a path; some clients escape its `:`.
 fn room_id(segment: &str) -> Result<RoomId, ApiError> {
     let decoded = percent_decode_str(segment).decode_utf8_lossy();
     RoomId::parse(&decoded).map_err(ApiError::BadRoomId)
 }
 
-/// Segments of the longest path, and one more.
+/// Segments of the longest path, plus one.
 const SEGMENTS_MAX: usize = 6;
 
 #[cfg(test)]

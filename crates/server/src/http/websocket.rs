@@ -12,9 +12,8 @@ use super::query::JoinQuery;
 use super::{Watch, room_to_watch};
 use crate::context::Context;
 
-/// `GET /v1/rooms/{room}/ws`: checks the handshake and makes the head of its 101 answer, which is written together with
-/// what the viewer is told first. The room is made here, so that a room too many is refused while there is still a
-/// status to say so.
+/// `GET /v1/rooms/{room}/ws`: checks the handshake and builds the headers of the 101 response, which is written together
+/// with the viewer's first messages. The room is created here, so that a refusal can still be an HTTP status.
 pub(super) async fn upgrade(
     context: &Context,
     requester: Requester<'_>,
@@ -36,7 +35,7 @@ pub(super) async fn upgrade(
         return Err(ApiError::BadWebSocketKey);
     }
     let room = room_to_watch(context, &requester, room).await?;
-    // The socket is taken out of hyper, so the future that would wait for it is not needed.
+    // The socket is taken out of hyper, so nothing needs to wait for the upgrade.
     let (response, _) =
         fastwebsockets::upgrade::upgrade(&mut request).map_err(|_| ApiError::BadWebSocketKey)?;
     Ok(Watch {
@@ -49,7 +48,7 @@ pub(super) async fn upgrade(
     })
 }
 
-/// The answer that turns the connection into a WebSocket (RFC 6455, 4.2.2).
+/// The response that turns the connection into a WebSocket (RFC 6455, 4.2.2).
 fn head(headers: &HeaderMap) -> Bytes {
     let mut head = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
     for (name, value) in headers {

@@ -15,22 +15,22 @@ use crate::registry::Registry;
 use crate::replay::{Lead, bytes_for, is_prepared};
 use crate::stats::Stats;
 
-/// What every room's actor works with.
+/// What every room's actor needs.
 #[derive(Debug)]
 pub struct RoomEnvironment {
     /// The clock.
     pub clock: Clock,
     /// The shards.
     pub fanout: Arc<Fanout>,
-    /// The table that a retiring room leaves.
+    /// The table that a retiring room removes itself from.
     pub registry: Arc<Registry>,
     /// Counters.
     pub stats: Arc<Stats>,
-    /// What every room is made with; `phase` and `seed` are set per room.
+    /// Every room's configuration; `phase` and `seed` are set per room.
     pub room: RoomConfig,
     /// Idle time after which a room is forgotten.
     pub room_idle: Duration,
-    /// Bytes of frames that one viewer can be given when it joins.
+    /// Bytes of frames that a joining viewer can be sent.
     pub replay_bytes_max: usize,
 }
 
@@ -42,14 +42,14 @@ pub struct RoomActor {
     tail: Tail,
     inbox: RoomInbox,
     environment: Arc<RoomEnvironment>,
-    /// Monotonic time of the last sign of life.
+    /// Monotonic time of the last activity.
     active: Duration,
-    /// How long after it the room is forgotten when nobody watches: not long as long as nothing was ever posted.
+    /// How long after that an unwatched room is forgotten; short as long as nothing was ever posted.
     idle_max: Duration,
 }
 
 impl RoomActor {
-    /// The actor of a room that goes on where its log ends.
+    /// The actor of a room that continues where its log ends.
     #[must_use]
     pub fn new(
         handle: Arc<RoomHandle>,
@@ -105,7 +105,7 @@ impl RoomActor {
             if self.ingest_all(tailed, &mut entries).await == Life::Ended {
                 return;
             }
-            // Quiet rooms do not keep the space of a burst; a busy one pays one allocation per window.
+            // Quiet rooms free the space of a burst; a busy room pays one allocation per window.
             entries.shrink_to(ENTRIES_KEPT_MAX);
             self.seal_when_due().await;
             if self.is_idle() {
@@ -113,13 +113,13 @@ impl RoomActor {
                     tracing::debug!(room = %self.handle.id(), "room retired");
                     return;
                 }
-                // Somebody still holds the room: look again a while later.
+                // Someone still holds the room: try again later.
                 self.active = self.environment.clock.now().monotonic;
             }
         }
     }
 
-    /// Whether a window is open. While it is, likes wait for its end; those that came while it closed open the next.
+    /// Whether a window is open. If so, likes wait for its end; those that came while it closed open the next one.
     fn window(&mut self) -> Window {
         if self.room.deadline().is_none() {
             self.collect_likes(Likes::Wake);
@@ -131,8 +131,7 @@ impl RoomActor {
         Window::Open
     }
 
-    /// When there is something to do without being asked: the window's end, or the end of an empty room. A quiet room
-    /// with viewers has no timer.
+    /// The next timer: the window's end, or the end of an empty room. A quiet room with viewers has none.
     fn wake_at(&self) -> Option<Duration> {
         self.room.deadline().or_else(|| {
             (self.handle.audience().viewers() == 0).then(|| self.active + self.idle_max)
@@ -145,8 +144,8 @@ impl RoomActor {
             && self.environment.clock.now().monotonic >= self.active + self.idle_max
     }
 
-    /// Takes up what was read, and whatever else is in the log, whatever woke the room: a storm of joins must not keep
-    /// it from its comments.
+    /// Processes what was read and whatever else is in the log, no matter what woke the room: a storm of joins must not
+    /// keep it from its comments.
     async fn ingest_all(&mut self, first: Tailed, entries: &mut Vec<Entry>) -> Life {
         let mut tailed = first;
         for _ in 0..TAIL_READS_MAX {
@@ -188,18 +187,18 @@ impl RoomActor {
         }
     }
 
-    /// The log cannot tell what stood up to `through`: everybody is told a gap.
+    /// The log lost entries up to `through`: everyone gets a gap.
     async fn lost(&mut self, through: Seq) {
-        tracing::warn!(room = %self.handle.id(), through = through.value(), "log lost entries; viewers are told a gap");
+        tracing::warn!(room = %self.handle.id(), through = through.value(), "log lost entries; viewers get a gap");
         let now = self.environment.clock.now();
         for frame in self.room.lost(now, through, self.seal_input()) {
             self.deliver(frame).await;
         }
     }
 
-    /// The log began a new epoch, which cannot happen under a connection: everybody reconnects, to a room made anew.
+    /// The log started a new epoch, which must not change during a connection: everyone reconnects, to a new room.
     async fn end_epoch(&mut self) {
-        tracing::warn!(room = %self.handle.id(), "log began a new epoch; viewers reconnect");
+        tracing::warn!(room = %self.handle.id(), "log started a new epoch; viewers must reconnect");
         self.environment.registry.remove(&self.handle);
         for shard in self.environment.fanout.shards() {
             shard
@@ -213,7 +212,7 @@ impl RoomActor {
 
     fn woken(&mut self) {
         self.free_memory();
-        // The last viewer's leaving wakes the room too: its idle time starts.
+        // The room also wakes when its last viewer leaves: its idle time starts.
         self.active = self.environment.clock.now().monotonic;
         if self.handle.audience().viewers() == 0 {
             self.room.forget_chain();
@@ -229,8 +228,8 @@ impl RoomActor {
         }
     }
 
-    /// Forgets the oldest of what is held for viewers who come back, as much as was asked for: first frames, which can
-    /// be sealed again from the log.
+    /// Forgets the oldest data held for returning viewers, as much as was asked for: frames first, which can be sealed
+    /// again from the log.
     fn free_memory(&mut self) {
         let asked = self.handle.asked_to_free();
         if asked == 0 {
@@ -267,9 +266,8 @@ impl RoomActor {
         }
     }
 
-    /// Makes the forms in use and hands the frame to every shard with viewers of this room. A full inbox holds the
-    /// room up, not the shards that have space: meanwhile comments gather in the log and the next window is the longer
-    /// one.
+    /// Makes the forms in use and hands the frame to every shard with viewers of this room. A full inbox holds up
+    /// the room, not the shards with space; meanwhile comments collect in the log and the next window is longer.
     async fn deliver(&mut self, frame: Arc<FrameSet>) {
         self.handle.note_sealed(frame.seq());
         self.handle
@@ -301,7 +299,7 @@ impl RoomActor {
         self.active = self.environment.clock.now().monotonic;
         self.handle.note_active(self.active);
         if join.answer.is_closed() {
-            // Whoever asked has given up waiting.
+            // The requester has given up.
             return;
         }
         match self.start(&join) {
@@ -313,7 +311,7 @@ impl RoomActor {
         }
     }
 
-    /// What the viewer is sent first, or what has to be settled before it can be attached.
+    /// What the viewer is sent first, or what is needed before it can be attached.
     fn start(&self, join: &Join) -> Result<StartFrames, JoinAnswer> {
         let sealed = self.room.sealed().seq;
         let mut start = match &join.from {
@@ -362,7 +360,7 @@ impl RoomActor {
         })
     }
 
-    /// The ring moves faster than the log is read: a gap takes the place of what could not be brought along.
+    /// The ring moves faster than the log is read: a gap replaces what could not be read in time.
     fn after_gap(&self, after: Seq) -> StartFrames {
         let since = Position {
             epoch: self.room.sealed().epoch,
@@ -380,7 +378,7 @@ impl RoomActor {
         }
     }
 
-    /// Puts a gap in the place of the oldest frames that are over what one viewer can be given at once.
+    /// Replaces the oldest frames by a gap if they exceed what one viewer can be sent at once.
     fn bound(&self, start: &mut StartFrames, join: &Join) {
         let mut bytes = 0;
         let kept = start
@@ -409,7 +407,7 @@ impl RoomActor {
             epoch: self.room.sealed().epoch,
             after,
             seq,
-            // The viewer clears its list, so there is nothing these events could act on.
+            // The viewer clears its list, so these events have nothing to act on.
             events: Vec::new(),
         };
         Arc::new(FrameSet::gap(gap, self.environment.room.compression))
@@ -440,7 +438,7 @@ impl RoomActor {
         let fanout = &self.environment.fanout;
         let conn = fanout.place(self.handle.key(), audience);
         let shard = fanout.shard_for(conn);
-        // Counted before it is sent, so that a frame sealed right after this goes to the shard too.
+        // Counted before sending, so that a frame sealed right after this goes to the shard too.
         audience.join(shard.index(), join.dialect);
         shard
             .send(ShardMsg::Attach(Box::new(Attach {
@@ -453,12 +451,12 @@ impl RoomActor {
             })))
             .await;
         if join.answer.send(JoinAnswer::Attached(conn)).is_err() {
-            // Given up meanwhile: no reader will detach this viewer.
+            // The join was given up meanwhile: no reader will detach this viewer.
             shard.send(ShardMsg::Detach { conn }).await;
         }
     }
 
-    /// Seals all that was accepted, whatever the window says.
+    /// Seals everything accepted, even if the window is still open.
     async fn stop(&mut self, entries: &mut Vec<Entry>) {
         loop {
             let tailed = self.tail.drain(entries, TAIL_READ_MAX).await;
@@ -485,11 +483,11 @@ struct StartFrames {
     /// Where `frames` begin.
     after: Seq,
     resumed: Resumed,
-    /// Up to the last sealed position, each beginning where the one before ended.
+    /// Up to the last sealed position, each beginning where the previous one ended.
     frames: Vec<Arc<FrameSet>>,
 }
 
-/// Whether the actor goes on.
+/// Whether the actor continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 enum Life {
@@ -504,8 +502,8 @@ enum Window {
     Closed,
 }
 
-/// Waits for what a room must take up now. While its window is open, comments wait in the log for the window's end: no
-/// wake-up for each of them.
+/// Waits for a room's next work. While its window is open, comments wait in the log for the window's end, so each of
+/// them costs no wake-up.
 async fn follow(tail: &mut Tail, entries: &mut Vec<Entry>, window: Window) -> Tailed {
     match window {
         Window::Open => {
@@ -523,15 +521,15 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// How long a room that nobody watches and nobody ever posted to is kept. Whoever opens a room and goes away must not
-/// keep others from making theirs, and there is nothing in it that could be lost.
+/// How long an unwatched room that was never posted to is kept. Abandoned rooms must not keep others from creating
+/// theirs, and there is nothing in them to lose.
 const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
 
-/// Reads of the log between two looks at the clock: together more than the log lets a room be behind.
+/// Log reads between two checks of the clock: together more than the log lets a room fall behind.
 const TAIL_READS_MAX: usize = 16;
 
-/// Places for entries that a room keeps between two looks at its log.
+/// Capacity for entries that a room keeps between two reads of its log.
 const ENTRIES_KEPT_MAX: usize = 8;
 
-/// Entries taken from the log at once.
+/// Entries read from the log at once.
 const TAIL_READ_MAX: usize = 1_024;

@@ -1,4 +1,4 @@
-//! Owns what others hold of a room: post into it, join it, look at it.
+//! Owns the handle to a room: post into it, join it, inspect it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::memory::{Holder, MemoryBudget};
 use crate::refusal::{RateScope, Refusal};
 use crate::replay::Lead;
 
-/// What others hold of a room.
+/// A handle to a room.
 #[derive(Debug)]
 pub struct RoomHandle {
     id: RoomId,
@@ -38,23 +38,23 @@ pub struct RoomHandle {
     active_ms: AtomicU64,
 }
 
-/// The ends of a room's channels that its actor holds.
+/// The actor's ends of a room's channels.
 #[derive(Debug)]
 pub struct RoomInbox {
-    /// Joins, and the stop.
+    /// Join and stop requests.
     pub messages: mpsc::Receiver<RoomMsg>,
-    /// Likes came, the last viewer left, or memory is to be freed.
+    /// Likes came, the last viewer left, or memory must be freed.
     pub wake: Arc<Notify>,
 }
 
-/// What the room's actor is asked.
+/// A message to the room's actor.
 #[derive(Debug)]
 pub enum RoomMsg {
     /// A join request. Boxed: every room has a block of mailbox slots.
     Join(Box<Join>),
-    /// Seal what is pending now and end; the sender learns of it by the drop of `done`.
+    /// Seal what is pending and end; dropping `done` tells the sender.
     Stop {
-        /// Dropped when the last frame is with the shards.
+        /// Dropped once the shards have the last frame.
         done: mpsc::Sender<()>,
     },
 }
@@ -64,40 +64,40 @@ pub enum RoomMsg {
 pub struct Join {
     /// The viewer's connection.
     pub link: Arc<Link>,
-    /// What it speaks.
+    /// Its dialect.
     pub dialect: Dialect,
-    /// The head of the HTTP answer, which goes out together with what the viewer is told first.
+    /// The headers of the HTTP response, sent together with the viewer's first messages.
     pub opening: Bytes,
-    /// Where what it is sent begins.
+    /// Where its messages begin.
     pub from: JoinFrom,
-    /// Told what became of the request. Nothing about the connection may reach its shard before
+    /// Gets the outcome. Nothing about the connection may reach its shard before
     /// [`JoinAnswer::Attached`].
     pub answer: oneshot::Sender<JoinAnswer>,
 }
 
-/// Where what a viewer is sent begins.
+/// Where a viewer's messages begin.
 #[derive(Debug)]
 pub enum JoinFrom {
     /// At the last sealed position.
     Live,
-    /// After this position, if the ring of sealed frames alone can tell what followed.
+    /// After this position, if the ring of sealed frames has everything since.
     Since(Position),
-    /// With these frames, which end where a frame of the ring begins.
+    /// With these frames, which end where a frame in the ring begins.
     Lead(Lead),
-    /// After this position, with a gap up to where the ring can go on.
+    /// After this position, with a gap up to where the ring continues.
     GapAfter(Seq),
 }
 
-/// What became of a join request.
+/// The outcome of a join request.
 #[derive(Debug)]
 pub enum JoinAnswer {
-    /// The viewer's shard has been told, under this name.
+    /// The viewer's shard was notified; the connection has this id.
     Attached(ConnId),
-    /// What the ring cannot tell has to be brought along: come again with a [`Lead`] that ends at `boundary`.
+    /// The ring does not go back far enough: retry with a [`Lead`] that ends at `boundary`.
     NeedsLead {
-        /// Where a frame of the ring begins, at or after the asked position.
+        /// Where a frame in the ring begins, at or after the requested position.
         boundary: Seq,
-        /// The frames of the ring after it, whose forms may have to be made.
+        /// The ring's frames after it, whose forms may not exist yet.
         frames: Vec<Arc<FrameSet>>,
     },
     /// The position is above everything sealed.
@@ -106,16 +106,16 @@ pub enum JoinAnswer {
     OtherEpoch,
 }
 
-/// What a retraction found.
+/// The outcome of a retraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retracted {
-    /// The comment is retracted, now or before.
+    /// The comment is retracted, now or earlier.
     Done,
-    /// There never was a comment of this id.
+    /// No comment ever had this id.
     NoSuchComment,
 }
 
-/// A look at a room.
+/// A snapshot of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomView {
     /// The room's epoch.
@@ -124,14 +124,14 @@ pub struct RoomView {
     pub head: Seq,
     /// The last position in a sealed frame.
     pub sealed: Seq,
-    /// Viewers now.
+    /// Current viewers.
     pub viewers: u32,
-    /// Likes since the room was made.
+    /// Likes since the room was created.
     pub likes: u64,
 }
 
 impl RoomHandle {
-    /// A room's handle, and what its actor must hold.
+    /// A room's handle, and its actor's ends of the channels.
     #[must_use]
     pub fn new(
         id: RoomId,
@@ -169,7 +169,7 @@ impl RoomHandle {
         &self.id
     }
 
-    /// The room's name toward the shards.
+    /// The room's name for the shards.
     #[must_use]
     pub fn key(&self) -> RoomKey {
         self.key
@@ -181,16 +181,16 @@ impl RoomHandle {
         &self.log
     }
 
-    /// Who watches the room.
+    /// The room's viewers.
     #[must_use]
     pub fn audience(&self) -> &Arc<Audience> {
         &self.audience
     }
 
-    /// Takes all of `comments` into the log, or none.
+    /// Appends all of `comments` to the log, or none.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing was taken, but for [`Refusal::OutcomeUnknown`].
+    /// [`Refusal`]; except for [`Refusal::OutcomeUnknown`], nothing was accepted.
     pub async fn post(
         &self,
         comments: &[Comment],
@@ -217,11 +217,11 @@ impl RoomHandle {
         Ok(self.log.append(append).await?)
     }
 
-    /// Retracts the comment `id`: the log forgets it, and viewers are told. A comment that is no longer held may
-    /// still be on their screens, so they are told of it too.
+    /// Retracts the comment `id`: the log forgets it, and viewers are notified. They are also notified of a comment that is
+    /// no longer held, because it may still be on their screens.
     ///
     /// # Errors
-    /// [`Refusal`]: the log took no retraction.
+    /// [`Refusal`]: the log did not accept the retraction.
     pub async fn retract(&self, id: Seq, now_ms: u64) -> Result<Retracted, Refusal> {
         match self.log.lookup(id) {
             Lookup::AboveHead | Lookup::Event => return Ok(Retracted::NoSuchComment),
@@ -241,7 +241,7 @@ impl RoomHandle {
         Ok(Retracted::Done)
     }
 
-    /// Adds likes to the room's running window. Only the first ones wake the room, and only when no window is open.
+    /// Adds likes to the current window. Only the first ones wake the room, and only if no window is open.
     pub fn like(&self, count: u32) {
         let count = u64::from(count);
         self.likes_total.fetch_add(count, Ordering::Relaxed);
@@ -250,7 +250,7 @@ impl RoomHandle {
         }
     }
 
-    /// Takes the likes since the last call. `next` says whether the room comes back for more by itself.
+    /// Takes the likes since the last call. `next` says whether the room will check for more by itself.
     pub(super) fn collect_likes(&self, next: Likes) -> u64 {
         let awake = match next {
             Likes::Wait => AWAKE,
@@ -259,13 +259,13 @@ impl RoomHandle {
         self.likes.swap(awake, Ordering::Relaxed) & !AWAKE
     }
 
-    /// Notes what the room holds for viewers who come back.
+    /// Records what the room holds for returning viewers.
     pub(super) fn note_held(&self, bytes: usize) {
         let before = self.held.swap(bytes, Ordering::Relaxed);
         self.memory.recharge(before, bytes);
     }
 
-    /// Notes a frame or a join.
+    /// Records a frame or a join.
     pub(super) fn note_active(&self, now: Duration) {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.active_ms.store(now_ms, Ordering::Relaxed);
@@ -281,7 +281,7 @@ impl RoomHandle {
         }
     }
 
-    /// Asks the room's actor to forget the oldest that it holds, `bytes` bytes of it.
+    /// Asks the room's actor to forget its oldest `bytes` bytes.
     pub fn ask_to_free(&self, bytes: usize) {
         self.to_free.store(bytes, Ordering::Relaxed);
         self.wake.notify_one();
@@ -292,7 +292,7 @@ impl RoomHandle {
         self.to_free.swap(0, Ordering::Relaxed)
     }
 
-    /// Asks the room's actor.
+    /// Sends the room's actor a message.
     ///
     /// # Errors
     /// The message back when the actor has ended.
@@ -310,13 +310,13 @@ impl RoomHandle {
         self.sealed.store(seq.value(), Ordering::Relaxed);
     }
 
-    /// Whether all that was accepted is sealed.
+    /// Whether everything accepted is sealed.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.log.head() == self.sealed()
     }
 
-    /// A look at the room.
+    /// A snapshot of the room.
     #[must_use]
     pub fn view(&self) -> RoomView {
         RoomView {
@@ -335,7 +335,7 @@ impl Drop for RoomHandle {
     }
 }
 
-/// What becomes of likes that come after others were collected.
+/// What happens to the next likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Likes {
     /// They wait for the end of the open window.
@@ -344,11 +344,11 @@ pub(super) enum Likes {
     Wake,
 }
 
-/// Stands among the likes while a window is open: they are not zero then, so nobody wakes the room. Likes are counted
-/// far below it.
+/// A bit set in the like count while a window is open: the count is not zero then, so nobody wakes the room. Like counts
+/// stay far below it.
 const AWAKE: u64 = 1 << 63;
 
-/// Joins waiting for a room's actor.
+/// Maximum joins waiting for a room's actor.
 const MAILBOX_LEN: usize = 256;
 
 #[cfg(test)]
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(room.collect_likes(Likes::Wait), 5);
         room.like(4);
         assert!(!woken(&inbox).await, "the window's end is soon enough");
-        // What came in the meantime is found when the window closes, and the next like wakes again.
+        // Later likes are found when the window closes; after that the next like wakes the room again.
         assert_eq!(room.collect_likes(Likes::Wake), 4);
         room.like(1);
         assert!(woken(&inbox).await);

@@ -1,4 +1,4 @@
-//! Owns a viewer's join, in two steps: the viewer's own task reads and seals what stands before the ring of sealed
+//! Owns a viewer's join, in two steps: the viewer's own task reads and seals whatever is older than the ring of sealed
 //! frames, then the room's actor attaches the viewer with it.
 
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::context::Context;
 use crate::replay::{Lead, LeadRequest, Start, Stretch};
 use crate::room::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomMsg};
 
-/// A viewer on its way into a room.
+/// A viewer joining a room.
 #[derive(Debug)]
 pub struct Joining {
     /// Its connection.
     pub link: Arc<Link>,
     /// The room.
     pub room: Arc<RoomHandle>,
-    /// What it speaks.
+    /// Its dialect.
     pub dialect: Dialect,
-    /// The head of the HTTP answer, which has not been written yet.
+    /// The headers of the HTTP response, not written yet.
     pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
@@ -57,7 +57,7 @@ pub async fn join(context: &Context, viewer: &Joining) -> Result<ConnId, JoinErr
                     _ => viewer.lead(context, stretch, boundary, &frames).await,
                 }
             }
-            // Waited for already, or asked for a room that has begun anew: nothing is known of that position.
+            // We waited already, or the room has a new epoch: the position is unknown.
             JoinAnswer::Ahead | JoinAnswer::OtherEpoch => viewer.history(context).await,
         };
     }
@@ -75,7 +75,7 @@ impl Joining {
         }
     }
 
-    /// Waits for a position that another node may have told the viewer before this one sealed it.
+    /// Waits for a position that another node may have sent the viewer before this one sealed it.
     async fn is_sealed(&self, seq: Seq) -> bool {
         let sealed = async {
             while self.room.sealed() < seq {
@@ -85,7 +85,7 @@ impl Joining {
         tokio::time::timeout(SEALED_WAIT_MAX, sealed).await.is_ok()
     }
 
-    /// What the log is asked for when the ring is not enough.
+    /// What to read from the log when the ring does not go back far enough.
     fn stretch(&self) -> Stretch {
         match self.start.since {
             Some(since) if since.epoch == self.room.log().epoch() => Stretch::After(since.seq),
@@ -93,7 +93,7 @@ impl Joining {
         }
     }
 
-    /// The newest comments up to the last sealed position, as many as were asked for.
+    /// The newest comments up to the last sealed position, as many as requested.
     async fn history(&self, context: &Context) -> JoinFrom {
         let until = self.room.sealed();
         if self.start.history == 0 || until == Seq::ZERO {
@@ -103,7 +103,7 @@ impl Joining {
         self.lead(context, stretch, until, &[]).await
     }
 
-    /// Reads and seals what the log tells up to `until`, and makes the forms of the ring's frames after it.
+    /// Reads and seals the log's entries up to `until`, and makes the forms of the ring's frames after it.
     async fn lead(
         &self,
         context: &Context,
@@ -132,7 +132,7 @@ impl Joining {
         match context.leads.lead(self.room.log(), request).await {
             Ok(lead) => JoinFrom::Lead(lead),
             Err(error) => {
-                tracing::debug!(room = %self.room.id(), %error, "joins without what the log holds");
+                tracing::debug!(room = %self.room.id(), %error, "cannot read the log; joining without it");
                 match stretch {
                     Stretch::After(since) => JoinFrom::GapAfter(since),
                     Stretch::Newest(_) => JoinFrom::Live,
@@ -156,11 +156,11 @@ impl Joining {
     }
 }
 
-/// How often what stands before the ring is read again because the ring has moved on. After that a gap takes its place.
+/// How often the lead is read again because the ring has moved on. After that a gap takes its place.
 const LEAD_TRIES_MAX: u32 = 3;
 
 /// How long a viewer waits for its position to be sealed here.
 const SEALED_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How often it looks.
+/// How often it checks.
 const SEALED_POLL: Duration = Duration::from_millis(50);

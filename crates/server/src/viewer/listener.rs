@@ -8,7 +8,7 @@ use danmaku_fanout::{ConnId, Link, ShardMsg};
 use crate::admission::ConnectionPermit;
 use crate::context::Context;
 
-/// The reader of a connection on which nothing more may come.
+/// The reader of a connection whose peer may send nothing more.
 #[derive(Debug)]
 pub struct Listener {
     conn: ConnId,
@@ -35,7 +35,7 @@ impl Listener {
         }
     }
 
-    /// Waits until the viewer is gone. One that goes on sending is taken to be gone too.
+    /// Waits until the viewer is gone. One that keeps sending counts as gone too.
     ///
     /// Not an `async fn`, which would hold the listener twice.
     #[expect(
@@ -59,7 +59,7 @@ impl Listener {
         }
     }
 
-    /// Reads what is there and throws it away; how much more may come, or none at the end.
+    /// Reads and discards what is there. Returns how much more may come, or `None` at the end.
     ///
     /// Not in the future, which would keep the buffer while it waits.
     fn read(&self, bytes_left: u16) -> Option<u16> {
@@ -78,10 +78,10 @@ impl Listener {
     }
 }
 
-/// Bytes that a peer may send after its request: some send another one too early.
+/// Bytes that a peer may send after its request: some send another request too early.
 const STRAY_BYTES_MAX: u16 = 16 << 10;
 
-/// Bytes taken from a socket at once.
+/// Bytes read from a socket at once.
 const READ_BUFFER_BYTES: usize = 512;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Owns viewers' connections: how one joins its room, and the half of it that is read. Everything toward the viewer goes
-//! through its shard.
+//! Owns viewers' connections: how a viewer joins its room, and the reading half. Everything sent to the viewer goes through
+//! its shard.
 
 mod join;
 mod listener;

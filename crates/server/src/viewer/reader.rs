@@ -32,12 +32,12 @@ pub struct Reader {
     context: Arc<Context>,
     decoder: ClientDecoder,
     posts: TokenBucket,
-    /// Messages of any kind: over it the viewer is closed.
+    /// Messages of any kind; a viewer over this limit is closed.
     flood: TokenBucket,
     permit: ConnectionPermit,
-    /// Whether the page that opened the connection, if one did, may post over it.
+    /// Whether the page that opened the connection, if any, may post over it.
     origin: Result<(), OriginNotAllowed>,
-    /// A close frame is on its way: what still comes is thrown away.
+    /// A close frame is on its way: anything still arriving is discarded.
     closing: bool,
 }
 
@@ -98,7 +98,7 @@ impl Reader {
         }
     }
 
-    /// Handles what came along with the upgrade request.
+    /// Handles bytes that arrived with the upgrade request.
     pub async fn early(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             let events = self.decode(&mut bytes.to_vec());
@@ -142,7 +142,7 @@ impl Reader {
                 } else {
                     self.decode(&mut buffer[..n])
                 };
-                // A pong leaves nothing to do, and is most of what viewers send.
+                // Most of what viewers send is pongs, which need no action.
                 if events.is_empty() {
                     ReadOutcome::Nothing
                 } else {
@@ -166,7 +166,7 @@ impl Reader {
         let (flood, rate) = (&mut self.flood, config.admission.flood);
         let mut flooding = false;
         let decoded = self.decoder.decode(bytes, |event| {
-            // A pong is an answer, and asks for none.
+            // A pong is itself an answer.
             let is_free = matches!(event, ClientEvent::Pong(_) | ClientEvent::Close(_));
             flooding |= !is_free && flood.try_take(rate, now, 1).is_err();
             if flooding {
@@ -193,7 +193,7 @@ impl Reader {
         events
     }
 
-    /// Does what one read asks for. Its answers go to the shard together: one message and one write for all of them.
+    /// Handles one read's messages. All answers go to the shard together: one message, one write.
     async fn handle(&mut self, events: Vec<Inbound>) {
         let mut answers = Vec::new();
         let mut pong = None;
@@ -206,7 +206,7 @@ impl Reader {
                     }
                 }
                 Inbound::Refused(reference, refusal) => {
-                    // What cannot be read costs as much as what can.
+                    // An invalid message costs as much as a valid one.
                     let refusal = self.take_message().err().unwrap_or(refusal);
                     self.context.stats.inbound.refused(&refusal);
                     answer_into(&mut answers, &refusal.error_json(reference.as_ref()));
@@ -233,7 +233,7 @@ impl Reader {
         }
     }
 
-    /// Does what a message asks for; what it is answered.
+    /// Handles a message and returns the answer.
     async fn answer(&mut self, message: ClientMessage) -> Option<String> {
         match message {
             ClientMessage::Comment {
@@ -252,7 +252,7 @@ impl Reader {
         }
     }
 
-    /// Posts a comment; its id.
+    /// Posts a comment and returns its id.
     async fn comment(
         &mut self,
         comment: Comment,
@@ -287,7 +287,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes one message from what this connection may send.
+    /// Charges one message to this connection.
     fn take_message(&mut self) -> Result<(), Refusal> {
         let now = self.context.clock.now().monotonic;
         let rate = self.context.config.admission.per_connection;
@@ -301,7 +301,7 @@ impl Reader {
     }
 }
 
-/// Messages beside batches are the same in every encoding.
+/// Messages other than batches are the same in every encoding.
 fn answer_into(answers: &mut Vec<u8>, json: &str) {
     answers.extend_from_slice(&Dialect::web_socket(Encoding::Identity).message(json));
 }
@@ -313,7 +313,7 @@ thread_local! {
         RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
 }
 
-/// Bytes taken from a socket at once.
+/// Bytes read from a socket at once.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! Holds the workspace to `docs/ARCHITECTURE.md`: what each crate must not
-//! know, that no crate has a circle of modules, and that versions are said in
-//! one table.
+//! Enforces `docs/ARCHITECTURE.md`: what each crate must not know, no import
+//! cycles between modules, and dependency versions in one table.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -168,7 +167,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn crates_do_not_know_what_they_must_not() {
+fn crates_have_no_forbidden_dependencies() {
     for (folder, forbidden) in MUST_NOT_KNOW {
         let known = dependencies(folder, "dependencies");
         assert!(
@@ -185,7 +184,7 @@ fn crates_do_not_know_what_they_must_not() {
 }
 
 #[test]
-fn versions_are_said_in_the_workspace_table_only() {
+fn versions_are_only_in_the_workspace_table() {
     for folder in members() {
         for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
             for (name, value) in dependencies(&folder, table) {

@@ -1,5 +1,5 @@
-//! A server of our own for each test: the real binary on a free port, stopped
-//! when the test ends.
+//! A server for each test: the real binary on a free port, stopped when the
+//! test ends.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -46,7 +46,7 @@ impl Server {
         }
     }
 
-    /// Where operators ask, with `--admin-listen`.
+    /// The operators' address, with `--admin-listen`.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin_address.unwrap()
     }
@@ -118,7 +118,7 @@ impl Server {
         let mut stream = self.raw_stream();
         stream.write_all(request).unwrap();
         let mut answer = Vec::new();
-        // A reset after the answer is the server's way to be done with us.
+        // The server may reset the connection after its answer.
         let _ = stream.read_to_end(&mut answer);
         answer
     }
@@ -169,7 +169,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs the binary to its end, which must come by itself.
+/// Runs the binary until it exits by itself.
 pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_danmaku-server"))
         .args(arguments)
@@ -180,7 +180,7 @@ pub(crate) fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     (output.status, text(output.stdout), text(output.stderr))
 }
 
-/// How long a test waits for what must come. It is less than the longest window, so nothing that comes has waited for one.
+/// How long a test waits for something that must happen. Shorter than the longest window, so nothing waited for one to end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The longest window there is: longer than any test.

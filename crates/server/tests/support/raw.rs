@@ -47,7 +47,7 @@ impl Answer {
     /// Reads to the end of the connection.
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
-        // A reset after the answer is the server's way to be done with us.
+        // The server may reset the connection after its answer.
         let _ = stream.read_to_end(&mut bytes);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");

@@ -286,11 +286,19 @@ impl Ring {
             return Lookup::AboveHead;
         }
         match self.index_of(id).map(|index| &self.slots[index].body) {
+            None if self.is_named(id) => Lookup::Retracted,
             None => Lookup::NotHeld,
             Some(None) => Lookup::Retracted,
             Some(Some(EntryBody::Comment { .. })) => Lookup::Comment,
             Some(Some(EntryBody::Event(_))) => Lookup::Event,
         }
+    }
+
+    /// Whether a retraction that is held names `id`, which is not held any more.
+    fn is_named(&self, id: Seq) -> bool {
+        self.slots.iter().any(|slot| {
+            matches!(&slot.body, Some(EntryBody::Event(Event::Retract { ids })) if ids.contains(&id))
+        })
     }
 
     /// The ids retracted since `retractions` were counted; nothing when the

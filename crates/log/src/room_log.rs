@@ -246,7 +246,8 @@ mod tests {
         }
         log.append(append(vec![retract(&[2])])).await.unwrap();
         assert_eq!((log.floor(), log.head()), (Seq::ZERO, Seq::new(6)));
-        assert_eq!(log.lookup(Seq::new(2)), Lookup::NotHeld);
+        assert_eq!(log.lookup(Seq::new(1)), Lookup::NotHeld);
+        assert_eq!(log.lookup(Seq::new(2)), Lookup::Retracted);
         let page = log.read_after(Seq::ZERO, 4).await.unwrap();
         assert_eq!((ids(&page.entries), page.more), (vec![1, 3, 4, 5], true));
         let recent = log.read_last(Seq::new(4), 2, 1_000).await.unwrap();

@@ -8,7 +8,8 @@ use danmaku_client::{
     Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment, RoomEvent,
     RoomEventKind, ServerAddress,
 };
-use danmaku_wire::{Encoding, Mode, Position, RoomId};
+use danmaku_wire::{Encoding, Mode, Position, RoomId, Seq};
+use serde_json::{Value, json};
 
 /// The flags of `danmaku-server watch`.
 #[derive(Args, Clone, Debug)]
@@ -112,14 +113,25 @@ pub async fn watch(args: WatchArgs) -> Result<(), CliError> {
     let mut screen = Screen::new(&args);
     loop {
         let event = connection.next().await?;
+        if let (Event::Joined(joined), Some(since)) = (&event, args.since)
+            && !joined.resumed
+        {
+            screen.note(&format!("cannot resume from {since} without a gap"))?;
+        }
         if let Event::Closed(closed) = &event {
             return Err(CliError::Closed {
                 code: closed.code,
                 reason: closed.reason.clone(),
             });
         }
-        screen.show(&event)?;
-        if args.count > 0 && screen.comments >= args.count {
+        match screen.show(&event) {
+            // The reader has seen enough, as `head` does.
+            Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(connection.close().await?);
+            }
+            shown => shown?,
+        }
+        if screen.is_done() {
             return Ok(connection.close().await?);
         }
     }
@@ -164,7 +176,8 @@ fn retractions(out: &mut impl Write, events: &[RoomEvent]) -> io::Result<()> {
 struct Screen {
     json: bool,
     colors: bool,
-    comments: u64,
+    /// Comments still to be shown; none for all there are.
+    comments_left: Option<u64>,
 }
 
 impl Screen {
@@ -172,20 +185,30 @@ impl Screen {
         Self {
             json: args.json,
             colors: io::stdout().is_terminal() && !args.json,
-            comments: 0,
+            comments_left: (args.count > 0).then_some(args.count),
         }
+    }
+
+    /// Whether as many comments were shown as were asked for.
+    fn is_done(&self) -> bool {
+        self.comments_left == Some(0)
+    }
+
+    /// A line for people, beside what is printed for programs.
+    fn note(&self, line: &str) -> Result<(), CliError> {
+        if self.json {
+            writeln!(io::stderr(), "danmaku-server: {line}")?;
+        } else {
+            writeln!(io::stdout(), "-- {line}")?;
+        }
+        Ok(())
     }
 
     fn show(&mut self, event: &Event) -> Result<(), CliError> {
         let mut out = io::stdout().lock();
-        if let Event::Batch(batch) = event {
-            self.comments += batch.comments.len() as u64;
-        }
         if self.json {
-            if let Event::Batch(batch) = event {
-                for comment in &batch.comments {
-                    writeln!(out, "{}", comment_json(comment))?;
-                }
+            for line in self.json_lines(event) {
+                writeln!(out, "{line}")?;
             }
             return Ok(out.flush()?);
         }
@@ -219,8 +242,41 @@ impl Screen {
         Ok(out.flush()?)
     }
 
-    fn batch(&self, out: &mut impl Write, batch: &Batch) -> io::Result<()> {
-        for comment in &batch.comments {
+    /// The next comments of a batch, up to as many as were asked for.
+    fn next_of<'a>(&mut self, batch: &'a Batch) -> &'a [Comment] {
+        let Some(left) = &mut self.comments_left else {
+            return &batch.comments;
+        };
+        let shown = usize::try_from(*left)
+            .map_or(batch.comments.len(), |left| left.min(batch.comments.len()));
+        *left -= shown as u64;
+        &batch.comments[..shown]
+    }
+
+    /// One object per comment, retraction, gap, and count of comments left out.
+    fn json_lines(&mut self, event: &Event) -> Vec<Value> {
+        match event {
+            Event::Batch(batch) => {
+                let comments = self.next_of(batch).iter().map(comment_json);
+                let mut lines: Vec<_> = comments.collect();
+                lines.extend(batch.events.iter().filter_map(retraction_json));
+                if batch.shed > 0 {
+                    lines.push(json!({"type": "shed", "count": batch.shed}));
+                }
+                lines
+            }
+            Event::Gap(gap) => {
+                let told =
+                    json!({"type": "gap", "after": gap.after.value(), "seq": gap.seq.value()});
+                let retractions = gap.events.iter().filter_map(retraction_json);
+                std::iter::once(told).chain(retractions).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn batch(&mut self, out: &mut impl Write, batch: &Batch) -> io::Result<()> {
+        for comment in self.next_of(batch) {
             self.comment(out, comment)?;
         }
         retractions(out, &batch.events)?;
@@ -258,8 +314,9 @@ impl Screen {
     }
 }
 
-fn comment_json(comment: &Comment) -> serde_json::Value {
-    serde_json::json!({
+fn comment_json(comment: &Comment) -> Value {
+    json!({
+        "type": "comment",
         "id": comment.id.value(),
         "text": comment.text,
         "user": comment.user,
@@ -267,8 +324,20 @@ fn comment_json(comment: &Comment) -> serde_json::Value {
         "mode": comment.mode.as_str(),
         "color": comment.color,
         "size": comment.size,
-        "role": comment.role,
+        "role": comment.role.as_deref().unwrap_or("viewer"),
+        "reply_to": comment.reply_to.map(Seq::value),
+        "data": comment.data,
     })
+}
+
+fn retraction_json(event: &RoomEvent) -> Option<Value> {
+    match &event.kind {
+        RoomEventKind::Retract { ids } => {
+            let ids: Vec<_> = ids.iter().map(|id| id.value()).collect();
+            Some(json!({"type": "retract", "id": event.id.value(), "ids": ids}))
+        }
+        RoomEventKind::Other(_) => None,
+    }
 }
 
 fn parse_room(text: &str) -> Result<RoomId, String> {

@@ -215,12 +215,15 @@ pub enum AutoOr<T> {
 }
 
 impl<T: FromStr> FromStr for AutoOr<T> {
-    type Err = T::Err;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "auto" => Ok(Self::Auto),
-            number => number.parse().map(Self::Given),
+            number => number
+                .parse()
+                .map(Self::Given)
+                .map_err(|_| "must be a number from 1 on, or auto"),
         }
     }
 }
@@ -307,7 +310,7 @@ pub enum ConfigError {
         source: RateError,
     },
     /// Invalid shard configuration.
-    #[error(transparent)]
+    #[error("--{0}")]
     Fanout(#[from] danmaku_fanout::ConfigError),
     /// Every frame would be skipped before a slow viewer could be evicted.
     #[error("--evict-after-ms {evict_ms} must not be shorter than --outbox-age-ms-max {age_ms}")]

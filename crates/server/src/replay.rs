@@ -46,6 +46,8 @@ pub struct LeadRequest {
     pub until: Seq,
     /// The viewer's dialect.
     pub dialect: Dialect,
+    /// Bytes of the ring's frames that follow: together they must fit what one viewer can be sent at once.
+    pub ring_bytes: usize,
     /// Viewers of the room, for the batch.
     pub viewers: u32,
 }
@@ -78,6 +80,7 @@ struct Wanted {
     /// A retraction changes what the log returns for the same positions.
     retractions: u64,
     dialect: Dialect,
+    bytes_max: usize,
 }
 
 type Cell = Arc<OnceCell<Lead>>;
@@ -105,6 +108,7 @@ impl LeadMaker {
             until: request.until,
             retractions: log.retractions(),
             dialect: request.dialect,
+            bytes_max: self.bytes_left(request),
         };
         let cell = self.cell(wanted);
         let lead = cell.get_or_try_init(|| self.make(log, request)).await?;
@@ -142,12 +146,50 @@ impl LeadMaker {
         cell
     }
 
+    /// Bytes that a lead may have beside the ring's frames, and beside those that are sealed while it is made.
+    fn bytes_left(&self, request: LeadRequest) -> usize {
+        let reserved = self.bytes_max / RESERVED_SHARE;
+        self.bytes_max
+            .saturating_sub(reserved)
+            .saturating_sub(request.ring_bytes)
+    }
+
+    /// The newest of what is asked for that fits. How long a frame gets is known only when it is made, so one that is too
+    /// long is made again from fewer entries.
     async fn make(&self, log: &RoomLog, request: LeadRequest) -> Result<Lead, Unavailable> {
-        let until = request.until;
         let _permit = self.sealing.acquire().await;
+        let bytes_max = self.bytes_left(request);
+        let mut entry_bytes_max = bytes_max;
+        let mut tries = 1;
+        loop {
+            let lead = self.try_make(log, request, entry_bytes_max).await?;
+            let bytes: usize = lead
+                .frames
+                .iter()
+                .map(|frame| bytes_for(frame, request.dialect))
+                .sum();
+            if bytes <= bytes_max || tries == FIT_TRIES_MAX {
+                return Ok(lead);
+            }
+            tries += 1;
+            // What a frame adds to its entries grows with them.
+            let share = entry_bytes_max as u128 * bytes_max as u128 / bytes as u128;
+            entry_bytes_max = usize::try_from(share).unwrap_or(0);
+        }
+    }
+
+    async fn try_make(
+        &self,
+        log: &RoomLog,
+        request: LeadRequest,
+        bytes_max: usize,
+    ) -> Result<Lead, Unavailable> {
+        let until = request.until;
         let read = match request.stretch {
-            Stretch::After(since) => self.read_after(log, since, until).await?,
-            Stretch::Newest(comments) => self.read_newest(log, until, comments as usize).await?,
+            Stretch::After(since) => read_after(log, since, until, bytes_max).await?,
+            Stretch::Newest(comments) => {
+                read_newest(log, until, comments as usize, bytes_max).await?
+            }
         };
         let gap = (read.after > read.asked_after).then(|| {
             FrameSet::gap(
@@ -182,43 +224,48 @@ impl LeadMaker {
             frames,
         })
     }
+}
 
-    /// Everything in (`since`, `until`], or the newest of it that fits.
-    async fn read_after(&self, log: &RoomLog, since: Seq, until: Seq) -> Result<Read, Unavailable> {
-        let page = log.read_after(since, RESUME_ENTRIES_MAX).await?;
-        let bytes: usize = page.entries.iter().map(|entry| entry.body.bytes()).sum();
-        let whole = !page.more || page.seq >= until;
-        if whole && bytes <= self.bytes_max {
-            let mut entries = page.entries;
-            entries.retain(|entry| entry.seq <= until);
-            return Ok(Read {
-                asked_after: since,
-                after: page.after.min(until),
-                entries,
-            });
-        }
-        let mut newest = self.read_newest(log, until, RESUME_ENTRIES_MAX).await?;
-        newest.entries.retain(|entry| entry.seq > since);
-        Ok(Read {
+/// Everything in (`since`, `until`], or the newest of it that fits.
+async fn read_after(
+    log: &RoomLog,
+    since: Seq,
+    until: Seq,
+    bytes_max: usize,
+) -> Result<Read, Unavailable> {
+    let page = log.read_after(since, RESUME_ENTRIES_MAX).await?;
+    let bytes: usize = page.entries.iter().map(|entry| entry.body.bytes()).sum();
+    let whole = !page.more || page.seq >= until;
+    if whole && bytes <= bytes_max {
+        let mut entries = page.entries;
+        entries.retain(|entry| entry.seq <= until);
+        return Ok(Read {
             asked_after: since,
-            after: newest.after.max(since),
-            entries: newest.entries,
-        })
+            after: page.after.min(until),
+            entries,
+        });
     }
+    let mut newest = read_newest(log, until, RESUME_ENTRIES_MAX, bytes_max).await?;
+    newest.entries.retain(|entry| entry.seq > since);
+    Ok(Read {
+        asked_after: since,
+        after: newest.after.max(since),
+        entries: newest.entries,
+    })
+}
 
-    async fn read_newest(
-        &self,
-        log: &RoomLog,
-        until: Seq,
-        comments: usize,
-    ) -> Result<Read, Unavailable> {
-        let recent = log.read_last(until, comments, self.bytes_max).await?;
-        Ok(Read {
-            asked_after: recent.asked_after,
-            after: recent.after,
-            entries: recent.entries,
-        })
-    }
+async fn read_newest(
+    log: &RoomLog,
+    until: Seq,
+    comments: usize,
+    bytes_max: usize,
+) -> Result<Read, Unavailable> {
+    let recent = log.read_last(until, comments, bytes_max).await?;
+    Ok(Read {
+        asked_after: recent.asked_after,
+        after: recent.after,
+        entries: recent.entries,
+    })
 }
 
 /// What was read from a log: `entries` cover everything after `after`.
@@ -277,6 +324,12 @@ pub fn bytes_for(frame: &FrameSet, dialect: Dialect) -> usize {
 
 /// Maximum entries replayed to a resuming viewer.
 const RESUME_ENTRIES_MAX: usize = 2_000;
+
+/// The share of what a viewer can be sent at once that is reserved for frames sealed while its lead is made: an eighth.
+const RESERVED_SHARE: usize = 8;
+
+/// How often a lead is made from fewer entries because its frame was too long.
+const FIT_TRIES_MAX: u32 = 4;
 
 /// Leads kept for other viewers that need the same.
 const RECENT_MAX: usize = 16;

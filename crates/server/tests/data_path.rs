@@ -317,6 +317,36 @@ async fn another_epoch_is_not_resumed_and_history_shows_the_last_comments() {
     }
 }
 
+/// More than one viewer can be given at once: the newest that fit, and a gap for the others.
+#[tokio::test]
+async fn a_history_of_long_comments_is_cut_to_the_newest_that_fit() {
+    let server = Server::start(&[
+        "--window-ms",
+        "20",
+        "--posts-per-second-per-address-burst",
+        "1000",
+    ]);
+    let text = "\u{6f22}".repeat(200);
+    for _ in 0..5 {
+        post(&server, "r", &[text.as_str(); 100]).await;
+    }
+    server.sealed_until("r", 500).await;
+    for encoding in Encoding::ALL {
+        let mut join = server.join("r");
+        (join.encoding, join.history) = (encoding, Some(500));
+        let mut viewer = Connection::connect(&join).await.unwrap();
+        assert_eq!(joined(&mut viewer).await.after, Seq::ZERO);
+        let Event::Gap(gap) = next(&mut viewer).await else {
+            panic!("no gap")
+        };
+        assert_eq!(gap.after, Seq::ZERO);
+        let left = usize::try_from(500 - gap.seq.value()).unwrap();
+        assert!(left > 200, "{encoding:?}: {left} of 500 are shown");
+        let got = comments(&mut viewer, gap.seq, left).await;
+        assert_eq!(got.last().unwrap().0, 500);
+    }
+}
+
 #[tokio::test]
 async fn over_the_cap_comments_are_shed_counted_and_still_readable() {
     let server = Server::start(&["--window-ms", "300", "--batch-comments-max", "5"]);

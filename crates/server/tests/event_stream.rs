@@ -246,7 +246,7 @@ fn bad_requests_are_refused_with_a_code() {
         assert!(answer.contains(code), "{head}: {answer}");
     };
     let get = "GET /v1/rooms/r/events";
-    for id in ["", "x", "7", "7:", "1:2:3", "9007199254740992:1"] {
+    for id in ["x", "7", "7:", "1:2:3", "9007199254740992:1"] {
         let head = format!("{get} HTTP/1.1\r\nLast-Event-ID: {id}");
         refused(&head, 400, "bad_last_event_id");
     }

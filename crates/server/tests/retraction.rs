@@ -179,6 +179,25 @@ async fn a_comment_retracted_before_sealing_is_never_sent() {
     }
 }
 
+/// The ring still holds the frame with the comment, and the window that tells the retraction is open.
+#[tokio::test]
+async fn the_first_to_join_after_a_retraction_does_not_see_the_comment() {
+    let server = Server::start(&["--window-ms", "60000"]);
+    let _witnesses = Viewer::all(&server, None, None).await;
+    post(&server, &["secret"]).await;
+    server.sealed_until(DEMO, 1).await;
+    let epoch = server.http().comments(&room(), None, None).await.unwrap();
+    retract(&server, 1).await.unwrap();
+    let since = Some(Position {
+        epoch: epoch.epoch,
+        seq: Seq::ZERO,
+    });
+    for mut viewer in Viewer::all(&server, since, None).await {
+        let screen = viewer.read(Seq::new(1)).await;
+        assert!(screen.seen.is_empty(), "{screen:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_retraction_succeeds_without_a_second_event() {
     let server = Server::start(&["--window-ms", "20"]);
@@ -205,9 +224,12 @@ async fn a_comment_no_longer_held_is_still_retracted() {
         let id = post(&server, &[text]).await[0];
         server.sealed_until(DEMO, id.value()).await;
     }
-    retract(&server, 1).await.unwrap();
-    let screen = viewer.read(Seq::new(6)).await;
-    assert_eq!(screen.shown, ["2", "3", "4", "5"]);
+    for _ in 0..3 {
+        retract(&server, 1).await.unwrap();
+    }
+    assert_eq!(post(&server, &["6"]).await, [Seq::new(7)]);
+    let screen = viewer.read(Seq::new(7)).await;
+    assert_eq!(screen.shown, ["2", "3", "4", "5", "6"]);
     assert_eq!(screen.retracted, [1]);
 }
 

@@ -58,6 +58,24 @@ impl Field {
             Self::Key => Some("key"),
         }
     }
+
+    /// What its value must be in JSON.
+    const fn json_type(self) -> &'static str {
+        match self {
+            Self::Json => "a JSON object",
+            Self::Comments => "an array",
+            Self::Ref => "a string or an integer",
+            Self::Type
+            | Self::Text
+            | Self::Mode
+            | Self::User
+            | Self::Name
+            | Self::Role
+            | Self::Key => "a string",
+            Self::Color | Self::Size | Self::Count | Self::ReplyTo => "an integer",
+            Self::Data => "an object",
+        }
+    }
 }
 
 /// The way in which a field is wrong.
@@ -172,9 +190,15 @@ impl fmt::Display for Problem {
             Fault::TooManyScalars { max } => write!(f, " has more than {max} characters"),
             Fault::TooManyBytes { max } => write!(f, " has more than {max} bytes"),
             Fault::TooMany { max } => write!(f, " has more than {max} elements"),
-            Fault::ControlCharacter => f.write_str(" has a character that is not allowed"),
-            Fault::WrongType => f.write_str(" has the wrong JSON type"),
+            Fault::ControlCharacter if self.field == Field::Key => {
+                f.write_str(" has a character other than visible ASCII")
+            }
+            Fault::ControlCharacter => f.write_str(" has a control character"),
+            Fault::WrongType => write!(f, " must be {}", self.field.json_type()),
             Fault::OutOfRange { min, max } => write!(f, " is not between {min} and {max}"),
+            Fault::Unknown if self.field == Field::Mode => {
+                f.write_str(" must be scroll, top or bottom")
+            }
             Fault::Unknown => f.write_str(" is not a known value"),
             Fault::NotAllowed => f.write_str(" can only be set by the server"),
         }

@@ -19,7 +19,9 @@ pub(super) async fn watch<B>(
     request: &Request<B>,
 ) -> Result<Watch, ApiError> {
     let mut start = query::start(request.uri().query().unwrap_or(""))?;
-    if let Some(id) = request.headers().get("last-event-id") {
+    let last_event_id = request.headers().get("last-event-id");
+    // An empty id comes from a stream that has had none (WHATWG HTML, section 9.2.4).
+    if let Some(id) = last_event_id.filter(|id| !id.is_empty()) {
         // When a browser reconnects, its latest position counts, not the one in its URL.
         let position = id.to_str().ok().and_then(|id| Position::from_str(id).ok());
         start.since = Some(position.ok_or(ApiError::BadLastEventId)?);
@@ -49,7 +51,7 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
             let mut parts = item.split(';').map(str::trim);
             let coding = parts.next().unwrap_or("");
             let refused = parts
-                .filter_map(|part| part.strip_prefix("q="))
+                .filter_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")))
                 .any(|weight| weight.parse() == Ok(0.0));
             if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
                 named = Some(!refused);
@@ -80,6 +82,7 @@ mod tests {
         check(Some("br, GZIP;q=0.5"), true);
         check(Some("deflate, br"), false);
         check(Some("gzip;q=0"), false);
+        check(Some("gzip;Q=0"), false);
         check(Some("gzip; q=0.000, *"), false);
         check(Some("*"), true);
         check(Some("br, *;q=0"), false);

@@ -51,9 +51,10 @@ impl<'a> Peer<'a> {
     /// Whether the request was made on this machine, neither passed on by a proxy on it for someone else nor made by a page
     /// whose host name was pointed at this machine.
     pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
-        let passed_on = FORWARDING_HEADERS
-            .iter()
-            .any(|name| headers.contains_key(*name));
+        let passed_on = headers.keys().any(|name| {
+            let name = name.as_str();
+            name.starts_with("x-forwarded") || FORWARDING_HEADERS.contains(&name)
+        });
         let by_page = headers.contains_key(ORIGIN);
         self.address.to_canonical().is_loopback() && !passed_on && (!by_page || names_us(headers))
     }
@@ -88,15 +89,13 @@ fn names_us(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Headers that proxies add to a request they pass on.
+/// Headers that proxies add to a request they pass on, besides `x-forwarded…`.
 const FORWARDING_HEADERS: &[&str] = &[
+    "cf-connecting-ip",
     "forwarded",
+    "true-client-ip",
     "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-server",
+    "x-client-ip",
     "x-real-ip",
 ];
 

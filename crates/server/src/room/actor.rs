@@ -81,11 +81,12 @@ impl RoomActor {
             let wake_at = self
                 .wake_at()
                 .map(|at| tokio::time::Instant::from_std(self.environment.clock.instant(at)));
+            let mut joining = None;
             let tailed = tokio::select! {
                 biased;
                 msg = self.inbox.messages.recv() => match msg {
                     Some(RoomMsg::Join(join)) => {
-                        self.join(*join).await;
+                        joining = Some(join);
                         Tailed::Nothing
                     }
                     Some(RoomMsg::Stop { done }) => {
@@ -104,6 +105,10 @@ impl RoomActor {
             };
             if self.ingest_all(tailed, &mut entries).await == Life::Ended {
                 return;
+            }
+            if let Some(join) = joining {
+                // After the log, so that no viewer gets a comment whose retraction was acknowledged before.
+                self.join(*join).await;
             }
             // Quiet rooms free the space of a burst; a busy room pays one allocation per window.
             entries.shrink_to(ENTRIES_KEPT_MAX);

@@ -11,7 +11,7 @@ use danmaku_wire::{Dialect, FrameSet, Seq};
 use tokio::sync::oneshot;
 
 use crate::context::Context;
-use crate::replay::{Lead, LeadRequest, Start, Stretch};
+use crate::replay::{Lead, LeadRequest, Start, Stretch, bytes_for};
 use crate::room::handle::{Join, JoinAnswer, JoinFrom, RoomHandle, RoomMsg};
 
 /// A viewer joining a room.
@@ -127,6 +127,7 @@ impl Joining {
             stretch,
             until,
             dialect: self.dialect,
+            ring_bytes: ring.iter().map(|it| bytes_for(it, self.dialect)).sum(),
             viewers: self.room.audience().viewers().saturating_add(1),
         };
         match context.leads.lead(self.room.log(), request).await {

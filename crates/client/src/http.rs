@@ -52,7 +52,7 @@ pub struct Page {
     pub epoch: Epoch,
     /// Where it begins: the position asked for, or a later one when the positions after that are gone.
     pub after: Seq,
-    /// The last position it stands for: the next page begins here.
+    /// The last position it covers: the next page begins here.
     pub seq: Seq,
     /// Whether there is more after it now.
     pub more: bool,

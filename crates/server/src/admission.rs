@@ -17,7 +17,7 @@ use danmaku_engine::admission::{
 /// The limits that need no user accounts.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionConfig {
-    /// Connections in all.
+    /// Connections in total.
     pub connections_max: u32,
     /// Connections from one address.
     pub connections_per_address_max: u32,

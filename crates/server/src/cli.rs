@@ -176,7 +176,7 @@ fn retractions(out: &mut impl Write, events: &[RoomEvent]) -> io::Result<()> {
 struct Screen {
     json: bool,
     colors: bool,
-    /// Comments still to be shown; none for all there are.
+    /// Comments still to show; `None` for no limit.
     comments_left: Option<u64>,
 }
 
@@ -189,12 +189,12 @@ impl Screen {
         }
     }
 
-    /// Whether as many comments were shown as were asked for.
+    /// Whether the requested number of comments was shown.
     fn is_done(&self) -> bool {
         self.comments_left == Some(0)
     }
 
-    /// A line for people, beside what is printed for programs.
+    /// A line for humans, kept apart from output for programs.
     fn note(&self, line: &str) -> Result<(), CliError> {
         if self.json {
             writeln!(io::stderr(), "danmaku-server: {line}")?;
@@ -242,7 +242,7 @@ impl Screen {
         Ok(out.flush()?)
     }
 
-    /// The next comments of a batch, up to as many as were asked for.
+    /// The next comments of a batch, up to the requested number.
     fn next_of<'a>(&mut self, batch: &'a Batch) -> &'a [Comment] {
         let Some(left) = &mut self.comments_left else {
             return &batch.comments;

@@ -150,7 +150,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub requests_per_second_per_address_burst: u32,
 
-    /// Bytes of request bodies and unread answers held in all; one address may have a sixteenth, but at least 1 MiB
+    /// Total bytes of request bodies and unread responses held; one address may have a sixteenth, but at least 1 MiB
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..), help_heading = "Limits")]
     pub http_bytes_max: u32,
 

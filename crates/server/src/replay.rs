@@ -146,7 +146,7 @@ impl LeadMaker {
         cell
     }
 
-    /// Bytes that a lead may have beside the ring's frames, and beside those that are sealed while it is made.
+    /// Bytes left for a lead after the ring's frames and those sealed while it is made.
     fn bytes_left(&self, request: LeadRequest) -> usize {
         let reserved = self.bytes_max / RESERVED_SHARE;
         self.bytes_max
@@ -154,8 +154,8 @@ impl LeadMaker {
             .saturating_sub(request.ring_bytes)
     }
 
-    /// The newest of what is asked for that fits. How long a frame gets is known only when it is made, so one that is too
-    /// long is made again from fewer entries.
+    /// The newest requested entries that fit. A frame's length is only known once it is made, so one that is too long is
+    /// made again from fewer entries.
     async fn make(&self, log: &RoomLog, request: LeadRequest) -> Result<Lead, Unavailable> {
         let _permit = self.sealing.acquire().await;
         let bytes_max = self.bytes_left(request);

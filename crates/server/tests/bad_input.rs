@@ -347,7 +347,7 @@ fn http_posts_over_the_limit_are_429_with_retry_after() {
     let three = r#"[{"text":"a"},{"text":"b"},{"text":"c"}]"#;
     assert!(post(three).contains("array_over_burst"));
     assert!(post(r#"[{"text":"a"},{"text":"b"}]"#).starts_with("http/1.1 201"));
-    // A token comes back every second, which a slow machine may need for a request.
+    // A token is refilled every second, which a slow machine may need for one request.
     let refused = (0..60)
         .map(|_| post(r#"{"text":"c"}"#))
         .find(|answer| !answer.starts_with("http/1.1 201"))

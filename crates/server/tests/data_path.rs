@@ -317,7 +317,7 @@ async fn another_epoch_is_not_resumed_and_history_shows_the_last_comments() {
     }
 }
 
-/// More than one viewer can be given at once: the newest that fit, and a gap for the others.
+/// More than one viewer can be sent at once: it gets the newest that fit, and a gap for the others.
 #[tokio::test]
 async fn a_history_of_long_comments_is_cut_to_the_newest_that_fit() {
     let server = Server::start(&[

@@ -25,7 +25,7 @@ fn requests_are_limited_per_address() {
         let client = format!("X-Forwarded-For: 198.51.100.{client}");
         Answer::to(&server, line, &[&client], "")
     };
-    // More at once than can come back meanwhile.
+    // More at once than the limit refills meanwhile.
     let mut answers = (0..50).map(|_| ask("GET /v1/rooms?limit=1", 1));
     let refused = answers.find(|answer| answer.status != 200).unwrap();
     assert_eq!(

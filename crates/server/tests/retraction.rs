@@ -179,7 +179,7 @@ async fn a_comment_retracted_before_sealing_is_never_sent() {
     }
 }
 
-/// The ring still holds the frame with the comment, and the window that tells the retraction is open.
+/// The ring still holds the frame with the comment, and the window with the retraction is still open.
 #[tokio::test]
 async fn the_first_to_join_after_a_retraction_does_not_see_the_comment() {
     let server = Server::start(&["--window-ms", "60000"]);

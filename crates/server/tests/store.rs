@@ -231,7 +231,7 @@ async fn a_slow_store_holds_up_nobody_else() {
             })
         })
         .collect();
-    // Likes need no store: they are merged and delivered while the commits are under way.
+    // Likes need no store: they are merged and delivered while the commits are in progress.
     viewer.like(7).await.unwrap();
     let mut likes = 0;
     let mut shown = Vec::new();

@@ -198,7 +198,7 @@ impl ClientDecoder {
 }
 
 impl Head {
-    /// Reads a head from the front of `input`: none when it is not complete. Every check is made as soon as its bytes
+    /// Reads a header from the front of `input`: `None` if it is incomplete. Every check is made as soon as its bytes
     /// are there. `fragmented` is how much of a fragmented message came already.
     fn parse(
         input: &[u8],
@@ -269,7 +269,7 @@ impl Head {
     }
 }
 
-/// The length of the payload, and where the mask begins: none when not all of its bytes are there.
+/// The length of the payload, and where the mask begins; `None` if bytes are missing.
 fn payload_len(short: u8, extended: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
     match short {
         126 => {

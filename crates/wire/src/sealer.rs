@@ -106,7 +106,7 @@ impl Chains {
 impl Group {
     fn start() -> Self {
         // Unique in the process and not only in the room: a cursor must never take the group of a room that was
-        // retired and made anew for the one it knows. A wrap after 2^32 groups meets no cursor that old.
+        // retired and created anew for the one it knows. A wrap after 2^32 groups meets no cursor that old.
         static STARTED: AtomicU32 = AtomicU32::new(1);
         let id =
             NonZeroU32::new(STARTED.fetch_add(1, Ordering::Relaxed)).unwrap_or(NonZeroU32::MAX);

@@ -43,7 +43,7 @@ pub(crate) struct Elements<'t, 'b> {
     nodes: &'t [Node<'b>],
 }
 
-/// Parses `json`, which is overwritten, and gives the document to `read`; none when it is not JSON.
+/// Parses `json`, which is overwritten, and passes the document to `read`; `None` if it is not JSON.
 pub(crate) fn with_document<R>(
     json: &mut [u8],
     read: impl FnOnce(Value<'_, '_>) -> R,

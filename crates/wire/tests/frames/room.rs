@@ -2,7 +2,7 @@
 
 use danmaku_wire::{Batch, BatchComment, Comment, CommentLimits, CommentText, Epoch, Seq};
 
-/// A batch that stands for the positions right after `after`, one per text, and `shed` more.
+/// A batch that covers the positions right after `after`, one per text, and `shed` more.
 pub(crate) fn batch(after: Seq, texts: &[&str], shed: u32) -> Batch {
     let fragment = |text: &&str| {
         Comment::new(CommentText::new(text, &CommentLimits::default()).unwrap()).fragment()

@@ -326,6 +326,10 @@ impl Ring {
         self.head = seq;
         self.at_ms = self.at_ms.max(at_ms);
         self.bytes += body.bytes();
+        if self.slots.capacity() == 0 {
+            // Many rooms hold a single comment.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push_back(Slot {
             seq,
             at_ms: self.at_ms,

@@ -62,7 +62,7 @@ impl Tail {
                 Step::Wait => self.feed.more().await,
                 Step::WaitUntil(at) => {
                     // Whichever comes first: the next step sees which.
-                    let _elapsed = timeout_at(at, self.feed.more()).await;
+                    let _elapsed = Box::pin(timeout_at(at, self.feed.more())).await;
                 }
             }
         }
@@ -104,7 +104,7 @@ impl Tail {
                 }
             }
             // What a read finds brings the tail forward, or ends the loop.
-            if let Some(step) = self.read(out, max).await {
+            if let Some(step) = Box::pin(self.read(out, max)).await {
                 return step;
             }
         }

@@ -74,7 +74,9 @@ impl RoomActor {
     }
 
     /// Runs until the room retires or the server stops.
-    pub async fn run(mut self) {
+    ///
+    /// Every room has this future, so awaits that are rare or large are boxed.
+    pub async fn run(&mut self) {
         let mut entries = Vec::new();
         loop {
             let window = self.window();
@@ -85,11 +87,11 @@ impl RoomActor {
                 biased;
                 msg = self.inbox.messages.recv() => match msg {
                     Some(RoomMsg::Join(join)) => {
-                        self.join(*join).await;
+                        Box::pin(self.join(*join)).await;
                         Tailed::Nothing
                     }
                     Some(RoomMsg::Stop { done }) => {
-                        self.stop(&mut entries).await;
+                        Box::pin(self.stop(&mut entries)).await;
                         drop(done);
                         return;
                     }
@@ -105,8 +107,8 @@ impl RoomActor {
             if self.ingest_all(tailed, &mut entries).await == Life::Ended {
                 return;
             }
-            // Quiet rooms do not keep the space of a burst; a busy one pays one allocation per window.
-            entries.shrink_to(ENTRIES_KEPT_MAX);
+            // A quiet room keeps no space for entries; a busy one allocates once per window.
+            entries = Vec::new();
             self.seal_when_due().await;
             if self.is_idle() {
                 if self.environment.registry.retire(&self.handle) {
@@ -152,9 +154,9 @@ impl RoomActor {
         for _ in 0..TAIL_READS_MAX {
             match tailed {
                 Tailed::Entries | Tailed::Nothing => self.ingest(entries),
-                Tailed::Lost { through } => self.lost(through).await,
+                Tailed::Lost { through } => Box::pin(self.lost(through)).await,
                 Tailed::NewEpoch => {
-                    self.end_epoch().await;
+                    Box::pin(self.end_epoch()).await;
                     return Life::Ended;
                 }
             }
@@ -292,8 +294,13 @@ impl RoomActor {
                 full.push((shard, refused.0));
             }
         }
-        for (shard, msg) in full {
-            shard.send(msg).await;
+        if !full.is_empty() {
+            Box::pin(async {
+                for (shard, msg) in full {
+                    shard.send(msg).await;
+                }
+            })
+            .await;
         }
     }
 
@@ -529,9 +536,6 @@ const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
 
 /// Reads of the log between two looks at the clock: together more than the log lets a room be behind.
 const TAIL_READS_MAX: usize = 16;
-
-/// Places for entries that a room keeps between two looks at its log.
-const ENTRIES_KEPT_MAX: usize = 8;
 
 /// Entries taken from the log at once.
 const TAIL_READ_MAX: usize = 1_024;

@@ -1,8 +1,8 @@
 //! What it costs to deliver one frame to a room: a real shard, real loopback sockets, and a thread that drains them.
 //!
-//! Beside it a bare loop of `send` over the same sockets with the same bytes, which is the floor: on loopback the kernel
-//! does the receiver's part of TCP inside of `send`. This process holds both ends of each socket, so that with a limit
-//! of 20,000 descriptors there can be 9,500 viewers and not 10,000.
+//! For comparison, a bare loop of `send` over the same sockets with the same bytes is the floor: on loopback the kernel
+//! does the receiver's part of TCP inside `send`. This process holds both ends of each socket, so a limit of 20,000
+//! descriptors allows 9,500 viewers, not 10,000.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -147,7 +147,7 @@ impl Room {
             .sum()
     }
 
-    /// Waits until the viewers have it all, so that each pass meets empty sockets.
+    /// Waits until the viewers have read everything, so that each pass meets empty sockets.
     fn settle(&mut self) {
         while self.drained_bytes.load(Ordering::Acquire) < self.sent_bytes {
             self.shard.turn(self.origin.elapsed());
@@ -161,7 +161,7 @@ impl Room {
         self.drainer.join().expect("it ends with its first socket");
     }
 
-    /// Checks that the figures are those of whole writes.
+    /// Checks that every write was whole.
     fn check(&self) {
         let counts = self.shard.counts();
         assert_eq!(counts.frames_written, counts.frames_offered);
@@ -169,7 +169,7 @@ impl Room {
     }
 }
 
-/// So many connections: the server's ends and the viewers'.
+/// Makes this many connections: the server's ends and the viewers'.
 fn connect(viewers: usize) -> (Vec<TcpStream>, Vec<mio::net::TcpStream>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -225,7 +225,7 @@ fn frame() -> Arc<FrameSet> {
     Arc::new(frame)
 }
 
-/// Processor time of this thread: what other programs of the machine do is not in it.
+/// Processor time of this thread, without that of other programs.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let nanos = u32::try_from(time.tv_nsec).expect("below a second");
@@ -250,7 +250,7 @@ fn median(mut times: Vec<u64>) -> u64 {
     times[times.len() / 2]
 }
 
-/// Turns of shard and bare loop, so that whatever else the machine does hits both.
+/// Alternates shard and bare loop, so that other load on the machine hits both.
 #[allow(clippy::print_stdout, reason = "the ratio is what this bench is for")]
 #[allow(clippy::cast_precision_loss, reason = "a few microseconds")]
 fn print_beside_bare(room: &mut Room) {

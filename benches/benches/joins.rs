@@ -1,7 +1,7 @@
-//! What an honest viewer's join costs while others ask for as much history as they can: 24 clients join without pause,
-//! each time with another `history=` or `since=`, packed in gzip.
+//! What an honest viewer's join costs while others ask for as much history as they can: 24 clients join nonstop, each
+//! time with a different `history=` or `since=`, in gzip.
 //!
-//! Server and clients share this process and its processors, so read the difference between the two rows.
+//! Server and clients share this process and its cores, so compare the two rows rather than read one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

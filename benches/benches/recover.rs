@@ -1,5 +1,5 @@
-//! What it costs when a viewer comes back: the look-up in a room's ring, and the frame that is made for a viewer whose
-//! position is before the ring or inside of a batch.
+//! What a returning viewer costs: the lookup in a room's ring, and the frame made for a viewer whose position is before
+//! the ring or inside a batch.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What bytes cost: parsing a comment, sealing a batch in each encoding, and what the compression levels buy.
 //!
-//! Sizes are printed before the timings: WebSocket heads included, on made-up chat.
+//! Sizes are printed before the timings. They include WebSocket heads, on made-up chat.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn policy(level: u8) -> CompressionPolicy {
     }
 }
 
-/// As many batches as share their history.
+/// The batches that share one history.
 fn group(comments: usize) -> Vec<Batch> {
     let mut chat = Chat::new(SEED);
     let mut after = Seq::ZERO;
@@ -42,8 +42,8 @@ fn group(comments: usize) -> Vec<Batch> {
         .collect()
 }
 
-/// Texts that cost a compressor the most: of two letters in no order, so that every place begins like hundreds of others
-/// and continues like none.
+/// Texts that cost a compressor the most: two letters in random order, so that every position starts like hundreds of
+/// others and continues like none.
 fn hostile_group(comments: usize) -> Vec<Batch> {
     let mut batches = group(comments);
     let limits = CommentLimits::default();

@@ -1,14 +1,13 @@
 //! Made-up chat: a seeded stream of comments with the habits of a live room.
 //!
-//! What matters for sealing is how texts repeat, so a third are catchphrases drawn by popularity, a third are a catchphrase
-//! drawn out or joined with another, and the rest are words in an order of their own. Posters come back, a few of them
-//! often.
+//! What matters for sealing is how texts repeat: a third are catchphrases drawn by popularity, a third are stretched or
+//! joined catchphrases, and the rest are words in random order. Posters return, a few of them often.
 
 use danmaku_wire::{
     Batch, BatchComment, Color, Comment, CommentLimits, CommentText, Epoch, Mode, Seq, UserId,
 };
 
-/// Said over and over; the most popular first.
+/// Catchphrases, the most popular first.
 const CATCHPHRASES: [&str; 24] = [
     "草",
     "哈哈哈哈",
@@ -91,7 +90,7 @@ const WORDS: [&str; 48] = [
 /// Posters a room has.
 const POSTERS: usize = 2_000;
 
-/// Comments without end; the same seed gives the same ones.
+/// Endless comments; the same seed gives the same ones.
 #[derive(Debug, Clone)]
 pub struct Chat {
     state: u64,

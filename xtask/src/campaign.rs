@@ -1,10 +1,10 @@
-//! Owns the campaigns: tests of the normal run, repeated with far more input than a change should wait for.
+//! Owns the campaigns: regular tests, rerun with far more input than a change should wait for.
 
 use std::path::Path;
 
 use crate::{Failure, cargo, run, say};
 
-/// A command of its own, and the variable that makes it long.
+/// A test command, and the variable that makes it long.
 struct Campaign {
     name: &'static str,
     variable: Option<(&'static str, &'static str)>,

@@ -1,4 +1,4 @@
-//! Owns the clients that are not ours and that the tests are run against:
+//! Owns the third-party clients that the tests run against:
 //! Node's `ws` and Python's `websockets`, installed into the build folder.
 
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Installs what is missing. What is there already is left alone.
+    /// Installs what is missing and leaves the rest alone.
     pub(crate) fn install(root: &Path) -> Result<Self, Failure> {
         let folder = target(root).join("test-tools");
         std::fs::create_dir_all(&folder)
@@ -40,7 +40,7 @@ impl Tools {
         })
     }
 
-    /// How the tests are told.
+    /// The environment that tells the tests.
     pub(crate) fn environment(&self) -> [(&'static str, OsString); 4] {
         [
             ("DANMAKU_TEST_NODE", self.node.clone().into()),
@@ -61,7 +61,7 @@ fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
-/// Debian packages for the programs that are not there.
+/// Debian packages for the missing programs.
 fn missing_programs() -> Vec<&'static str> {
     let mut packages = Vec::new();
     for (arguments, package) in [

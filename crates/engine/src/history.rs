@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use danmaku_wire::{FrameSet, Seq};
 
-/// A ring of sealed frames, bounded in frames and in bytes, each of which begins where the one before ended.
+/// A ring of sealed frames, bounded in frames and bytes. Each frame begins where the previous one ended.
 #[derive(Debug)]
 pub(crate) struct History {
     kept: VecDeque<Kept>,
-    /// The sum of what was counted for each frame.
+    /// The sum of the frames' counted bytes.
     bytes: usize,
-    /// The next of the older frames that is counted again.
+    /// The next older frame to recount.
     recount_at: usize,
     frames_max: usize,
     bytes_max: usize,
 }
 
-/// A frame, and what it is counted for. It grows when a viewer needs another form of it: the newest does while it is
-/// delivered, an older one when somebody comes back.
+/// A frame and its counted bytes. A frame grows when a viewer needs another form of it: the newest while it is being
+/// delivered, an older one when a viewer returns.
 #[derive(Debug)]
 struct Kept {
     frame: Arc<FrameSet>,
@@ -26,7 +26,7 @@ struct Kept {
 }
 
 impl History {
-    /// An empty ring; it takes memory when frames come.
+    /// An empty ring; it allocates when the first frame arrives.
     pub(crate) const fn new(frames_max: usize, bytes_max: usize) -> Self {
         Self {
             kept: VecDeque::new(),
@@ -37,10 +37,10 @@ impl History {
         }
     }
 
-    /// Takes in the newest frame and forgets the oldest ones over the bounds. A frame of likes only stands for no
-    /// position and holds nothing that a viewer who comes later needs, so it is not kept.
+    /// Adds the newest frame and drops the oldest ones over the bounds. A frame of likes only covers no position and
+    /// holds nothing that a later viewer needs, so it is not kept.
     pub(crate) fn push(&mut self, frame: &Arc<FrameSet>) {
-        // The newest has been delivered since, and the older ones take turns: no walk through the ring per window.
+        // The previous newest has been delivered since. The older ones take turns: no walk through the ring per window.
         self.recount(self.kept.len().saturating_sub(1));
         self.recount_at = (self.recount_at + 1) % self.kept.len().max(1);
         self.recount(self.recount_at);
@@ -66,7 +66,7 @@ impl History {
         }
     }
 
-    /// Forgets the oldest frames, at least `bytes` bytes of them or all; how many bytes that were.
+    /// Drops the oldest frames, at least `bytes` bytes or all of them. Returns the bytes freed.
     pub(crate) fn trim(&mut self, bytes: usize) -> usize {
         let mut freed = 0;
         while freed < bytes && !self.kept.is_empty() {
@@ -76,8 +76,8 @@ impl History {
         freed
     }
 
-    /// Seals the frames that hold some of these comments again, without them. Whoever was given a frame before keeps
-    /// it.
+    /// Reseals the frames that contain any of these comments, without them. Frames already handed out stay as they
+    /// are.
     pub(crate) fn retract(&mut self, ids: &[Seq]) {
         for index in 0..self.kept.len() {
             let frame = &mut self.kept[index].frame;
@@ -92,7 +92,7 @@ impl History {
         }
     }
 
-    /// The frames that stand for nothing up to `since`, oldest first.
+    /// The frames that cover only positions after `since`, oldest first.
     pub(crate) fn after(&self, since: Seq) -> Vec<Arc<FrameSet>> {
         let start = self.kept.partition_point(|kept| kept.frame.after() < since);
         let frames = self.kept.range(start..).map(|kept| Arc::clone(&kept.frame));
@@ -103,7 +103,7 @@ impl History {
         self.kept.len()
     }
 
-    /// What the frames were last counted for.
+    /// The frames' bytes as last counted.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -116,7 +116,7 @@ impl History {
         }
     }
 
-    /// What it was counted for; 0 when there is none.
+    /// Returns the frame's counted bytes; 0 when there is none.
     fn forget_oldest(&mut self) -> usize {
         let bytes = self.kept.pop_front().map_or(0, |oldest| oldest.bytes);
         self.bytes -= bytes;

@@ -1,8 +1,8 @@
-//! The decisions of a live room, pure: what goes into which frame and when, what is shed, who may post, what a viewer
-//! who comes back gets.
+//! The pure decisions of a live room: what goes into which frame and when, what is shed, who may post, and what a
+//! returning viewer gets.
 //!
-//! The time and the seeds are arguments; this crate knows no clock, thread, channel or socket. [`Room`] is where to
-//! begin; [`admission`] stands beside it.
+//! Time and seeds are arguments; this crate knows no clock, thread, channel or socket. Start with [`Room`];
+//! [`admission`] is independent of it.
 
 pub mod admission;
 

@@ -9,18 +9,18 @@ use crate::random::SplitMix64;
 
 /// The comments, events and likes of one window. Exists only while there are some: a quiet room holds nothing.
 ///
-/// At most a given number of comments is held. Over it the lowest priority class present gives way; inside the class
-/// every comment of the window has the same chance to be held, whenever it came (reservoir sampling, Vitter's
-/// algorithm R). So a burst neither silences those who post late nor grows the frame. Events are never shed.
+/// The number of comments is capped. Over the cap the lowest priority class present is shed first; within the class
+/// every comment of the window is equally likely to be kept, whenever it arrived (reservoir sampling, Vitter's
+/// algorithm R). So a burst neither silences late posters nor grows the frame. Events are never shed.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// When the first of it came.
+    /// When the first of them arrived.
     since: Duration,
     classes: [Class; PRIORITIES],
     held: usize,
     events: Vec<BatchEvent>,
     likes: u64,
-    /// Comments that came and gave way.
+    /// Comments that arrived and were shed.
     shed: u32,
 }
 
@@ -28,9 +28,9 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Offered {
-    /// Nothing had to give way.
+    /// Nothing was shed.
     Held,
-    /// One comment of this class was shed: the offered one, or one that gave way to it.
+    /// One comment of this class was shed: the offered one, or one it replaced.
     Shed(Priority),
 }
 
@@ -63,7 +63,7 @@ impl Pending {
         self.held
     }
 
-    /// Holds the comment, or sheds it, or sheds another one in its place.
+    /// Holds the comment, sheds it, or sheds another one in its place.
     pub(crate) fn offer(
         &mut self,
         comment: BatchComment,
@@ -98,7 +98,7 @@ impl Pending {
         }
     }
 
-    /// Holds the event. Those at lower positions came before.
+    /// Holds the event. Events arrive in order of position.
     pub(crate) fn event(&mut self, event: BatchEvent) {
         self.events.push(event);
     }
@@ -151,7 +151,7 @@ fn index_below(len: usize, random: &mut SplitMix64) -> usize {
     usize::try_from(random.below(len as u64)).expect("invariant: below a usize")
 }
 
-/// The likes of one window that a batch can tell: JSON numbers are exact up to here in every client.
+/// The most likes a batch can carry: JSON numbers are exact up to here in every client.
 pub(crate) const LIKES_MAX: u64 = (1 << 53) - 1;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct RoomConfig {
     pub flush: Flush,
     /// Comments in one frame; over it the lowest priorities are shed. Not zero.
     pub batch_comments_max: usize,
-    /// Sealed frames kept for viewers who come back.
+    /// Sealed frames kept for returning viewers.
     pub history_frames_max: usize,
     /// Bytes of sealed frames kept, in all their forms.
     pub history_bytes_max: usize,
@@ -36,12 +36,12 @@ pub struct RoomConfig {
     pub compression: CompressionPolicy,
 }
 
-/// A room's window, history and position. It owns no clock, task or socket: the caller tells it the time, asks for the
-/// [`deadline`](Self::deadline) and calls [`tick`](Self::tick) then.
+/// A room's window, history and position. It owns no clock, task or socket: the caller passes the time, asks for the
+/// [`deadline`](Self::deadline) and calls [`tick`](Self::tick) when it is due.
 ///
-/// Invariants: each sealed frame begins where the one before ended; every comment given to the room is in exactly one
-/// frame, is counted in the `shed` of one, or was retracted before it was sealed; every event is in exactly one frame;
-/// no frame sealed or handed out after a retraction holds what it names.
+/// Invariants: each sealed frame begins where the previous one ended; every comment given to the room is in exactly one
+/// frame, counted in the `shed` of one, or was retracted before it was sealed; every event is in exactly one frame; no
+/// frame sealed or handed out after a retraction contains a comment it names.
 #[derive(Debug)]
 pub struct Room {
     batch_comments_max: usize,
@@ -61,7 +61,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// A room that goes on after the position `after` of `epoch`; [`Seq::ZERO`] for a new one.
+    /// A room that continues after the position `after` of `epoch`; [`Seq::ZERO`] for a new one.
     ///
     /// # Panics
     ///
@@ -86,10 +86,9 @@ impl Room {
         }
     }
 
-    /// Takes a comment into the window.
+    /// Adds a comment to the window.
     ///
-    /// A position that came before is counted as repeated and otherwise ignored. Positions left out before it are
-    /// holes.
+    /// A position that is not new is counted as repeated and otherwise ignored. Skipped positions are holes.
     pub fn comment(&mut self, now: Now, comment: BatchComment, priority: Priority) {
         if !self.advance(comment.seq) {
             return;
@@ -105,10 +104,10 @@ impl Room {
         }
     }
 
-    /// Takes an event into the window. A retraction is obeyed at once: what it names is dropped from the window, and
-    /// the frames of the ring are sealed again without it.
+    /// Adds an event to the window. A retraction takes effect at once: the comments it names are dropped from the
+    /// window, and the ring's frames are resealed without them.
     ///
-    /// A position that came before is counted as repeated and otherwise ignored.
+    /// A position that is not new is counted as repeated and otherwise ignored.
     pub fn event(&mut self, now: Now, event: BatchEvent) {
         if !self.advance(event.seq) {
             return;
@@ -126,14 +125,14 @@ impl Room {
         pending.event(event);
     }
 
-    /// Gives up what the log lost: the frame of what is pending, and one that tells viewers that the positions from
-    /// there to `through` are not delivered. No frames when nothing was lost after the last position given.
+    /// Gives up what the log lost. Returns the frame of what is pending, and a gap from there to `through`; no frames
+    /// when nothing was lost after the last known position.
     #[must_use]
     pub fn lost(&mut self, now: Now, through: Seq, input: SealInput) -> Vec<Arc<FrameSet>> {
         if through <= self.last {
             return Vec::new();
         }
-        // Beside the pace: the window goes on for what comes after.
+        // Out of turn: the window stays open for what follows.
         let mut frames: Vec<_> = self.seal(now, input).into_iter().collect();
         let gap = Gap {
             epoch: self.epoch,
@@ -185,7 +184,7 @@ impl Room {
         self.seal(now, input)
     }
 
-    /// The last sealed position: where a viewer who joins now begins.
+    /// The last sealed position: where a viewer that joins now starts.
     pub fn sealed(&self) -> Position {
         Position {
             epoch: self.epoch,
@@ -193,7 +192,7 @@ impl Room {
         }
     }
 
-    /// What the ring has of what a viewer missed since `since`. Changes nothing.
+    /// The part of what a viewer missed since `since` that the ring still has.
     pub fn resume(&self, since: Position) -> Resume {
         if since.epoch != self.epoch {
             return Resume::OtherEpoch;
@@ -208,15 +207,15 @@ impl Room {
         }
     }
 
-    /// The frames of the ring from exactly `boundary` on; nothing when no frame begins or ended there, so that
-    /// something would be told twice, or not at all.
+    /// The ring's frames from exactly `boundary` on; `None` when no frame begins or ends there, because something
+    /// would then be delivered twice or not at all.
     pub fn frames_after(&self, boundary: Seq) -> Option<Vec<Arc<FrameSet>>> {
         let frames = self.history.after(boundary);
         let begins = frames.first().map_or(self.sealed, |frame| frame.after());
         (begins == boundary).then_some(frames)
     }
 
-    /// Forgets the text that frames refer back to, up to 32 KiB per stream: for a room whose last viewer left.
+    /// Drops the text that frames refer back to, up to 32 KiB per stream. Called when the last viewer leaves.
     pub fn forget_chain(&mut self) {
         self.sealer = Sealer::new(self.compression);
     }
@@ -231,12 +230,12 @@ impl Room {
         self.history.len()
     }
 
-    /// Forgets the oldest frames of the history ring, at least `bytes` bytes of them or all; how many bytes that were.
+    /// Drops the oldest frames of the history ring, at least `bytes` bytes or all of them. Returns the bytes freed.
     pub fn trim_history(&mut self, bytes: usize) -> usize {
         self.history.trim(bytes)
     }
 
-    /// Bytes that the frames of the history ring hold, in all their forms made when they were last counted.
+    /// Bytes held by the history ring's frames, in all the forms that existed when they were last counted.
     pub fn history_bytes(&self) -> usize {
         self.history.bytes()
     }
@@ -246,7 +245,7 @@ impl Room {
         std::mem::take(&mut self.counters)
     }
 
-    /// Whether `seq` is a new position, which is the last one from now on.
+    /// Moves on to `seq` and returns true, unless the position is not new.
     fn advance(&mut self, seq: Seq) -> bool {
         if seq <= self.last {
             self.counters.repeated += 1;
@@ -284,7 +283,7 @@ impl Room {
         Some(self.keep(frame))
     }
 
-    /// Notes the newest frame.
+    /// Records the newest frame.
     fn keep(&mut self, frame: FrameSet) -> Arc<FrameSet> {
         assert_eq!(
             (frame.after(), frame.seq()),
@@ -301,23 +300,23 @@ impl Room {
 /// Who watches a room at the moment it seals.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SealInput {
-    /// Viewers, told in the batch.
+    /// Viewers, as stated in the batch.
     pub viewers: u32,
     /// Which streams have viewers that share the room's history.
     pub chains: Chains,
 }
 
-/// What a viewer who comes back gets from the ring.
+/// What a returning viewer gets from the ring.
 #[derive(Debug)]
 pub enum Resume {
-    /// The position belongs to another numbering of the room: nothing can be said about what was missed.
+    /// The position belongs to another epoch: there is no telling what was missed.
     OtherEpoch,
-    /// The position is after all that is sealed.
+    /// The position is above everything sealed.
     Ahead,
     /// Everything after `boundary`, up to [`Room::sealed`].
     At {
-        /// Where `frames` begin. Above the asked position when the ring is too short, or when the position lies inside
-        /// of a frame or in a hole: what lies between is read from the log.
+        /// Where `frames` begin. Above the requested position when the ring is too short, or when the position is
+        /// inside a frame or a hole: the part in between is read from the log.
         boundary: Seq,
         /// The frames after it, oldest first.
         frames: Vec<Arc<FrameSet>>,

@@ -1,7 +1,7 @@
 //! When a room's windows end.
 //!
-//! Every room has a *phase*: the instants `k * window + phase` are its own, so that the ticks of many rooms spread over
-//! the window and the machine sees an even load. See [`Flush`] for what a room does with it.
+//! Every room has a *phase*: it ticks at `k * window + phase`, so that the ticks of many rooms spread evenly over the
+//! window. See [`Flush`] for how a room uses it.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::random::{mix, scale};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {
     /// The first comment after a quiet window goes out at once; after that, one frame per window. Each window lasts up
-    /// to a twentieth longer than the configured one until the room has reached its phase.
+    /// to a twentieth longer than configured until the room reaches its phase.
     #[default]
     Leading,
     /// Windows end at the room's phase, and only then.
     Fixed,
 }
 
-/// The phase of `room`: the same on every node, evenly spread over the rooms.
+/// The phase of `room`: the same on every node, and evenly spread across rooms.
 pub fn phase(room: &RoomId, window: Duration) -> Duration {
     // FNV-1a; its upper bits are weak for short ids, so they are mixed once more.
     let hash = room
@@ -33,12 +33,12 @@ pub fn phase(room: &RoomId, window: Duration) -> Duration {
     Duration::from_nanos(scale(mix(hash), nanos(window)))
 }
 
-/// The windows of one room: answers when what is pending is due.
+/// The windows of one room: decides when pending comments are due.
 #[derive(Clone, Debug)]
 pub(crate) struct Windows {
     window: Duration,
     phase: Duration,
-    /// No frame is due before this moment: the window of the last one is not over.
+    /// No frame is due before this time, when the last one's window ends.
     open_at: Duration,
     flush: Flush,
 }
@@ -54,7 +54,7 @@ impl Windows {
         }
     }
 
-    /// The moment at which something that became pending at `since` is due.
+    /// When something that became pending at `since` is due.
     pub(crate) fn due(&self, since: Duration) -> Duration {
         let from = since.max(self.open_at);
         match self.flush {
@@ -67,24 +67,23 @@ impl Windows {
     pub(crate) fn end(&mut self, due: Duration, now: Duration) {
         self.open_at = match self.flush {
             Flush::Leading => {
-                // Timers come a little late. Measuring from the moment that was meant keeps that from adding up and
-                // from pushing the room off its phase; a room that could not run in time starts afresh, so that its
-                // frames do not bunch.
+                // Timers fire a little late. Measuring from the due time keeps the delay from adding up and pushing
+                // the room off its phase. A room that ran too late starts afresh, so that its frames do not bunch.
                 let late = now.saturating_sub(due);
                 let next = if late <= self.slack() { due } else { now } + self.window;
                 next + self.to_phase(next).min(self.slack())
             }
-            // The next instant of the phase, but the one after it when this frame came so late that two would bunch.
+            // The next tick, or the one after it when this frame was so late that two would bunch.
             Flush::Fixed => now + self.window / 2,
         };
     }
 
-    /// How far a window may move: the price of a spread load, and small enough that nobody sees it.
+    /// How far a window may move to spread the load: too little for anyone to notice.
     fn slack(&self) -> Duration {
         self.window / 20
     }
 
-    /// From `at` to the next instant of the room's phase; zero when `at` is one.
+    /// From `at` to the room's next tick; zero when `at` is one.
     fn to_phase(&self, at: Duration) -> Duration {
         let past = remainder(at, self.window);
         if past <= self.phase {

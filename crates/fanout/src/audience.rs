@@ -1,4 +1,4 @@
-//! Who watches a room, told without asking the shards.
+//! A room's viewers, counted without asking the shards.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,8 +9,8 @@ use crate::packing::usual_form;
 
 /// The viewers of one room, counted.
 ///
-/// The room counts a viewer in before it sends the [`Attach`](crate::Attach), so a frame sealed right after goes to
-/// that shard too; the shard counts it out, exactly once. No shard touches it when a frame is delivered.
+/// The room counts a viewer before it sends the [`Attach`](crate::Attach), so that a frame sealed right after goes to
+/// that shard too. The shard decrements the counts exactly once. Delivering a frame does not touch the counts.
 pub struct Audience {
     viewers: AtomicU32,
     speaking: [AtomicU32; Dialect::COUNT],
@@ -21,7 +21,7 @@ pub struct Audience {
 type OnLastLeft = Box<dyn Fn() + Send + Sync>;
 
 impl Audience {
-    /// Nobody, over `shards` shards. `on_last_left` is called by a shard's thread each time the last viewer leaves,
+    /// No viewers, over `shards` shards. `on_last_left` is called by a shard's thread each time the last viewer leaves,
     /// and must not block.
     #[must_use]
     pub fn new(shards: usize, on_last_left: Option<Box<dyn Fn() + Send + Sync>>) -> Self {
@@ -48,7 +48,7 @@ impl Audience {
             attached.fetch_sub(1, Ordering::Relaxed);
         }
         self.speaking[dialect.index()].fetch_sub(1, Ordering::Relaxed);
-        // Release: who sees nobody left also sees the counts above.
+        // Release: a thread that sees zero viewers also sees the counts above.
         if self.viewers.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(on_last_left) = &self.on_last_left
         {
@@ -62,13 +62,13 @@ impl Audience {
         self.viewers.load(Ordering::Acquire)
     }
 
-    /// Those that speak `dialect`.
+    /// Viewers that speak `dialect`.
     #[must_use]
     pub fn viewers_of(&self, dialect: Dialect) -> u32 {
         self.speaking[dialect.index()].load(Ordering::Relaxed)
     }
 
-    /// Those in shard `shard`: a frame need not be sent to a shard that has none.
+    /// Viewers in shard `shard`: a shard without any needs no frames.
     #[must_use]
     pub fn attached(&self, shard: usize) -> u32 {
         self.attached
@@ -76,7 +76,7 @@ impl Audience {
             .map_or(0, |attached| attached.load(Ordering::Relaxed))
     }
 
-    /// The streams for which chained forms are worth making.
+    /// The streams that need chained forms.
     #[must_use]
     pub fn chains(&self) -> Chains {
         Chains {
@@ -85,8 +85,8 @@ impl Audience {
         }
     }
 
-    /// Makes the forms in which most viewers will get `frame`, once and before it is delivered. Otherwise the first
-    /// shard to need one would make it while the others wait.
+    /// Makes the forms most viewers will get, once and before delivery. Otherwise the first shard to need one would
+    /// make it while the others wait.
     pub fn prepare(&self, frame: &FrameSet) {
         for dialect in Dialect::ALL {
             if self.viewers_of(dialect) > 0 {

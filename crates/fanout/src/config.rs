@@ -8,22 +8,20 @@ use std::time::Duration;
 pub struct FanoutConfig {
     /// Shard threads.
     pub shards: NonZeroUsize,
-    /// Messages that wait in a shard's inbox; it is allocated whole at the start.
+    /// Messages that fit in a shard's inbox, which is allocated up front.
     pub inbox_len: usize,
-    /// Viewers that are written to in one go. A delivery to more of them is cut into slices, between which the shard
-    /// does what else there is.
+    /// Viewers written to in one go. A larger delivery is cut into slices, and the shard does other work in between.
     pub slice_viewers_max: NonZeroUsize,
-    /// Bytes of frames that wait for one slow viewer, before the oldest are skipped. What is partly written is not
-    /// counted: it can be skipped no more.
+    /// Bytes of frames that wait for one slow viewer before the oldest are skipped. A partly written frame is not
+    /// counted: it can no longer be skipped.
     pub outbox_bytes_max: usize,
     /// How long a frame waits for a slow viewer before it is skipped.
     pub outbox_age_max: Duration,
-    /// Bytes of messages that wait for one viewer and may not be skipped, before it is evicted.
+    /// Bytes of unskippable messages that wait for one viewer before it is evicted.
     pub control_bytes_max: usize,
-    /// How long something may wait for a viewer without a break, before it is evicted. The time runs from the moment
-    /// at which nothing was left to write to it.
+    /// How long a viewer's outbox may stay non-empty before the viewer is evicted.
     pub evict_after: Duration,
-    /// How often each viewer is looked at, and pinged when nothing was heard from it in that time.
+    /// How often each viewer is checked, and pinged if it was silent since.
     pub ping_interval: Duration,
     /// How long a viewer may be silent.
     pub idle_deadline: Duration,
@@ -48,13 +46,13 @@ impl Default for FanoutConfig {
     }
 }
 
-/// Why a configuration cannot be run.
+/// Why a configuration is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// An inbox that holds nothing.
     #[error("inbox_len must not be 0")]
     InboxLen,
-    /// Viewers would be looked at without a pause.
+    /// Viewers would be checked without a pause.
     #[error("ping_interval must be at least {PING_INTERVAL_MIN:?}")]
     PingInterval,
     /// A viewer would be closed before it was ever pinged.
@@ -69,7 +67,7 @@ impl FanoutConfig {
     /// Checks the bounds against each other.
     ///
     /// # Errors
-    /// [`ConfigError`] names the one that does not fit.
+    /// [`ConfigError`] names the invalid one.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.inbox_len == 0 {
             return Err(ConfigError::InboxLen);
@@ -93,7 +91,7 @@ const SLICE_VIEWERS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("it is n
 /// Threads beyond this are a mistake in a flag.
 pub(crate) const SHARDS_MAX: usize = 4_096;
 
-/// Below this the look at all viewers would be most of what a shard does.
+/// Below this, checking all viewers would be most of a shard's work.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

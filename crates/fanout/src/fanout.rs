@@ -34,7 +34,7 @@ pub struct ShardHandle {
     inbox: Sender<ShardMsg>,
 }
 
-/// The inbox was full: here is the message back.
+/// The inbox was full. Returns the message.
 #[derive(Debug)]
 pub struct Full(pub ShardMsg);
 
@@ -82,10 +82,10 @@ impl Fanout {
         &self.shards
     }
 
-    /// Names a new connection to a room, and chooses its shard.
+    /// Assigns a new connection of a room its id and its shard.
     ///
     /// A room's first viewers share its home shard, so that a frame of a small room wakes one thread; later ones are
-    /// spread over all. Whoever counts viewers into `audience` calls this right before: two who come at once must not
+    /// spread over all. The caller counts the viewer into `audience` right after this, so that two joins at once cannot
     /// both take the last place at home.
     #[must_use]
     pub fn place(&self, room: RoomKey, audience: &Audience) -> ConnId {
@@ -115,11 +115,11 @@ impl Fanout {
         sum
     }
 
-    /// Closes every viewer with `reason` after what waits for it, and returns when all are gone or reset at the
-    /// `deadline`. What was sent to the shards before is done first.
+    /// Closes every viewer with `reason` once its outbox is empty, and returns when all are gone or were reset at the
+    /// `deadline`. Earlier messages to the shards are handled first.
     ///
-    /// It blocks, so it must not be called from an asynchronous task. Viewers go when their readers see the peer's
-    /// end and detach them, so the readers must be able to run meanwhile.
+    /// This blocks, so it must not be called from an asynchronous task. A viewer is gone when its reader sees the
+    /// peer's end and detaches it, so the readers must be able to run meanwhile.
     pub fn stop(&self, reason: CloseReason, deadline: Duration) -> Drained {
         for shard in &self.shards {
             // A shard that has ended has no viewers to close.
@@ -136,7 +136,7 @@ impl Fanout {
     }
 
     fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<Drained>>> {
-        // A list of handles is whole whatever happened to its last holder.
+        // A panic cannot leave a list of handles half-updated.
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,7 +150,7 @@ impl ShardHandle {
 
     /// Puts a message into the shard's inbox.
     ///
-    /// A shard that has ended takes every message and does nothing, except that it counts an attached viewer out.
+    /// A shard that has ended drops every message, and decrements the counts for an attached viewer.
     ///
     /// # Errors
     /// [`Full`] holds the message: try again later, or use [`ShardHandle::send`].
@@ -187,11 +187,11 @@ fn spread(id: u64, len: usize) -> usize {
     index
 }
 
-/// Viewers of a room that share its home shard before others are spread: writing to so many takes half a millisecond,
-/// and waking another thread would not make that shorter.
+/// Viewers of a room that share its home shard before others are spread. Writing to this many takes half a
+/// millisecond; waking another thread would not make it faster.
 const HOME_VIEWERS_MAX: u32 = 64;
 
-/// Pauses between two tries at a full inbox. A shard empties thousands of messages in the longer one.
+/// Pauses between tries at a full inbox. A shard handles thousands of messages in the longer one.
 const SEND_PAUSE_MIN: Duration = Duration::from_millis(1);
 const SEND_PAUSE_MAX: Duration = Duration::from_millis(16);
 
@@ -221,7 +221,8 @@ impl ShardThread {
         }
     }
 
-    /// Handles a message and others that are there. What is due must not wait for an inbox that never gets empty.
+    /// Handles a message and those queued behind it, within a time limit: due work must not wait for an inbox that
+    /// never empties.
     fn handle(&mut self, msg: ShardMsg) {
         let begin = self.now();
         self.shard.handle(msg, begin);
@@ -237,9 +238,9 @@ impl ShardThread {
         }
     }
 
-    /// The next message; none when something is due before.
+    /// The next message; `None` when something is due first.
     fn next(&mut self, wake_at: Option<Duration>) -> Option<ShardMsg> {
-        // That a sender is gone is noticed by the wait.
+        // The wait below notices when the senders are gone.
         if let Ok(msg) = self.messages.try_recv() {
             return Some(msg);
         }
@@ -285,7 +286,7 @@ impl ShardThread {
     }
 }
 
-/// How long messages are handled between two looks at what is due; one pass over a large room may take longer.
+/// How long messages are handled before due work is checked; one pass over a large room may take longer.
 const MESSAGES_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// A message that nobody will handle: the sender's count of viewers must still come out right.

@@ -7,12 +7,11 @@
 //! - [`Audience`] tells a room which shards have viewers of it, without asking them.
 //! - [`Shard`] is what a thread runs: a state machine with time as an argument, so that a simulation can run it too.
 //!
-//! A viewer that keeps up costs one non-blocking write of shared bytes per frame. One that does not gets an outbox,
-//! and climbs the ladder: frames wait, bounded in bytes and age; the oldest are skipped and told in one `gap`, with
-//! the events among them; it is evicted when it stays behind. Each step is counted by reason in [`StatsSnapshot`].
+//! A viewer that keeps up costs one non-blocking write of shared bytes per frame. One that does not gets an outbox and
+//! climbs the ladder: frames wait, bounded in bytes and age; the oldest are skipped and reported in one `gap` with
+//! their events; a viewer that stays behind is evicted. Each step is counted by reason in [`StatsSnapshot`].
 //!
-//! What a shard writes of its own, heartbeats, gaps and closes, is made by the viewer's
-//! [`Dialect`](danmaku_wire::Dialect).
+//! The viewer's [`Dialect`](danmaku_wire::Dialect) makes what a shard writes on its own: heartbeats, gaps and closes.
 
 mod audience;
 mod config;

@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 #[cfg(feature = "memory")]
 use crate::memory::Memory;
 
-/// Where a viewer's bytes go. What a new kind of connection must be able to do is in this file.
+/// Where a viewer's bytes go. This file holds everything a new kind of connection must support.
 ///
-/// A sink may transform the bytes it takes and keep some that it cannot write yet. Such a one is behind until it has
-/// written all, takes only what it must while it is, and may owe a write because it was read from.
+/// A sink may transform the bytes it takes and keep some that it cannot write yet. It is then behind until it has
+/// written them, takes only what it must until then, and may owe a write after a read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Sink {
@@ -69,8 +69,7 @@ impl Link {
 
     /// Waits until there may be something to read. For one task at a time, the link's reader.
     ///
-    /// It is what an idle viewer's task is made of, so it holds a reference and nothing else: the waker waits in the
-    /// socket's registration.
+    /// An idle viewer's task consists of this, so it holds only a reference: the waker is in the socket's registration.
     ///
     /// # Errors
     /// What the socket says.
@@ -117,7 +116,7 @@ impl Link {
         }
     }
 
-    /// Notes a sign of life. A store that only the reader makes: the shard looks at it once per ping interval.
+    /// Records a sign of life. Only the reader stores it; the shard loads it once per ping interval.
     pub fn heard(&self, now: Duration) {
         self.heard_ms.store(millis(now), Ordering::Relaxed);
     }
@@ -130,8 +129,8 @@ impl Link {
 
     /// One write to a viewer for whom nothing waits, sorted by what is left to do.
     ///
-    /// It goes straight to the kernel: Tokio's word on whether the socket is full lies in memory that the pass over a
-    /// room would have to fetch for every viewer, and it is nearly always "no" (measured: 2 to 3 % of a pass).
+    /// It goes straight to the kernel: the socket is hardly ever full, and fetching Tokio's readiness for every viewer
+    /// costs 2 to 3 % of a pass (measured).
     #[inline]
     pub(crate) fn write(&self, bytes: &[u8]) -> Written {
         match &self.sink {
@@ -144,8 +143,7 @@ impl Link {
         }
     }
 
-    /// Whether a viewer that was not ready for more the last time may be by now. As long as it is not, asking is no
-    /// system call.
+    /// Whether a viewer that was full last time may be ready now. While it is not, this makes no system call.
     pub(crate) fn may_take_more(&self) -> bool {
         match &self.sink {
             Sink::Tcp(stream) => stream.try_io(Interest::WRITABLE, || Ok(())).is_ok(),

@@ -1,4 +1,4 @@
-//! What a shard is told: the one closed list of messages into its inbox.
+//! The closed list of messages to a shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::audience::Audience;
 use crate::config::SHARDS_MAX;
 use crate::link::Link;
 
-/// Names a viewer's connection, and with its highest bits the shard that owns it. Never given twice in a process.
+/// Identifies a viewer's connection; its highest bits are the shard that owns it. Never reused in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
@@ -28,14 +28,14 @@ impl ConnId {
     }
 }
 
-/// Names a room toward the shards. Never given twice in a process, also not to a room of the same name.
+/// Identifies a room to the shards. Never reused in a process, not even for a room of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey(pub u64);
 
 /// A message into a shard's inbox.
 ///
-/// What names a connection that is unknown, or closing, is ignored: the viewer left in the meantime. So nothing about a
-/// connection may be sent before its [`ShardMsg::Attach`] is in the inbox.
+/// Messages for an unknown or closing connection are ignored: the viewer has left. So nothing about a connection may
+/// be sent before its [`ShardMsg::Attach`] is in the inbox.
 #[derive(Debug)]
 pub enum ShardMsg {
     /// Attaches a viewer. Boxed, so that the rarest message does not set the size of all.
@@ -61,19 +61,19 @@ pub enum ShardMsg {
         /// The pong frame.
         bytes: Bytes,
     },
-    /// Write what the connection owes because it was read from: see [`Link::owes_write`].
+    /// Write what the connection owes after a read: see [`Link::owes_write`].
     Flush {
         /// The viewer.
         conn: ConnId,
     },
-    /// Close the connection, after what waits for it.
+    /// Close the connection once its outbox is empty.
     Close {
         /// The viewer.
         conn: ConnId,
-        /// What it is told.
+        /// The reason it gets.
         reason: CloseReason,
     },
-    /// Close every viewer of the room, after what waits for it.
+    /// Close every viewer of the room once its outbox is empty.
     CloseRoom {
         /// The room.
         room: RoomKey,
@@ -89,7 +89,7 @@ pub enum ShardMsg {
     Stop {
         /// What the viewers are told.
         reason: CloseReason,
-        /// How long to wait for those that have not read all.
+        /// How long to wait for viewers that have not read everything.
         deadline: Duration,
     },
 }

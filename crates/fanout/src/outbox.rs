@@ -13,11 +13,11 @@ use crate::link::{Link, Ready, Written};
 use crate::packing::Packing;
 use crate::stats::{SkipReason, StatsSnapshot};
 
-/// What waits for one viewer: perhaps nothing more than what its sink has taken and keeps, which the sink bounds.
+/// What waits for one viewer; possibly only what its sink has taken and keeps, which the sink bounds.
 ///
-/// Messages go out in the order in which they came, with three exceptions that no reader can tell from that order: a
-/// pong goes first, a gap stands where the skipped frames were, a close goes last. Since the oldest frames are
-/// skipped first, the skipped ones are always right before those that wait, so one gap is enough to tell them.
+/// Messages go out in order of arrival, with three exceptions that no reader can notice: a pong goes first, a gap
+/// replaces the skipped frames, a close goes last. The oldest frames are skipped first, so the skipped ones are always
+/// right before those that wait, and one gap covers them.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// Partly written: nothing else may be written before its end.
@@ -30,7 +30,7 @@ pub(crate) struct Outbox {
     control_bytes: usize,
     frame_bytes: usize,
     next_order: u64,
-    /// Since when there has always been something that waits.
+    /// Since when something has been waiting without a break.
     pub(crate) behind_since: Duration,
     /// The viewer's place in its shard's list of those that are behind.
     pub(crate) listed: Option<usize>,
@@ -50,7 +50,7 @@ struct WaitingControl {
     control: Control,
 }
 
-/// A frame whose form is not chosen yet: that depends on what will have been written before it.
+/// A frame whose form is not chosen yet: the choice depends on what is written before it.
 #[derive(Debug)]
 struct WaitingFrame {
     order: u64,
@@ -59,16 +59,16 @@ struct WaitingFrame {
     since: Duration,
 }
 
-/// Positions of which the viewer is to be told that it missed them, with the events among them.
+/// Missed positions to report to the viewer, with the events among them.
 #[derive(Debug)]
 struct Gap {
     epoch: Epoch,
     after: Seq,
     seq: Seq,
     events: Vec<BatchEvent>,
-    /// At least what the events take in memory and in the message.
+    /// An upper bound of the events' size in memory and in the message.
     events_bytes: usize,
-    /// Made when it is first tried to be written.
+    /// Made at the first try to write it.
     message: Option<Bytes>,
 }
 
@@ -93,7 +93,7 @@ pub(crate) enum Control {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Flushed {
-    /// Nothing is left, in the sink neither.
+    /// Nothing is left, not even in the sink.
     All,
     /// The viewer takes no more for now.
     Blocked,
@@ -221,7 +221,7 @@ impl Outbox {
         }
     }
 
-    /// Drops everything that is not partly written: the viewer will not be here to read it.
+    /// Drops everything that is not partly written: the viewer will not read it.
     pub(crate) fn evict(&mut self, counts: &mut StatsSnapshot) {
         counts.skip(SkipReason::Evicted, self.frames.len() as u64);
         self.frames = VecDeque::new();
@@ -369,7 +369,7 @@ impl Outbox {
         };
         self.frame_bytes -= it.bytes;
         packing.skipped();
-        // A frame of nothing but likes stands for no position.
+        // A frame of likes only covers no position.
         if it.frame.after() < it.frame.seq() {
             let gap = self.gap.get_or_insert_with(|| Gap::at(&it.frame));
             self.control_bytes += gap.extend(&it.frame);
@@ -386,7 +386,7 @@ impl Outbox {
 /// A message of one write.
 #[derive(Debug)]
 struct Gathered {
-    /// A share of the bytes: at most as dear as the write, and only for a viewer that is behind or new.
+    /// A shared reference to the bytes: no dearer than the write, and only for a viewer that is behind or new.
     bytes: Bytes,
     /// How many of them are written.
     written: usize,
@@ -466,7 +466,7 @@ impl Gap {
         }
     }
 
-    /// Adds the positions of the frame that follows, and says how many bytes of events came with them.
+    /// Adds the positions of the next frame. Returns the bytes of the events that came with them.
     fn extend(&mut self, frame: &FrameSet) -> usize {
         debug_assert_eq!(self.seq, frame.after(), "frames come in one chain");
         let events = frame.events();
@@ -489,9 +489,9 @@ impl Gap {
     }
 }
 
-/// Messages of one write: a replay of 30 frames with what stands before it.
+/// Messages of one write: a replay of 30 frames and what precedes it.
 const MESSAGES_MAX: usize = 64;
 
-/// Bytes from which nothing is added to a write: a send buffer rarely takes more at once, and a form that is chosen too
-/// early may have to be made for nothing.
+/// Bytes at which a write is full: a send buffer rarely takes more at once, and a form chosen too early may be made
+/// for nothing.
 const BYTES_MAX: usize = 128 << 10;

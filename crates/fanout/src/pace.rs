@@ -1,12 +1,11 @@
-//! How often a shard's thread is woken: messages that come often are gathered.
+//! How often a shard's thread is woken: frequent messages are gathered.
 
 use std::time::Duration;
 
-/// Whether messages wake a thread so often that it had better let some gather.
+/// Whether messages wake a thread so often that it should let some gather.
 ///
-/// To wake a sleeping thread costs its waker a system call, and the thread another one and a change of context: more
-/// than the write to a viewer that a frame of a small room is for. A thread that sleeps for a fixed time is woken by
-/// nobody.
+/// Waking a thread costs the waker a system call, and the thread another one and a context switch: more than writing a
+/// small room's frame to a viewer. A thread that sleeps for a fixed time needs no waking.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     woken_at: Duration,
@@ -14,27 +13,27 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Notes that there was a message when the thread had slept.
+    /// Records that a message was there after a sleep.
     pub(crate) fn woken(&mut self, now: Duration) {
         self.often = now.saturating_sub(self.woken_at) <= OFTEN;
         self.woken_at = now;
     }
 
-    /// Notes that nothing had come when a pause was over.
+    /// Records that nothing came during a pause.
     pub(crate) fn calm(&mut self) {
         self.often = false;
     }
 
-    /// How long to sleep before looking for messages again; none to be woken by the next one.
+    /// How long to sleep before looking for messages again; `None` to be woken by the next one.
     pub(crate) fn pause(&self) -> Option<Duration> {
         self.often.then_some(PAUSE)
     }
 }
 
-/// Short beside a window, and long beside what it costs to wake: two cores with 5,000 rooms get five messages in it.
+/// Short compared to a window, long compared to a wake-up: two cores with 5,000 rooms get five messages in it.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Between two messages that are taken to come often.
+/// Messages closer together than this are frequent.
 const OFTEN: Duration = Duration::from_millis(4);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! In which form a viewer gets its frames: the only place where that is chosen.
+//! The one place that chooses the form in which a viewer gets its frames.
 
 use bytes::Bytes;
 use danmaku_wire::{Cursor, Dialect, Form, FrameSet};
@@ -29,14 +29,14 @@ impl Packing {
         frame.form(self.cursor.choose(self.dialect, frame))
     }
 
-    /// Notes that a message that is no frame of the room is written.
+    /// Records that a message other than a room's frame is written.
     pub(crate) fn message_written(&mut self) {
         if self.dialect.message_ends_chain() {
             self.cursor.skipped();
         }
     }
 
-    /// Notes that a frame was not written.
+    /// Records that a frame was not written.
     pub(crate) fn skipped(&mut self) {
         self.cursor.skipped();
     }

@@ -1,4 +1,4 @@
-//! A delivery that is cut into slices: which of a room's viewers have had which of the frames under way.
+//! A delivery cut into slices: which of a room's viewers have had which of the frames under way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use danmaku_wire::FrameSet;
 
 /// Frames under way to the viewers of one room, one after the other.
 ///
-/// Between two slices viewers join, leave and move within the room's set. So it is noted for each how many of the
-/// frames it has got. A viewer that joins has got those under way already: they were sealed before it was attached.
+/// Between slices viewers join, leave and move within the room's set, so each has a count of the frames it got. A new
+/// viewer counts as having those under way: they were sealed before it was attached.
 #[derive(Debug)]
 pub(crate) struct Pass {
     frames: VecDeque<Arc<FrameSet>>,
@@ -49,7 +49,7 @@ impl Pass {
         self.frames.front()
     }
 
-    /// The next place whose viewer is due the frame, which is taken to get it now.
+    /// The next place whose viewer is due the frame. The viewer counts as served.
     #[inline]
     pub(crate) fn next_due(&mut self) -> Option<usize> {
         while self.left > 0 {
@@ -73,7 +73,7 @@ impl Pass {
         self.left == 0
     }
 
-    /// Goes on to the next frame, from place `start`, when everybody has got the one before.
+    /// Moves on to the next frame, from place `start`, once everybody has got the current one.
     pub(crate) fn advance(&mut self, start: usize) {
         debug_assert!(
             self.got.iter().all(|&got| got > self.delivered),
@@ -85,7 +85,7 @@ impl Pass {
         self.left = self.got.len();
     }
 
-    /// The frames due to the viewer at `place`, which is taken to get them now.
+    /// The frames due to the viewer at `place`, which counts as served.
     pub(crate) fn catch_up(&mut self, place: usize) -> Vec<Arc<FrameSet>> {
         let end = self.delivered + self.frames.len() as u64;
         let Some(got) = self.got.get_mut(place) else {
@@ -97,18 +97,18 @@ impl Pass {
         self.frames.range(had..).cloned().collect()
     }
 
-    /// Notes a viewer that takes the last place.
+    /// Adds a viewer at the last place.
     pub(crate) fn join(&mut self) {
         self.got.push(self.delivered + self.frames.len() as u64);
         // The places that are left may go on behind the last one.
         self.left = (self.left + 1).min(self.got.len());
     }
 
-    /// Notes that the viewer at `place` has left, and the last one taken its place.
+    /// Removes the viewer at `place`; the last one takes its place.
     pub(crate) fn leave(&mut self, place: usize) {
         self.got.swap_remove(place);
         if self.got.get(place) == Some(&self.delivered) {
-            // It may have moved to where the pass has been already.
+            // It may have moved to a place that the pass has already visited.
             self.left = self.got.len();
         }
         self.left = self.left.min(self.got.len());

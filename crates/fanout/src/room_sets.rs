@@ -16,7 +16,7 @@ use crate::pass::Pass;
 pub(crate) struct ViewerKey(u32);
 
 impl ViewerKey {
-    /// The place at `index`; none when a shard has as many viewers as no machine has sockets.
+    /// The place at `index`; `None` beyond any number of sockets a machine can have.
     pub(crate) fn new(index: usize) -> Option<Self> {
         u32::try_from(index).ok().map(Self)
     }
@@ -75,7 +75,7 @@ impl RoomSets {
         Some(Seat { room: index, place })
     }
 
-    /// Removes the viewer of this seat; the answer is the viewer that sits there now, if one had to move.
+    /// Removes the viewer of this seat. Returns the viewer that had to move there, if any.
     pub(crate) fn leave(&mut self, seat: Seat) -> Option<ViewerKey> {
         let index = seat.room as usize;
         let set = self.sets.get_mut(index)?;
@@ -89,7 +89,7 @@ impl RoomSets {
             let set = self.sets.remove(index);
             self.by_key.remove(&set.key);
         } else if set.members.len() * 4 < set.members.capacity() {
-            // A room that was crowded once does not keep the memory it needed then.
+            // A room that was once crowded gives the memory back.
             set.members.shrink_to(set.members.len() * 2);
         }
         moved
@@ -128,14 +128,14 @@ impl RoomSets {
         }
     }
 
-    /// The frames under way that are due to the viewer of this seat, which is taken to get them now.
+    /// The frames under way that are due to the viewer of this seat, which counts as served.
     pub(crate) fn catch_up(&mut self, seat: Seat) -> Vec<Arc<FrameSet>> {
         let set = self.sets.get_mut(seat.room as usize);
         set.and_then(|set| set.pass.as_deref_mut())
             .map_or_else(Vec::new, |pass| pass.catch_up(seat.place as usize))
     }
 
-    /// Notes that a frame is delivered to the room.
+    /// Records a delivery to the room.
     pub(crate) fn note_delivery(&mut self, room: RoomKey, now: Duration) {
         if let Some(&index) = self.by_key.get(&room)
             && let Some(set) = self.sets.get_mut(index as usize)
@@ -156,7 +156,7 @@ impl RoomSets {
     }
 }
 
-/// Hashes ids that the process itself has given: nobody can choose them to collide.
+/// Hashes ids that the process itself assigned: nobody can choose them to collide.
 pub(crate) type IdHash = BuildHasherDefault<IdHasher>;
 
 /// Spreads a number over all bits of the hash, as the table uses both ends of it.

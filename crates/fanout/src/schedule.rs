@@ -1,4 +1,4 @@
-//! When a shard must look at whom without being asked.
+//! When a shard must check which viewers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::message::ConnId;
 use crate::room_sets::ViewerKey;
 
-/// Why a viewer is looked at.
+/// Why a viewer is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// It may have been silent for too long.
@@ -18,8 +18,7 @@ pub(crate) enum Due {
     Quiet,
 }
 
-/// A viewer's deadline. Only closing viewers and those that are silent already have one: an ordinary viewer costs no
-/// timer.
+/// A viewer's deadline. Only closing and silent viewers have one: an ordinary viewer needs no timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timer {
     pub(crate) at: Duration,
@@ -29,8 +28,8 @@ pub(crate) struct Timer {
     pub(crate) conn: ConnId,
 }
 
-/// All deadlines of a shard. One that turns out to be moot is dropped when it is due, which bounds them by what
-/// happened within the longest deadline.
+/// All deadlines of a shard. Moot ones are dropped when due, so their number is bounded by what happened within the
+/// longest deadline.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
@@ -54,7 +53,7 @@ impl Timers {
     }
 }
 
-/// A look at every viewer once per interval, a slice at a time.
+/// Checks every viewer once per interval, a slice at a time.
 ///
 /// Slice `n` is all places that are `n` modulo [`SLICES`], so nobody is seen twice or not at all when others come and
 /// go meanwhile.

@@ -55,8 +55,8 @@ counters! {
     viewers,
     /// Viewers with something in their outbox now.
     viewers_behind,
-    /// Bytes in outboxes at the latest look at them. Viewers that wait for the same frame share its memory, and each
-    /// is counted here.
+    /// Bytes in outboxes when last checked. Viewers that wait for the same frame share its memory, but each is counted
+    /// here.
     outbox_bytes,
     /// Passes over a room's viewers.
     passes,
@@ -86,11 +86,11 @@ counters! {
     pings_written,
     /// Viewers evicted because they stayed behind.
     evicted_behind,
-    /// Viewers evicted because too many bytes that may not be skipped waited.
+    /// Viewers evicted because too many unskippable bytes waited.
     evicted_control,
     /// Viewers evicted because the events of the frames they missed were too many to keep for them.
     evicted_events,
-    /// Viewers closed because nothing was heard from them.
+    /// Viewers closed because they were silent.
     closed_idle,
     /// Closes begun, for any reason.
     closes_begun,

@@ -49,29 +49,29 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// What became of a message to a viewer.
+/// The outcome of a message to a viewer.
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum Sent {
-    /// It is with the kernel, and nothing waits.
+    /// The kernel has it, and nothing waits.
     Whole,
     /// It waits behind others.
     Waits,
     /// It, its remainder, or what the sink kept of it waits, and nothing waited before.
     FellBehind,
-    /// More waits than may, and none of it can be skipped.
+    /// Too much waits, and none of it can be skipped.
     Overflow(EvictReason),
     /// The connection is gone.
     Broken(io::Error),
 }
 
 impl Viewer {
-    /// How long nothing was heard from it.
+    /// How long the viewer has been silent.
     pub(crate) fn silent(&self, now: Duration) -> Duration {
         now.saturating_sub(self.link.last_heard())
     }
 
-    /// Writes a frame, or lets it wait.
+    /// Writes or queues a frame.
     ///
     /// The hot path: a frame that goes out whole has cost one write of shared bytes and left no trace but the
     /// viewer's place in the shared history.
@@ -159,7 +159,7 @@ impl Viewer {
         }
     }
 
-    /// Writes a message that is never skipped, or lets it wait.
+    /// Writes or queues a message that is never skipped.
     pub(crate) fn send_control(
         &mut self,
         bytes: &Bytes,
@@ -194,7 +194,7 @@ impl Viewer {
             }
         }
         if control == Control::Heartbeat {
-            // Nobody waits for a ping, and a viewer that reads what waits for it will be heard from anyway.
+            // Nobody waits for a ping, and a viewer that reads its outbox will answer anyway.
             return Sent::Waits;
         }
         let (outbox, sent) = self.outbox_at(now);
@@ -205,7 +205,7 @@ impl Viewer {
         sent
     }
 
-    /// Writes what a new viewer is sent first, as much of it at once as goes into one write.
+    /// Writes a new viewer's first messages, as many as fit into one write.
     pub(crate) fn send_first(
         &mut self,
         first: Vec<Outgoing>,
@@ -247,7 +247,7 @@ impl Viewer {
         flushed
     }
 
-    /// Has the sink write what it keeps or owes, unless it waits for its turn with all else.
+    /// Has the sink write what it keeps or owes, unless an outbox is ahead of it.
     pub(crate) fn flush_sink(&mut self, now: Duration) -> Sent {
         if self.outbox.is_some() {
             return Sent::Waits;
@@ -259,7 +259,7 @@ impl Viewer {
         }
     }
 
-    /// Skips what has waited for too long. It overflows when there are too many events in that to keep them.
+    /// Skips frames that have waited too long. Overflows when they hold too many events to keep.
     pub(crate) fn skip_stale(
         &mut self,
         now: Duration,
@@ -295,7 +295,7 @@ impl Viewer {
         }
     }
 
-    /// Skips the oldest frames until no more wait than may.
+    /// Skips the oldest frames until the rest is within the limit.
     fn skip_over(&mut self, config: &FanoutConfig, counts: &mut StatsSnapshot) -> Sent {
         let Some(outbox) = &mut self.outbox else {
             return Sent::Waits;
@@ -323,7 +323,7 @@ impl Viewer {
         sent
     }
 
-    /// The outbox, and what it means for the viewer that something waits in it.
+    /// The outbox, and the outcome that having one means.
     fn outbox_at(&mut self, now: Duration) -> (&mut Outbox, Sent) {
         let sent = match self.outbox {
             Some(_) => Sent::Waits,

@@ -3,11 +3,11 @@
 /// Bounds of a log, per room.
 #[derive(Clone, Copy, Debug)]
 pub struct LogConfig {
-    /// Entries kept in memory for reading again.
+    /// Entries kept in memory for later reads.
     pub entries_max: usize,
-    /// Bytes of entries kept in memory for reading again.
+    /// Bytes of entries kept in memory for later reads.
     pub bytes_max: usize,
-    /// Entries the room may be behind before appends are refused.
+    /// Entries the room may lag behind before appends are refused.
     pub tail_lag_max: usize,
 }
 

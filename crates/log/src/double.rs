@@ -1,9 +1,9 @@
 //! A store for tests: it commits after a delay, fails, and loses answers.
 //!
-//! It stands for a file (group commits, positions that go on after a restart)
-//! and for a stream shared by nodes (positions with holes, entries of other
-//! nodes, a feed that loses some, a tail that is lost). Everything random
-//! comes from one seed, so a test under tokio's paused clock repeats exactly.
+//! It simulates a file (group commits, positions that continue after a restart)
+//! and a stream shared by nodes (positions with holes, entries from other
+//! nodes, a feed that drops some, a lost tail). All randomness comes from one
+//! seed, so a test under tokio's paused clock repeats exactly.
 
 mod room;
 mod state;
@@ -24,7 +24,7 @@ pub(crate) use self::room::DoubleRoom;
 /// How a [`Double`] behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct DoubleConfig {
-    /// Decides everything that is random.
+    /// Seeds all randomness.
     pub seed: u64,
     /// The longest time from an append to the commit of its group.
     pub commit_delay_max: Duration,
@@ -36,7 +36,7 @@ pub struct DoubleConfig {
     pub failed_permille: u64,
     /// Of 1,000 appends, how many are not answered: half of them committed.
     pub unanswered_permille: u64,
-    /// Of 1,000 commits, how many do not come to a ring.
+    /// Of 1,000 commits, how many do not reach a ring.
     pub unfed_permille: u64,
     /// The most positions left out before an entry.
     pub holes_max: u64,
@@ -61,7 +61,7 @@ impl DoubleConfig {
         }
     }
 
-    /// A file: dense, and nothing that is committed is lost on its way.
+    /// A file: dense, and no commit is lost on its way to the ring.
     #[must_use]
     pub const fn file(seed: u64) -> Self {
         Self {
@@ -106,8 +106,8 @@ impl Double {
         }
     }
 
-    /// Everything committed to `room` in its epoch, retracted or dropped since
-    /// or not.
+    /// Everything committed to `room` in its epoch, even if retracted or dropped
+    /// since.
     #[must_use]
     pub fn committed(&self, room: &RoomId) -> Vec<Entry> {
         self.find(room)
@@ -129,7 +129,7 @@ impl Double {
         }
     }
 
-    /// From here on everything fails.
+    /// Makes every operation fail from now on.
     pub fn fail(&self) {
         for room in self.rooms().values() {
             room.state().set_down(true);

@@ -1,4 +1,4 @@
-//! What goes into a room's log, and what an append answers.
+//! Entries of a room's log, and the results of an append.
 
 use danmaku_wire::{Epoch, Event, Fragment, IdempotencyKey, Priority, Seq};
 
@@ -12,12 +12,12 @@ pub enum EntryBody {
         /// What the room sheds first when a window overflows.
         priority: Priority,
     },
-    /// Something that players must obey.
+    /// Something that players must act on.
     Event(Event),
 }
 
 impl EntryBody {
-    /// What the entry counts for in bounds given in bytes.
+    /// The entry's size as counted against byte limits.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -27,7 +27,7 @@ impl EntryBody {
     }
 }
 
-/// One thing in a room's log.
+/// One item in a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its position, which is its id.
@@ -52,15 +52,15 @@ impl Entry {
 pub struct Append {
     /// The entries, in order.
     pub entries: Vec<EntryBody>,
-    /// Names the append, so that a repetition of it is answered with the
-    /// positions of the first. A log without a store never answers
-    /// [`AppendError::OutcomeUnknown`] and takes no notice of it.
+    /// Identifies the append, so that a retry returns the positions of the
+    /// first try. A log without a store ignores it: it never returns
+    /// [`AppendError::OutcomeUnknown`].
     pub key: Option<AppendKey>,
     /// Now, Unix time in milliseconds.
     pub now_ms: u64,
 }
 
-/// Names an append among those of its room.
+/// Identifies an append within its room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppendKey {
     /// Whose key it is: two posters may choose the same one.
@@ -69,7 +69,7 @@ pub struct AppendKey {
     pub key: IdempotencyKey,
 }
 
-/// What an append was given.
+/// The positions an append was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// The numbering the positions belong to.
@@ -82,18 +82,18 @@ pub struct Appended {
 /// Why an append was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The room or the store is too far behind: try again shortly. Nothing was
-    /// taken.
+    /// The room or the store is too far behind: retry shortly. Nothing was
+    /// appended.
     #[error("the log is {behind} entries behind and takes no more for the moment")]
     Overloaded {
-        /// Entries that wait to be taken up.
+        /// Entries not yet consumed.
         behind: u64,
     },
-    /// The store takes nothing. Nothing was taken.
+    /// The store refuses appends. Nothing was appended.
     #[error("the log is not available")]
     Unavailable,
-    /// The store did not answer: all of it is in the log, or nothing. An
-    /// append with the same key is safe.
+    /// The store did not answer: either everything was appended or nothing.
+    /// Retrying with the same key is safe.
     #[error("it is not known whether the log took the entries")]
     OutcomeUnknown,
 }

@@ -1,4 +1,4 @@
-//! A room's ring, and those who wait for it.
+//! A room's ring, and the notifications about it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,14 +18,14 @@ pub(crate) struct Feed {
     epoch: Epoch,
     ring: Mutex<Ring>,
     fed: Notify,
-    /// Told when the tail is half as far behind as it may be.
+    /// Notified when the tail has reached half its allowed lag.
     crowded: Notify,
-    /// The room's positions began a new epoch: nothing comes any more.
+    /// The room began a new epoch: this feed gets nothing more.
     ended: AtomicBool,
 }
 
 impl Feed {
-    /// An empty ring that goes on after `after`.
+    /// An empty ring that continues after `after`.
     pub(crate) fn new(config: LogConfig, epoch: Epoch, after: Seq, overflow: Overflow) -> Self {
         Self {
             config,
@@ -46,7 +46,7 @@ impl Feed {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in entries that no store commits.
+    /// Appends entries when there is no store.
     pub(crate) fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let seqs = {
             let mut ring = self.ring();
@@ -62,8 +62,8 @@ impl Feed {
     }
 
     /// Refuses while the tail is too far behind. An array may overshoot the
-    /// bound by its own length, so that one longer than the bound is not
-    /// refused for ever.
+    /// bound by its own length; otherwise one longer than the bound would never
+    /// pass.
     pub(crate) fn check_lag(&self, ring: &Ring) -> Result<(), AppendError> {
         let behind = ring.untaken();
         if behind >= self.config.tail_lag_max {
@@ -74,14 +74,14 @@ impl Feed {
         Ok(())
     }
 
-    /// Takes in committed entries that follow the one at `previous`.
+    /// Adds committed entries that follow the one at `previous`.
     pub(crate) fn fed(&self, previous: Seq, entries: impl IntoIterator<Item = Entry>) {
         let mut ring = self.ring();
         ring.feed(previous, entries);
         self.pushed(&mut ring);
     }
 
-    /// Notes that `seq` is committed.
+    /// Records that `seq` is committed.
     pub(crate) fn announce(&self, seq: Seq) {
         self.ring().announce(seq);
         self.fed.notify_one();
@@ -106,7 +106,7 @@ impl Feed {
         taken
     }
 
-    /// Takes in what the tail read from the store.
+    /// Adds what the tail read from the store.
     pub(crate) fn fill(&self, page: &Page) {
         let mut ring = self.ring();
         ring.fill(page);
@@ -130,8 +130,8 @@ impl Feed {
         Ok(())
     }
 
-    /// Waits for something new to take. One consumer: a permit is kept when
-    /// nobody waits yet.
+    /// Waits for something new. For one consumer; a notification that comes
+    /// before the wait is kept.
     pub(crate) async fn more(&self) {
         self.fed.notified().await;
     }

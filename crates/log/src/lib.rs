@@ -1,14 +1,13 @@
-//! Owns the log of a room: what gives its entries their order and their
-//! position, and lets them be read again.
+//! Owns the log of a room: it orders and numbers its entries, and serves
+//! reads of them.
 //!
 //! An entry is *accepted* once [`RoomLog::append`] returns: the poster's ack
 //! is sent after that, never before. A [`RoomLog`] is a ring of the newest
 //! entries, fed after commit, and one [`Tail`] over a [`Store`]. The room
 //! follows its log through the tail, so the log is also the room's bounded
-//! mailbox: while the tail is further behind than
-//! [`LogConfig::tail_lag_max`], appends are refused. What another node
-//! accepted is never refused: a full ring drops it, and the tail reads the
-//! difference from the store.
+//! mailbox: while the tail lags by more than [`LogConfig::tail_lag_max`],
+//! appends are refused. Entries accepted by another node are never refused: a
+//! full ring drops them, and the tail reads them from the store.
 //!
 //! ```text
 //! room_log, tail → store → double → feed → ring → page → entry
@@ -47,8 +46,8 @@ pub use room_log::RoomLog;
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 
-/// Makes the logs of rooms. Holds none of them, so a retired room's ring goes
-/// with its last handle.
+/// Opens the logs of rooms. Holds none of them, so a retired room's ring is
+/// freed with its last handle.
 #[derive(Clone, Debug)]
 pub struct Log {
     config: LogConfig,
@@ -56,7 +55,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log over `store` whose rooms each keep in memory what `config` allows.
+    /// A log over `store`; each room keeps in memory what `config` allows.
     #[must_use]
     pub fn new(config: LogConfig, store: Store) -> Self {
         Self { config, store }
@@ -72,8 +71,7 @@ impl Log {
         }
     }
 
-    /// Opens the log of `room`. A log without a past names its numbering
-    /// `fresh`.
+    /// Opens the log of `room`. A new log takes the epoch `fresh`.
     ///
     /// # Errors
     /// [`Unavailable`] when the store does not answer.

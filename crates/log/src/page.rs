@@ -1,4 +1,4 @@
-//! What reads of a log answer.
+//! Results of log reads.
 
 use danmaku_wire::Seq;
 
@@ -7,10 +7,10 @@ use crate::entry::{Entry, EntryBody};
 /// One bounded read: everything that the log holds in (`after`, `seq`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Where it begins: the asked position, or the log's floor when that is
-    /// above it. Then what lies between the two is gone.
+    /// Where it begins: the requested position, or the log's floor when that
+    /// is higher. Anything in between is gone.
     pub after: Seq,
-    /// Where it ends, and where the next read goes on.
+    /// Where it ends, and where the next read continues.
     pub seq: Seq,
     /// The entries, in order. Retracted comments are not among them.
     pub entries: Vec<Entry>,
@@ -21,13 +21,13 @@ pub struct Page {
 /// The newest comments up to a position, with the events between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recent {
-    /// The position just before the oldest comment that was asked for and is
-    /// still held; `seq` when there is none.
+    /// The position just before the oldest requested comment that is still
+    /// held; `seq` when there is none.
     pub asked_after: Seq,
     /// Where `entries` begin. Above `asked_after` when older comments did not
     /// fit into the bytes: then (`asked_after`, `after`] is a gap.
     pub after: Seq,
-    /// Where they end: the asked position, or the head when that is below it.
+    /// Where they end: the requested position, or the head when that is lower.
     pub seq: Seq,
     /// Everything in (`after`, `seq`], in order.
     pub entries: Vec<Entry>,
@@ -96,7 +96,7 @@ pub enum Lookup {
     /// Nothing in memory: it was dropped, is a hole, or has yet to come from
     /// the store.
     NotHeld,
-    /// No position that was given.
+    /// A position that was never assigned.
     AboveHead,
 }
 

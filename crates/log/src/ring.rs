@@ -10,8 +10,8 @@ use crate::page::{Lookup, Page, Recent};
 
 /// A run of the log: every entry in (`after`, `head`] is here.
 ///
-/// It is fed in the order of positions. What would leave a hole in it is
-/// refused, and the tail reads the difference from the store.
+/// It is fed in order of position. Entries that would leave a hole are refused,
+/// and the tail reads the missing ones from the store.
 #[derive(Debug)]
 pub(crate) struct Ring {
     slots: VecDeque<Slot>,
@@ -32,7 +32,7 @@ pub(crate) struct Ring {
     skipped: bool,
 }
 
-/// What becomes of entries over the bounds that the tail has not taken.
+/// What happens to entries over the bounds that the tail has not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overflow {
     /// They stay: they are nowhere else.
@@ -50,7 +50,7 @@ pub(crate) enum Taken {
     Nothing,
     /// What comes next is no longer in the ring.
     Behind,
-    /// What comes next was left out by the feed.
+    /// The feed skipped what comes next.
     Skipped,
     /// What comes next is committed, and may still come.
     Late {
@@ -63,12 +63,12 @@ pub(crate) enum Taken {
 struct Slot {
     seq: Seq,
     at_ms: u64,
-    /// Nothing when the comment was retracted: its id stays taken.
+    /// `None` when the comment was retracted: its id stays taken.
     body: Option<EntryBody>,
 }
 
 impl Ring {
-    /// An empty ring that goes on after `after`.
+    /// An empty ring that continues after `after`.
     pub(crate) fn new(after: Seq, overflow: Overflow) -> Self {
         Self {
             slots: VecDeque::new(),
@@ -109,7 +109,7 @@ impl Ring {
         self.slots.len() - self.index_after(self.taken)
     }
 
-    /// Numbers and takes in entries that no store numbers.
+    /// Numbers and adds entries when there is no store.
     pub(crate) fn append(&mut self, bodies: Vec<EntryBody>, now_ms: u64) -> Vec<Seq> {
         let mut seqs = Vec::with_capacity(bodies.len());
         for body in bodies {
@@ -125,8 +125,8 @@ impl Ring {
         seqs
     }
 
-    /// Takes in committed entries; `previous` is the position of the entry
-    /// before the first of them. Repeated ones are ignored.
+    /// Adds committed entries; `previous` is the position of the entry before
+    /// the first of them. Repeated ones are ignored.
     pub(crate) fn feed(&mut self, previous: Seq, entries: impl IntoIterator<Item = Entry>) {
         self.skipped |= previous > self.head;
         self.known = self.known.max(previous);
@@ -138,8 +138,8 @@ impl Ring {
         }
     }
 
-    /// Takes in what the tail read from the store, as far as it goes on where
-    /// the ring ends, and moves the tail to the end of it.
+    /// Adds what the tail read from the store, as far as it continues the ring,
+    /// and moves the tail to its end.
     pub(crate) fn fill(&mut self, page: &Page) {
         if page.after > self.head {
             self.restart(page.after);
@@ -160,7 +160,7 @@ impl Ring {
         self.taken = taken;
     }
 
-    /// Notes that `seq` is committed, whether or not it has come here yet.
+    /// Records that `seq` is committed, whether or not it has arrived here.
     pub(crate) fn announce(&mut self, seq: Seq) {
         self.known = self.known.max(seq);
     }
@@ -230,8 +230,8 @@ impl Ring {
         self.slots.shrink_to_fit();
     }
 
-    /// Up to `limit` entries after `since`. Nothing when a store has to be
-    /// asked: the ring begins later, or ends before the store does.
+    /// Up to `limit` entries after `since`. `None` when only a store can tell:
+    /// the ring begins later, or ends before the store does.
     pub(crate) fn read_after(&self, since: Seq, limit: usize) -> Option<Page> {
         if since < self.after && self.overflow == Overflow::Drop {
             return None;
@@ -259,7 +259,7 @@ impl Ring {
         })
     }
 
-    /// See [`Recent`]. Nothing when a store has to be asked.
+    /// See [`Recent`]. `None` when only a store can tell.
     pub(crate) fn read_last(
         &self,
         until: Seq,
@@ -301,8 +301,8 @@ impl Ring {
         })
     }
 
-    /// The ids retracted since `retractions` were counted; nothing when the
-    /// ring no longer knows.
+    /// The ids retracted since `retractions` were counted; `None` when the ring
+    /// no longer knows.
     pub(crate) fn retracted_since(&self, retractions: u64) -> Option<Vec<Seq>> {
         let mut missing = self.retractions - retractions;
         let mut retracted = Vec::new();
@@ -334,6 +334,10 @@ impl Ring {
         self.head = seq;
         self.at_ms = self.at_ms.max(at_ms);
         self.bytes += body.bytes();
+        if self.slots.capacity() == 0 {
+            // Many rooms hold a single comment.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push_back(Slot {
             seq,
             at_ms: self.at_ms,
@@ -352,7 +356,7 @@ impl Ring {
         }
     }
 
-    /// Forgets everything and goes on after `after`.
+    /// Drops everything and continues after `after`.
     fn restart(&mut self, after: Seq) {
         self.slots.clear();
         self.bytes = 0;

@@ -25,8 +25,7 @@ impl RoomLog {
 
     /// Appends all entries, or none. They are accepted once this returns.
     ///
-    /// Dropping the future does not take an append back that a store has been
-    /// given.
+    /// Dropping the future does not undo an append that has reached a store.
     ///
     /// # Errors
     /// [`AppendError`].
@@ -89,41 +88,41 @@ impl RoomLog {
         Ok(recent)
     }
 
-    /// The numbering of this log. It never changes: a room whose positions
-    /// begin a new epoch is opened again.
+    /// The log's epoch. It never changes: when a room begins a new epoch, its
+    /// log is reopened.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.feed.epoch()
     }
 
-    /// The last position known to be given; [`Seq::ZERO`] before the first.
+    /// The last position known to be assigned; [`Seq::ZERO`] before the first.
     #[must_use]
     pub fn head(&self) -> Seq {
         self.feed.ring().known()
     }
 
-    /// The last position that is no longer held: something is missing when one
-    /// asks for what comes after a position below it.
+    /// The last position that is no longer held: a read after a lower position
+    /// misses something.
     #[must_use]
     pub fn floor(&self) -> Seq {
         let ring_after = self.feed.ring().after();
         self.store.floor().unwrap_or(ring_after)
     }
 
-    /// Memory that the entries held for reading again take.
+    /// Memory of the entries held for later reads.
     #[must_use]
     pub fn bytes_held(&self) -> usize {
         self.feed.ring().bytes_held()
     }
 
-    /// Drops the oldest entries that are held for reading again, at least `bytes` bytes of memory. What the tail has
-    /// not taken stays.
+    /// Drops the oldest entries held for later reads, at least `bytes` bytes of memory. What the tail has not taken
+    /// stays.
     pub fn shrink(&self, bytes: usize) {
         self.feed.ring().shrink(bytes);
     }
 
-    /// Follows the log after `after`. The room's actor holds the one tail
-    /// there is; a new tail takes the place of the one before.
+    /// Follows the log after `after`. The room's actor holds the only tail; a
+    /// new tail replaces the previous one.
     #[must_use]
     pub fn tail_after(&self, after: Seq) -> Tail {
         self.feed.ring().set_taken(after);
@@ -136,8 +135,8 @@ impl RoomLog {
         self.feed.ring().lookup(id)
     }
 
-    /// Retractions that came to this log since it was opened. What was read
-    /// before is out of date when it has changed.
+    /// Retractions since this log was opened. When the count changes, earlier
+    /// reads are out of date.
     #[must_use]
     pub fn retractions(&self) -> u64 {
         self.feed.ring().retractions()

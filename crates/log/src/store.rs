@@ -15,8 +15,7 @@ use crate::ring::Overflow;
 /// What outlives a room's memory.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// Nothing: what is accepted is in the ring, and a new ring is a new
-    /// epoch.
+    /// None: accepted entries live in the ring, and a new ring is a new epoch.
     None,
     /// A store for tests.
     #[cfg(feature = "double")]
@@ -32,7 +31,7 @@ pub(crate) enum RoomStore {
 }
 
 impl Store {
-    /// Opens a room: its store, and the ring that the store feeds from now on.
+    /// Opens a room: its store, and the ring that the store feeds.
     #[cfg_attr(
         not(feature = "double"),
         expect(clippy::unused_async, reason = "a store is asked for the room")
@@ -82,7 +81,7 @@ impl RoomStore {
         }
     }
 
-    /// The last position that the store dropped; nothing without a store.
+    /// The last position that the store dropped; `None` without a store.
     pub(crate) fn floor(&self) -> Option<Seq> {
         match self {
             Self::None => None,

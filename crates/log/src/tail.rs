@@ -11,16 +11,16 @@ use crate::feed::Feed;
 use crate::ring::Taken;
 use crate::store::RoomStore;
 
-/// Follows one room's log. The room's actor holds the one tail there is.
+/// Follows one room's log. The room's actor holds the only tail.
 ///
-/// What the feed left out or the ring dropped is read from the store, before
-/// anything later is given out: entries come in order, each once.
+/// Entries that the feed skipped or the ring dropped are read from the store
+/// before anything later: entries come in order, each once.
 #[derive(Debug)]
 pub struct Tail {
     feed: Arc<Feed>,
     store: RoomStore,
-    /// Where the ring ended when something committed was first missed there,
-    /// and when to stop waiting for it.
+    /// Where the ring ended when a committed entry was first missed, and when to
+    /// stop waiting for it.
     late: Option<(Seq, Instant)>,
 }
 
@@ -30,16 +30,16 @@ pub struct Tail {
 pub enum Tailed {
     /// Entries, appended to `out`.
     Entries,
-    /// Nothing for the moment.
+    /// Nothing for now.
     Nothing,
-    /// Everything up to here that was not given out is gone. Nothing was
-    /// appended to `out`; the tail goes on after it.
+    /// Everything up to here that was not yet read is gone. Nothing was appended
+    /// to `out`; the tail continues after it.
     Lost {
         /// The last lost position.
         through: Seq,
     },
-    /// The room's positions began a new epoch: nothing comes from this tail
-    /// any more, and the room has to be opened again.
+    /// The room began a new epoch: this tail yields nothing more, and the room
+    /// has to be reopened.
     NewEpoch,
 }
 
@@ -53,8 +53,8 @@ impl Tail {
     }
 
     /// Waits until there is something and appends up to `max` entries to
-    /// `out`. Never answers [`Tailed::Nothing`]. A store that does not answer
-    /// is asked again and again. Dropping the future loses nothing.
+    /// `out`. Never returns [`Tailed::Nothing`]. Retries a store that does not
+    /// answer. Dropping the future loses nothing.
     pub async fn next(&mut self, out: &mut Vec<Entry>, max: usize) -> Tailed {
         loop {
             match self.step(out, max).await {
@@ -62,14 +62,14 @@ impl Tail {
                 Step::Wait => self.feed.more().await,
                 Step::WaitUntil(at) => {
                     // Whichever comes first: the next step sees which.
-                    let _elapsed = timeout_at(at, self.feed.more()).await;
+                    let _elapsed = Box::pin(timeout_at(at, self.feed.more())).await;
                 }
             }
         }
     }
 
-    /// What is there now. Does not wait for new entries, but for the store
-    /// when the tail is behind the ring. Dropping the future loses nothing.
+    /// Reads what is there now. Does not wait for new entries, only for the
+    /// store when the tail is behind the ring. Dropping the future loses nothing.
     pub async fn drain(&mut self, out: &mut Vec<Entry>, max: usize) -> Tailed {
         match self.step(out, max).await {
             Step::Found(tailed) => tailed,
@@ -77,9 +77,8 @@ impl Tail {
         }
     }
 
-    /// Waits until the tail is half as far behind as it may be: for a room that
-    /// takes entries up at its ticks, and must come earlier then. It may be
-    /// told once too often.
+    /// Waits until the tail has reached half its allowed lag, so that a room that
+    /// reads at its ticks can read earlier. It may wake once too often.
     pub async fn crowded(&self) {
         self.feed.crowded().await;
     }
@@ -103,8 +102,8 @@ impl Tail {
                     }
                 }
             }
-            // What a read finds brings the tail forward, or ends the loop.
-            if let Some(step) = self.read(out, max).await {
+            // A read either advances the tail or ends the loop.
+            if let Some(step) = Box::pin(self.read(out, max)).await {
                 return step;
             }
         }
@@ -122,8 +121,8 @@ impl Tail {
         }
     }
 
-    /// Reads on from the store. Nothing when the tail came forward, but only
-    /// over holes and what was retracted.
+    /// Continues from the store. `None` when the tail advanced, but only over
+    /// holes and retracted comments.
     async fn read(&mut self, out: &mut Vec<Entry>, max: usize) -> Option<Step> {
         let (since, ring_after) = {
             let ring = self.feed.ring();
@@ -156,7 +155,7 @@ impl Tail {
     }
 }
 
-/// What one look at the ring, and the store when need be, came to.
+/// The result of one look at the ring, and at the store if needed.
 enum Step {
     Found(Tailed),
     Wait,
@@ -167,7 +166,7 @@ enum Step {
 /// read from the store.
 const FEED_LATE_MAX: Duration = Duration::from_millis(250);
 
-/// Time between two questions to a store that does not answer.
+/// Delay between tries of a store that does not answer.
 const STORE_RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

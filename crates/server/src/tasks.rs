@@ -142,8 +142,9 @@ impl Server {
 }
 
 /// Starts a room's actor.
-fn spawn_room(actor: RoomActor) {
-    tokio::spawn(actor.run());
+fn spawn_room(mut actor: RoomActor) {
+    // A future that borrows the actor holds it once; one that takes it over holds it twice.
+    tokio::spawn(async move { actor.run().await });
 }
 
 /// Lets every room seal what it has, and waits until all have.

@@ -161,7 +161,7 @@ impl FrameSet {
     }
 
     fn seal(
-        batch: Batch,
+        mut batch: Batch,
         kind: Kind,
         level: CompressionLevel,
         json_len_max: usize,
@@ -176,6 +176,9 @@ impl FrameSet {
         let head = ServerHead::new(Opcode::Text, json_end - SERVER_HEAD_BYTES_MAX);
         let start = SERVER_HEAD_BYTES_MAX - head.as_bytes().len();
         bytes[start..SERVER_HEAD_BYTES_MAX].copy_from_slice(head.as_bytes());
+        // Frames stay in the history ring, and most of a small one's buffer is slack.
+        bytes.shrink_to_fit();
+        batch.comments.shrink_to_fit();
         let bytes = Bytes::from(bytes);
         let set = Self {
             batch,

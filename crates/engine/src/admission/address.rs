@@ -1,4 +1,4 @@
-//! What each network address holds: its connections, its posts and requests, the rooms it makes, and bytes that wait for it.
+//! Limits per network address: connections, posts, requests, new rooms, and bytes held for it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,11 +14,11 @@ use crate::random::{mix, scale};
 pub struct AddressLimits {
     /// Connections open at once from one address.
     pub connections_max: u32,
-    /// Comments of one address over all its connections and requests.
+    /// Comments from one address over all its connections and requests.
     pub posts: Rate,
     /// Rooms that one address makes.
     pub rooms: Rate,
-    /// Requests of one address that ask and don't post.
+    /// Requests from one address that read rather than post.
     pub requests: Rate,
     /// Bytes of bodies and answers held at once for one address.
     pub bytes_max: u32,
@@ -27,14 +27,14 @@ pub struct AddressLimits {
     pub addresses_max: usize,
 }
 
-/// Connections, posts and new rooms per address, bounded and without a timer: each new address pays for the search for two that
-/// can be forgotten.
+/// Connections, posts and new rooms per address, bounded and without a timer: each new address pays for a search for
+/// two that can be dropped.
 #[derive(Debug)]
 pub struct AddressBook {
     limits: AddressLimits,
     index: HashMap<AddressKey, usize>,
     entries: Vec<Entry>,
-    /// Where the search for an entry that can be forgotten goes on.
+    /// Where the search for an entry to drop continues.
     hand: usize,
 }
 
@@ -53,7 +53,7 @@ impl AddressBook {
     ///
     /// # Errors
     ///
-    /// [`AddressRefusal::Connections`] when the address has all it may have, [`AddressRefusal::BookFull`].
+    /// [`AddressRefusal::Connections`] when the address is at its limit, [`AddressRefusal::BookFull`].
     pub fn connect(&mut self, address: AddressKey, now: Duration) -> Result<(), AddressRefusal> {
         let max = self.limits.connections_max;
         let entry = self.entry(address, now)?;
@@ -77,7 +77,7 @@ impl AddressBook {
         }
     }
 
-    /// Lets `n` comments of `address` through, or none.
+    /// Admits `n` comments from `address`, or none.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl AddressBook {
             .map_err(AddressRefusal::Rooms)
     }
 
-    /// Lets one request of `address` through, or not.
+    /// Admits one request from `address`.
     ///
     /// # Errors
     ///
@@ -129,11 +129,11 @@ impl AddressBook {
             .map_err(AddressRefusal::Requests)
     }
 
-    /// Counts `bytes` more that are held for `address`. The caller owes a [`release`](Self::release) of them.
+    /// Counts `bytes` more as held for `address`. The caller owes a [`release`](Self::release) of them.
     ///
     /// # Errors
     ///
-    /// [`AddressRefusal::Bytes`] when they would be more than it may hold, [`AddressRefusal::BookFull`].
+    /// [`AddressRefusal::Bytes`] when they would exceed the limit, [`AddressRefusal::BookFull`].
     pub fn hold(
         &mut self,
         address: AddressKey,
@@ -200,7 +200,7 @@ impl AddressBook {
         Ok(&mut self.entries[at])
     }
 
-    /// Looks at `looks` entries from the hand on and forgets those that are as good as new.
+    /// Checks `looks` entries from the hand on and drops those that are as good as new.
     fn forget_idle(&mut self, now: Duration, looks: usize) {
         for _ in 0..looks.min(self.entries.len()) {
             if self.hand >= self.entries.len() {
@@ -227,7 +227,7 @@ impl AddressBook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[must_use]
 pub enum AddressRefusal {
-    /// The address has as many connections as it may have.
+    /// The address is at its connection limit.
     #[error("more than {max} connections from one address")]
     Connections {
         /// The most that one address may have.
@@ -239,16 +239,16 @@ pub enum AddressRefusal {
     /// The address makes too many rooms.
     #[error("one address: {0}")]
     Rooms(Refusal),
-    /// The address asks too much.
+    /// The address sends too many requests.
     #[error("one address: {0}")]
     Requests(Refusal),
-    /// The address holds as many bytes as it may.
+    /// The address is at its limit of held bytes.
     #[error("more than {max} bytes held for one address")]
     Bytes {
         /// The most that may be held for one address.
         max: u32,
     },
-    /// The book remembers as many addresses as it may, and all it looked at are in use.
+    /// The book is full, and every entry it checked is in use.
     #[error("too many addresses at once")]
     BookFull,
 }
@@ -279,13 +279,13 @@ impl AddressKey {
         self.0
     }
 
-    /// The /48 that an IPv6 address's /64 is part of, which may be one site's (RFC 6177). For a book of its own: it is
-    /// told from a /64 by nothing.
+    /// The /48 around an IPv6 address's /64, which may be one site (RFC 6177). Keep it in a separate book: nothing
+    /// tells it from a /64.
     pub fn site(self) -> Option<Self> {
         (self.0 > u64::from(u32::MAX)).then_some(Self(self.0 & !0xFFFF))
     }
 
-    /// One of `slots` places, the same one every time and evenly spread: where books stand side by side.
+    /// One of `slots` places, always the same and evenly spread: picks one of several books.
     pub fn spread(self, slots: usize) -> usize {
         usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
     }

@@ -46,7 +46,7 @@ impl Rate {
     /// The fastest rate: one token a nanosecond, the resolution of [`Duration`].
     pub const PER_SECOND_MAX: f64 = 1e9;
 
-    /// An empty bucket must be full again after this time, so that the table of addresses can forget it.
+    /// An empty bucket must refill within this time, so that the table of addresses can drop it.
     pub const FILL_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// A rate `factor` times as fast with a burst `factor` times as large, as far as rates go.
@@ -88,10 +88,10 @@ pub enum RateError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[must_use]
 pub enum Refusal {
-    /// The same request passes after this time, when nothing else takes tokens meanwhile.
+    /// A retry after this delay succeeds, unless something else takes tokens meanwhile.
     #[error("too many at this rate, try again in {} ms", .0.as_millis())]
     RetryAfter(Duration),
-    /// More was asked for than the bucket ever holds: waiting does not help, a smaller request does.
+    /// More than the bucket ever holds: waiting does not help, a smaller request does.
     #[error("more than {burst} at once are never let through")]
     OverBurst {
         /// The most that can be taken at once.
@@ -99,9 +99,9 @@ pub enum Refusal {
     },
 }
 
-/// A token bucket, kept as the one moment at which it is full again (the "theoretical arrival time" of ITU-T I.371's
-/// generic cell rate algorithm). One such number per connection is all that a rate limit costs an idle viewer, so the
-/// [`Rate`] is an argument.
+/// A token bucket, stored as the time at which it is full again (the "theoretical arrival time" of ITU-T I.371's
+/// generic cell rate algorithm). This one number is all that a rate limit costs an idle viewer, so the [`Rate`] is an
+/// argument.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenBucket {
     full_at_ns: u64,
@@ -134,13 +134,13 @@ impl TokenBucket {
         }
     }
 
-    /// Whether the bucket is full at `now`: one that is full differs in nothing from a new one.
+    /// Whether the bucket is full at `now`, and so no different from a new one.
     pub fn is_full(&self, now: Duration) -> bool {
         self.full_at_ns <= nanos(now)
     }
 }
 
-/// A [`TokenBucket`] that many take from at once, without a lock.
+/// A [`TokenBucket`] shared without a lock.
 #[derive(Debug, Default)]
 pub struct SharedBucket {
     full_at_ns: AtomicU64,

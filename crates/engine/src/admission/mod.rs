@@ -1,7 +1,7 @@
 //! Who may connect and how often they may post.
 //!
-//! Everything here is arithmetic on a time that the caller passes: a bucket and a table of addresses. What is counted
-//! per connection, per address and per room, and what a refused poster is told, the server decides.
+//! A token bucket and a table of addresses: pure arithmetic on a time that the caller passes. The server decides what
+//! is counted per connection, address or room, and what a refused poster gets.
 
 mod address;
 mod bucket;

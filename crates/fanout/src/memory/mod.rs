@@ -30,9 +30,9 @@ pub struct MemoryPeer {
 /// What a connection is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryKind {
-    /// Like a socket: it takes bytes as they are, and only those that fit.
+    /// Like a socket: takes bytes as they are, and only those that fit.
     Plain,
-    /// Like TLS: it packs bytes into records, keeps what does not fit, and has to write because it read.
+    /// Like TLS: packs bytes into records, keeps what does not fit, and may have to write after a read.
     Records,
 }
 
@@ -129,7 +129,7 @@ impl MemoryPeer {
         }
     }
 
-    /// Changes the key and asks the server to do the same, which a plain connection has no need of.
+    /// Changes the key and asks the server to do the same; a plain connection needs none of it.
     pub fn ask_for_key(&mut self) {
         if let Some(records) = &mut self.records {
             self.pipe.write(&records.ask_for_key());

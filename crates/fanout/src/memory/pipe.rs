@@ -82,7 +82,7 @@ impl Pipe {
         Ok(taken)
     }
 
-    /// Whether it takes no byte more.
+    /// Whether the pipe is full.
     pub(super) fn is_full(&self) -> bool {
         let state = lock(&self.state);
         state.out.len() >= state.out_bytes_max && state.peer == Half::Open
@@ -188,7 +188,7 @@ impl State {
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // No code that holds it can leave the state half changed.
+    // A panic cannot leave the state half-updated.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,9 +1,8 @@
-//! A session over a pipe that packs what it is given into records, as TLS does.
+//! A session over a pipe that packs bytes into records, as TLS does.
 //!
-//! It makes the bytes unreadable with a key that changes with every record, so that one that is lost, repeated or
-//! moved is noticed. It keeps what the pipe does not take: one record at most. Its peer may ask for a new key, which
-//! the session has to answer with a record of its own, so that it must write because it read. Reader and shard share
-//! it behind a mutex.
+//! It garbles the bytes with a key that changes with every record, so that a lost, repeated or moved record is noticed.
+//! It keeps what the pipe does not take: one record at most. Its peer may ask for a new key, which the session must
+//! answer with a record of its own, so a read can make it write. Reader and shard share it behind a mutex.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -81,7 +80,7 @@ impl RecordPipe {
         session.flush(&self.pipe)?;
         let mut taken = 0;
         for data in bytes.chunks(DATA_BYTES_MAX) {
-            // What is packed can be skipped no more, so nothing is before some of it can be written.
+            // Packed data can no longer be skipped, so nothing is packed before some of it can be written.
             let written = match self.pipe.is_full() {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => {
@@ -156,7 +155,7 @@ impl RecordPipe {
     }
 
     fn session(&self) -> MutexGuard<'_, Session> {
-        // No code that holds it can leave the session half changed.
+        // A panic cannot leave the session half-updated.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Viewers with something in their outbox or their sink: trying again, and giving up.
+//! Viewers with something in their outbox or sink: retries, and giving up.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Shard {
         }
     }
 
-    /// Tries those that are behind again. For a socket that is still full this is no system call.
+    /// Retries the viewers that are behind. A socket that is still full costs no system call.
     pub(super) fn retry_behind(&mut self, now: Duration) {
         if self.behind.is_empty() || now < self.retry_at {
             return;
@@ -51,7 +51,7 @@ impl Shard {
         let mut place = 0;
         while let Some(&key) = self.behind.get(place) {
             self.retry(key, now);
-            // One that has left the list has been replaced by its last.
+            // A viewer that leaves the list is replaced by the last one.
             if self.behind.get(place) == Some(&key) {
                 place += 1;
             }
@@ -59,7 +59,7 @@ impl Shard {
         self.counts.outbox_bytes = self.bytes_waiting() as u64;
     }
 
-    /// Has a viewer's sink write what it owes. What it cannot is tried again with the others.
+    /// Has a viewer's sink write what it owes. The rest is retried with the others.
     pub(super) fn flush_sink(&mut self, conn: ConnId, now: Duration) {
         let key = self.by_conn.get(&conn).copied();
         if let Some(key) = key
@@ -70,7 +70,7 @@ impl Shard {
         }
     }
 
-    /// Writes what goes, skips what is too old, and gives up a viewer that is behind for too long.
+    /// Writes what it can, skips what is too old, and evicts a viewer that is behind for too long.
     fn retry(&mut self, key: ViewerKey, now: Duration) {
         let Some(viewer) = self.viewers.get_mut(key.index()) else {
             debug_assert!(false, "a viewer that is behind is in the shard");
@@ -119,5 +119,5 @@ impl Shard {
     }
 }
 
-/// How often a viewer that is behind is tried again: short beside a window, and long beside what a try costs.
+/// How often a viewer that is behind is retried: short compared to a window, long compared to the cost of a try.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);

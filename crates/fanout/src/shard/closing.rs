@@ -1,4 +1,4 @@
-//! How viewers end: the close handshake and its deadline, the stop of the shard, the leaving.
+//! How viewers end: the close handshake and its deadline, the shard's stop, and leaving.
 
 use std::time::Duration;
 
@@ -24,8 +24,7 @@ pub(super) enum End {
 }
 
 impl Shard {
-    /// Closes a viewer: nothing more is taken for it, what waits and is under way is written, and its dialect's close
-    /// after it.
+    /// Closes a viewer: takes nothing more for it, and writes what is queued and under way, then its dialect's close.
     pub(super) fn close(
         &mut self,
         key: ViewerKey,
@@ -74,8 +73,8 @@ impl Shard {
         viewer.phase = Phase::Closed;
         viewer.link.end_writing();
         if self.stop.is_some() {
-            // A stop's deadline is for those that have something to read. Who has read all of it and does not answer
-            // gets what any close gets.
+            // A stop's deadline is for viewers with something left to read. One that has read everything gets the
+            // usual close deadline.
             self.timers.push(Timer {
                 at: now.saturating_add(self.config.close_deadline),
                 due: Due::Close,
@@ -110,7 +109,7 @@ impl Shard {
             .collect();
         for (conn, key) in viewers {
             self.close(key, reason, deadline, now);
-            // For those that were closing already: the stop does not wait for their own deadline.
+            // For viewers that were already closing: the stop does not wait for their own deadlines.
             let due = Due::Close;
             self.timers.push(Timer { at, due, key, conn });
         }
@@ -143,7 +142,7 @@ impl Shard {
         }
     }
 
-    /// Takes a viewer out of its room. The only place where one is counted out.
+    /// Takes a viewer out of its room. The only place that decrements the counts.
     fn leave_room(&mut self, key: ViewerKey) {
         let Some(viewer) = self.viewers.get_mut(key.index()) else {
             return;

@@ -1,4 +1,4 @@
-//! Frames to the viewers of a room: at once to a few, slice by slice to many.
+//! Delivers frames to a room's viewers: a small room at once, a large one in slices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::room_sets::ViewerKey;
 use crate::viewer::Sent;
 
 impl Shard {
-    /// Delivers a frame: now to a small room, else in slices after what is under way to the room.
+    /// Delivers a frame: at once to a small room, else in slices behind the frames under way to the room.
     pub(super) fn deliver(&mut self, room: RoomKey, frame: Arc<FrameSet>, now: Duration) {
         self.rooms.note_delivery(room, now);
         self.counts.passes += 1;
@@ -19,7 +19,7 @@ impl Shard {
             pass.push(frame);
             let over = pass.len() > PASS_FRAMES_MAX;
             if over {
-                // Frames come faster than they are delivered: it is the inbox that holds the room up.
+                // Frames come faster than they are delivered: let the inbox hold the room up.
                 self.finish_frame(room, now);
             }
             return;
@@ -34,7 +34,7 @@ impl Shard {
         }
     }
 
-    /// One pass over a room: per viewer one write, and whatever else there is only for those that cannot take it.
+    /// One pass over a room: one write per viewer, and more work only for those that cannot take it.
     fn deliver_at_once(
         &mut self,
         room: RoomKey,
@@ -74,7 +74,7 @@ impl Shard {
         while frames(self) == before && self.deliver_to(room, usize::MAX, now) != Progress::Done {}
     }
 
-    /// Goes on with a room's pass, for so many viewers at most.
+    /// Continues a room's pass for at most this many viewers.
     fn deliver_to(&mut self, room: RoomKey, viewers_max: usize, now: Duration) -> Progress {
         let Some((members, pass)) = self.rooms.pass(room) else {
             return Progress::Done;
@@ -148,7 +148,7 @@ impl Rotation {
     }
 }
 
-/// Frames of one room under way at a time. A room that gets more of them is delivered to without a break.
+/// Frames of one room under way at a time. With more, the room is delivered to without a break.
 const PASS_FRAMES_MAX: usize = 4;
 
 #[cfg(test)]

@@ -35,20 +35,20 @@ pub struct Shard {
     rooms: RoomSets,
     /// Viewers with an outbox.
     behind: Vec<ViewerKey>,
-    /// When they are tried again. It stands while nobody is behind.
+    /// When they are retried. Does not advance while nobody is behind.
     retry_at: Duration,
     timers: Timers,
     sweep: Sweep,
     /// Viewers whose ping waits for a frame to go along with, by the slice of the sweep they were looked at in: the
     /// latest, and the one before.
     riding: [Vec<ViewerKey>; 2],
-    /// Each dialect's heartbeat: packing one again for every viewer would cost more than writing it.
+    /// Each dialect's heartbeat: packing one per viewer would cost more than writing it.
     heartbeats: [Bytes; Dialect::COUNT],
     rotation: Rotation,
     /// Rooms whose frames are delivered slice by slice, in turn. One whose viewers have all left is dropped when it is
     /// its turn.
     passing: VecDeque<RoomKey>,
-    /// What a pass leaves to be settled after it; kept for its allocation.
+    /// Work that a pass leaves for later; kept for its allocation.
     unsettled: Vec<(ViewerKey, Sent)>,
     stop: Option<Stopping>,
     counts: StatsSnapshot,
@@ -57,7 +57,7 @@ pub struct Shard {
 /// How far a stop got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every viewer was sent all that waited for it, and its close.
+    /// Every viewer got its whole outbox and its close.
     Flushed,
     /// The deadline came before some viewers had taken everything.
     Deadline,
@@ -94,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// Does what a message asks.
+    /// Handles a message.
     pub fn handle(&mut self, msg: ShardMsg, now: Duration) {
         match msg {
             ShardMsg::Attach(attach) => self.attach(*attach, now),
@@ -119,8 +119,8 @@ impl Shard {
         }
     }
 
-    /// Does what is due, and tells when something will be: not before the next message when that is none, and `now`
-    /// when there is more to do at once, after messages that wait.
+    /// Does what is due. Returns when something is due next: `None` for not before the next message, `now` for more
+    /// to do right after the waiting messages.
     pub fn turn(&mut self, now: Duration) -> Option<Duration> {
         self.deliver_slice(now);
         self.retry_behind(now);
@@ -131,7 +131,7 @@ impl Shard {
         self.counts.viewers = self.viewers.len() as u64;
         self.counts.viewers_behind = self.behind.len() as u64;
         if self.behind.is_empty() {
-            // Whoever left last may have done so after the latest look at the outboxes.
+            // The last viewer may have left after the outboxes were last checked.
             self.counts.outbox_bytes = 0;
         }
         if self.passing.is_empty() {
@@ -160,13 +160,13 @@ impl Shard {
         self.viewers.is_empty().then_some(stop.drained)
     }
 
-    /// Frames that wait in outboxes.
+    /// Frames waiting in outboxes.
     #[must_use]
     pub fn frames_waiting(&self) -> u64 {
         self.outboxes().map(|outbox| outbox.frames()).sum()
     }
 
-    /// Bytes that wait in outboxes. Frames are shared, but counted for each viewer they wait for.
+    /// Bytes waiting in outboxes. Frames are shared, but counted once per viewer.
     #[must_use]
     pub fn bytes_waiting(&self) -> usize {
         self.outboxes().map(|outbox| outbox.bytes()).sum()

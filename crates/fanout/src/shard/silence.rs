@@ -1,4 +1,4 @@
-//! Viewers of whom nothing is heard, and rooms in which nothing happens: heartbeats and deadlines.
+//! Silent viewers and quiet rooms: heartbeats and deadlines.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::room_sets::ViewerKey;
 use crate::schedule::{Due, SLICES, Timer};
 use crate::viewer::{Phase, Ping};
 
-/// A room whose last frame is not older than this is taken to have another one soon.
+/// A room with a frame newer than this is expected to have another one soon.
 const BUSY_ROOM_PAUSE_MAX: Duration = Duration::from_millis(2_500);
 
 impl Shard {
-    /// Does what a deadline is for, if it still is.
+    /// Acts on a deadline, unless it is moot.
     pub(super) fn timer(&mut self, timer: Timer, now: Duration) {
         let viewer = self.viewers.get(timer.key.index());
         let Some(viewer) = viewer.filter(|viewer| viewer.conn == timer.conn) else {
@@ -33,7 +33,7 @@ impl Shard {
         }
     }
 
-    /// Looks at the viewers whose turn it is.
+    /// Checks the viewers whose turn it is.
     pub(super) fn look_around(&mut self, now: Duration) {
         let slices = self.sweep.due(now);
         if self.viewers.is_empty() {
@@ -61,7 +61,7 @@ impl Shard {
         }
     }
 
-    /// Pings a viewer that has been silent for about an interval, or would be closed before it is looked at again.
+    /// Pings a viewer that has been silent for about an interval, or would be closed before its next check.
     fn look_at_silent(&mut self, key: ViewerKey, now: Duration) {
         let quiet = self.quiet(key, now);
         let Some(viewer) = open(&mut self.viewers, key) else {
@@ -74,7 +74,7 @@ impl Shard {
             self.close_idle(key, now);
             return;
         }
-        // One slice less than the interval: the answer to the ping before came a little after it.
+        // One slice less than the interval: the previous ping's answer came a little after the ping.
         if silent + self.sweep.slice() < self.config.ping_interval && !last_look {
             return;
         }
@@ -88,7 +88,7 @@ impl Shard {
         }
         let busy = quiet <= BUSY_ROOM_PAUSE_MAX;
         if busy && !last_look && viewer.outbox.is_none() {
-            // A frame is about to go to this viewer: the ping goes along, and saves a write and two wake-ups.
+            // A frame is about to go to this viewer: sending the ping along saves a write and two wake-ups.
             viewer.ping = Ping::WithNextFrame;
             self.riding[0].push(key);
             return;
@@ -106,7 +106,7 @@ impl Shard {
         } else if quiet > BUSY_ROOM_PAUSE_MAX
             && let Some(viewer) = self.viewers.get(key.index())
         {
-            // The next look would come up to an interval too late.
+            // The next check would be up to an interval too late.
             self.timers.push(Timer {
                 at: now + left,
                 due: Due::Quiet,

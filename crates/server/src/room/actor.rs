@@ -74,7 +74,9 @@ impl RoomActor {
     }
 
     /// Runs until the room retires or the server stops.
-    pub async fn run(mut self) {
+    ///
+    /// Every room has this future, so awaits that are rare or large are boxed.
+    pub async fn run(&mut self) {
         let mut entries = Vec::new();
         loop {
             let window = self.window();
@@ -90,7 +92,7 @@ impl RoomActor {
                         Tailed::Nothing
                     }
                     Some(RoomMsg::Stop { done }) => {
-                        self.stop(&mut entries).await;
+                        Box::pin(self.stop(&mut entries)).await;
                         drop(done);
                         return;
                     }
@@ -108,10 +110,10 @@ impl RoomActor {
             }
             if let Some(join) = joining {
                 // After the log, so that no viewer gets a comment whose retraction was acknowledged before.
-                self.join(*join).await;
+                Box::pin(self.join(*join)).await;
             }
-            // Quiet rooms free the space of a burst; a busy room pays one allocation per window.
-            entries.shrink_to(ENTRIES_KEPT_MAX);
+            // A quiet room keeps no space for entries; a busy one allocates once per window.
+            entries = Vec::new();
             self.seal_when_due().await;
             if self.is_idle() {
                 if self.environment.registry.retire(&self.handle) {
@@ -156,9 +158,9 @@ impl RoomActor {
         for _ in 0..TAIL_READS_MAX {
             match tailed {
                 Tailed::Entries | Tailed::Nothing => self.ingest(entries),
-                Tailed::Lost { through } => self.lost(through).await,
+                Tailed::Lost { through } => Box::pin(self.lost(through)).await,
                 Tailed::NewEpoch => {
-                    self.end_epoch().await;
+                    Box::pin(self.end_epoch()).await;
                     return Life::Ended;
                 }
             }
@@ -295,8 +297,13 @@ impl RoomActor {
                 full.push((shard, refused.0));
             }
         }
-        for (shard, msg) in full {
-            shard.send(msg).await;
+        if !full.is_empty() {
+            Box::pin(async {
+                for (shard, msg) in full {
+                    shard.send(msg).await;
+                }
+            })
+            .await;
         }
     }
 
@@ -532,9 +539,6 @@ const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
 
 /// Log reads between two checks of the clock: together more than the log lets a room fall behind.
 const TAIL_READS_MAX: usize = 16;
-
-/// Capacity for entries that a room keeps between two reads of its log.
-const ENTRIES_KEPT_MAX: usize = 8;
 
 /// Entries read from the log at once.
 const TAIL_READ_MAX: usize = 1_024;

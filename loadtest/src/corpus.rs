@@ -61,7 +61,7 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
         let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(said(&error)))?;
         if raw.t < last_ms {
             return Err(fault(format!(
-                "its time {} is before the line above it",
+                "its time {} is earlier than the previous line's",
                 raw.t
             )));
         }
@@ -117,7 +117,7 @@ impl RawLine {
             5 => Mode::Top,
             other => {
                 return Err(format!(
-                    "mode {other} is none of 1 (scroll), 4 (bottom), 5 (top)"
+                    "mode {other} is not 1 (scroll), 4 (bottom) or 5 (top)"
                 ));
             }
         };

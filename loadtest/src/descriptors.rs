@@ -138,7 +138,7 @@ mod tests {
         let error = check(&Need::here(2000), |_| 2000, 1024).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "2064 descriptors are needed in one process and 1024 are allowed: lower --viewers to 960 or raise `ulimit -n`"
+            "one process needs 2064 descriptors but may open 1024: lower --viewers to 960 or raise `ulimit -n`"
         );
     }
 

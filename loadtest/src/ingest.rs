@@ -57,7 +57,7 @@ pub async fn measure(
     };
     let unknown = || {
         let text =
-            "--with-post-cost needs --server-pid, or a server that tells its CPU at /metrics";
+            "--with-post-cost needs --server-pid, or a server that reports its CPU at /metrics";
         HarnessError::Flags(text.to_owned())
     };
     let mut observer = server.observer();

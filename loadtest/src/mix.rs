@@ -61,11 +61,11 @@ impl FromStr for EncodingMix {
                 None => (part, Some(1)),
                 Some((name, weight)) => (name, weight.parse().ok().filter(|weight| *weight > 0)),
             };
-            let weight =
-                weight.ok_or_else(|| format!("`{part}`: a weight is a whole number above 0"))?;
+            let weight = weight
+                .ok_or_else(|| format!("`{part}`: a weight must be a whole number above 0"))?;
             let encoding = name
                 .parse()
-                .map_err(|_| format!("`{name}` is none of identity, gzip, deflate"))?;
+                .map_err(|_| format!("`{name}` is not identity, gzip or deflate"))?;
             if shares.iter().any(|(other, _)| *other == encoding) {
                 return Err(format!("`{name}` is named twice"));
             }

@@ -84,8 +84,8 @@ impl Restart {
                 let (pid, server) = (self.pid, self.server);
                 if ended {
                     format!(
-                        "process {pid} has ended and somebody still listens on {server} after {waited}: \
-                         is --server-pid the server's?"
+                        "process {pid} has exited but {server} is still in use after {waited}: \
+                         is --server-pid really the server?"
                     )
                 } else {
                     format!("the server (pid {pid}) did not stop within {waited}")
@@ -100,7 +100,7 @@ impl Restart {
     /// # Errors
     /// There is no shell.
     pub fn start_server(&self) -> Result<Started, HarnessError> {
-        // What stays must not hold on to our output: whoever reads that from a pipe would wait for its end for ever.
+        // The new server must not inherit our output: a reader of our pipe would wait for its end forever.
         let process = Command::new("sh")
             .args(["-c", &format!("exec {}", self.command)])
             .stdin(Stdio::null())
@@ -128,14 +128,14 @@ impl Restart {
         while self.knock().await != Door::Open {
             if let Ok(Some(status)) = started.process.try_wait() {
                 let text = format!(
-                    "the server was started again and ended at once: {status}; \
+                    "the server was started again and exited at once: {status}; \
                      run the command by hand to see why"
                 );
                 return Err(HarnessError::Flags(text));
             }
             patience.check(started.at, |waited| {
                 format!(
-                    "the server was started again (pid {pid}) and does not listen within {waited}"
+                    "the server was started again (pid {pid}) but did not listen within {waited}"
                 )
             })?;
             tokio::time::sleep(LOOK_EVERY).await;

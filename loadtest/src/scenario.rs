@@ -192,7 +192,7 @@ impl Spec {
             .find(|kind| Some(kind.name()) == name)
             .ok_or_else(|| {
                 let names = Kind::ALL.map(Kind::name).join(", ");
-                named(&format!("`scenario` is none of {names}"))
+                named(&format!("`scenario` must be one of {names}"))
             })?;
         Self::build(kind, table, settings).map_err(|error| named(&error.to_string()))
     }
@@ -225,46 +225,46 @@ impl Spec {
 
     fn check(&self) -> Result<(), HarnessError> {
         if let Some(name) = self.slo.odd_limit() {
-            let text = format!("slo.{name} is not a number that is 0 or more");
+            let text = format!("slo.{name} must be 0 or more");
             return Err(HarnessError::Flags(text));
         }
         let wrong = |what: &str| Err(HarnessError::Flags(what.to_owned()));
         let within = |at_s: u64| at_s < self.duration_s;
         match self.scenario {
             Kind::Storm if !within(self.storm_at_s) => wrong(&format!(
-                "storm_at_s {} is not below duration_s {}",
+                "storm_at_s {} must be below duration_s {}",
                 self.storm_at_s, self.duration_s
             )),
             Kind::Restart if !within(self.restart_at_s) => wrong(&format!(
-                "restart_at_s {} is not below duration_s {}",
+                "restart_at_s {} must be below duration_s {}",
                 self.restart_at_s, self.duration_s
             )),
             Kind::Restart if self.start.trim().is_empty() => {
                 wrong("restart needs the command that starts the server: --set start=\"…\"")
             }
             Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => wrong(
-                "slow_percent is not above 0 and below 100: somebody must read slowly, and somebody not",
+                "slow_percent must be above 0 and below 100: there must be slow viewers and others",
             ),
             Kind::SlowViewers if self.slow_viewers() < 1.0 => {
-                wrong("slow_percent of so few viewers is nobody")
+                wrong("slow_percent of so few viewers rounds to none")
             }
             Kind::Burst if !(1.0..=1000.0).contains(&self.burst_factor) => {
-                wrong("burst_factor is not between 1 and 1000")
+                wrong("burst_factor must be between 1 and 1000")
             }
             Kind::Churn if !(self.churn_per_second > 0.0 && self.churn_per_second <= 1e6) => {
-                wrong("churn_per_second is not above 0 and at most 1000000")
+                wrong("churn_per_second must be above 0 and at most 1000000")
             }
             Kind::ManyRooms if !(0.0..=10.0).contains(&self.zipf) => {
-                wrong("zipf is not between 0 and 10")
+                wrong("zipf must be between 0 and 10")
             }
             Kind::Soak if self.duration_s < self.warm_up_s.saturating_add(SLOPE_S_MIN) => {
                 wrong(&format!(
-                    "duration_s {} is not a minute above warm_up_s {}: less says nothing about an hour",
+                    "duration_s {} must exceed warm_up_s {} by a minute: less says nothing about an hour",
                     self.duration_s, self.warm_up_s
                 ))
             }
             Kind::HotRoom if !self.ramps_in_time(f64::from(self.viewers)) => {
-                wrong("ramp_per_second does not let all viewers in within duration_s")
+                wrong("ramp_per_second is too low for all viewers to connect within duration_s")
             }
             Kind::Search
                 if !(self.from >= 1.0 && self.to >= self.from && self.precision_percent > 0.0) =>
@@ -284,7 +284,7 @@ fn unfit(said: &str) -> String {
     };
     let is = what.split('`').nth(1).unwrap_or(what);
     let name = field.split('`').nth(1).unwrap_or("a field");
-    format!("`{name}` is a whole number of 0 or more, not {is}")
+    format!("`{name}` must be a whole number of 0 or more, not {is}")
 }
 
 /// Enters `key=value`; `slo.key` names a field of the verdict. What is no TOML value is a text.
@@ -323,7 +323,7 @@ fn as_text(value: Value, key: &str) -> Result<String, HarnessError> {
         Value::Integer(value) => Ok(value.to_string()),
         Value::Float(value) => Ok(value.to_string()),
         Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
-            Err(HarnessError::Flags(format!("`{key}` is a text")))
+            Err(HarnessError::Flags(format!("`{key}` is a string")))
         }
     }
 }
@@ -347,7 +347,7 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
             (Some(field @ (Value::Integer(_) | Value::Float(_))), change) => {
                 if let Value::String(text) = &change {
                     let text =
-                        format!("`{inside}{key}` is a number, and below 2^63, not \"{text}\"");
+                        format!("`{inside}{key}` must be a number below 2^63, not \"{text}\"");
                     return Err(HarnessError::Flags(text));
                 }
                 *field = change;
@@ -355,7 +355,7 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
             (Some(field), change) if key != "scenario" => *field = change,
             _ => {
                 let text = format!(
-                    "`{inside}{key}` is no field of {}: there are {names}",
+                    "`{inside}{key}` is not a field of {}; the fields are {names}",
                     kind.name()
                 );
                 return Err(HarnessError::Flags(text));
@@ -413,21 +413,23 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_one_clear_line() {
-        assert!(refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is no field of hot-room"));
+        assert!(
+            refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is not a field of hot-room")
+        );
         assert!(refused(Kind::HotRoom, "slo.p98=1").contains("`slo.p98`"));
         // A field of another scenario.
         assert!(refused(Kind::HotRoom, "storm_at_s=1").contains("`storm_at_s`"));
         assert!(refused(Kind::HotRoom, "viewers").contains("key=value"));
-        assert!(refused(Kind::HotRoom, "viewers=5k").contains("`viewers` is a number"));
+        assert!(refused(Kind::HotRoom, "viewers=5k").contains("`viewers` must be a number"));
         assert!(refused(Kind::HotRoom, "seed=18446744073709551615").contains("`seed`"));
-        assert!(refused(Kind::HotRoom, "rate=fast").contains("`rate` is a number"));
+        assert!(refused(Kind::HotRoom, "rate=fast").contains("`rate` must be a number"));
         assert!(refused(Kind::HotRoom, "slo=5").contains("slo.NAME"));
         assert!(refused(Kind::HotRoom, "viewers=60000").contains("ramp_per_second"));
         assert!(refused(Kind::Soak, "duration_s=930").contains("warm_up_s"));
         for (odd, said) in [("5.5", "not 5.5"), ("-1", "not -1"), ("true", "not true")] {
             let text = refused(Kind::HotRoom, &format!("viewers={odd}"));
             assert!(
-                text.contains("`viewers` is a whole number") && text.contains(said),
+                text.contains("`viewers` must be a whole number") && text.contains(said),
                 "{text}"
             );
         }

@@ -1,7 +1,7 @@
 //! One session against a server: connect, settle, post, drain, collect. `run`, `quiet`, `idle` and all scenarios are made of it.
 
 mod act;
-mod bill;
+mod server_totals;
 mod spans;
 mod viewers;
 
@@ -30,7 +30,7 @@ use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
 pub use act::{Act, Deed, Event};
-use bill::{Bill, Sight};
+use server_totals::{Reading, ServerTotals};
 pub use spans::Spans;
 use viewers::{Venue, Viewers};
 
@@ -291,7 +291,7 @@ impl Session {
         // Asking takes time, and the schedule does not wait.
         let before = self.marks().await;
         let had_server = before.server.is_some();
-        let mut bill = Bill::open(Sight::new(before.server, counters));
+        let mut totals = ServerTotals::open(Reading::new(before.server, counters));
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
@@ -308,7 +308,7 @@ impl Session {
                 self.viewers.order(Order::Stall);
             }
         }
-        let mut events = self.act_out(program, start, target, &mut bill).await;
+        let mut events = self.act_out(program, start, target, &mut totals).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
@@ -334,7 +334,7 @@ impl Session {
         let counters = target.counters().await;
         // Its process may be there and hang; a restart that failed says so itself.
         let server_gone = is_gone || (counters.is_err() && !is_restart);
-        bill.close(&Sight::new(after.server, counters.ok().flatten()));
+        totals.close(&Reading::new(after.server, counters.ok().flatten()));
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
         let result = tokio::task::block_in_place(|| self.viewers.finish())?;
@@ -346,7 +346,7 @@ impl Session {
             rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
-            server_cpu: bill.cpu(),
+            server_cpu: totals.cpu(),
             server_gone,
             server_source: self.server.source(),
             server_memory,
@@ -355,7 +355,7 @@ impl Session {
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
-            counters: bill.counters(),
+            counters: totals.counters(),
             caught_up,
             events,
             timeline: stopped.timeline(),

@@ -368,7 +368,7 @@ async fn more_viewers_than_one_process_may_open() {
     let (code, text) = run(1).await;
     assert_eq!(code, Some(2), "{text}");
     assert!(
-        text.contains("lower --viewers to 104, take --processes 3 or raise"),
+        text.contains("lower --viewers to 104, use --processes 3 or raise"),
         "{text}"
     );
     let (code, text) = run(3).await;

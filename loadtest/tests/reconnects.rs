@@ -364,7 +364,7 @@ async fn what_a_restart_forgets_is_found() {
         "{}",
         last.text
     );
-    let behind = "a room that ends before what its viewer has had of it";
+    let behind = "a room that ends before its viewer's position";
     let text = &unnoticed.text;
     assert_eq!(
         unnoticed.number(&["ends", "faults", behind]),
@@ -407,12 +407,11 @@ async fn a_server_that_does_not_come_back_is_reported() {
         ),
         restart_of(&second, second.pid(), &deaf, &["slo.last_back_s_max=1"]),
     );
-    let problem = "the server was started again and ended at once: exit status: 3; run the command by hand to see why";
+    let problem = "the server was started again and exited at once: exit status: 3; run the command by hand to see why";
     check_not_restarted(&ended, problem);
     assert!(ended.event()["server_pid"].is_null(), "{}", ended.text);
     let pid = second.pids()[1];
-    let problem =
-        format!("the server was started again (pid {pid}) and does not listen within 2 s");
+    let problem = format!("the server was started again (pid {pid}) but did not listen within 2 s");
     check_not_restarted(&silent, &problem);
     assert_eq!(silent.event()["server_pid"], pid, "{}", silent.text);
 }

@@ -282,7 +282,7 @@ fn legend(lines: &[Line<'_>], html: &mut String) {
     html.push_str("<ul class=\"legend\">");
     for line in lines {
         let together = if line.names.len() > 1 {
-            " (one on the other)"
+            " (same line)"
         } else {
             ""
         };
@@ -349,10 +349,7 @@ mod tests {
             .unwrap()
         };
         let together = near(2.0);
-        assert!(
-            together.contains("one, other (one on the other)"),
-            "{together}"
-        );
+        assert!(together.contains("one, other (same line)"), "{together}");
         assert!(!together.contains("line t1"));
         let apart = near(100.0);
         assert!(!apart.contains("on the other)") && apart.contains("line t1"));

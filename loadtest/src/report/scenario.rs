@@ -118,12 +118,12 @@ impl ScenarioReport {
         let searched = self.searched();
         Some(match self.most() {
             None => format!(
-                "not even the lowest, {} {searched}, met them",
+                "even the lowest value, {} {searched}, missed them",
                 amount(first.value)
             ),
             Some(most) if most >= self.fields.to => {
                 format!(
-                    "all {} {searched} met them, the end of the range: look for more with a higher `to`",
+                    "all {} {searched} met them, the end of the range; raise `to` to look further",
                     amount(most)
                 )
             }
@@ -155,7 +155,7 @@ impl ScenarioReport {
     /// Each figure against its limit, and the steps of a search.
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
-        table.row(["", "was", "limit", ""]);
+        table.row(["", "measured", "limit", ""]);
         for check in &self.checks {
             let (was, limit) = (check.measured(), check.allowed());
             table.row([&check.what, &was, &limit, mark(check.met)]);
@@ -268,7 +268,7 @@ impl RunReport {
             let resumed = if self.has_churned() {
                 String::new()
             } else {
-                format!(" ({} went on where they were)", count(returns.resumed))
+                format!(" ({} resumed)", count(returns.resumed))
             };
             let took = if latency.count > 0 {
                 let (p50, p99) = (figure(latency.p50_ms), figure(latency.p99_ms));
@@ -277,12 +277,12 @@ impl RunReport {
                 String::new()
             };
             let text = format!(
-                "{}{resumed}{took}, {} dials in vain",
+                "{}{resumed}{took}, {} failed connection attempts",
                 count(returns.rejoined),
                 count(returns.retries)
             );
             let name = if self.has_churned() {
-                "joined anew"
+                "rejoined"
             } else {
                 "came back"
             };
@@ -332,7 +332,7 @@ fn event_rows(event: &Event, table: &mut Table) {
         |last| format!("the last after {} s", figure(last)),
     );
     let down = event.down_s.map_or_else(String::new, |down| {
-        format!(", nobody listened for {} s", figure(down))
+        format!(", server down for {} s", figure(down))
     });
     let text = format!(
         "{} of {} viewers back, {last}, {} a second{down}",
@@ -342,7 +342,7 @@ fn event_rows(event: &Event, table: &mut Table) {
     );
     table.row([&event.what, &text]);
     if let Some(pid) = event.server_pid {
-        table.row(["the server now", &format!("pid {pid}")]);
+        table.row(["new server", &format!("pid {pid}")]);
     }
     if let Some(problem) = &event.problem {
         table.row(["problem", problem]);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::error::HarnessError;
 use crate::restart::{Patience, Restart};
-use crate::session::bill::{Bill, Sight};
+use crate::session::server_totals::{Reading, ServerTotals};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
 use crate::target::Target;
@@ -98,7 +98,7 @@ impl Session {
         program: &Program,
         start: Moment,
         target: &mut Target,
-        bill: &mut Bill,
+        totals: &mut ServerTotals,
     ) -> Vec<Event> {
         let mut events = Vec::new();
         for act in &program.acts {
@@ -108,11 +108,11 @@ impl Session {
             }
             let event = if let Deed::Restart(_) = act.what {
                 let counters = target.counters().await.ok().flatten();
-                let last = Sight::new(self.server.look().await, counters);
-                bill.close(&last);
+                let last = Reading::new(self.server.look().await, counters);
+                totals.close(&last);
                 let event = self.perform(act).await;
                 if event.server_pid.is_none() {
-                    bill.go_on(last);
+                    totals.go_on(last);
                 }
                 event
             } else {

@@ -106,7 +106,7 @@ impl ThreadState {
             self.incidents.connects.record(now.micros_since(began), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
-            self.fault("another window than before");
+            self.fault("a different window than before");
         }
     }
 

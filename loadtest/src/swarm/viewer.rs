@@ -111,7 +111,7 @@ impl Viewer {
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
         match socket.write(&thread.request) {
             Ok(written) if written == thread.request.len() => self.state = State::Asked,
-            Ok(_) => self.fail(index, "the request was not taken whole", thread),
+            Ok(_) => self.fail(index, "the request was only sent in part", thread),
             Err(error) => self.fail(index, &error.to_string(), thread),
         }
     }

@@ -1,4 +1,4 @@
-//! How the run goes, in a line for whoever looks on.
+//! The live line: progress of the run.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

@@ -24,7 +24,7 @@ const LETTERS_MAX: usize = 36;
 /// The part of the page.
 pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
     let setup = &report.setup;
-    html.push_str("<section class=\"keep\"><h2>To repeat it</h2>");
+    html.push_str("<section class=\"keep\"><h2>Repeat this run</h2>");
     if !setup.command.is_empty() {
         let _ = write!(
             html,
@@ -36,9 +36,9 @@ pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
         write_fields(&scenario.fields, html);
     }
     let machine = &setup.machine;
-    let memory = machine.memory_bytes.map_or_else(String::new, |memory| {
-        format!(", {} of memory", bytes(memory))
-    });
+    let memory = machine
+        .memory_bytes
+        .map_or_else(String::new, |memory| format!(", {} memory", bytes(memory)));
     let cpu = machine
         .cpu
         .as_ref()

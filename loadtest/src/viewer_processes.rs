@@ -25,7 +25,7 @@ pub use child::attend;
 use protocol::{BATCH_MAX, FromChild, Plan, ToChild, line, read};
 
 /// Viewer processes that run and wait for their plan, so that their own memory is known before the first viewer.
-pub struct Muster {
+pub struct WaitingProcesses {
     stdins: Vec<Option<ChildStdin>>,
     bench: Bench,
     progress: Vec<Arc<Progress>>,
@@ -35,7 +35,7 @@ pub struct Muster {
 }
 
 /// Viewer processes at work. They are ended when this is dropped.
-pub struct Crew {
+pub struct ViewerProcesses {
     bench: Bench,
     progress: Vec<Arc<Progress>>,
     news: Receiver<News>,
@@ -73,12 +73,12 @@ const FEED_EVERY: Duration = Duration::from_millis(50);
 /// Orders are given once each, so this many never wait.
 const ORDERS_MAX: usize = 8;
 
-impl Muster {
+impl WaitingProcesses {
     /// Starts so many processes. When one of them is lost later, `stop` is raised.
     ///
     /// # Errors
     /// One of them does not start.
-    pub fn call(
+    pub fn spawn(
         processes: usize,
         bench: &Bench,
         stop: &Arc<AtomicBool>,
@@ -86,7 +86,7 @@ impl Muster {
         let program = std::env::current_exe().map_err(HarnessError::system("own path"))?;
         let broken = Arc::new(AtomicBool::new(false));
         let (sender, news) = sync_channel(2 * processes);
-        let mut muster = Self {
+        let mut waiting = Self {
             stdins: Vec::with_capacity(processes),
             bench: bench.clone(),
             progress: Vec::with_capacity(processes),
@@ -102,13 +102,13 @@ impl Muster {
                 .spawn()
                 .map_err(HarnessError::system("viewer process"))?;
             let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-            muster.members.children.push(child);
-            muster.stdins.push(stdin);
+            waiting.members.children.push(child);
+            waiting.stdins.push(stdin);
             let Some(stdout) = stdout else {
-                return Err(muster.members.lost(member, Loss::Silent));
+                return Err(waiting.members.lost(member, Loss::Silent));
             };
             let progress = Arc::new(Progress::default());
-            muster.progress.push(Arc::clone(&progress));
+            waiting.progress.push(Arc::clone(&progress));
             let reader = Reader {
                 member,
                 stdout: BufReader::new(stdout),
@@ -118,12 +118,12 @@ impl Muster {
                 broken: Arc::clone(&broken),
                 stop: Arc::clone(stop),
             };
-            muster
+            waiting
                 .members
-                .run(format!("crew-{member}"), move || reader.run())?;
+                .run(format!("child-{member}"), move || reader.run())?;
         }
-        muster.wait_until_ready()?;
-        Ok(muster)
+        waiting.wait_until_ready()?;
+        Ok(waiting)
     }
 
     /// The children, as far as their figures can be read.
@@ -137,7 +137,11 @@ impl Muster {
     ///
     /// # Errors
     /// No thread to be had.
-    pub fn start(mut self, config: &SwarmConfig, seating: &Seating) -> Result<Crew, HarnessError> {
+    pub fn start(
+        mut self,
+        config: &SwarmConfig,
+        seating: &Seating,
+    ) -> Result<ViewerProcesses, HarnessError> {
         let of = self.stdins.len();
         for (number, stdin) in self.stdins.iter_mut().enumerate() {
             let plan = Plan {
@@ -157,7 +161,7 @@ impl Muster {
         };
         self.members
             .run("feeder".to_owned(), move || feeder.run())?;
-        Ok(Crew {
+        Ok(ViewerProcesses {
             bench: self.bench,
             progress: self.progress,
             news: self.news,
@@ -186,7 +190,7 @@ impl Muster {
     }
 }
 
-impl Crew {
+impl ViewerProcesses {
     /// Looks at the counters from elsewhere.
     #[must_use]
     pub fn lookout(&self) -> Lookout {
@@ -204,7 +208,7 @@ impl Crew {
         self.send(ToChild::StallFrom(moment));
     }
 
-    /// Whether a process was lost. [`Crew::finish`] says which.
+    /// Whether a process was lost. [`ViewerProcesses::finish`] says which.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
@@ -266,7 +270,7 @@ impl Members {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(work)
-            .map_err(HarnessError::system("thread of the crew"))?;
+            .map_err(HarnessError::system("thread of the viewer processes"))?;
         self.threads.push(thread);
         Ok(())
     }
@@ -277,7 +281,7 @@ impl Members {
             Loss::Told(what) => what,
             Loss::Silent => match exit_of(child) {
                 Some(status) => format!("ended early: {status}"),
-                None => "says nothing more".to_owned(),
+                None => "stopped reporting".to_owned(),
             },
         };
         HarnessError::ViewerProcess {

@@ -11,10 +11,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::Judge;
 use crate::clock::Clock;
-use crate::crew::protocol::{BATCH_MAX, FromChild, Plan, Report, ToChild, read, write};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::swarm::{Bench, Lookout, Snapshot, Swarm};
+use crate::viewer_processes::protocol::{BATCH_MAX, FromChild, Plan, Report, ToChild, read, write};
 
 /// How often a child looks whether it has something new to tell, while it has.
 const REPORT_EVERY: Duration = Duration::from_millis(10);

@@ -39,7 +39,7 @@ impl Need {
 /// of so many processes would have. The limit goes over to processes that are started later.
 ///
 /// # Errors
-/// It does not fit: the message names what would.
+/// It does not fit; the message says what would.
 pub fn reserve(need: &Need, fullest: impl Fn(u16) -> u64) -> Result<(), HarnessError> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_fullest_process_decides() {
-        // Half of everybody is in one room, and a room may stay in one process.
+        // Half of the viewers are in one room, and a room may stay in one process.
         let need = Need {
             viewers: 4000,
             posters: 0,

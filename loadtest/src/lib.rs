@@ -1,4 +1,4 @@
-//! The operators' load-test harness: it owns the load on a server and the judgement of what arrives.
+//! The load-test harness: it owns the load on a server and the audit of what arrives.
 
 pub mod audit;
 mod causes;

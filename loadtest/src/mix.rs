@@ -1,4 +1,4 @@
-//! How viewers are shared out over encodings.
+//! How viewers are distributed over encodings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EncodingMix {
-    /// As they were named: the order decides who goes first on a tie.
+    /// In the order given, which breaks ties.
     shares: Vec<(Encoding, usize)>,
     /// One period: each encoding as often as its weight, spread as evenly as can be.
     pattern: Vec<Encoding>,

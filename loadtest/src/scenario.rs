@@ -1,5 +1,5 @@
-//! Scenarios: what is run and what it must show, as fields of a TOML file. The files shipped in `loadtest/scenarios/` are the
-//! defaults and say what each field means; a file of one's own, or `--set`, changes some of them.
+//! Scenarios: what to run and its limits, as fields of a TOML file. The built-in files in `loadtest/scenarios/` are the
+//! defaults and say what each field means; a file of your own, or `--set`, changes some of them.
 
 mod bisection;
 mod slo;
@@ -22,7 +22,7 @@ pub enum Kind {
     HotRoom,
     /// Viewers over many rooms by a Zipf law.
     ManyRooms,
-    /// Everybody reconnects at once.
+    /// Everyone reconnects at once.
     Storm,
     /// A share reads slowly or not at all.
     SlowViewers,
@@ -34,7 +34,7 @@ pub enum Kind {
     Soak,
     /// The server stops and comes back.
     Restart,
-    /// The most that still meets the figures.
+    /// The highest value within the limits.
     Search,
 }
 
@@ -48,7 +48,7 @@ pub enum Searched {
     Rate,
 }
 
-/// A scenario with all its fields. The shipped files describe them.
+/// A scenario with all its fields. The built-in files describe them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field is described in the shipped files")]
 pub struct Spec {
@@ -132,7 +132,7 @@ impl Kind {
         }
     }
 
-    /// The shipped file.
+    /// The built-in file.
     pub(crate) const fn shipped(self) -> &'static str {
         match self {
             Self::HotRoom => include_str!("../scenarios/hot-room.toml"),
@@ -149,10 +149,10 @@ impl Kind {
 }
 
 impl Kind {
-    /// The fields of the shipped file with their defaults.
+    /// The fields of the built-in file with their defaults.
     ///
     /// # Panics
-    /// Never: a test parses every shipped file.
+    /// Never: a test parses every built-in file.
     #[must_use]
     pub fn fields(self) -> Table {
         let shipped = self.shipped().parse();
@@ -161,7 +161,7 @@ impl Kind {
 }
 
 impl Spec {
-    /// A shipped scenario with `key=value` settings.
+    /// A built-in scenario with `key=value` settings.
     ///
     /// # Errors
     /// A field it does not have, or a value that does not fit.
@@ -217,7 +217,7 @@ impl Spec {
         (self.slow_percent / 100.0 * f64::from(self.viewers)).round()
     }
 
-    /// Whether so many viewers are dialled before the measured stretch ends.
+    /// Whether so many viewers are dialled before the measured interval ends.
     fn ramps_in_time(&self, viewers: f64) -> bool {
         self.ramp_per_second
             .is_none_or(|per_second| viewers / per_second < self.duration_s as f64)
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!((spec.viewers, spec.encodings.as_str()), (7, "gzip"));
         assert!((spec.rate - 3.0).abs() < 1e-9 && spec.duration_s == 30);
         assert!((spec.slo.p99_beyond_window_ms - 9.0).abs() < 1e-9);
-        // The shipped file has a whole number here.
+        // The built-in file has a whole number here.
         let fine = Spec::shipped(Kind::HotRoom, &["slo.p99_beyond_window_ms=62.5".to_owned()]);
         assert!((fine.unwrap().slo.p99_beyond_window_ms - 62.5).abs() < 1e-9);
         let restart = Spec::shipped(Kind::Restart, &["start=false".to_owned()]).unwrap();
@@ -437,7 +437,7 @@ mod tests {
             let setting = format!("slo.late_percent_max={odd}");
             assert!(refused(Kind::HotRoom, &setting).contains("slo.late_percent_max"));
         }
-        // Nobody would be slow, and the verdict would say that nobody has noticed.
+        // No viewer would be slow, and the verdict would be that none noticed.
         assert!(refused(Kind::SlowViewers, "viewers=4").contains("slow_percent"));
         let _ = refused(Kind::Storm, "storm_at_s=5000");
         let _ = refused(Kind::Restart, "viewers=1");

@@ -1,9 +1,9 @@
-//! The viewers of a command in several processes, so that there can be more of them than one process may open sockets.
+//! Spreads the viewers of a command over several processes, when one may not open enough sockets.
 //!
-//! The parent keeps everything that there is once: the posts, the ledger, the samples, what is done to the viewers, the report.
-//! Each child runs a share of the swarm with a ledger and a judge of its own. The parent's feeder tells all children what was
-//! acknowledged and what they are ordered; a reader per child merges what it tells into the parent's ledger, recorder and
-//! judge, so that the rest of the harness does not know how many processes there are.
+//! The parent has the posts, the ledger, the samples, the disruptions and the report. Each child runs a share of the swarm with
+//! its own ledger and judge. The parent's feeder sends acknowledgements and orders to all children; a reader per child merges
+//! its messages into the parent's ledger, recorder and judge, so the rest of the harness does not know how many processes there
+//! are.
 
 mod child;
 mod protocol;
@@ -24,7 +24,7 @@ use crate::swarm::{Bench, Lookout, Order, Progress, Seating, Share, SwarmConfig,
 pub use child::attend;
 use protocol::{BATCH_MAX, FromChild, Plan, ToChild, line, read};
 
-/// Viewer processes that run and wait for their plan, so that their own memory is known before the first viewer.
+/// Viewer processes that wait for their plan, so that their own memory is known before the first viewer.
 pub struct WaitingProcesses {
     stdins: Vec<Option<ChildStdin>>,
     bench: Bench,
@@ -34,7 +34,7 @@ pub struct WaitingProcesses {
     members: Members,
 }
 
-/// Viewer processes at work. They are ended when this is dropped.
+/// Running viewer processes. Dropping this ends them.
 pub struct ViewerProcesses {
     bench: Bench,
     progress: Vec<Arc<Progress>>,
@@ -45,7 +45,7 @@ pub struct ViewerProcesses {
     members: Members,
 }
 
-/// What a reader says about the member it reads: each of the two kinds at most once.
+/// What a reader reports about its child, each kind at most once.
 enum News {
     Ready,
     Ended {
@@ -56,19 +56,19 @@ enum News {
 
 /// Why there is no result.
 enum Loss {
-    /// The child said why, or said something odd.
-    Told(String),
+    /// The child gave a reason, or sent something invalid.
+    Reported(String),
     /// The child is gone.
     Silent,
 }
 
 /// How long the children may take to start.
 const MUSTER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long they may take to say goodbye to the server and to hand over what they found.
+/// How long they may take to close their connections and hand over their results.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that closed its output may take to end.
 const EXIT_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an acknowledgement may wait before the children are told. An order does not wait.
+/// How long an acknowledgement may wait before it is sent to the children. An order does not wait.
 const FEED_EVERY: Duration = Duration::from_millis(50);
 /// Orders are given once each, so this many never wait.
 const ORDERS_MAX: usize = 8;
@@ -136,7 +136,7 @@ impl WaitingProcesses {
     /// Gives each child its share; they begin to dial at once.
     ///
     /// # Errors
-    /// No thread to be had.
+    /// No thread could be started.
     pub fn start(
         mut self,
         config: &SwarmConfig,
@@ -182,7 +182,7 @@ impl WaitingProcesses {
                 }
                 Err(_) => {
                     let what = format!("not all started within {} s", MUSTER_DEADLINE.as_secs());
-                    return Err(self.members.lost(0, Loss::Told(what)));
+                    return Err(self.members.lost(0, Loss::Reported(what)));
                 }
             }
         }
@@ -219,7 +219,7 @@ impl ViewerProcesses {
     /// # Errors
     /// One of them failed, was lost, or did not end; then the others are ended too.
     pub fn finish(mut self) -> Result<SwarmResult, HarnessError> {
-        // The feeder tells what is left and then closes its pipes, which is how the children know.
+        // The feeder sends what is left and closes its pipes, which ends the children.
         self.orders = None;
         let deadline = Instant::now() + HANDOVER_DEADLINE;
         let mut result = SwarmResult::default();
@@ -240,7 +240,7 @@ impl ViewerProcesses {
                 }) => return Err(self.members.lost(member, loss)),
                 Err(_) => {
                     let what = format!("no result within {} s", HANDOVER_DEADLINE.as_secs());
-                    return Err(self.members.lost(next, Loss::Told(what)));
+                    return Err(self.members.lost(next, Loss::Reported(what)));
                 }
             }
         }
@@ -278,7 +278,7 @@ impl Members {
     fn lost(&mut self, member: usize, loss: Loss) -> HarnessError {
         let child = &mut self.children[member];
         let what = match loss {
-            Loss::Told(what) => what,
+            Loss::Reported(what) => what,
             Loss::Silent => match exit_of(child) {
                 Some(status) => format!("ended early: {status}"),
                 None => "stopped reporting".to_owned(),
@@ -304,8 +304,8 @@ impl Drop for Members {
     }
 }
 
-/// Tells all children what was acknowledged and what they are to do: one thread, so that an order is told after everything
-/// that was acknowledged before it.
+/// Sends acknowledgements and orders to all children, from one thread, so that an order follows everything acknowledged before
+/// it.
 struct Feeder {
     stdins: Vec<Option<ChildStdin>>,
     bench: Bench,
@@ -337,7 +337,7 @@ impl Feeder {
     }
 }
 
-/// Takes in what one child says.
+/// Handles the messages of one child.
 struct Reader {
     member: usize,
     stdout: BufReader<ChildStdout>,
@@ -353,7 +353,7 @@ impl Reader {
         let result = self.listen();
         if result.is_err() {
             self.broken.store(true, Ordering::Relaxed);
-            // A run that has lost viewers is worth nothing: nobody needs to wait for its end.
+            // A run that has lost viewers is worthless: do not wait for its end.
             self.stop.store(true, Ordering::Relaxed);
         }
         let member = self.member;
@@ -364,7 +364,7 @@ impl Reader {
         let mut line = String::new();
         loop {
             let message = read(&mut self.stdout, &mut line);
-            match message.map_err(|error| Loss::Told(error.to_string()))? {
+            match message.map_err(|error| Loss::Reported(error.to_string()))? {
                 Some(FromChild::Ready) => self.say(News::Ready),
                 Some(FromChild::Report(report)) => {
                     if report.window_ms > 0 {
@@ -383,7 +383,7 @@ impl Reader {
                     }
                 }
                 Some(FromChild::Result(result)) => return Ok(result),
-                Some(FromChild::Failed(what)) => return Err(Loss::Told(what)),
+                Some(FromChild::Failed(what)) => return Err(Loss::Reported(what)),
                 None => return Err(Loss::Silent),
             }
         }
@@ -399,7 +399,7 @@ fn encoded(message: &ToChild) -> Result<Vec<u8>, HarnessError> {
     line(message).map_err(HarnessError::system("plan of a viewer process"))
 }
 
-/// A child that does not listen is gone, which its reader finds out.
+/// A child that does not listen is gone; its reader will notice.
 fn tell(stdin: &mut Option<ChildStdin>, line: &[u8]) {
     if let Some(pipe) = stdin
         && pipe.write_all(line).is_err()

@@ -168,7 +168,7 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
 /// The whole schedule is kept in memory, so it has to fit.
 const POSTS_MAX: f64 = 10_000_000.0;
 
-/// The comments for a stretch of `duration`, sped up.
+/// The comments for `duration`, sped up.
 pub(super) fn lines(
     load: &LoadArgs,
     rooms: u32,

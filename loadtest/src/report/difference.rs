@@ -1,4 +1,4 @@
-//! Two runs side by side: what changed, and what of it got worse.
+//! Compares two runs: what changed, and what got worse.
 
 mod likeness;
 mod limits;
@@ -9,7 +9,7 @@ use crate::table::{COLUMNS_MAX, Table, amount, wrapped};
 /// How two runs compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
-    /// What was not the same about the runs themselves, one line each.
+    /// Differences between the setups, one line each.
     pub(crate) unlike: Vec<String>,
     /// The figures.
     pub(crate) rows: Vec<Row>,
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) verdict: Change,
 }
 
-/// What became of a figure.
+/// How a figure changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Within the tolerance, or in no direction that is better or worse.
@@ -83,7 +83,7 @@ impl Difference {
         self.rows.iter().any(|row| row.verdict.is_worse())
     }
 
-    /// For a person.
+    /// The comparison as text.
     pub(crate) fn render(&self, tolerance_percent: f64) -> String {
         let mut table = Table::new(format!(
             "A and B side by side; flagged if worse by more than {} %, faults and missed limits always",

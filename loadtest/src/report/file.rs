@@ -13,7 +13,7 @@ use crate::report::{RunReport, SCHEMA, html};
 /// Makes sure that a report can be written here, before the run that it is to be about.
 ///
 /// # Errors
-/// It cannot: there is no such folder, it may not be written, or a folder has this name.
+/// It cannot: there is no such directory, it is not writable, or the name is a directory.
 pub fn check_writable(path: &Path) -> Result<(), HarnessError> {
     let tried = match Place::of(path) {
         Place::Folder => Err(io::ErrorKind::IsADirectory.into()),

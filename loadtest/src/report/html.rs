@@ -1,6 +1,6 @@
 //! A run as one page: the verdict, the figures, the run over time, the distribution of latencies, all tables.
 //!
-//! The page needs nothing but itself: no script, no font, no picture from elsewhere.
+//! The page is self-contained: no scripts, fonts or pictures from elsewhere.
 
 mod date;
 mod distribution;

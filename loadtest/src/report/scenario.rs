@@ -9,14 +9,14 @@ use crate::scenario::{Bound, Check, Searched, Spec};
 use crate::session::{Event, Outcome};
 use crate::table::{Table, amount, count, figure};
 
-/// What a scenario was, and what it had to show.
+/// A scenario and its limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioReport {
     /// The scenario with all its fields.
     pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
-    /// Growth of the server's memory, when something told its figures.
+    /// Growth of the server's memory, if its figures are known.
     pub memory_mib_per_hour: Option<f64>,
     /// The steps of a search.
     pub steps: Vec<Step>,
@@ -41,7 +41,7 @@ pub struct Step {
 pub struct RoomReport {
     /// Its name.
     pub room: String,
-    /// Whether this is the room as the server numbered it anew, after its restart.
+    /// Whether this is the room in its new epoch, after a restart.
     pub renumbered: bool,
     /// Its counts.
     pub audit: Tally,
@@ -52,13 +52,13 @@ pub struct RoomReport {
 pub struct Returns {
     /// Joins after the first one of the same viewer.
     pub rejoined: u64,
-    /// Of those, how many the server let go on where they were.
+    /// Of those, how many resumed from their position.
     pub resumed: u64,
     /// Of those, how many found their room with another epoch.
     pub renumbered: u64,
     /// Acknowledged viewer-comments that could not be replayed because of that.
     pub unreplayed: u64,
-    /// Dials in vain.
+    /// Failed connection attempts.
     pub retries: u64,
     /// From losing the connection to being back.
     pub latency: Summary,
@@ -191,12 +191,12 @@ impl Check {
         format!("{} ({}, {})", self.what, self.measured(), self.allowed())
     }
 
-    /// Its value for a person.
+    /// Its value as text.
     pub(super) fn measured(&self) -> String {
         self.value.map_or_else(|| "not measured".to_owned(), amount)
     }
 
-    /// Its limit for a person.
+    /// Its limit as text.
     pub(super) fn allowed(&self) -> String {
         let side = match self.bound {
             Bound::Most => "at most",
@@ -252,12 +252,12 @@ impl RoomReport {
 }
 
 impl RunReport {
-    /// Whether viewers left and joined as somebody new, who has no place to go on from.
+    /// Whether viewers left and were replaced by new ones, which cannot resume.
     pub(super) fn has_churned(&self) -> bool {
         self.events.iter().any(|event| event.is_churn())
     }
 
-    /// What happened to the viewers, and how they came back.
+    /// The disruptions, and how the viewers came back.
     pub(super) fn events_table(&self) -> Table {
         let mut table = Table::new("viewers that lost their connection");
         for event in &self.events {

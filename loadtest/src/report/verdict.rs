@@ -1,4 +1,4 @@
-//! What a run comes to, in a sentence.
+//! The verdict on a run, in a sentence.
 
 use crate::report::RunReport;
 use crate::scenario::LATENESS_P99_MS_MAX;
@@ -32,7 +32,7 @@ impl RunReport {
         faults
     }
 
-    /// What limits the worth of the verdict.
+    /// The caveats of the verdict.
     fn reservations(&self) -> Vec<String> {
         let mut reservations = Vec::new();
         let audit = &self.audit;
@@ -105,7 +105,7 @@ impl RunReport {
         let late = &self.posts.lateness;
         if late.p99_ms > LATENESS_P99_MS_MAX {
             let answer = &self.posts.answer;
-            // With every connection waiting for an answer nothing can leave: that is the server's doing.
+            // With every connection waiting for an answer nothing can be sent: that is the server's fault.
             let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
                 "because answers were slow, so the server was the bottleneck"
             } else {

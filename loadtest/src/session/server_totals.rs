@@ -1,4 +1,4 @@
-//! What the server spent and counted over a run, also when it is started again in between.
+//! The server's CPU and counters over a run, also across restarts.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use crate::counters::Counters;
 use crate::process::CpuTime;
 use crate::server_side::Look;
 
-/// What a server shows at one moment, as far as it shows anything.
+/// A reading of the server, as far as available.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
     look: Option<Look>,
     counters: Option<Counters>,
 }
 
-/// Figures of `GET /v1/stats` that say what is, not what has been: those of two processes add up to nothing.
+/// Gauges in `GET /v1/stats`: adding them up over two processes makes no sense.
 const GAUGES: [&str; 3] = ["connections", "rooms", "viewers"];
 
 impl Reading {
@@ -22,18 +22,18 @@ impl Reading {
     }
 }
 
-/// Adds up stretches, each of one process of the server.
+/// Adds up intervals, each of one process of the server.
 #[derive(Debug)]
 pub(super) struct ServerTotals {
     start: Start,
-    /// Stretches that have ended.
-    stretches: u32,
-    /// Absent when it is not known of some stretch.
+    /// Intervals that have ended.
+    intervals: u32,
+    /// Absent if unknown for any interval.
     cpu: Option<CpuTime>,
     counters: Option<BTreeMap<String, f64>>,
 }
 
-/// Where a stretch begins.
+/// Where an interval begins.
 #[derive(Debug)]
 enum Start {
     At(Reading),
@@ -45,13 +45,13 @@ impl ServerTotals {
     pub(super) fn open(start: Reading) -> Self {
         Self {
             start: Start::At(start),
-            stretches: 0,
+            intervals: 0,
             cpu: Some(CpuTime::default()),
             counters: Some(BTreeMap::new()),
         }
     }
 
-    /// Ends a stretch; the next one, if any, begins with a new process.
+    /// Ends an interval; the next one, if any, begins with a new process.
     pub(super) fn close(&mut self, end: &Reading) {
         let (cpu, mut counters) = match std::mem::replace(&mut self.start, Start::Birth) {
             Start::At(start) => (
@@ -67,27 +67,27 @@ impl ServerTotals {
                 end.counters.as_ref().map(Counters::since_birth),
             ),
         };
-        if self.stretches > 0 {
+        if self.intervals > 0 {
             for counters in [&mut counters, &mut self.counters].into_iter().flatten() {
                 counters.retain(|path, _| !GAUGES.contains(&path.as_str()));
             }
         }
-        self.stretches += 1;
+        self.intervals += 1;
         self.cpu = both(self.cpu.as_ref(), cpu.as_ref(), CpuTime::plus);
         self.counters = both(self.counters.as_ref(), counters.as_ref(), sum);
     }
 
-    /// The process goes on after all.
+    /// The process continues after all.
     pub(super) fn go_on(&mut self, from: Reading) {
         self.start = Start::At(from);
     }
 
-    /// CPU of all stretches.
+    /// CPU of all intervals.
     pub(super) fn cpu(&self) -> Option<CpuTime> {
         self.cpu
     }
 
-    /// What changed over all stretches.
+    /// Changes over all intervals.
     pub(super) fn counters(self) -> Option<BTreeMap<String, f64>> {
         self.counters
     }

@@ -1,4 +1,4 @@
-//! Where the viewers of a session are: in this process, or in several of their own.
+//! Where the viewers of a session run: in this process, or in several others.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -58,7 +58,7 @@ impl Venue {
         Process::this().into_iter().chain(elsewhere).collect()
     }
 
-    /// Lets the viewers in: they begin to dial at once.
+    /// Starts the viewers; they begin to connect at once.
     pub(super) fn admit(
         self,
         config: &SwarmConfig,
@@ -101,7 +101,7 @@ impl Viewers {
         }
     }
 
-    /// Whether nothing more is to be expected of some of them.
+    /// Whether some of them have failed.
     pub(super) fn are_lost(&self) -> bool {
         match self {
             Self::Here(swarm, _) => swarm.is_broken(),

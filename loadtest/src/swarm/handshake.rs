@@ -1,4 +1,4 @@
-//! What stands before the first message, by hand: one request written, one response head read, nothing kept.
+//! A hand-written handshake: one request, one response head, nothing kept.
 
 use danmaku_wire::{Dialect, Protocol};
 
@@ -136,13 +136,13 @@ fn refusal(status: &str, body: &[u8], what: &str) -> String {
         .ok()
         .and_then(|body| Some(body.get("error")?.get("code")?.as_str()?.to_owned()));
     match code {
-        // The commonest surprise of all: the server's own protection against one address.
+        // The most common surprise: the server's own limit per address.
         Some(code) if code == "too_many_connections" => format!(
             "{} (see the server's --connections-per-address-max)",
             quoted(&format!("{status}: {code}"))
         ),
         Some(code) => quoted(&format!("{status}: {code}")),
-        // Whoever takes the request for something else is not the server that was meant.
+        // Another answer means that this is not a danmaku server.
         None if status.starts_with(['2', '3']) => quoted(&format!(
             "{status} instead of {what}: is this a danmaku server?"
         )),

@@ -1,4 +1,4 @@
-//! What somebody needs to run the same again: the command, the scenario's fields, the versions and the machine.
+//! What it takes to repeat the run: the command, the scenario's fields, the versions and the machine.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::table::bytes;
 struct Field {
     name: String,
     value: String,
-    /// The shipped value, where it is another.
+    /// The built-in value, where it is another.
     shipped: Option<String>,
 }
 
@@ -105,7 +105,7 @@ fn whole_words(text: &str) -> String {
     words.join(" ")
 }
 
-/// The fields that the shipped file of the scenario has, in its order. The others belong to other scenarios.
+/// The fields that the built-in file of the scenario has, in its order. The others belong to other scenarios.
 fn fields(spec: &Spec) -> Vec<Field> {
     let text = spec.scenario.shipped();
     let Ok(shipped) = serde_json::to_value(spec.scenario.fields()) else {

@@ -1,4 +1,4 @@
-//! What a viewer makes of the messages it gets: frames of a WebSocket, or events of a stream.
+//! Handles a viewer's messages: WebSocket frames or server-sent events.
 
 use danmaku_client::{Event, Joined};
 use danmaku_wire::Dialect;

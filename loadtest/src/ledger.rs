@@ -178,8 +178,8 @@ impl RoomLedger {
     }
 }
 
-/// The ledgers of all rooms, and of the rooms that a restarted server begins a new epoch for, when there may be such. Locked by the publisher
-/// once per acknowledgement and by the audit once per distinct frame.
+/// The ledgers of all rooms, and of their new epochs if the server may restart. Locked by the publisher once per acknowledgement
+/// and by the audit once per distinct frame.
 #[derive(Debug)]
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,

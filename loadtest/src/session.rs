@@ -135,7 +135,7 @@ pub struct ConnectReport {
     pub own_bytes_per_viewer: Option<i64>,
 }
 
-/// Where everything stands at one end of the measured interval.
+/// Readings at one end of the measured interval.
 struct Marks {
     server: Option<Look>,
     own_cpu: Option<GroupMark>,
@@ -288,7 +288,7 @@ impl Session {
         } = self.bench.clone();
         let publisher = self.publisher(target, program);
         let posters = publisher.connect().await?;
-        // Asking takes time, and the schedule does not wait.
+        // Reading takes time, and the schedule does not wait.
         let before = self.marks().await;
         let had_server = before.server.is_some();
         let mut totals = ServerTotals::open(Reading::new(before.server, counters));
@@ -464,7 +464,7 @@ impl Session {
             .await;
     }
 
-    /// Sleeps, but not through an interrupt.
+    /// Sleeps until the time is up or the run is interrupted.
     async fn sleep_until(&self, moment: Moment) {
         while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
             let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));

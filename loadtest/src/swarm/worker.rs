@@ -60,7 +60,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const DIALS_PER_TURN_MAX: usize = 256;
 /// No more viewers are dialled in one moment than are due in this time, so that a pause does not become a burst.
 const DIALS_AT_ONCE: Duration = Duration::from_millis(10);
-/// Looked for viewers that are to leave this often, at least.
+/// How often, at least, viewers due to leave are looked for.
 const CHURN_EVERY: Duration = Duration::from_millis(20);
 /// Viewers that could not leave for this long leave late; beyond it they do not leave at all.
 const CHURN_AT_ONCE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ const SLOW_READS_PER_SECOND: u32 = 10;
 /// While frames arrive, what is due by the clock is looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Stands for the waker among the tokens; the others are viewers' indexes.
+/// The waker's token; the others are viewers' indexes.
 const WAKE: Token = Token(usize::MAX);
 
 pub(super) struct Worker {
@@ -366,7 +366,7 @@ impl Worker {
                 }
                 State::Ended(_) if viewer.seat.part == Part::Stalling => None,
                 State::Ended(end) => Some(end),
-                // Had been in and is not back.
+                // Had joined and is not back.
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
@@ -440,7 +440,7 @@ impl Worker {
             || self.redials.front().is_some_and(|(_, due)| *due <= now)
     }
 
-    /// Those on their way back go first.
+    /// Returning viewers go first.
     fn next_dial(&mut self, now: Moment) -> Option<usize> {
         if self.redials.front().is_some_and(|(_, due)| *due <= now) {
             return self.redials.pop_front().map(|(index, _)| index);

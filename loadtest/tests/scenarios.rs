@@ -177,7 +177,7 @@ async fn a_search_whose_server_dies_says_what_it_found_until_then() {
         .collect();
     assert_eq!(met, [true, false, false], "{text}");
     let why = steps[1]["failed"][0].as_str().unwrap();
-    assert!(why.starts_with("could not be run: "), "{why}");
+    assert!(why.starts_with("could not run: "), "{why}");
     assert_eq!(
         (ran.code, &ran.report["partial"]),
         (0, &false.into()),

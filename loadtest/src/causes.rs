@@ -1,18 +1,17 @@
-//! Things that went wrong, counted by cause. The causes are partly the server's words, and a hostile one could invent any
-//! number of any length.
+//! Failures counted by cause. Causes may quote the server, and a hostile one could invent any number of any length.
 
 use std::collections::BTreeMap;
 
 use crate::quoted::quoted;
 
-/// Causes that are told apart.
+/// Most causes that are counted separately.
 const CAUSES_MAX: usize = 32;
 /// What the others are counted under.
 const OTHERS: &str = "other causes";
 
-/// Counts a cause so many times more.
+/// Adds to the count of a cause.
 pub(crate) fn count(causes: &mut BTreeMap<String, u64>, cause: &str, times: u64) {
-    // A known one is quoted already: a fault that comes with every frame, as at the floor, must not cost a text each time.
+    // A known one is quoted already: a fault repeated with every frame must not cost an allocation each time.
     if let Some(known) = causes.get_mut(cause) {
         *known += times;
         return;
@@ -27,7 +26,7 @@ pub(crate) fn count(causes: &mut BTreeMap<String, u64>, cause: &str, times: u64)
     *causes.entry(cause).or_default() += times;
 }
 
-/// Adds what somebody else has counted.
+/// Adds other counts.
 pub(crate) fn add(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
     for (cause, times) in from {
         count(into, cause, *times);

@@ -1,4 +1,4 @@
-//! The flags.
+//! Command-line flags.
 
 use std::path::{Path, PathBuf};
 
@@ -16,51 +16,51 @@ use crate::swarm::WatchVia;
 /// The largest `--processes`.
 pub const PROCESSES_MAX: u16 = 64;
 
-/// The largest of `--frame-bytes`.
+/// The largest `--frame-bytes`.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Loads a danmaku server and judges what arrives.
+/// Puts viewers and comments on a danmaku server and checks everything that arrives.
 #[derive(Debug, Parser)]
 #[command(name = "danmaku-loadtest", version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What the harness can do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Viewers watch, chat is posted, made up or from a recording, and every delivery is audited
+    /// Post generated or recorded chat to viewers and audit every delivery
     Run(RunArgs),
-    /// Scenario: one room that fills while people write
+    /// Scenario: one room that fills up while people write
     #[command(after_long_help = fields(Kind::HotRoom))]
     HotRoom(ScenarioArgs),
-    /// Scenario: viewers over many rooms by a Zipf law
+    /// Scenario: viewers spread over many rooms by a Zipf law
     #[command(after_long_help = fields(Kind::ManyRooms))]
     ManyRooms(ScenarioArgs),
-    /// Scenario: everybody loses the connection and comes back at once
+    /// Scenario: everyone is disconnected and reconnects at once
     #[command(after_long_help = fields(Kind::Storm))]
     Storm(ScenarioArgs),
-    /// Scenario: a share of the viewers reads slowly or not at all
+    /// Scenario: some viewers read slowly or not at all
     #[command(after_long_help = fields(Kind::SlowViewers))]
     SlowViewers(ScenarioArgs),
-    /// Scenario: calm, twenty times as much, calm
+    /// Scenario: normal traffic, twenty times as much, normal again
     #[command(after_long_help = fields(Kind::Burst))]
     Burst(ScenarioArgs),
     /// Scenario: viewers leave and join all the time
     #[command(after_long_help = fields(Kind::Churn))]
     Churn(ScenarioArgs),
-    /// Scenario: hours, for the slope of the server's memory
+    /// Scenario: hours of steady load, to see whether the server's memory grows
     #[command(after_long_help = fields(Kind::Soak))]
     Soak(ScenarioArgs),
-    /// Scenario: the server is stopped and started again
+    /// Scenario: the server is stopped and started again under load
     #[command(after_long_help = fields(Kind::Restart))]
     Restart(ScenarioArgs),
-    /// Scenario: the most viewers, or the highest rate, that still meets the figures
+    /// Scenario: find the most viewers, or the highest rate, within the limits
     #[command(after_long_help = fields(Kind::Search))]
     Search(ScenarioArgs),
-    /// A scenario from a file; those shipped are in loadtest/scenarios
+    /// Run a scenario from a file; the built-in ones are in loadtest/scenarios
     Scenario {
         /// The scenario, in TOML
         #[arg(value_name = "FILE.toml")]
@@ -72,19 +72,19 @@ pub enum Command {
         )]
         args: ScenarioArgs,
     },
-    /// Viewers only hold their connections: memory per viewer and cost of a connect
+    /// Hold idle connections: memory per viewer and cost of a connect
     Idle(IdleArgs),
-    /// A room with a comment every few seconds: how fast is the first one?
+    /// Measure the latency of single comments in a quiet room
     Quiet(QuietArgs),
-    /// What the kernel alone takes: a bare loop of `send` to the same receivers
+    /// Measure what the kernel alone needs: a bare `send` loop to the same receivers
     Floor(FloorArgs),
-    /// Random bytes, cut handshakes, broken frames and half-open connections
+    /// Send random bytes, truncated handshakes and broken frames, and hold half-open connections
     Abuse(AbuseArgs),
-    /// Seals a recording without a server: bytes per comment and cost per batch
+    /// Encode batches without a server: bytes per comment and cost per batch
     Seal(SealArgs),
-    /// Two reports side by side: what got worse?
+    /// Compare two reports: what got worse?
     Compare(CompareArgs),
-    /// A share of the viewers, started by a command with several processes
+    /// Hold a share of the viewers, started by a command with several processes
     #[command(hide = true)]
     ViewerProcess,
     /// The other end of `floor`, started by it
@@ -96,7 +96,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The files it will write.
+    /// The files it writes.
     #[must_use]
     pub fn outputs(&self) -> Vec<&Path> {
         let (json, html) = match self {
@@ -134,34 +134,34 @@ const CONNECTS_PER_SECOND: f64 = 2000.0;
 /// The server and how viewers connect to it.
 #[derive(Clone, Debug, Args)]
 pub struct ServerArgs {
-    /// The server
+    /// URL of the server
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: ServerAddress,
-    /// The server's process, for its CPU and memory, when it is on this machine; otherwise its /metrics tells them
+    /// The server's process, to read its CPU and memory if it runs on this machine; otherwise they come from its /metrics
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// How viewers watch: over WebSocket, or by Server-Sent Events
+    /// How viewers connect: WebSocket or Server-Sent Events
     #[arg(long, default_value = "ws", value_enum, value_name = "PROTOCOL")]
     pub protocol: WatchVia,
-    /// Dials a second, 2000 unless told otherwise; of hot-room and search it is their field ramp_per_second
+    /// Connects a second, 2000 by default; hot-room and search have the field ramp_per_second instead
     #[arg(long, value_name = "N", value_parser = positive)]
     pub connect_rate: Option<f64>,
-    /// Handshakes under way at once
+    /// Handshakes in progress at once
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connecting_max: u32,
-    /// Threads that read, in each process
+    /// Reading threads per process
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Processes the viewers are spread over, each with its own --threads and its own limit of descriptors
+    /// Processes to spread the viewers over, each with its own --threads and descriptor limit
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(PROCESSES_MAX)))]
     pub processes: u16,
-    /// Rooms are called PREFIX-0, PREFIX-1, …
+    /// Rooms are named PREFIX-0, PREFIX-1, …
     #[arg(long, default_value = "load", value_name = "PREFIX")]
     pub room_prefix: String,
 }
 
 impl ServerArgs {
-    /// Dials a second.
+    /// Connects a second.
     pub(crate) fn connects_per_second(&self) -> f64 {
         self.connect_rate.unwrap_or(CONNECTS_PER_SECOND)
     }
@@ -173,28 +173,28 @@ pub struct ReportArgs {
     /// Write the result as JSON; loadtest/REPORT.md describes it
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the result as a page for a browser
+    /// Write the result as an HTML page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
 
-/// Who watches.
+/// Viewers and rooms.
 #[derive(Clone, Debug, Args)]
 pub struct ViewingArgs {
-    /// Viewers in all
+    /// Viewers in total
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub viewers: u32,
-    /// Rooms they are spread over evenly
+    /// Rooms to spread them over evenly
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rooms: u32,
-    /// Encodings, in equal shares or as name:weight; all that the protocol has when absent: identity,gzip,deflate over
-    /// WebSocket, identity,gzip over Server-Sent Events
+    /// Encodings, in equal shares or as name:weight; default: identity,gzip,deflate over WebSocket, identity,gzip over
+    /// Server-Sent Events
     #[arg(long, value_name = "LIST")]
     pub encodings: Option<EncodingMix>,
 }
 
 impl ViewingArgs {
-    /// The shares of encodings of viewers that watch like this.
+    /// The shares of the encodings for viewers that use this protocol.
     ///
     /// # Errors
     /// An encoding the protocol does not have.
@@ -220,28 +220,28 @@ impl ViewingArgs {
 /// What is posted.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
-    /// A recording in JSON Lines; made-up chat when absent
+    /// A recording in JSON Lines; without it chat is generated
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
-    /// Recorded seconds to leave out at the start
+    /// Seconds to skip at the start of the recording
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub skip_s: u64,
-    /// How many times as fast as recorded
+    /// Playback speed, 1 is as recorded
     #[arg(long, default_value_t = 1.0, value_name = "X", value_parser = positive)]
     pub speed: f64,
-    /// Comments a second of made-up chat, before --speed
+    /// Comments a second of generated chat, before --speed
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = positive)]
     pub rate: f64,
-    /// Post every comment to every room, instead of to one room in turn
+    /// Post every comment to every room instead of one room in turn
     #[arg(long)]
     pub replicate: bool,
-    /// How posts reach the server
+    /// How to post
     #[arg(long, default_value = "http", value_enum, value_name = "VIA")]
     pub post_via: PostVia,
-    /// Connections that post, over HTTP
+    /// Connections for posting over HTTP
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub post_connections: u16,
-    /// Seed of everything that is random
+    /// Random seed
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
 }
@@ -261,7 +261,7 @@ pub struct RunArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub load: LoadArgs,
-    /// Seconds of the measured stretch
+    /// Length of the measured interval in seconds
     #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub duration_s: u64,
     /// Seconds between the last connect and the first post
@@ -270,29 +270,29 @@ pub struct RunArgs {
     /// Seconds the last comments may take to arrive before they count as lost
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_s: u64,
-    /// Of each room, encoding and thread, viewers that decode every byte
+    /// Viewers per room, encoding and thread that decode every byte
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub sample: u32,
     /// Deliveries later than this beyond the window count as late
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub late_ms: u64,
-    /// Viewers, of all, that stop reading
+    /// How many of the viewers stop reading
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub stall_viewers: u32,
-    /// When they stop, in seconds of the measured stretch; half of it when absent
+    /// When they stop, in seconds of the measured interval; default: halfway
     #[arg(long, value_name = "S")]
     pub stall_after_s: Option<u64>,
-    /// Measure the floor before and after, with the same viewers, frame sizes and pace
+    /// Measure a bare `send` loop before and after, with the same viewers, frame sizes and pace
     #[arg(long)]
     pub with_floor: bool,
-    /// Threads of the floor's sender; as many as the server has shards compares like with like
+    /// Sending threads of the floor; set it to the server's shard count for a fair comparison
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
-    /// First post everything into a room that nobody watches, to know what posting alone costs; takes
-    /// as long as the run itself and needs the server's CPU, from --server-pid or its /metrics
+    /// First post everything to a room without viewers, to measure what posting alone costs; takes as long as the run
+    /// itself and needs the server's CPU time from --server-pid or its /metrics
     #[arg(long)]
     pub with_post_cost: bool,
-    /// Seconds of each of the floor's two halves; half of --duration-s when absent
+    /// Seconds for each half of the floor measurement; default: half of --duration-s
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub floor_s: Option<u64>,
     #[command(flatten)]
@@ -303,19 +303,19 @@ pub struct RunArgs {
 /// Flags of `compare`.
 #[derive(Clone, Debug, Args)]
 pub struct CompareArgs {
-    /// The report to compare with
+    /// The baseline report
     #[arg(value_name = "A.json")]
     pub before: PathBuf,
-    /// The report that may be better or worse
+    /// The report to compare with it
     #[arg(value_name = "B.json")]
     pub after: PathBuf,
-    /// How much worse a figure may get before it is flagged; faults are flagged always. Runs on a shared machine differ by 15 %
-    /// by themselves; on a quiet one, with longer runs, take 5
+    /// How much worse a figure may get before it is flagged; faults are always flagged. On a shared machine runs vary by
+    /// 15 %; for longer runs on a quiet machine use 5
     #[arg(long, default_value_t = 20.0, value_name = "PERCENT", value_parser = positive)]
     pub tolerance: f64,
 }
 
-/// Flags of a scenario; everything else is a field of its file.
+/// Flags of a scenario; the rest are fields of its file.
 #[derive(Clone, Debug, Args)]
 pub struct ScenarioArgs {
     #[command(flatten)]
@@ -324,7 +324,7 @@ pub struct ScenarioArgs {
         reason = "clap would show them as the command's description"
     )]
     pub server: ServerArgs,
-    /// Change a field of the scenario, as viewers=500 or slo.p99_beyond_window_ms=200; several may be given
+    /// Set a field of the scenario, such as viewers=500 or slo.p99_beyond_window_ms=200; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     #[command(flatten)]
@@ -344,7 +344,7 @@ pub struct IdleArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub viewing: ViewingArgs,
-    /// Seconds between the last connect and the look at the memory
+    /// Seconds between the last connect and the memory reading
     #[arg(long, default_value_t = 5, value_name = "S")]
     pub settle_s: u64,
     /// Write the result as JSON
@@ -364,16 +364,16 @@ pub struct QuietArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "as above")]
     pub viewing: ViewingArgs,
-    /// Milliseconds from one post to the next; it should be more than two windows
+    /// Milliseconds between posts; should be more than two windows
     #[arg(long, default_value_t = 2500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub every_ms: u64,
-    /// Posts
+    /// Number of posts
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub posts: u32,
-    /// How posts reach the server
+    /// How to post
     #[arg(long, default_value = "http", value_enum, value_name = "VIA")]
     pub post_via: PostVia,
-    /// Seed of everything that is random
+    /// Random seed
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// Write the result as JSON
@@ -390,7 +390,7 @@ pub struct FloorArgs {
         reason = "clap would show them as the command's description"
     )]
     pub viewing: ViewingArgs,
-    /// Bytes of a frame: one number, or one for each of --encodings in the order identity,gzip,deflate
+    /// Frame size in bytes: one number, or one for each of --encodings in the order identity,gzip,deflate
     #[arg(
         long,
         default_value = "500",
@@ -402,16 +402,16 @@ pub struct FloorArgs {
     /// Sends per viewer
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rounds: u32,
-    /// From one round to the next
+    /// Milliseconds between rounds
     #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub interval_ms: u64,
-    /// Threads that send
+    /// Sending threads
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub floor_threads: u16,
-    /// Threads that read
+    /// Reading threads
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub threads: u16,
-    /// Dials a second
+    /// Connects a second
     #[arg(long, default_value_t = 2000.0, value_name = "N", value_parser = positive)]
     pub connect_rate: f64,
     /// Write the result as JSON
@@ -422,19 +422,19 @@ pub struct FloorArgs {
 /// Flags of `abuse`.
 #[derive(Clone, Debug, Args)]
 pub struct AbuseArgs {
-    /// The server
+    /// URL of the server
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: ServerAddress,
-    /// Connections at a time
+    /// Connections at once
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub connections: u16,
-    /// Seconds
+    /// Duration in seconds
     #[arg(long, default_value_t = 30, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub duration_s: u64,
-    /// The room that is abused
+    /// The room to connect to
     #[arg(long, default_value = "load-0", value_name = "ROOM")]
     pub room: String,
-    /// Seed of everything that is random
+    /// Random seed
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
 }
@@ -442,19 +442,19 @@ pub struct AbuseArgs {
 /// Flags of `seal`.
 #[derive(Clone, Debug, Args)]
 pub struct SealArgs {
-    /// A recording in JSON Lines; made-up chat when absent
+    /// A recording in JSON Lines; without it chat is generated
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
-    /// Recorded seconds to leave out at the start
+    /// Seconds to skip at the start of the recording
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub skip_s: u64,
-    /// Recorded seconds to take; when absent, all of a recording and an hour of made-up chat
+    /// Seconds of chat to use; default: all of a recording, or an hour of generated chat
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub take_s: Option<u64>,
-    /// How many times as fast as recorded; several are compared
+    /// Playback speeds to compare
     #[arg(long, default_value = "1,10", value_name = "LIST", value_delimiter = ',', value_parser = positive)]
     pub speed: Vec<f64>,
-    /// The window
+    /// The window in milliseconds
     #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub window_ms: u64,
     /// Write the result as JSON
@@ -462,7 +462,7 @@ pub struct SealArgs {
     pub json: Option<PathBuf>,
 }
 
-/// What `--set` can change, with its defaults.
+/// The fields for `--set`, with their defaults.
 fn fields(kind: Kind) -> String {
     format!(
         "Fields for --set, with their defaults:\n\n{}",
@@ -470,7 +470,7 @@ fn fields(kind: Kind) -> String {
     )
 }
 
-/// As much as a viewer takes for one frame.
+/// A frame size within what a viewer accepts.
 fn frame_bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 0..=FRAME_BYTES_MAX) => Ok(bytes),

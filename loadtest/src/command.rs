@@ -1,4 +1,4 @@
-//! The commands: each reads its flags, does its work and prints what it found.
+//! The commands: each reads its flags, does its work and prints the result.
 
 mod abuse;
 mod compare;
@@ -33,17 +33,17 @@ use crate::swarm::{Habits, Seating};
 use crate::target::Target;
 use crate::timeline::clear_live_line;
 
-/// What a command concludes.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// Everything was as it should be.
+    /// Everything was good.
     Good,
     /// The audit found faults.
     Bad,
 }
 
-/// Runs the command line. Exit code 0: good. 1: the audit found faults. 2: it could not be run, with one line that says why.
+/// Runs the command line. Exit code 0: good. 1: the audit found faults. 2: it could not run; one line says why.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     };
     match &cli.command {
         Command::FloorSender { plan } => return floor_sender(plan),
-        Command::ViewerProcess => return crate::crew::attend(),
+        Command::ViewerProcess => return crate::viewer_processes::attend(),
         _ => {}
     }
     if let [json, html] = cli.command.outputs()[..]
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         .map_err(HarnessError::system("runtime"))
         .and_then(|runtime| {
             let concluded = runtime.block_on(interruptible(cli.command));
-            // After a second Ctrl-C nobody waits for what is under way.
+            // After a second Ctrl-C, do not wait for pending work.
             runtime.shutdown_background();
             concluded
         });
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
 async fn interruptible(command: Command) -> Result<Verdict, HarnessError> {
     let stop = Arc::new(AtomicBool::new(false));
     tokio::select! {
-        // Commands that compute and do not wait end before any signal is caught: they just die of it.
+        // Commands that only compute never get to catch a signal: it kills them.
         biased;
         concluded = dispatch(command, Arc::clone(&stop)) => concluded,
         () = interrupted_twice(&stop) => {
@@ -138,13 +138,13 @@ fn floor_sender(plan: &str) -> ExitCode {
     }
 }
 
-/// What is wrong with a command line, without the usage: that is for `--help`.
+/// What is wrong with a command line, without the usage, which is in `--help`.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "a command is needed: see --help".to_owned();
+        return "missing command: see --help".to_owned();
     }
     let hint = if error.kind() == ErrorKind::UnknownArgument && names_scenario() {
-        "; a scenario's fields are changed with --set key=value"
+        "; use --set key=value to change a scenario's fields"
     } else {
         ""
     };
@@ -154,7 +154,7 @@ fn one_line(error: &clap::Error) -> String {
     words.join(" ").trim_start_matches("error: ").to_owned() + hint
 }
 
-/// Whether the command is one whose fields are in a file.
+/// Whether the command is a scenario.
 fn names_scenario() -> bool {
     let command = std::env::args().nth(1);
     Kind::ALL
@@ -169,9 +169,9 @@ fn refuse(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A line about what goes on, on stderr, so that stdout has nothing but the result.
+/// A progress line on stderr, to keep stdout for the result.
 fn say(line: &str) {
-    // Held, so that no live line comes between.
+    // Holds the lock to keep the live line from interleaving.
     let _stderr = io::stderr().lock();
     clear_live_line();
     let _ = writeln!(io::stderr(), "{line}");
@@ -184,7 +184,7 @@ fn print(text: &str) {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match printed {
-        // Nobody reads on, which is up to them.
+        // The reader is gone, which is fine.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => say(&format!("the result cannot be printed: {error}")),
         Ok(()) => {}
@@ -195,7 +195,7 @@ fn print(text: &str) {
 /// second.
 async fn interrupted_twice(stop: &AtomicBool) {
     let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-    // `nohup` has it ignored, and a handler would undo that.
+    // `nohup` ignores it, and a handler would undo that.
     if !is_ignored(SignalKind::hangup()) {
         kinds.push(SignalKind::hangup());
     }
@@ -208,7 +208,7 @@ async fn interrupted_twice(stop: &AtomicBool) {
 /// Waits for one of these signals.
 async fn one_of(signals: &mut [Signal]) {
     std::future::poll_fn(|context| {
-        // Each of them is to wake us, so all are asked.
+        // Any of them may wake this task, so poll all.
         let has_come = signals.iter_mut().fold(false, |has_come, signal| {
             has_come | signal.poll_recv(context).is_ready()
         });
@@ -221,7 +221,7 @@ async fn one_of(signals: &mut [Signal]) {
     .await;
 }
 
-/// Whether whoever started us has this signal ignored (proc(5), `SigIgn`). Where there is no `/proc`, nobody has.
+/// Whether this process was started with the signal ignored (proc(5), `SigIgn`). Without `/proc`, no.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
@@ -231,7 +231,7 @@ fn is_ignored(kind: SignalKind) -> bool {
         .is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }
 
-/// How a command can be repeated, as far as connecting goes.
+/// The setup for the report, as far as connecting goes.
 fn connecting(server: &ServerArgs, viewing: &ViewingArgs, target: &Target) -> Setup {
     // It was made once before, so it can be made.
     let mix = viewing.mix(server.protocol).ok();
@@ -258,8 +258,8 @@ fn connecting(server: &ServerArgs, viewing: &ViewingArgs, target: &Target) -> Se
     }
 }
 
-/// The party of a command, to whose viewers stalling ones may still be added, beside so many connections that post. Makes
-/// sure that it fits its processes if they share it evenly; a session looks closer.
+/// The party of a command, with this many posting connections; stalling viewers may still be added. Checks that it fits its
+/// processes if they share it evenly; a session checks more closely.
 fn party(
     server: &ServerArgs,
     viewing: &ViewingArgs,

@@ -13,10 +13,10 @@ use danmaku_wire::Mode;
 
 use crate::error::HarnessError;
 
-/// One comment of a stretch of chat, with its time from the start of the stretch.
+/// One comment of an excerpt of chat, with its time from the start of the excerpt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// When it was posted, from the start of the stretch.
+    /// When it was posted, from the start of the excerpt.
     pub at: Duration,
     /// What was posted.
     pub comment: NewComment,
@@ -25,7 +25,7 @@ pub struct Line {
 /// Which part of a recording is replayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
-    /// Recorded time that is left out at the start.
+    /// Recorded time skipped at the start.
     pub skip: Duration,
     /// Recorded time that is taken.
     pub take: Duration,
@@ -35,7 +35,7 @@ pub struct Stretch {
 /// and a refused post measures nothing.
 const TEXT_SCALARS_MAX: usize = 200;
 
-/// Reads a stretch of a recording. Its times count from the recording's first comment.
+/// Reads an excerpt of a recording. Its times count from the recording's first comment.
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is not a comment or goes back in time, by its number.
@@ -61,7 +61,7 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
         let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(said(&error)))?;
         if raw.t < last_ms {
             return Err(fault(format!(
-                "its time {} is before the line above it",
+                "its time {} is earlier than the previous line's",
                 raw.t
             )));
         }
@@ -117,7 +117,7 @@ impl RawLine {
             5 => Mode::Top,
             other => {
                 return Err(format!(
-                    "mode {other} is none of 1 (scroll), 4 (bottom), 5 (top)"
+                    "mode {other} is not 1 (scroll), 4 (bottom) or 5 (top)"
                 ));
             }
         };

@@ -39,7 +39,7 @@ impl Need {
 /// of so many processes would have. The limit goes over to processes that are started later.
 ///
 /// # Errors
-/// It does not fit: the message names what would.
+/// It does not fit; the message says what would.
 pub fn reserve(need: &Need, fullest: impl Fn(u16) -> u64) -> Result<(), HarnessError> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -138,13 +138,13 @@ mod tests {
         let error = check(&Need::here(2000), |_| 2000, 1024).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "2064 descriptors are needed in one process and 1024 are allowed: lower --viewers to 960 or raise `ulimit -n`"
+            "one process needs 2064 descriptors but may open 1024: lower --viewers to 960 or raise `ulimit -n`"
         );
     }
 
     #[test]
     fn the_fullest_process_decides() {
-        // Half of everybody is in one room, and a room may stay in one process.
+        // Half of the viewers are in one room, and a room may stay in one process.
         let need = Need {
             viewers: 4000,
             posters: 0,

@@ -1,4 +1,4 @@
-//! Why a command cannot run: each is one clear line on stderr and exit code 2.
+//! Errors that keep a command from running: one line on stderr and exit code 2.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use danmaku_client::ClientError;
 
 use crate::quoted::quoted;
 
-/// Why a command cannot run, or cannot go on.
+/// Why a command cannot run or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
     /// A file that cannot be read or written.
@@ -29,7 +29,7 @@ pub enum HarnessError {
         /// What is wrong with it.
         what: String,
     },
-    /// A recording with nothing in the asked stretch.
+    /// A recording without comments in the requested range.
     #[error("{}: no comment after the first {skip_s} s", path.display())]
     CorpusEmpty {
         /// The recording.
@@ -50,14 +50,14 @@ pub enum HarnessError {
     Flags(String),
     /// More sockets than the process may open.
     #[error(
-        "{wanted} descriptors are needed in one process and {allowed} are allowed: {remedy}raise `ulimit -n`"
+        "one process needs {wanted} descriptors but may open {allowed}: {remedy}raise `ulimit -n`"
     )]
     Descriptors {
         /// Descriptors the fullest process needs.
         wanted: u64,
         /// Descriptors the operating system allows it.
         allowed: u64,
-        /// What would do.
+        /// What would help.
         remedy: Remedy,
     },
     /// The server does not answer, or answers with an error.
@@ -74,8 +74,8 @@ pub enum HarnessError {
         /// The server.
         address: String,
     },
-    /// A process that is not there, or cannot be read.
-    #[error("--server-pid {pid}: no such process, or its figures cannot be read")]
+    /// A process that does not exist, or cannot be read.
+    #[error("--server-pid {pid}: no such process, or it cannot be read")]
     Process {
         /// The process.
         pid: u32,
@@ -114,32 +114,32 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// One of several processes did not do its part.
+    /// A viewer process failed.
     #[error("viewer process {pid}: {what}")]
     ViewerProcess {
         /// The process.
         pid: u32,
-        /// What it said, or how it ended.
+        /// What it reported, or how it exited.
         what: String,
     },
-    /// The bare sender of the floor did not do its part.
+    /// The floor's sender process failed.
     #[error("floor sender: {0}")]
     FloorSender(String),
 }
 
-/// What makes the sockets of a run fit its processes.
+/// How to make the sockets of a run fit its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// This many viewers would fit.
     Viewers(u64),
-    /// As many processes would do, or so many viewers.
+    /// Either this many processes, or this many viewers.
     Processes {
         /// Viewers that would fit the processes asked for.
         viewers_max: u64,
         /// Processes that would hold all viewers.
         processes: u16,
     },
-    /// No more connections that post than this would fit: over WebSocket there is one for each room.
+    /// Most posting connections that would fit; over WebSocket there is one per room.
     Posters(u64),
 }
 
@@ -154,9 +154,9 @@ impl fmt::Display for Remedy {
                 processes,
             } => write!(
                 formatter,
-                "lower --viewers to {viewers_max}, take --processes {processes} or "
+                "lower --viewers to {viewers_max}, use --processes {processes} or "
             ),
-            // Then not even the harness itself has what it needs.
+            // Then not even the harness itself has enough.
             Self::Posters(0) => Ok(()),
             Self::Posters(posters_max) => write!(
                 formatter,
@@ -167,7 +167,7 @@ impl fmt::Display for Remedy {
 }
 
 impl HarnessError {
-    /// Names what was tried when the operating system refused.
+    /// An error of the operating system, with what was tried.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { what, source }
     }

@@ -1,4 +1,4 @@
-//! The text of one server-sent event as this server writes it, taken apart in place: nothing is copied.
+//! Parses one server-sent event as this server writes it, in place.
 
 /// One event of a stream, or a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,11 @@ pub enum EventText<'a> {
 
 /// What ends an event.
 pub(crate) const EVENT_END: &[u8] = b"\n\n";
-/// What ends a piece of a deflate stream that was flushed for somebody who waits: an empty stored block (RFC 1951 section
-/// 3.2.4).
+/// What ends a flushed piece of a deflate stream: an empty stored block (RFC 1951 section 3.2.4).
 pub(crate) const FLUSH_END: &[u8] = b"\x00\x00\xFF\xFF";
 
 impl<'a> EventText<'a> {
-    /// Takes one event apart, with the empty line that ends it. `None` when it is anything but `id` and one `data` line, or a
-    /// comment.
+    /// Parses one event with the empty line that ends it. `None` unless it is an optional `id` and one `data` line, or a comment.
     #[inline]
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {

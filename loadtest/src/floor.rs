@@ -1,8 +1,8 @@
-//! The floor: what the kernel alone takes for the same sends.
+//! The floor: what the kernel alone needs for the same sends.
 //!
 //! A child process accepts the same number of connections from the same swarm and then does nothing but `send`: one buffer
 //! per socket and round, of the sizes and at the pace of the run it is compared with. The receivers are the same code that
-//! receives from the server, audit included, so whatever the kernel bills to the sender is billed to both alike.
+//! receives from the server, audit included, so whatever the kernel charges to the sender is charged to both alike.
 
 mod sender;
 
@@ -25,7 +25,7 @@ use crate::swarm::{Bench, Habits, Seating, Share, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
-/// What a measurement of the floor does.
+/// The plan of a floor measurement.
 #[derive(Clone, Debug)]
 pub struct FloorPlan {
     /// The viewers, as in the run.
@@ -34,22 +34,22 @@ pub struct FloorPlan {
     pub frame_bytes: [usize; 3],
     /// Sends per viewer.
     pub rounds: u32,
-    /// From one round to the next.
+    /// Time between rounds.
     pub interval: Duration,
     /// Threads of the sender.
     pub sender_threads: usize,
     /// Threads of the swarm.
     pub swarm_threads: usize,
-    /// Dials a second.
+    /// Connects a second.
     pub connects_per_second: f64,
 }
 
-/// What the floor is.
+/// A measured floor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
     /// Sends.
     pub sends: u64,
-    /// Sends that the socket did not take whole.
+    /// Partial sends.
     pub short: u64,
     /// Sender CPU, user and kernel, per send.
     pub send_micros: f64,

@@ -1,4 +1,4 @@
-//! What posting alone costs the server: the same posts into a room that nobody watches.
+//! What posting alone costs the server: the same posts to a room without viewers.
 //!
 //! Server CPU per delivered frame holds the cost of taking the posts too. With ten thousand viewers that is little, with a
 //! hundred it is most of it; to compare audiences of different sizes it has to be known.
@@ -57,7 +57,7 @@ pub async fn measure(
     };
     let unknown = || {
         let text =
-            "--with-post-cost needs --server-pid, or a server that tells its CPU at /metrics";
+            "--with-post-cost needs --server-pid, or a server that reports its CPU at /metrics";
         HarnessError::Flags(text.to_owned())
     };
     let mut observer = server.observer();

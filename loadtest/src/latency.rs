@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Distribution {
     }
 }
 
-/// Which part of the measured stretch a comment belongs to, by its scheduled time.
+/// Which part of the measured interval a comment belongs to, by its scheduled time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Before viewers were made to stall, or all of a run without stalling.
@@ -117,9 +117,9 @@ pub enum Stage {
 pub struct Latencies {
     /// Scheduled post to each viewer.
     pub each: Distribution,
-    /// The same, less the room's window.
+    /// The same, minus the room's window.
     pub beyond_window: Distribution,
-    /// The batch's own time stamp to each viewer.
+    /// The batch's own timestamp to each viewer.
     pub seal: Distribution,
 }
 

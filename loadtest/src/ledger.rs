@@ -1,4 +1,4 @@
-//! What was posted and acknowledged: the truth the audit compares every delivery with.
+//! What was posted and acknowledged: the reference the audit compares every delivery with.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ pub struct Acknowledged {
     pub scheduled: Moment,
     /// Fingerprint of what was posted.
     pub shape: u64,
-    /// When its batch was sealed, by the server's time stamp.
+    /// When its batch was sealed, by the server's timestamp.
     pub sealed: Option<Moment>,
     /// When the first viewer had it.
     pub first_arrival: Option<Moment>,
@@ -50,7 +50,7 @@ pub struct Arrival {
     pub last: Moment,
 }
 
-/// Why an acknowledgement cannot be right.
+/// Why an acknowledgement is contradictory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum AckFault {
@@ -103,7 +103,7 @@ impl RoomLedger {
         Ok(())
     }
 
-    /// The room's epoch, once somebody has said it.
+    /// The room's epoch, once known.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
@@ -178,13 +178,13 @@ impl RoomLedger {
     }
 }
 
-/// The ledgers of all rooms, and of the rooms that a restarted server begins a new epoch for, when there may be such. Locked by the publisher
-/// once per acknowledgement and by the audit once per distinct frame.
+/// The ledgers of all rooms, and of their new epochs if the server may restart. Locked by the publisher once per acknowledgement
+/// and by the audit once per distinct frame.
 #[derive(Debug)]
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,
     named: u32,
-    /// What was entered and not taken yet, when somebody follows. It never holds more than the rooms do.
+    /// What was entered and not taken yet, if the ledger is followed. It never holds more than the rooms do.
     journal: Option<Mutex<Vec<Entry>>>,
 }
 
@@ -229,7 +229,7 @@ impl Ledger {
             .unwrap_or_default()
     }
 
-    /// Enters what was entered elsewhere. The one who entered it there has refused what contradicts.
+    /// Enters what another ledger accepted; that one has rejected contradictions.
     pub fn enter(&self, entry: &Entry) {
         let mut room = self.room(entry.room);
         let entered = room.acknowledge(None, entry.position, entry.scheduled, entry.shape);
@@ -275,7 +275,7 @@ impl Ledger {
         let enter = |room| {
             self.room(room)
                 .acknowledge(epoch, position, scheduled, shape)?;
-            // Before the publisher goes on, so that an order it gives rise to comes behind this entry.
+            // Before the publisher continues, so that an order caused by this entry comes after it.
             if let Some(journal) = &self.journal {
                 locked(journal).push(Entry {
                     room,
@@ -313,12 +313,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .expect("invariant: no thread panics while it holds a ledger")
 }
 
-/// The lowest position of all comments that were due after a moment. Kept apart from the ledger it is made from, and made
-/// anew when that has grown.
+/// The lowest position of all comments that were due after a moment. An index beside the ledger, rebuilt when that has grown.
 #[derive(Debug, Default)]
 pub struct PositionFloor {
     entries: usize,
-    /// When a comment was due, and the lowest position of it and all later ones; in order of time.
+    /// When a comment was due, and the lowest position of it and all later ones; in time order.
     lowest: Vec<(Moment, u64)>,
 }
 
@@ -387,7 +386,7 @@ mod tests {
         let elsewhere = Ledger::with_renumbering(2);
         assert_eq!(here.acknowledge(0, Some(5), 1, at(10), 77), Ok(()));
         assert_eq!(here.acknowledge(1, Some(5), 1, at(11), 78), Ok(()));
-        // Refused, so nobody is told.
+        // Rejected, so not in the journal.
         assert!(here.acknowledge(1, Some(5), 1, at(12), 79).is_err());
         assert_eq!(here.acknowledge(0, Some(6), 1, at(13), 80), Ok(()));
         let journal = here.take_journal();

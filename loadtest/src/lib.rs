@@ -1,4 +1,4 @@
-//! The operators' load-test harness: it owns the load on a server and the judgement of what arrives.
+//! The load-test harness: it owns the load on a server and the audit of what arrives.
 
 pub mod audit;
 mod causes;
@@ -7,7 +7,6 @@ pub mod clock;
 pub mod command;
 pub mod corpus;
 pub mod counters;
-pub mod crew;
 pub mod descriptors;
 pub mod error;
 pub mod event_text;
@@ -33,4 +32,5 @@ pub mod synthetic;
 pub mod table;
 pub mod target;
 pub mod timeline;
+pub mod viewer_processes;
 pub mod zipf;

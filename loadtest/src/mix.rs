@@ -1,4 +1,4 @@
-//! How viewers are shared out over encodings.
+//! How viewers are distributed over encodings.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EncodingMix {
-    /// As they were named: the order decides who goes first on a tie.
+    /// In the order given, which breaks ties.
     shares: Vec<(Encoding, usize)>,
     /// One period: each encoding as often as its weight, spread as evenly as can be.
     pattern: Vec<Encoding>,
@@ -61,11 +61,11 @@ impl FromStr for EncodingMix {
                 None => (part, Some(1)),
                 Some((name, weight)) => (name, weight.parse().ok().filter(|weight| *weight > 0)),
             };
-            let weight =
-                weight.ok_or_else(|| format!("`{part}`: a weight is a whole number above 0"))?;
+            let weight = weight
+                .ok_or_else(|| format!("`{part}`: a weight must be a whole number above 0"))?;
             let encoding = name
                 .parse()
-                .map_err(|_| format!("`{name}` is none of identity, gzip, deflate"))?;
+                .map_err(|_| format!("`{name}` is not identity, gzip or deflate"))?;
             if shares.iter().any(|(other, _)| *other == encoding) {
                 return Err(format!("`{name}` is named twice"));
             }

@@ -1,5 +1,4 @@
-//! What the operating system says about a process: CPU and memory, from `/proc`. Elsewhere than on Linux every figure is
-//! absent, and the report says so.
+//! CPU and memory of a process, from `/proc`. On other systems than Linux every figure is absent, and the report says so.
 
 use std::collections::HashMap;
 use std::fs;
@@ -170,7 +169,7 @@ impl Process {
         })
     }
 
-    /// Memory now, cheap enough to ask for every second: the roll-up would walk all pages while the process waits.
+    /// Memory now, cheap enough to read every second: the roll-up would walk all pages while the process waits.
     ///
     /// # Errors
     /// The process is gone.

@@ -1,4 +1,4 @@
-//! Posts a schedule, come what may, and enters what was acknowledged into the ledger.
+//! Posts a schedule on time and enters acknowledgements into the ledger.
 //!
 //! A thread of its own keeps the time: it sleeps until each post is due and hands its number to the senders over a bounded
 //! channel. Whether the post then leaves in time is measured, so that a slow generator is not mistaken for a slow server.
@@ -68,7 +68,7 @@ pub struct Publisher {
     pub connections: usize,
     /// The rooms, by index.
     pub rooms: Arc<[RoomId]>,
-    /// What is posted, by index.
+    /// The comments, by index.
     pub lines: Arc<[Line]>,
     /// The clock of the run.
     pub clock: Clock,
@@ -84,7 +84,7 @@ pub struct Publisher {
 /// takes is no lateness. Over HTTP they are opened when they are needed.
 pub struct Posters(Vec<socket::Joined>);
 
-/// What became of the posts.
+/// The outcome of the posts.
 #[derive(Clone, Debug, Default)]
 pub struct Publication {
     /// Posts that were due.
@@ -97,7 +97,7 @@ pub struct Publication {
     pub failed: BTreeMap<String, u64>,
     /// Acknowledgements that contradict earlier ones.
     pub contradicted: u64,
-    /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
+    /// How late posts were sent, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Distribution,
     /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Distribution,
@@ -116,7 +116,7 @@ pub struct PublicationSummary {
     pub failed: BTreeMap<String, u64>,
     /// Acknowledgements that contradict earlier ones.
     pub contradicted: u64,
-    /// How late posts left, against the schedule.
+    /// How late posts were sent, against the schedule.
     pub lateness: Summary,
     /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
     pub answer: Summary,
@@ -130,7 +130,7 @@ impl PublicationSummary {
         self.causes().map(|(_, posts)| posts).sum()
     }
 
-    /// Why they were not taken, the most frequent cause first.
+    /// Why they were not accepted, the most frequent cause first.
     #[must_use]
     pub fn why_untaken(&self) -> String {
         let mut causes: Vec<(&str, u64)> = self.causes().collect();
@@ -148,16 +148,16 @@ impl PublicationSummary {
     }
 }
 
-/// Posts that are due and not yet sent. Beyond it the time-keeper waits, which shows as lateness.
+/// Most posts due and not yet sent. Beyond it the time-keeper waits, which shows as lateness.
 const DUE_MAX: usize = 1024;
-/// Whoever waits looks at least this often whether it is to stop.
+/// How often a waiting thread checks whether to stop.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 /// How long a server may take: to answer after the last post was due, and to read a post.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// Why a post that was due never left.
+/// Why a due post was never sent.
 const UNSENT: &str = "not sent: no connection was free";
 
-/// What ended posts that were under way when the run was to end.
+/// What ended posts that were pending when the run ended.
 const INTERRUPTED: &str = "interrupted";
 
 /// Why posting ends before everything is answered.
@@ -170,7 +170,7 @@ enum Cut {
 }
 
 impl Cut {
-    /// What becomes of the posts that are under way.
+    /// The cause recorded for pending posts.
     fn cause(self) -> &'static str {
         match self {
             Self::Interrupted => INTERRUPTED,
@@ -179,7 +179,7 @@ impl Cut {
     }
 }
 
-/// One post on its way.
+/// One pending post.
 struct Errand<'a> {
     post: Post,
     due: Moment,
@@ -202,7 +202,7 @@ impl Publisher {
     /// latest ten seconds after the last was due, and at once when it is stopped.
     ///
     /// # Errors
-    /// No thread to be had, or a sender died.
+    /// No thread could be started, or a sender died.
     pub async fn publish(
         &self,
         posters: Posters,
@@ -225,7 +225,7 @@ impl Publisher {
         }
     }
 
-    /// Comes when posting has to end, whatever is unanswered.
+    /// Completes when posting has to end, even with unanswered posts.
     async fn cut(&self, posts: &[Post], start: Moment) -> Cut {
         let last = posts.last().map_or(start, |post| start.after(post.at));
         let end = last.after(ANSWER_DEADLINE);
@@ -241,7 +241,7 @@ impl Publisher {
         }
     }
 
-    /// Comes when it is stopped.
+    /// Completes when it is stopped.
     async fn stopped(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(STOP_CHECK).await;
@@ -258,7 +258,7 @@ impl Publisher {
         sent
     }
 
-    /// Enters posts that are not waited for any longer.
+    /// Records posts that are given up.
     fn give_up(&self, publication: &mut Publication, cause: &str, posts: u64) {
         if posts == 0 {
             return;
@@ -270,7 +270,7 @@ impl Publisher {
         }
     }
 
-    /// Enters the posts that came due and were never taken up.
+    /// Records due posts that were never sent.
     fn count_unsent(&self, publication: &mut Publication, came_due: u64) {
         let unsent = came_due.saturating_sub(publication.due);
         publication.due += unsent;
@@ -278,7 +278,7 @@ impl Publisher {
     }
 
     /// Starts the time-keeper: it sends the index of each post, when due, to the channel its room maps to. At its end, which
-    /// comes early when a channel is closed or the run is stopped, it tells how many posts came due.
+    /// comes early when a channel is closed or the run is stopped, it returns how many posts came due.
     fn keep_time(
         &self,
         posts: &Arc<[Post]>,
@@ -375,7 +375,7 @@ impl Publication {
     }
 }
 
-/// Posts that are due by a moment. They are in the order of time.
+/// Posts that are due by a moment. They are in time order.
 fn came_due_by(posts: &[Post], start: Moment, now: Moment) -> u64 {
     posts.partition_point(|post| start.after(post.at) <= now) as u64
 }
@@ -384,7 +384,7 @@ fn broken(error: tokio::task::JoinError) -> HarnessError {
     HarnessError::system("a sender")(error.into())
 }
 
-/// A comment as it must arrive: what is left out has the protocol's default.
+/// A comment as it must arrive: omitted fields have the protocol's default.
 fn shape(comment: &NewComment) -> CommentShape<'_> {
     CommentShape {
         user: comment.user.as_deref(),

@@ -1,13 +1,12 @@
-//! A text of the server, safe to show: it cannot move the cursor, begin a line of its own or bury the rest.
+//! Makes text from the server safe to print: it cannot move the cursor, start a line or flood the output.
 
-/// Characters of a text that are kept; one more tells that there were more.
+/// Characters kept, not counting the mark for the rest.
 const CHARACTERS_MAX: usize = 100;
 /// Stands for what was left out.
 const MORE: char = '…';
 
-/// The text as one short line. Whatever a terminal would not show as itself (control characters, line ends, characters of no
-/// width or that turn the direction around) is written as `\u{…}`. A text that is safe already stays as it is, so quoting
-/// twice does no harm.
+/// The text as one short line. Characters a terminal would not show as themselves (control characters, line ends, zero-width
+/// and direction-changing characters) become `\u{…}`. Safe text stays as it is, so quoting twice does no harm.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let mut line = String::new();

@@ -1,5 +1,4 @@
-//! What a run found, as JSON for machines and as tables and a page for people. The JSON is described in
-//! `loadtest/REPORT.md`; a test holds the two together.
+//! The report of a run: JSON, tables and an HTML page. `loadtest/REPORT.md` describes the JSON; a test keeps them in step.
 
 mod chart;
 mod cost;
@@ -34,27 +33,27 @@ pub use histogram::Histogram;
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
 
-/// Everything a run found.
+/// The results of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
-    /// The form of this report: [`SCHEMA`].
+    /// The format of this report: [`SCHEMA`].
     pub schema: u32,
-    /// How this run can be repeated.
+    /// The setup, to repeat the run.
     pub setup: Setup,
     /// Whether the audit found nothing wrong; of a scenario, whether every limit is met.
     pub passed: bool,
     /// Whether the run was ended early.
     pub partial: bool,
-    /// The same in a sentence, with what limits its worth.
+    /// The result in a sentence, with its caveats.
     pub verdict: String,
     /// What connecting took.
     pub connect: ConnectReport,
-    /// From dialling to `joined`.
+    /// From connecting to `joined`.
     pub connect_latency: Summary,
-    /// Viewers that could not get in, by cause: those of a run that goes on without them.
+    /// Viewers that could not connect, by cause, if the run went on without them.
     #[serde(default)]
     pub connect_failures: BTreeMap<String, u64>,
-    /// What became of the posts.
+    /// The outcome of the posts.
     pub posts: PublicationSummary,
     /// What the viewers got, in viewer-comments.
     pub audit: Tally,
@@ -63,7 +62,7 @@ pub struct RunReport {
     pub rooms: Vec<RoomReport>,
     /// How connections ended before the end.
     pub ends: Ends,
-    /// What was done to the viewers.
+    /// The disruptions of the viewers.
     #[serde(default)]
     pub events: Vec<Event>,
     /// Viewers that came back, when there were any.
@@ -72,20 +71,20 @@ pub struct RunReport {
     pub scenario: Option<ScenarioReport>,
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
-    /// Everything that was delivered in the measured stretch.
+    /// Everything that was delivered in the measured interval.
     pub total: Total,
     /// Deliveries by encoding.
     pub traffic: BTreeMap<String, Traffic>,
-    /// The server's side, when something told its figures.
+    /// The server's side, if its figures are known.
     pub server: Option<ServerReport>,
-    /// The server's figures could be had at the beginning and no longer at the end: it ended, or hangs.
+    /// The server's figures were available at the start but not at the end: it exited, or hangs.
     #[serde(default)]
     pub server_gone: bool,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,
     /// This process.
     pub generator: GeneratorReport,
-    /// The floor, when it was asked for.
+    /// The floor, if it was asked for.
     pub floor: Option<FloorReport>,
     /// Every distribution of the run, by name.
     pub histograms: BTreeMap<String, Histogram>,
@@ -102,7 +101,7 @@ pub struct Setup {
     pub version: String,
     /// The server.
     pub url: String,
-    /// The server's version, when it tells.
+    /// The server's version, if it reports one.
     pub server_version: Option<String>,
     /// Viewers.
     pub viewers: u32,
@@ -111,7 +110,7 @@ pub struct Setup {
     /// Processes the viewers were in; 1 in reports from before there could be several.
     #[serde(default = "one")]
     pub processes: u16,
-    /// Handshakes under way at once.
+    /// Handshakes in progress at once.
     #[serde(default)]
     pub connecting_max: Option<u32>,
     /// Seconds between the last connect and the first post.
@@ -123,13 +122,13 @@ pub struct Setup {
     /// Viewers that stop reading, and the second in which they do.
     #[serde(default)]
     pub stall_viewers: Option<u32>,
-    /// See `stall_viewers`; absent for half of the stretch.
+    /// See `stall_viewers`; absent for halfway.
     #[serde(default)]
     pub stall_after_s: Option<u64>,
-    /// Threads that read, in each of them.
+    /// Reading threads per process.
     #[serde(default)]
     pub threads: Option<u16>,
-    /// Dials a second.
+    /// Connects a second.
     #[serde(default)]
     pub connects_per_second: Option<f64>,
     /// Viewers of each room and encoding that decode every byte.
@@ -142,7 +141,7 @@ pub struct Setup {
     pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
     pub corpus: String,
-    /// Comments a second of made-up chat; absent with a recording.
+    /// Comments a second of generated chat; absent with a recording.
     #[serde(default)]
     pub rate: Option<f64>,
     /// Recorded seconds that were left out at the start.
@@ -161,7 +160,7 @@ pub struct Setup {
     pub speed: f64,
     /// The seed.
     pub seed: u64,
-    /// Length of the measured stretch.
+    /// Length of the measured interval.
     pub duration_s: u64,
     /// The rooms' window.
     pub window_ms: u64,
@@ -180,19 +179,19 @@ fn one() -> u16 {
 /// How connections ended before the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ends {
-    /// Viewers that were told to go, by close code.
+    /// Viewers closed by the server, by close code.
     pub closes: BTreeMap<u16, u64>,
     /// Of those, evictions (4001).
     pub evicted: u64,
-    /// Without a word.
+    /// Without a close frame.
     pub silent: u64,
-    /// Breaches of the protocol, by kind.
+    /// Protocol violations, by kind.
     pub faults: BTreeMap<String, u64>,
-    /// How stalled viewers were found.
+    /// State of the stalled viewers.
     pub stalled: Option<StalledEnds>,
 }
 
-/// The form of the JSON. It changes when a member changes its meaning or goes; new members do not change it.
+/// Version of the JSON format. It changes when a member is removed or changes its meaning, not for new members.
 pub const SCHEMA: u32 = 1;
 /// The close code of an eviction.
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();

@@ -1,4 +1,4 @@
-//! Stopping the server and starting it again, as an operator would.
+//! Stops the server and starts it again, as an operator would.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use crate::error::HarnessError;
 
-/// What is stopped, and how it is started again.
+/// What to stop, and how to start it again.
 #[derive(Clone, Debug)]
 pub struct Restart {
     /// The server's process. It gets SIGTERM.
@@ -22,17 +22,17 @@ pub struct Restart {
     pub server: SocketAddr,
 }
 
-/// A server that was started again. Its process stays when the harness ends.
+/// A restarted server. Its process outlives the harness.
 #[derive(Debug)]
 pub struct Started {
     process: Child,
     at: Instant,
 }
 
-/// How long is waited, and what ends the wait early.
+/// How long to wait, and what ends the wait early.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience<'a> {
-    /// How long the server may take to stop, and as long again to listen; more than half a minute is not waited.
+    /// How long the server may take to stop, and again to listen; at most half a minute.
     pub at_most: Duration,
     /// Set when the run is to end.
     pub stop: &'a AtomicBool,
@@ -42,21 +42,21 @@ pub struct Patience<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
-    /// Nobody listens.
+    /// Nothing listens.
     Shut,
-    /// Somebody listens, and takes no connection.
+    /// Something listens but does not accept connections.
     Stuck,
 }
 
 /// How long the server may take to stop, and to listen again.
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// A server that hangs has a full backlog in the end, and then the kernel tries for minutes.
+/// A hanging server ends up with a full backlog, and then the kernel retries for minutes.
 const KNOCK_DEADLINE: Duration = Duration::from_millis(500);
 
 impl Restart {
-    /// Tells the server to stop, and waits until it has: its process has ended, and nobody listens. Returns since when: a
-    /// server listens no more while it still lets its viewers go.
+    /// Stops the server and waits until its process has ended and nothing listens. Returns when it stopped listening: a
+    /// server stops listening before it has closed its viewers.
     ///
     /// # Errors
     /// There is no such process, or it does not stop.
@@ -84,8 +84,8 @@ impl Restart {
                 let (pid, server) = (self.pid, self.server);
                 if ended {
                     format!(
-                        "process {pid} has ended and somebody still listens on {server} after {waited}: \
-                         is --server-pid the server's?"
+                        "process {pid} has exited but {server} is still in use after {waited}: \
+                         is --server-pid really the server?"
                     )
                 } else {
                     format!("the server (pid {pid}) did not stop within {waited}")
@@ -100,7 +100,7 @@ impl Restart {
     /// # Errors
     /// There is no shell.
     pub fn start_server(&self) -> Result<Started, HarnessError> {
-        // What stays must not hold on to our output: whoever reads that from a pipe would wait for its end for ever.
+        // The new server must not inherit our output: a reader of our pipe would wait for its end forever.
         let process = Command::new("sh")
             .args(["-c", &format!("exec {}", self.command)])
             .stdin(Stdio::null())
@@ -128,14 +128,14 @@ impl Restart {
         while self.knock().await != Door::Open {
             if let Ok(Some(status)) = started.process.try_wait() {
                 let text = format!(
-                    "the server was started again and ended at once: {status}; \
+                    "the server was started again and exited at once: {status}; \
                      run the command by hand to see why"
                 );
                 return Err(HarnessError::Flags(text));
             }
             patience.check(started.at, |waited| {
                 format!(
-                    "the server was started again (pid {pid}) and does not listen within {waited}"
+                    "the server was started again (pid {pid}) but did not listen within {waited}"
                 )
             })?;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -161,7 +161,7 @@ impl Started {
 }
 
 impl Patience<'_> {
-    /// What to say when it has ended: `what` is told how long was waited.
+    /// The error for a wait that ended: `what` gets the time waited.
     fn check(self, since: Instant, what: impl FnOnce(&str) -> String) -> Result<(), HarnessError> {
         let at_most = self.at_most.min(PATIENCE_MAX);
         let text = if self.stop.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! Scenarios: what is run and what it must show, as fields of a TOML file. The files shipped in `loadtest/scenarios/` are the
-//! defaults and say what each field means; a file of one's own, or `--set`, changes some of them.
+//! Scenarios: what to run and its limits, as fields of a TOML file. The built-in files in `loadtest/scenarios/` are the
+//! defaults and say what each field means; a file of your own, or `--set`, changes some of them.
 
 mod bisection;
 mod slo;
@@ -22,7 +22,7 @@ pub enum Kind {
     HotRoom,
     /// Viewers over many rooms by a Zipf law.
     ManyRooms,
-    /// Everybody reconnects at once.
+    /// Everyone reconnects at once.
     Storm,
     /// A share reads slowly or not at all.
     SlowViewers,
@@ -34,7 +34,7 @@ pub enum Kind {
     Soak,
     /// The server stops and comes back.
     Restart,
-    /// The most that still meets the figures.
+    /// The highest value within the limits.
     Search,
 }
 
@@ -48,7 +48,7 @@ pub enum Searched {
     Rate,
 }
 
-/// A scenario with all its fields. The shipped files describe them.
+/// A scenario with all its fields. The built-in files describe them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each field is described in the shipped files")]
 pub struct Spec {
@@ -132,7 +132,7 @@ impl Kind {
         }
     }
 
-    /// The shipped file.
+    /// The built-in file.
     pub(crate) const fn shipped(self) -> &'static str {
         match self {
             Self::HotRoom => include_str!("../scenarios/hot-room.toml"),
@@ -149,10 +149,10 @@ impl Kind {
 }
 
 impl Kind {
-    /// The fields of the shipped file with their defaults.
+    /// The fields of the built-in file with their defaults.
     ///
     /// # Panics
-    /// Never: a test parses every shipped file.
+    /// Never: a test parses every built-in file.
     #[must_use]
     pub fn fields(self) -> Table {
         let shipped = self.shipped().parse();
@@ -161,7 +161,7 @@ impl Kind {
 }
 
 impl Spec {
-    /// A shipped scenario with `key=value` settings.
+    /// A built-in scenario with `key=value` settings.
     ///
     /// # Errors
     /// A field it does not have, or a value that does not fit.
@@ -192,7 +192,7 @@ impl Spec {
             .find(|kind| Some(kind.name()) == name)
             .ok_or_else(|| {
                 let names = Kind::ALL.map(Kind::name).join(", ");
-                named(&format!("`scenario` is none of {names}"))
+                named(&format!("`scenario` must be one of {names}"))
             })?;
         Self::build(kind, table, settings).map_err(|error| named(&error.to_string()))
     }
@@ -217,7 +217,7 @@ impl Spec {
         (self.slow_percent / 100.0 * f64::from(self.viewers)).round()
     }
 
-    /// Whether so many viewers are dialled before the measured stretch ends.
+    /// Whether so many viewers are dialled before the measured interval ends.
     fn ramps_in_time(&self, viewers: f64) -> bool {
         self.ramp_per_second
             .is_none_or(|per_second| viewers / per_second < self.duration_s as f64)
@@ -225,46 +225,46 @@ impl Spec {
 
     fn check(&self) -> Result<(), HarnessError> {
         if let Some(name) = self.slo.odd_limit() {
-            let text = format!("slo.{name} is not a number that is 0 or more");
+            let text = format!("slo.{name} must be 0 or more");
             return Err(HarnessError::Flags(text));
         }
         let wrong = |what: &str| Err(HarnessError::Flags(what.to_owned()));
         let within = |at_s: u64| at_s < self.duration_s;
         match self.scenario {
             Kind::Storm if !within(self.storm_at_s) => wrong(&format!(
-                "storm_at_s {} is not below duration_s {}",
+                "storm_at_s {} must be below duration_s {}",
                 self.storm_at_s, self.duration_s
             )),
             Kind::Restart if !within(self.restart_at_s) => wrong(&format!(
-                "restart_at_s {} is not below duration_s {}",
+                "restart_at_s {} must be below duration_s {}",
                 self.restart_at_s, self.duration_s
             )),
             Kind::Restart if self.start.trim().is_empty() => {
                 wrong("restart needs the command that starts the server: --set start=\"…\"")
             }
             Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => wrong(
-                "slow_percent is not above 0 and below 100: somebody must read slowly, and somebody not",
+                "slow_percent must be above 0 and below 100: there must be slow viewers and others",
             ),
             Kind::SlowViewers if self.slow_viewers() < 1.0 => {
-                wrong("slow_percent of so few viewers is nobody")
+                wrong("slow_percent of so few viewers rounds to none")
             }
             Kind::Burst if !(1.0..=1000.0).contains(&self.burst_factor) => {
-                wrong("burst_factor is not between 1 and 1000")
+                wrong("burst_factor must be between 1 and 1000")
             }
             Kind::Churn if !(self.churn_per_second > 0.0 && self.churn_per_second <= 1e6) => {
-                wrong("churn_per_second is not above 0 and at most 1000000")
+                wrong("churn_per_second must be above 0 and at most 1000000")
             }
             Kind::ManyRooms if !(0.0..=10.0).contains(&self.zipf) => {
-                wrong("zipf is not between 0 and 10")
+                wrong("zipf must be between 0 and 10")
             }
             Kind::Soak if self.duration_s < self.warm_up_s.saturating_add(SLOPE_S_MIN) => {
                 wrong(&format!(
-                    "duration_s {} is not a minute above warm_up_s {}: less says nothing about an hour",
+                    "duration_s {} must exceed warm_up_s {} by a minute: less says nothing about an hour",
                     self.duration_s, self.warm_up_s
                 ))
             }
             Kind::HotRoom if !self.ramps_in_time(f64::from(self.viewers)) => {
-                wrong("ramp_per_second does not let all viewers in within duration_s")
+                wrong("ramp_per_second is too low for all viewers to connect within duration_s")
             }
             Kind::Search
                 if !(self.from >= 1.0 && self.to >= self.from && self.precision_percent > 0.0) =>
@@ -284,7 +284,7 @@ fn unfit(said: &str) -> String {
     };
     let is = what.split('`').nth(1).unwrap_or(what);
     let name = field.split('`').nth(1).unwrap_or("a field");
-    format!("`{name}` is a whole number of 0 or more, not {is}")
+    format!("`{name}` must be a whole number of 0 or more, not {is}")
 }
 
 /// Enters `key=value`; `slo.key` names a field of the verdict. What is no TOML value is a text.
@@ -323,7 +323,7 @@ fn as_text(value: Value, key: &str) -> Result<String, HarnessError> {
         Value::Integer(value) => Ok(value.to_string()),
         Value::Float(value) => Ok(value.to_string()),
         Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
-            Err(HarnessError::Flags(format!("`{key}` is a text")))
+            Err(HarnessError::Flags(format!("`{key}` is a string")))
         }
     }
 }
@@ -347,7 +347,7 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
             (Some(field @ (Value::Integer(_) | Value::Float(_))), change) => {
                 if let Value::String(text) = &change {
                     let text =
-                        format!("`{inside}{key}` is a number, and below 2^63, not \"{text}\"");
+                        format!("`{inside}{key}` must be a number below 2^63, not \"{text}\"");
                     return Err(HarnessError::Flags(text));
                 }
                 *field = change;
@@ -355,7 +355,7 @@ fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result
             (Some(field), change) if key != "scenario" => *field = change,
             _ => {
                 let text = format!(
-                    "`{inside}{key}` is no field of {}: there are {names}",
+                    "`{inside}{key}` is not a field of {}; the fields are {names}",
                     kind.name()
                 );
                 return Err(HarnessError::Flags(text));
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!((spec.viewers, spec.encodings.as_str()), (7, "gzip"));
         assert!((spec.rate - 3.0).abs() < 1e-9 && spec.duration_s == 30);
         assert!((spec.slo.p99_beyond_window_ms - 9.0).abs() < 1e-9);
-        // The shipped file has a whole number here.
+        // The built-in file has a whole number here.
         let fine = Spec::shipped(Kind::HotRoom, &["slo.p99_beyond_window_ms=62.5".to_owned()]);
         assert!((fine.unwrap().slo.p99_beyond_window_ms - 62.5).abs() < 1e-9);
         let restart = Spec::shipped(Kind::Restart, &["start=false".to_owned()]).unwrap();
@@ -413,21 +413,23 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_one_clear_line() {
-        assert!(refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is no field of hot-room"));
+        assert!(
+            refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is not a field of hot-room")
+        );
         assert!(refused(Kind::HotRoom, "slo.p98=1").contains("`slo.p98`"));
         // A field of another scenario.
         assert!(refused(Kind::HotRoom, "storm_at_s=1").contains("`storm_at_s`"));
         assert!(refused(Kind::HotRoom, "viewers").contains("key=value"));
-        assert!(refused(Kind::HotRoom, "viewers=5k").contains("`viewers` is a number"));
+        assert!(refused(Kind::HotRoom, "viewers=5k").contains("`viewers` must be a number"));
         assert!(refused(Kind::HotRoom, "seed=18446744073709551615").contains("`seed`"));
-        assert!(refused(Kind::HotRoom, "rate=fast").contains("`rate` is a number"));
+        assert!(refused(Kind::HotRoom, "rate=fast").contains("`rate` must be a number"));
         assert!(refused(Kind::HotRoom, "slo=5").contains("slo.NAME"));
         assert!(refused(Kind::HotRoom, "viewers=60000").contains("ramp_per_second"));
         assert!(refused(Kind::Soak, "duration_s=930").contains("warm_up_s"));
         for (odd, said) in [("5.5", "not 5.5"), ("-1", "not -1"), ("true", "not true")] {
             let text = refused(Kind::HotRoom, &format!("viewers={odd}"));
             assert!(
-                text.contains("`viewers` is a whole number") && text.contains(said),
+                text.contains("`viewers` must be a whole number") && text.contains(said),
                 "{text}"
             );
         }
@@ -435,7 +437,7 @@ mod tests {
             let setting = format!("slo.late_percent_max={odd}");
             assert!(refused(Kind::HotRoom, &setting).contains("slo.late_percent_max"));
         }
-        // Nobody would be slow, and the verdict would say that nobody has noticed.
+        // No viewer would be slow, and the verdict would be that none noticed.
         assert!(refused(Kind::SlowViewers, "viewers=4").contains("slow_percent"));
         let _ = refused(Kind::Storm, "storm_at_s=5000");
         let _ = refused(Kind::Restart, "viewers=1");

@@ -9,7 +9,7 @@ use crate::zipf::Draw;
 /// One post: when, where, what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// When it is due, from the start of the measured stretch.
+    /// When it is due, from the start of the measured interval.
     pub at: Duration,
     /// The room, by its index.
     pub room: u32,
@@ -35,7 +35,7 @@ pub struct Schedule {
 impl Schedule {
     /// Plays `lines` `speed` times as fast as recorded.
     ///
-    /// A recorded second has many comments with the same time stamp; they are kept as the burst they were.
+    /// A recorded second has many comments with the same timestamp; they are kept as the burst they were.
     #[must_use]
     pub fn replay(lines: &[Line], speed: f64, rooms: u32, spread: Spread) -> Self {
         let mut posts = Vec::with_capacity(lines.len());
@@ -84,7 +84,7 @@ impl Schedule {
         self
     }
 
-    /// The same posts in another time: `steps` are stretches of the new time, each with how many times as fast it runs.
+    /// The same posts in another time: `steps` are intervals of the new time, each with its speed.
     #[must_use]
     pub fn warped(mut self, steps: &[(Duration, f64)]) -> Self {
         for post in &mut self.posts {

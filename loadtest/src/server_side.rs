@@ -1,5 +1,5 @@
 //! Where the server's own CPU and memory are read: from its process when it runs on this machine, from its `GET /metrics`
-//! when it does not, or when nobody said which process it is.
+//! otherwise, or if the process was not given.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub enum ServerSide {
     Metrics {
         /// The server.
         address: ServerAddress,
-        /// Whose kernel its figures of sockets are about.
+        /// Whose kernel its socket figures describe.
         machine: Machine,
     },
     /// Neither: it is elsewhere and has no such metrics.
@@ -70,7 +70,7 @@ enum Cpu {
     Total(CpuTime),
 }
 
-/// A server that takes longer to tell its figures has none.
+/// A server that takes longer to answer has no figures.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Names of the server's metrics.
 const USER_SECONDS: &str = "danmaku_process_cpu_seconds_total{mode=\"user\"}";
@@ -80,7 +80,7 @@ const ANONYMOUS_BYTES: &str = "danmaku_process_anonymous_memory_bytes";
 const KERNEL_TCP_BYTES: &str = "danmaku_kernel_tcp_memory_bytes";
 
 impl ServerSide {
-    /// The process with this number, or else what the server itself tells.
+    /// The process with this number, or else the server's own metrics.
     ///
     /// # Errors
     /// There is no such process, its figures may not be read, or it is not the one that listens.
@@ -132,7 +132,7 @@ impl Observer {
         }
     }
 
-    /// The figures now, as exact as they can be had; `None` when there is no server, or no longer.
+    /// The figures now, as exact as possible; `None` if the server is unknown or gone.
     pub async fn look(&mut self) -> Option<Look> {
         match &mut self.0 {
             Eye::Process(process) => Look::of(process, Process::memory),

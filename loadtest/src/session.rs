@@ -1,7 +1,7 @@
 //! One session against a server: connect, settle, post, drain, collect. `run`, `quiet`, `idle` and all scenarios are made of it.
 
 mod act;
-mod bill;
+mod server_totals;
 mod spans;
 mod viewers;
 
@@ -30,11 +30,11 @@ use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
 
 pub use act::{Act, Deed, Event};
-use bill::{Bill, Sight};
+use server_totals::{Reading, ServerTotals};
 pub use spans::Spans;
 use viewers::{Venue, Viewers};
 
-/// Who connects, and how.
+/// The viewers of a session, and how they connect.
 #[derive(Clone, Debug)]
 pub struct Party {
     /// The viewers.
@@ -43,28 +43,28 @@ pub struct Party {
     pub rooms: Arc<[RoomId]>,
     /// Connections that post, beside the viewers.
     pub posters: u32,
-    /// Dials a second.
+    /// Connects a second.
     pub connects_per_second: f64,
-    /// Handshakes under way at once.
+    /// Handshakes in progress at once.
     pub connecting_max: usize,
     /// Processes the viewers are in: this one, or so many others.
     pub processes: u16,
-    /// Threads that read, in each of them.
+    /// Reading threads per process.
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
-    /// What viewers do besides watching.
+    /// Viewer behaviour besides watching.
     pub habits: Habits,
     /// Whether posting waits for them.
     pub gathering: Gathering,
 }
 
-/// Whether posting waits until everybody is in.
+/// Whether posting waits until all viewers are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gathering {
-    /// Everybody is in before the first post.
+    /// All viewers are connected before the first post.
     First,
-    /// More viewers come while comments are posted.
+    /// More viewers connect while comments are posted.
     Meanwhile,
 }
 
@@ -75,7 +75,7 @@ pub struct Program {
     pub lines: Arc<[Line]>,
     /// When and where.
     pub schedule: Schedule,
-    /// Length of the measured stretch.
+    /// Length of the measured interval.
     pub duration: Duration,
     /// How long the last comments may take.
     pub drain: Duration,
@@ -83,7 +83,7 @@ pub struct Program {
     pub late: Duration,
     /// When the stalling viewers stop reading.
     pub stall_after: Option<Duration>,
-    /// What happens to the viewers meanwhile, in the order of time.
+    /// Disruptions during posting, in time order.
     pub acts: Vec<Act>,
     /// How posts are sent.
     pub post_via: PostVia,
@@ -93,7 +93,7 @@ pub struct Program {
 
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// A server that has refused so many and let nobody in need not be asked by everybody.
+/// After this many refusals and no success, the remaining viewers do not try.
 const REFUSED_ALL: u64 = 100;
 /// Between the decision to post and the first post, so that every thread is waiting for it.
 const LEAD: Duration = Duration::from_millis(300);
@@ -121,7 +121,7 @@ pub struct Session {
 pub struct ConnectReport {
     /// Viewers.
     pub viewers: u64,
-    /// From the first dial to the last `joined`.
+    /// From the first connect to the last `joined`.
     pub seconds: f64,
     /// Server CPU per viewer: TCP, upgrade and join.
     pub server_micros: Option<f64>,
@@ -135,7 +135,7 @@ pub struct ConnectReport {
     pub own_bytes_per_viewer: Option<i64>,
 }
 
-/// Where everything stands at one end of the measured stretch.
+/// Readings at one end of the measured interval.
 struct Marks {
     server: Option<Look>,
     own_cpu: Option<GroupMark>,
@@ -143,30 +143,30 @@ struct Marks {
     viewers: Snapshot,
 }
 
-/// What posting gave.
+/// The results of posting.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The publisher's side.
     pub publication: Publication,
     /// The viewers' side.
     pub result: SwarmResult,
-    /// Deliveries of the measured stretch, by encoding.
+    /// Deliveries of the measured interval, by encoding.
     pub delivered: [Delivered; 3],
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
-    /// Length of the measured stretch with its drain, in seconds.
+    /// Length of the measured interval with its drain, in seconds.
     pub seconds: f64,
     /// The room's window.
     pub window_ms: u64,
-    /// Server CPU over the measured stretch; unknown when one process began it and another ended it.
+    /// Server CPU over the measured interval; unknown when one process began it and another ended it.
     pub server_cpu: Option<CpuTime>,
-    /// Its figures could be had at the beginning and no longer at the end.
+    /// Its figures were available at the start but not at the end.
     pub server_gone: bool,
     /// Where the server's figures come from.
     pub server_source: Option<Source>,
     /// The server's memory at its end.
     pub server_memory: Option<Memory>,
-    /// CPU of the harness over the measured stretch.
+    /// CPU of the harness over the measured interval.
     pub own_cpu: Option<CpuTime>,
     /// Of that, what the viewers' threads took.
     pub viewers_cpu: Option<CpuTime>,
@@ -174,11 +174,11 @@ pub struct Outcome {
     pub first_viewer: [Summary; 2],
     /// Scheduled post to last viewer, by stage.
     pub last_viewer: [Summary; 2],
-    /// The same, less the window.
+    /// The same, minus the window.
     pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
-    /// What happened to the viewers meanwhile.
+    /// Disruptions during posting.
     pub events: Vec<Event>,
     /// Whether every reading viewer had everything before the drain ended.
     pub caught_up: bool,
@@ -189,7 +189,7 @@ pub struct Outcome {
 }
 
 impl Session {
-    /// Connects everybody.
+    /// Connects all viewers.
     ///
     /// # Errors
     /// Viewers that could not connect.
@@ -246,7 +246,7 @@ impl Session {
             connect: ConnectReport::default(),
         };
         if session.party.gathering == Gathering::Meanwhile {
-            // What connecting takes cannot be told from what posting takes.
+            // The costs of connecting and posting cannot be separated.
             return Ok(session);
         }
         if let Some(shortfall) = session.wait_for_viewers().await {
@@ -288,10 +288,10 @@ impl Session {
         } = self.bench.clone();
         let publisher = self.publisher(target, program);
         let posters = publisher.connect().await?;
-        // Asking takes time, and the schedule does not wait.
+        // Reading takes time, and the schedule does not wait.
         let before = self.marks().await;
         let had_server = before.server.is_some();
-        let mut bill = Bill::open(Sight::new(before.server, counters));
+        let mut totals = ServerTotals::open(Reading::new(before.server, counters));
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
@@ -303,12 +303,12 @@ impl Session {
             tokio::spawn(async move { publisher.publish(posters, &schedule, start).await });
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
-            // A run that was ended before has nobody who stalled.
+            // A run that was ended before then has no stalled viewers.
             if !self.stop.load(Ordering::Relaxed) {
                 self.viewers.order(Order::Stall);
             }
         }
-        let mut events = self.act_out(program, start, target, &mut bill).await;
+        let mut events = self.act_out(program, start, target, &mut totals).await;
         let publication = posting
             .await
             .map_err(|error| HarnessError::system("publisher")(error.into()))??;
@@ -323,7 +323,7 @@ impl Session {
             event.set_churn(joined_anew, stretch_s);
         }
         let server_memory = after.server.as_ref().map(|look| look.memory);
-        // The process that a restart has stopped is gone, as it should be; of the new one the viewers tell.
+        // The process that a restart stopped is gone, as it should be; the viewers show whether the new one works.
         let is_restart = events.iter().any(Event::is_restart);
         let is_gone = had_server && after.server.is_none() && !is_restart;
         if program.stall_after.is_some() {
@@ -334,7 +334,7 @@ impl Session {
         let counters = target.counters().await;
         // Its process may be there and hang; a restart that failed says so itself.
         let server_gone = is_gone || (counters.is_err() && !is_restart);
-        bill.close(&Sight::new(after.server, counters.ok().flatten()));
+        totals.close(&Reading::new(after.server, counters.ok().flatten()));
         let window_micros = judge.window_micros();
         let stopped = self.sampler.stop();
         let result = tokio::task::block_in_place(|| self.viewers.finish())?;
@@ -346,7 +346,7 @@ impl Session {
             rooms: self.party.rooms,
             seconds: seconds(ended.micros_since(start)),
             window_ms: window_micros / 1000,
-            server_cpu: bill.cpu(),
+            server_cpu: totals.cpu(),
             server_gone,
             server_source: self.server.source(),
             server_memory,
@@ -355,7 +355,7 @@ impl Session {
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
             last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
-            counters: bill.counters(),
+            counters: totals.counters(),
             caught_up,
             events,
             timeline: stopped.timeline(),
@@ -385,7 +385,7 @@ impl Session {
         tokio::task::block_in_place(|| self.viewers.finish())
     }
 
-    /// Waits until everybody is in. Returns how many are missing, if any.
+    /// Waits until all viewers are connected. Returns how many are missing, if any.
     async fn wait_for_viewers(&self) -> Option<Snapshot> {
         let viewers = u64::from(self.party.seating.viewers);
         loop {
@@ -464,7 +464,7 @@ impl Session {
             .await;
     }
 
-    /// Sleeps, but not through an interrupt.
+    /// Sleeps until the time is up or the run is interrupted.
     async fn sleep_until(&self, moment: Moment) {
         while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
             let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));

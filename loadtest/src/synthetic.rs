@@ -1,5 +1,5 @@
-//! Chat made up on the spot, so that a clone without any recording runs everything. It follows what recordings of live chat
-//! have in common: arrivals in bursts, 40 to 80 % repeated texts, a median of 9 to 15 bytes with a long tail, a few coloured
+//! Generates chat, so that no recording is needed. It follows what recordings of live chat have in common:
+//! arrivals in bursts, 40 to 80 % repeated texts, a median of 9 to 15 bytes with a long tail, a few coloured
 //! and fixed ones. All texts are ours.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::corpus::Line;
 use crate::random::Random;
 use crate::zipf::Draw;
 
-/// What everybody shouts, the most frequent first: most comments of a busy stream are one of a few.
+/// Common comments, the most frequent first: most comments of a busy stream are one of a few.
 const REACTIONS: [&str; 16] = [
     "哈哈哈哈",
     "666",

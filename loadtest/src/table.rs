@@ -1,4 +1,4 @@
-//! Figures as a person reads them: aligned columns, thousands apart, no more digits than mean something.
+//! Readable figures: aligned columns, thousands separators, no more digits than are significant.
 
 use std::fmt::Write as _;
 

@@ -14,16 +14,16 @@ pub struct Target {
     pub address: ServerAddress,
     /// Where viewers connect to.
     pub socket: SocketAddr,
-    /// Its version, when it tells.
+    /// Its version, if it reports one.
     pub version: Option<String>,
     http: HttpClient,
 }
 
 impl Target {
-    /// Resolves the address and makes sure that somebody answers HTTP there.
+    /// Resolves the address and checks that something answers HTTP there.
     ///
     /// # Errors
-    /// The name does not resolve, or nobody answers.
+    /// The name does not resolve, or nothing answers.
     pub async fn reach(address: &ServerAddress) -> Result<Self, HarnessError> {
         let unresolved = || HarnessError::Unresolved {
             address: address.to_string(),
@@ -50,7 +50,7 @@ impl Target {
     /// The server's counters; `None` when it keeps none, as another server would.
     ///
     /// # Errors
-    /// Nobody answers.
+    /// No answer.
     pub async fn counters(&mut self) -> Result<Option<Counters>, HarnessError> {
         match self.http.get_json("/v1/stats").await {
             Ok(document) => Ok(Some(Counters::of(&document))),

@@ -1,4 +1,4 @@
-//! The run second by second: who was up, what arrived and how late, what both sides and the kernel spent on it.
+//! The run second by second: viewers connected, deliveries and their latency, and what both sides and the kernel spent.
 //!
 //! The threads that do the work enter little into a [`Recorder`], once per distinct frame and once per post. A [`Sampler`] of
 //! its own thread looks at everything else once a second.
@@ -53,7 +53,7 @@ pub struct Sample {
     pub comments: u64,
     /// Their bytes, WebSocket heads included.
     pub bytes: u64,
-    /// Posts that left.
+    /// Posts sent.
     pub posts: u64,
     /// Posts that were acknowledged.
     pub acknowledged: u64,
@@ -63,17 +63,17 @@ pub struct Sample {
     pub latency: Summary,
     /// The same as counts.
     pub latency_buckets: Buckets,
-    /// How late posts left, against the schedule: the generator's doing, or that of answers that kept all connections busy.
+    /// How late posts were sent, against the schedule: the generator's doing, or that of answers that kept all connections busy.
     pub lateness: Summary,
     /// The same as counts.
     pub lateness_buckets: Buckets,
-    /// The server, when something told its figures.
+    /// The server, if its figures are known.
     pub server: Option<Usage>,
     /// All processes of the harness together.
     pub generator: Option<Usage>,
     /// What the kernel holds for TCP sockets, of both ends when both are on this machine.
     pub kernel_tcp_bytes: Option<u64>,
-    /// The same of the server's machine, when the server tells it.
+    /// The same on the server's machine, if the server reports it.
     pub server_kernel_tcp_bytes: Option<u64>,
 }
 

@@ -444,7 +444,7 @@ enum Manner {
     Repeatedly,
 }
 
-/// A run that would last ten minutes gets a signal once it is `ready`, and again and again if it is told `repeatedly`.
+/// A run that would last ten minutes gets a signal once it is `ready`, or again and again with `repeatedly`.
 async fn signalled(
     name: &str,
     server: SocketAddr,
@@ -454,7 +454,7 @@ async fn signalled(
     let report = Report::new(name);
     let url = format!("http://{server}");
     let args = "run --viewers 30 --duration-s 600 --settle-s 0 --drain-s 60 --rate 120";
-    // Whoever runs the tests may have a hang-up ignored, as under `nohup`.
+    // The tests may run with SIGHUP ignored, as under `nohup`.
     let child = Command::new("env")
         .args([
             "--default-signal=HUP",
@@ -497,7 +497,7 @@ async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_a_run_at_once() {
-    // Its connections are taken by the kernel, and nobody answers.
+    // The kernel accepts its connections, and nobody answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = mute.local_addr().unwrap();
     let how = (Signal::INT, Manner::Repeatedly);

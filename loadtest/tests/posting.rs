@@ -51,7 +51,7 @@ impl Ran {
         self.posts().await
     }
 
-    /// Posts of the report. Causes of failure tell which deadline ended them.
+    /// Posts of the report. The causes of failure show which deadline ended them.
     async fn posts(mut self) -> Posts {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         assert!(ended.is_ok(), "it still runs after {PATIENCE:?}");

@@ -44,7 +44,7 @@ async fn loadtest(double: &Double, name: &str, args: &str) -> Ran {
 }
 
 fn command(double: &Double, args: &str) -> Command {
-    // Whoever runs the tests may have a hang-up ignored, as under `nohup`.
+    // The tests may run with SIGHUP ignored, as under `nohup`.
     let mut command = Command::new("env");
     command
         .args([
@@ -368,15 +368,15 @@ async fn more_viewers_than_one_process_may_open() {
     let (code, text) = run(1).await;
     assert_eq!(code, Some(2), "{text}");
     assert!(
-        text.contains("lower --viewers to 104, take --processes 3 or raise"),
+        text.contains("lower --viewers to 104, use --processes 3 or raise"),
         "{text}"
     );
     let (code, text) = run(3).await;
     assert_eq!(code, Some(0), "{text}");
 }
 
-/// Regression: a connection was kept free for each room, though posts over HTTP need one for each that is under way: many
-/// rooms were refused that would have fitted, and many connections that post were not provided for.
+/// Regression: one descriptor was reserved per room, though HTTP posts need one per posting connection: many rooms were refused
+/// that would have fit, and many posting connections had no descriptors.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_post_are_provided_for_and_no_others() {
     let double = Double::start(Fault::None).await;
@@ -410,14 +410,14 @@ async fn what_cannot_be_gets_one_line_and_exit_code_2() {
     let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let viewers = allowed.maximum.unwrap() * 3;
     for (args, word) in [
-        (format!("run --viewers {viewers}"), "take --processes 4"),
+        (format!("run --viewers {viewers}"), "use --processes 4"),
         (
             format!("run --processes 2 --viewers {viewers}"),
-            "take --processes 4",
+            "use --processes 4",
         ),
         (
             format!("storm --set viewers={viewers}"),
-            "take --processes 4",
+            "use --processes 4",
         ),
         (
             "run --processes 2 --viewers 100000000".to_owned(),
@@ -425,7 +425,7 @@ async fn what_cannot_be_gets_one_line_and_exit_code_2() {
         ),
         (
             "run --processes 2 --with-floor".to_owned(),
-            "--with-floor is measured in one process",
+            "--with-floor works in one process only",
         ),
         ("run --processes 65".to_owned(), "--processes"),
         ("idle --processes 0".to_owned(), "--processes"),

@@ -77,7 +77,7 @@ impl Scratch {
         Self(std::env::temp_dir().join(format!("danmaku-reconnects-{id}-{number}-{name}")))
     }
 
-    /// A recording of so many seconds in which no two comments are alike, so that each can be told from all others.
+    /// A recording of so many seconds with no two comments alike, so that each is recognisable.
     fn recording(seconds: f64) -> Self {
         let recording = Self::new("recording.jsonl");
         let lines = (0_u32..)
@@ -121,7 +121,7 @@ async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    // Its output ends when nobody holds it any more, so this also tells whether a server that was started holds on to it.
+    // Its output ends when no process holds it, so this also checks that a restarted server does not.
     let output = tokio::time::timeout(DEADLINE, running)
         .await
         .unwrap()
@@ -215,7 +215,7 @@ async fn what_is_wrong_with_a_replay_is_told_by_kind() {
     );
 }
 
-/// A storm after which nobody is back to stay.
+/// A storm after which no viewer stays connected.
 async fn nobody_returns(fault: Fault) -> Ran {
     let double = Double::start(fault).await;
     let ran = storm(&double, &["slo.last_back_s_max=1"]).await;
@@ -316,13 +316,13 @@ async fn what_a_server_without_memory_cannot_replay_is_counted() {
     assert!(text.contains(&said), "{said}: {text}");
 }
 
-/// Regression: the time in which a server that is told to stop lets its viewers go, and listens no more, was left out.
+/// Regression: the time in which a stopping server closes its viewers and no longer listens was left out.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_listens_from_when_the_server_stops_to_listen() {
     let site = Site::start(Manner::Lingers).await;
     let ran = restart(&site, Manner::Durable, &[]).await;
     let down_s = ran.event()["down_s"].as_f64();
-    // Left out, it would be what a process takes to start. The harness itself may notice late that nobody listens.
+    // Without it, this would be the time to start a process. The harness itself may notice late that the server is down.
     assert!(down_s >= Some(LINGER.as_secs_f64() / 2.0), "{}", ran.text);
     assert!(
         down_s <= ran.event()["last_back_s"].as_f64(),
@@ -348,7 +348,7 @@ async fn forgets(again: Manner, settings: &[&str]) -> Ran {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_restart_forgets_is_found() {
-    // Everybody has everything before the restart, and nothing is said after it.
+    // All viewers have everything before the restart, and nothing is posted after it.
     let short = Scratch::recording(0.5);
     let short = format!("corpus={}", short.0.display());
     let short = [short.as_str()];
@@ -364,7 +364,7 @@ async fn what_a_restart_forgets_is_found() {
         "{}",
         last.text
     );
-    let behind = "a room that ends before what its viewer has had of it";
+    let behind = "a room that ends before its viewer's position";
     let text = &unnoticed.text;
     assert_eq!(
         unnoticed.number(&["ends", "faults", behind]),
@@ -407,12 +407,11 @@ async fn a_server_that_does_not_come_back_is_reported() {
         ),
         restart_of(&second, second.pid(), &deaf, &["slo.last_back_s_max=1"]),
     );
-    let problem = "the server was started again and ended at once: exit status: 3; run the command by hand to see why";
+    let problem = "the server was started again and exited at once: exit status: 3; run the command by hand to see why";
     check_not_restarted(&ended, problem);
     assert!(ended.event()["server_pid"].is_null(), "{}", ended.text);
     let pid = second.pids()[1];
-    let problem =
-        format!("the server was started again (pid {pid}) and does not listen within 2 s");
+    let problem = format!("the server was started again (pid {pid}) but did not listen within 2 s");
     check_not_restarted(&silent, &problem);
     assert_eq!(silent.event()["server_pid"], pid, "{}", silent.text);
 }

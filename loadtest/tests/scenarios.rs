@@ -177,7 +177,7 @@ async fn a_search_whose_server_dies_says_what_it_found_until_then() {
         .collect();
     assert_eq!(met, [true, false, false], "{text}");
     let why = steps[1]["failed"][0].as_str().unwrap();
-    assert!(why.starts_with("could not be run: "), "{why}");
+    assert!(why.starts_with("could not run: "), "{why}");
     assert_eq!(
         (ran.code, &ran.report["partial"]),
         (0, &false.into()),
@@ -227,8 +227,8 @@ async fn a_search_that_is_ended_early_says_what_it_found_until_then() {
     assert_eq!(status.code(), Some(0), "{verdict}");
 }
 
-/// Regression: viewers that were not let in, or not again after they had left, were said to have lost what they never could
-/// have got; the report did not say why they were not let in.
+/// Regression: viewers that could not connect, or not reconnect, were reported as having lost comments they never could have
+/// received; the report did not say why they could not connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_that_are_not_let_in_are_counted_and_have_lost_nothing() {
     let run = async |name: &str, settings: &[&str]| {

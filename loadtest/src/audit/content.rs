@@ -21,7 +21,7 @@ pub(super) struct Content {
     /// Where it ends.
     pub(super) seq: u64,
     pub(super) mark: Mark,
-    /// Nobody has got it live yet, so no live frame refers back to it.
+    /// No viewer has received it live yet, so no live frame refers back to it.
     pub(super) only_replayed: bool,
     /// Fingerprint of the plain text.
     pub(super) plain: u64,
@@ -33,7 +33,7 @@ pub(super) struct Content {
     comments: Vec<Delivered>,
     faults: IdFaults,
     arrivals: Vec<Arrivals>,
-    /// Viewers that got it in a replay.
+    /// Viewers that received it in a replay.
     replays: u64,
     /// Viewers whose arrivals were judged.
     viewers: u64,
@@ -123,7 +123,7 @@ impl Content {
         }
     }
 
-    /// One more viewer has it, in a replay: how late it is says when the viewer came back, not how fast the server is.
+    /// One more viewer has it, in a replay: its lateness would show when the viewer came back, not how fast the server is.
     pub(super) fn replayed(&mut self) {
         self.replays += 1;
     }
@@ -208,7 +208,7 @@ impl Content {
         }
     }
 
-    /// Judges what it does not carry: of the acknowledged comments in its stretch those that were taken back, as many as it
+    /// Judges what it does not carry: of the acknowledged comments in its range those that were retracted, as many as it
     /// counts as shed, and the rest, which is lost. Once, when all that it stands for is acknowledged.
     pub(super) fn settle(&self, ledger: &RoomLedger, retracted: &HashSet<u64>, tally: &mut Tally) {
         let acknowledged = ledger.positions_in(self.after, self.seq);
@@ -263,7 +263,7 @@ enum Misplaced {
     Swapped,
     /// It is also where it belongs; the one whose place it took is lost.
     Repeated,
-    /// Nobody posted it like this.
+    /// It was never posted like this.
     Corrupt,
 }
 
@@ -318,7 +318,7 @@ impl IdFaults {
     }
 }
 
-/// How many events are not in (`after`, `seq`] and behind the one before, or take back a comment that is not before them.
+/// How many events are not in (`after`, `seq`] and behind the one before, or retract a comment that is not before them.
 pub(super) fn event_faults(after: u64, seq: u64, events: &[RoomEvent]) -> u64 {
     let mut before = after;
     let mut faults = 0;

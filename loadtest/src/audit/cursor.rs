@@ -17,7 +17,7 @@ impl Span {
     }
 }
 
-/// What a viewer has been told of, and what was left out.
+/// What a viewer has received, and what was left out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cursor {
     /// Where the last batch or gap ended.

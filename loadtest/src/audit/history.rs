@@ -43,7 +43,7 @@ pub(super) struct History {
 pub(super) struct Past {
     /// Where it begins and when it was sealed: the order of a room's batches, also of those that stand for no position.
     pub(super) order: (u64, u64),
-    /// It was sent to viewers that came back, and to nobody else: it is no part of what others refer back to.
+    /// It was only replayed to returning viewers: live frames do not refer back to it.
     pub(super) only_replayed: bool,
     /// Its plain text as it stands in the stream, with what ends it.
     pub(super) plain: Box<[u8]>,

@@ -1,4 +1,4 @@
-//! What all auditors judge by: the rooms' window, what is late, and when viewers were made to stall.
+//! Shared criteria of all auditors: the rooms' window, what counts as late, and when viewers stall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::clock::{Clock, Moment};
 use crate::latency::Stage;
 use crate::timeline::Recorder;
 
-/// What all auditors judge by.
+/// The shared criteria.
 #[derive(Debug)]
 pub struct Judge {
     pub(super) clock: Clock,
@@ -32,11 +32,11 @@ impl Judge {
         }
     }
 
-    /// The rooms' window, as the server told it. Returns whether it is the one it told before.
+    /// Sets the rooms' window as reported by the server. Returns whether it agrees with earlier reports.
     pub fn set_window_ms(&self, window_ms: u64) -> bool {
         let window_micros = window_ms.saturating_mul(1000);
-        let told = self.window_micros.swap(window_micros, Ordering::Relaxed);
-        told == 0 || told == window_micros
+        let known = self.window_micros.swap(window_micros, Ordering::Relaxed);
+        known == 0 || known == window_micros
     }
 
     /// Comments scheduled from this moment on belong to the stage in which viewers stall.

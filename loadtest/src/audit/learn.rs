@@ -1,4 +1,4 @@
-//! Decoding what no viewer of a thread had before.
+//! Decodes frames that are new to a thread.
 
 use std::collections::HashSet;
 
@@ -99,7 +99,7 @@ impl Auditor {
             return None;
         }
         if let Some(id) = id {
-            // Where a viewer would go on must be where the batch ends.
+            // The position a viewer resumes from must be where the batch ends.
             let epoch = self.ledger.room(room).epoch()?;
             if id != format!("{epoch}:{seq}").as_bytes() {
                 return None;
@@ -136,7 +136,7 @@ impl Auditor {
     }
 }
 
-/// Notes which comments the events take back.
+/// Notes which comments the events retract.
 pub(super) fn retract(retracted: &mut HashSet<u64>, events: &[RoomEvent]) {
     for event in events {
         if let RoomEventKind::Retract { ids } = &event.kind {

@@ -1,8 +1,8 @@
-//! The audit: every viewer got every acknowledged comment exactly once and in order, or was told why not.
+//! The audit: every viewer got every acknowledged comment exactly once and in order, or was notified of the loss.
 //!
-//! Every batch and every gap stands for the positions in (`after`, `seq`] and begins where the one before ended. The posters are
-//! the harness's own, so in each such stretch the acknowledged comments are those that were delivered, those that were taken
-//! back and those that were shed; the rest is lost. Positions may have holes: a jump between two comments means nothing.
+//! Every batch and every gap covers the positions in (`after`, `seq`] and begins where the previous one ended. Only the harness
+//! posts, so in each such range the acknowledged comments are those that were delivered, retracted or shed; the rest is lost.
+//! Positions may have holes: a jump between two comments means nothing.
 //!
 //! Each thread of the swarm has one [`Auditor`] and shares nothing with the others but the ledger. A frame is known by the
 //! fingerprint of its payload: the first time it is decoded and its comments are compared with what was posted; every other
@@ -37,10 +37,10 @@ pub use judge::Judge;
 use learn::{Learned, retract};
 pub use tally::Tally;
 
-/// How long after its last arrival a frame's latencies are taken: by then its comments are acknowledged, as a rule.
+/// How long after its last arrival a frame's latencies are recorded: by then its comments are usually acknowledged.
 const FOLD_AFTER: Duration = Duration::from_secs(3);
-/// How long is waited for acknowledgements that are slow: longer than a post may take. What nobody has acknowledged by then,
-/// others have posted.
+/// How long to wait for slow acknowledgements, longer than a post may take. What is not acknowledged by then was posted by
+/// someone else.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
 /// How long a frame is remembered, so that a slow viewer's copy is still known.
 const KEEP_FOR: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ const KEEP_FOR: Duration = Duration::from_secs(60);
 pub const POSITION_MAX: u64 = (1 << 53) - 1;
 /// What makes a message a batch: the server writes the type first.
 pub(crate) const BATCH_START: &[u8] = br#"{"type":"batch""#;
-/// Viewers that get an unpacker of their own because they skipped a frame, so that it is checked that their stream goes on.
+/// Viewers that get their own unpacker because they skipped a frame, to check that their stream continues.
 const WITNESSES_MAX: usize = 256;
 
 /// The audit's memory of one viewer.
@@ -70,16 +70,16 @@ impl Watch {
     }
 }
 
-/// How a viewer came to its end.
+/// How a viewer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It was still connected.
     Open,
     /// The server said that it closes, with a close frame.
     Told,
-    /// The connection broke without a word.
+    /// The connection broke without a close frame.
     Silent,
-    /// It went by itself: what had not come yet is nobody's fault.
+    /// It left by itself: what had not arrived yet is not a loss.
     Left,
 }
 
@@ -156,7 +156,7 @@ pub struct Auditor {
 struct RoomAudit {
     history: History,
     floor: PositionFloor,
-    /// Comments that events have taken back.
+    /// Comments that events have retracted.
     retracted: HashSet<u64>,
 }
 
@@ -197,7 +197,7 @@ impl Auditor {
         }
     }
 
-    /// A viewer whose connection broke is back and goes on where it was: it keeps its place, not its stream. What it gets up
+    /// A viewer whose connection broke is back and resumes: it keeps its position, not its stream. What it gets up
     /// to position `seq` is a replay.
     pub fn resumed(watch: &mut Watch, seq: u64, at: Moment, sampled: Option<Dialect>) {
         watch.joined_seq = seq;
@@ -212,8 +212,8 @@ impl Auditor {
         watch.cursor.at()
     }
 
-    /// A viewer came back to a room that is in a new epoch: what it had not got of the old one cannot be replayed. Returns how
-    /// many acknowledged comments that is.
+    /// A viewer came back to a room in a new epoch: the rest of the old one cannot be replayed. Returns how many acknowledged
+    /// comments that is.
     pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
         self.finish(watch, room, End::Left);
         self.ledger.room(room).count_after(watch.cursor.at())
@@ -403,7 +403,7 @@ impl Auditor {
         watch.cursor.at() >= self.ledger.room(room).last()
     }
 
-    /// A viewer is done: what it did not get is lost, or was announced.
+    /// A viewer is done: what it did not get is lost, or was reported.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
         if end != End::Left && self.claimed_too_much(watch, room) {
             let tally = &mut self.findings.rooms[room as usize];
@@ -437,7 +437,7 @@ impl Auditor {
         lowest.is_some_and(|position| position <= watch.joined_seq)
     }
 
-    /// Takes the latencies of frames that are no longer arriving, and forgets old ones. To be called about once a second.
+    /// Records the latencies of frames that no longer arrive, and forgets old ones. Call it about once a second.
     pub fn sweep(&mut self, now: Moment) {
         for index in 0..self.contents.len() {
             let content = &self.contents[index];
@@ -465,7 +465,7 @@ impl Auditor {
         }
     }
 
-    /// Everything that was found.
+    /// All findings.
     #[must_use]
     pub fn into_findings(mut self) -> Findings {
         for index in 0..self.contents.len() {
@@ -489,7 +489,7 @@ impl Auditor {
         );
     }
 
-    /// Judges what a frame does not carry, when everybody has it and all posts are answered.
+    /// Judges what a frame does not carry, when all viewers have it and all posts are answered.
     fn settle(&mut self, index: usize) {
         let content = &self.contents[index];
         let room = content.room as usize;

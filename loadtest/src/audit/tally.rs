@@ -1,4 +1,4 @@
-//! What the audit found, in viewer-comments: one comment at one viewer counts one.
+//! What the audit found, in viewer-comments: one comment at one viewer counts as one.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ pub struct Tally {
     pub delivered: u64,
     /// Of those, how many came in a replay to a viewer that had lost its connection. They are in no latency.
     pub replayed: u64,
-    /// Acknowledged comments a viewer should have had and did not get, with no word about it.
+    /// Acknowledged comments a viewer should have received and did not, unreported.
     pub lost: u64,
     /// Comments a viewer got again.
     pub duplicate: u64,
@@ -21,7 +21,7 @@ pub struct Tally {
     pub late: u64,
     /// Comments a batch counted as shed.
     pub shed: u64,
-    /// Acknowledged comments a batch did not carry because they had been taken back.
+    /// Acknowledged comments a batch did not carry because they had been retracted.
     #[serde(default)]
     pub retracted: u64,
     /// Acknowledged comments at positions that a `gap` message called missed.
@@ -34,7 +34,7 @@ pub struct Tally {
     /// Acknowledged comments a `gap` message called missed although they had been delivered; also messages whose positions or
     /// events cannot be, and viewers whose `joined` claimed later comments for earlier ones.
     pub contradicted: u64,
-    /// Acknowledged comments that came after a viewer was evicted or told to go.
+    /// Acknowledged comments that came after a viewer was evicted or closed.
     pub after_close: u64,
     /// Deliveries of comments that this run did not post.
     pub foreign: u64,
@@ -85,7 +85,7 @@ impl Tally {
             .fold(0, u64::saturating_add)
     }
 
-    /// What the server said it left out.
+    /// What the server reported as left out.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.shed.saturating_add(self.skipped)

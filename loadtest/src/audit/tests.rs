@@ -217,7 +217,7 @@ fn what_is_shed_is_accounted_for_and_what_is_missing_beyond_is_lost() {
 
 #[test]
 fn what_was_taken_back_is_accounted_for() {
-    // Comment 2 was taken back while it waited; comment 4 before a replay was sealed, and its viewer is told later.
+    // Comment 2 was retracted while it waited; comment 4 before a replay was sealed, and its viewer is notified later.
     let frames = [
         Crafted {
             retracted: vec![1, 2],
@@ -672,7 +672,7 @@ fn latencies_are_taken_once_and_old_frames_are_forgotten() {
 
 #[test]
 fn equal_chained_bytes_with_different_texts_are_told_apart() {
-    // Without a time stamp that counts on, a chained batch of one group often has the very bytes of one in the next.
+    // Without a timestamp that counts on, a chained batch of one group often has the very bytes of one in the next.
     let mut stand = Stand::new();
     stand.acknowledge(1..=300);
     let mut viewers: Vec<(Watch, danmaku_wire::Cursor)> = (0..2)

@@ -1,4 +1,4 @@
-//! `abuse`: what the internet does to a server, from a bounded number of connections for a bounded time.
+//! `abuse`: misbehaving peers, as on the internet, from a bounded number of connections for a bounded time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Manner {
     fn name(self) -> &'static str {
         match self {
             Self::RandomBytes => "random bytes",
-            Self::CutHandshake => "handshake cut short",
+            Self::CutHandshake => "truncated handshake",
             Self::TrickledHandshake => "handshake byte by byte",
             Self::GarbageFrames => "handshake, then random bytes",
             Self::BrokenFrames => "handshake, then one broken frame",
@@ -58,11 +58,11 @@ impl Manner {
 enum Fate {
     /// The server closed it.
     Closed,
-    /// It went away by itself.
+    /// The peer left by itself.
     Left,
-    /// The server still had it when its time was up.
+    /// The server still held it when time was up.
     Kept,
-    /// The server did not take it.
+    /// The server did not accept it.
     Refused,
 }
 
@@ -92,9 +92,9 @@ impl Fates {
     }
 }
 
-/// How long a bad connection waits for the server to end it before it goes away itself.
+/// How long a bad connection waits for the server to close it before it leaves.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Between one bad connection and the next of the same kind, so that the rate is bounded whatever the server does.
+/// Pause between bad connections of the same kind, to bound the rate whatever the server does.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
@@ -150,7 +150,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
 fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
     let mut table = Table::new(format!("bad peers of {url}"));
     let kept = format!("kept for {} s", PATIENCE.as_secs());
-    table.row(["", "closed by it", &kept, "left by us", "not accepted"]);
+    table.row(["", "server closed", &kept, "peer left", "not accepted"]);
     for (manner, fates) in total {
         table.row([
             manner.name(),
@@ -163,15 +163,15 @@ fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
     table
 }
 
-/// The others may be kept: a head may still be on its way, and random bytes may be the start of a long frame. A broken
-/// frame is one at once, and RFC 6455 section 7.1.7 wants the connection failed.
+/// A server may keep the others: a request head may still be incomplete, and random bytes may be the start of a long frame. A
+/// broken frame is invalid at once, and RFC 6455 section 7.1.7 requires failing the connection.
 fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
     let broken = total
         .get(&Manner::BrokenFrames)
         .copied()
         .unwrap_or_default();
     if !is_alive {
-        print("\nFAIL: the server does not answer any more\n");
+        print("\nFAIL: the server no longer answers\n");
         return Verdict::Bad;
     }
     if broken.kept > 0 {
@@ -185,7 +185,7 @@ fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
     print(if broken.closed > 0 {
         "\nPASS: the server answers, and has closed every peer that sent a broken frame\n"
     } else {
-        "\nPASS: the server answers; nobody waited to be closed for a broken frame\n"
+        "\nPASS: the server answers; no peer with a broken frame waited to be closed\n"
     });
     Verdict::Good
 }
@@ -224,7 +224,7 @@ async fn misbehave(
     if sent.is_err() {
         return Fate::Closed;
     }
-    // A third goes away without a word, which is a reset when there is something unread.
+    // A third leave without closing, which resets the connection if something is unread.
     if random.below(3) == 0 {
         return Fate::Left;
     }

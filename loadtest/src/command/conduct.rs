@@ -1,4 +1,4 @@
-//! From a scenario's name or file to its report: a search is one scenario many times, everything else is one.
+//! Runs a scenario by name or file; a search runs one many times.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::command::search::search;
 use crate::error::HarnessError;
 use crate::scenario::{Kind, Spec};
 
-/// Runs a shipped scenario.
+/// Runs a built-in scenario.
 pub(super) async fn shipped(
     kind: Kind,
     args: &ScenarioArgs,

@@ -1,4 +1,4 @@
-//! `floor`: what the kernel alone takes.
+//! `floor`: what the kernel alone needs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -64,11 +64,7 @@ pub(super) async fn floor(args: FloorArgs, stop: Arc<AtomicBool>) -> Result<Verd
     table.row(["sender", &send]);
     table.row([
         "sends",
-        &format!(
-            "{}, of them {} short",
-            count(floor.sends),
-            count(floor.short)
-        ),
+        &format!("{}, {} partial", count(floor.sends), count(floor.short)),
     ]);
     table.row([
         "receiver",
@@ -96,7 +92,7 @@ fn sizes(args: &FloorArgs) -> Result<[usize; 3], HarnessError> {
         _ => {
             let names: Vec<&str> = encodings.into_iter().map(Encoding::as_str).collect();
             return Err(HarnessError::Flags(format!(
-                "--frame-bytes wants one size, or one each for {}",
+                "--frame-bytes needs one size, or one for each of {}",
                 names.join(", ")
             )));
         }

@@ -1,4 +1,4 @@
-//! `idle`: viewers only hold their connections.
+//! `idle`: viewers that only hold their connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ struct IdleReport {
     connect_latency: Summary,
     /// Whether it was ended early.
     partial: bool,
-    /// Breaches of the protocol, by kind.
+    /// Protocol violations, by kind.
     faults: BTreeMap<String, u64>,
     /// Viewers that were no longer connected after the settling time.
     ended: u64,
@@ -65,15 +65,12 @@ pub(super) async fn idle(args: IdleArgs, stop: Arc<AtomicBool>) -> Result<Verdic
     table.row(["viewers that ended early", &count(report.ended)]);
     for (fault, times) in &report.faults {
         table.row([
-            "breach of the protocol",
+            "protocol violation",
             &format!("{} x {fault}", count(*times)),
         ]);
     }
     if report.partial {
-        table.row([
-            "partial",
-            "ended early, so less time to settle than asked for",
-        ]);
+        table.row(["partial", "ended early, so the settling time was cut short"]);
     }
     print(&table.render());
     if let Some(path) = &args.json {

@@ -1,4 +1,4 @@
-//! `quiet`: a room in which somebody says something every few seconds.
+//! `quiet`: a room with a comment every few seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ struct QuietReport {
     last_viewer: Summary,
 }
 
-/// Posts are seconds apart.
+/// A few are enough: posts are seconds apart.
 const POST_CONNECTIONS: u16 = 1;
 
 pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
@@ -88,8 +88,8 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     table.row(["posts", &outcome_of(&report.posts)]);
     table.row(["post to each viewer", &quantiles(&report.each_viewer)]);
     table.row(["post to the last viewer", &quantiles(&report.last_viewer)]);
-    table.row(["post to its answer", &quantiles(&report.posts.answer)]);
-    table.row(["posts left late by", &quantiles(&report.posts.lateness)]);
+    table.row(["post to answer", &quantiles(&report.posts.answer)]);
+    table.row(["posts sent late by", &quantiles(&report.posts.lateness)]);
     let clean = audit_row(&outcome, &mut table);
     if report.partial {
         table.row(["partial", "ended early"]);
@@ -101,7 +101,7 @@ pub(super) async fn quiet(args: QuietArgs, stop: Arc<AtomicBool>) -> Result<Verd
     Ok(if clean { Verdict::Good } else { Verdict::Bad })
 }
 
-/// What the audit and the protocol say; returns whether that is nothing bad.
+/// Prints the faults found; returns whether there were none.
 fn audit_row(outcome: &Outcome, table: &mut Table) -> bool {
     let (incidents, audit) = (&outcome.result.incidents, &outcome.result.findings.tally);
     let ended = incidents.silent_ends + incidents.closes.values().sum::<u64>();
@@ -114,7 +114,7 @@ fn audit_row(outcome: &Outcome, table: &mut Table) -> bool {
         && untaken == 0
         && !outcome.server_gone;
     let found = format!(
-        "{}: {} delivered, {} lost, {} breaches of the protocol, {} connections ended, {} posts not taken",
+        "{}: {} delivered, {} lost, {} protocol violations, {} connections ended, {} posts not accepted",
         if clean { "clean" } else { "faults" },
         count(audit.delivered),
         count(audit.lost),

@@ -1,4 +1,4 @@
-//! `run`: viewers watch, a recording is replayed, every delivery is audited.
+//! `run`: replays a recording to viewers and audits every delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use crate::target::Target;
 pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     if args.with_floor && args.server.processes > 1 {
         let text = format!(
-            "--with-floor is measured in one process: leave out --processes {}",
+            "--with-floor works in one process only: drop --processes {}",
             args.server.processes
         );
         return Err(HarnessError::Flags(text));
@@ -49,7 +49,7 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         halves.push(measured?);
     }
     let post_cost = if args.with_post_cost {
-        say("posting into a room that nobody watches");
+        say("posting to a room without viewers");
         let name = format!("{}-unwatched", args.server.room_prefix);
         let room = RoomId::parse(&name)
             .map_err(|error| HarnessError::Flags(format!("--room-prefix: {name}: {error}")))?;
@@ -84,8 +84,8 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
         let pace = Pace::measured(&outcome, args.viewing.viewers);
         match floor::measure(&pace.plan(&args, &party, half), &stop).await {
             Ok(floor) => halves.push(floor),
-            // What the run found must not be thrown away for it.
-            Err(error) => say(&format!("no second half: {error}")),
+            // This must not discard the results of the run.
+            Err(error) => say(&format!("floor, second half failed: {error}")),
         }
     }
     let partial = stop.load(Ordering::Relaxed);
@@ -98,17 +98,17 @@ pub(super) async fn run(args: RunArgs, stop: Arc<AtomicBool>) -> Result<Verdict,
     }
     if !outcome.caught_up && !partial {
         say(&format!(
-            "not every viewer had everything {} s after the last post",
+            "not every viewer had received everything {} s after the last post",
             args.drain_s
         ));
     }
     publish(&args.report, &report)
 }
 
-/// Prints and writes what was found.
+/// Prints and writes the report.
 pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    // What cannot be written must not keep the other from being written.
+    // If one file cannot be written, still write the other.
     let json = args.json.as_ref().map(|path| write_json(path, report));
     let html = args.html.as_ref().map(|path| write_html(path, report));
     json.transpose().and(html.transpose())?;
@@ -122,7 +122,7 @@ pub(super) fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, 
 pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> {
     if args.stall_viewers >= args.viewing.viewers {
         let text = format!(
-            "--stall-viewers {} leaves nobody to measure",
+            "--stall-viewers {} leaves no viewers to measure",
             args.stall_viewers
         );
         return Err(HarnessError::Flags(text));
@@ -130,7 +130,7 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
     let stall_after_s = args.stall_after_s.unwrap_or(args.duration_s / 2);
     if args.stall_viewers > 0 && stall_after_s >= args.duration_s {
         let text = format!(
-            "--stall-after-s {stall_after_s} is not below --duration-s {}",
+            "--stall-after-s {stall_after_s} must be below --duration-s {}",
             args.duration_s
         );
         return Err(HarnessError::Flags(text));
@@ -165,10 +165,10 @@ pub(super) fn prepare(args: &RunArgs) -> Result<(Party, Program), HarnessError> 
     Ok((party, program))
 }
 
-/// The schedule is fixed before the run and kept in memory, so it has to fit.
+/// The whole schedule is kept in memory, so it has to fit.
 const POSTS_MAX: f64 = 10_000_000.0;
 
-/// The comments for a stretch of `duration`, sped up.
+/// The comments for `duration`, sped up.
 pub(super) fn lines(
     load: &LoadArgs,
     rooms: u32,
@@ -200,7 +200,7 @@ pub(super) fn lines(
     }
 }
 
-/// Refuses more posts than can be kept.
+/// Rejects more posts than fit in memory.
 fn check_posts(comments: f64, what: &str, load: &LoadArgs, rooms: u32) -> Result<(), HarnessError> {
     let (posts, times_rooms) = if load.replicate {
         (comments * f64::from(rooms), " x rooms")
@@ -211,7 +211,7 @@ fn check_posts(comments: f64, what: &str, load: &LoadArgs, rooms: u32) -> Result
         return Ok(());
     }
     Err(HarnessError::Flags(format!(
-        "{posts:.0} posts ({what}{times_rooms}) are more than the {POSTS_MAX:.0} a run may have"
+        "{posts:.0} posts ({what}{times_rooms}) are over the limit of {POSTS_MAX:.0}"
     )))
 }
 
@@ -264,14 +264,14 @@ async fn window_of(target: &Target, room: &RoomId) -> Result<Duration, HarnessEr
     Ok(Duration::from_millis(window_ms.max(1)))
 }
 
-/// What the floor must imitate: frame sizes, and how often a viewer gets one.
+/// The traffic the floor imitates: frame sizes, and how often a viewer gets a frame.
 struct Pace {
     frame_bytes: [usize; 3],
     interval: Duration,
 }
 
 impl Pace {
-    /// Before the run: from the window the server tells.
+    /// Before the run: from the server's window.
     async fn asked(
         target: &Target,
         args: &RunArgs,
@@ -338,7 +338,7 @@ impl Pace {
             .max(1);
         let mut seating = party.seating.clone();
         seating.stalling = 0;
-        // The same sends to the same sockets: what the bytes mean is nothing to the kernel.
+        // The same sends to the same sockets: the kernel does not care what the bytes mean.
         seating.via = WatchVia::Ws;
         FloorPlan {
             seating,

@@ -1,4 +1,4 @@
-//! The scenarios: each is a `run` with something more, and ends with a verdict.
+//! The scenarios: each is a `run` with additions, and ends with a verdict.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,13 @@ use crate::swarm::Incidents;
 use crate::table::count;
 use crate::target::Target;
 
-/// How long everybody may take to be back when the verdict does not say it.
+/// How long reconnecting may take if the verdict has no limit for it.
 const PATIENCE_S: f64 = 60.0;
 
-/// The share of the churn that has to happen: the last to leave are not back when the stretch ends.
+/// The share of the churn that has to happen: the last to leave are not back when the measured interval ends.
 const CHURN_SHARE_MIN: f64 = 0.9;
 
-/// One scenario, from the first dial to the verdict.
+/// One scenario, from the first connect to the verdict.
 pub(super) async fn perform(
     spec: &Spec,
     server: &ServerArgs,
@@ -69,8 +69,8 @@ pub(super) async fn perform(
     Ok(report)
 }
 
-/// Where this scenario's figures of the server come from. Metrics are those of whichever process listens, so they go on after
-/// a restart.
+/// Where this scenario's server figures come from. Metrics are those of the listening process, so they continue after a
+/// restart.
 async fn server_side(
     spec: &Spec,
     server: &ServerArgs,
@@ -83,13 +83,13 @@ async fn server_side(
             metrics => Ok(metrics),
         },
         Kind::Soak if matches!(named, ServerSide::Unknown) => Err(HarnessError::Flags(
-            "soak needs --server-pid, or a server that tells its memory at /metrics".to_owned(),
+            "soak needs --server-pid, or a server that reports its memory at /metrics".to_owned(),
         )),
         _ => Ok(named),
     }
 }
 
-/// The flags of the `run` a scenario is made from, so that both check and mean the same.
+/// The flags of the `run` behind a scenario, so that both are checked alike and mean the same.
 pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, HarnessError> {
     let mut words: Vec<String> = vec!["danmaku-loadtest".to_owned(), "run".to_owned()];
     for (flag, value) in [
@@ -106,7 +106,7 @@ pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, Harn
         ("--stall-after-s", spec.slow_after_s.to_string()),
         ("--corpus", spec.corpus.clone()),
     ] {
-        // An empty corpus is none; anything else that is empty is for the flag to refuse.
+        // An empty corpus means none; other empty values are rejected by the flag.
         if !(value.is_empty() && flag == "--corpus") {
             words.push(format!("{flag}={value}"));
         }
@@ -119,11 +119,11 @@ pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, Harn
     args.server = server.clone();
     if let Some(per_second) = spec.ramp_per_second {
         if !(per_second > 0.0 && per_second.is_finite()) {
-            let text = format!("ramp_per_second = {per_second}: not a number above 0");
+            let text = format!("ramp_per_second = {per_second}: must be above 0");
             return Err(HarnessError::Flags(text));
         }
         if args.server.connect_rate.is_some() {
-            let text = "--connect-rate: this scenario dials at --set ramp_per_second=N";
+            let text = "--connect-rate: this scenario uses --set ramp_per_second=N instead";
             return Err(HarnessError::Flags(text.to_owned()));
         }
         args.server.connect_rate = Some(per_second);
@@ -131,7 +131,7 @@ pub(super) fn run_args(spec: &Spec, server: &ServerArgs) -> Result<RunArgs, Harn
     Ok(args)
 }
 
-/// Names a flag as the field it comes from: `'--late-ms <MS>'` is `late_ms`.
+/// Translates a flag into the field it came from: `'--late-ms <MS>'` into `late_ms`.
 fn in_fields(text: &str) -> String {
     let mut named = String::new();
     let mut rest = text;
@@ -145,7 +145,7 @@ fn in_fields(text: &str) -> String {
     named + rest
 }
 
-/// Says of a field what was said of the flag it became.
+/// Turns an error about a flag into one about the field.
 pub(super) fn named_by_fields(error: HarnessError) -> HarnessError {
     const FLAGS: [(&str, &str); 6] = [
         ("--encodings", "encodings"),
@@ -217,14 +217,14 @@ fn arrange(
             };
             program.acts = vec![act(spec.restart_at_s, Deed::Restart(restart))];
         }
-        // What a search compares must not depend on how fast this harness dials: everybody is in before it is measured.
+        // The result of a search must not depend on how fast this harness connects, so it measures with everyone connected.
         Kind::Soak | Kind::Search => {}
     }
     Ok(())
 }
 
-/// Viewers that did not get in. One that had left and was not let in again has joined once, so only its failure tells; and of a
-/// run that was ended early, not everybody was to be in.
+/// Viewers that could not connect. One that left and could not rejoin has joined once, so only its failure counts; and in a run
+/// that was ended early, not every viewer was due yet.
 fn missing_viewers(spec: &Spec, incidents: &Incidents, partial: bool) -> u64 {
     let due = if partial { 0 } else { u64::from(spec.viewers) };
     let never = due.saturating_sub(incidents.joined - incidents.rejoined);
@@ -242,7 +242,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
     let ended = incidents.closes.values().sum::<u64>() + incidents.silent_ends;
     Evidence {
         tally: outcome.result.findings.tally,
-        // A room in a new epoch has forgotten: only a server that was stopped may have.
+        // A room in a new epoch has lost its log; only a restarted server may do that.
         breaches: faults
             + outcome.publication.contradicted
             + if spec.scenario == Kind::Restart {
@@ -254,7 +254,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
         window_ms: outcome.window_ms,
         posts: [posts.due, posts.acknowledged],
         missing_viewers: missing_viewers(spec, incidents, partial),
-        // A server that stops tells everybody to go: that is what is measured.
+        // A server that stops closes every viewer: that is what is measured here.
         ended_viewers: if spec.scenario == Kind::Restart {
             0
         } else {
@@ -267,7 +267,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
             .cloned()
             .collect(),
         unreplayed: incidents.unreplayed,
-        // Elsewhere nothing says when the buffers are full and the growth begins to mean something.
+        // Other scenarios have no warm-up after which growth means something.
         memory_mib_per_hour: (spec.scenario == Kind::Soak)
             .then(|| memory_mib_per_hour(&outcome.timeline, spec.warm_up_s))
             .flatten(),
@@ -277,7 +277,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
     }
 }
 
-/// What the viewers of this scenario were to do, and whether they did.
+/// What the viewers of this scenario had to do, and whether they did.
 fn habit(spec: &Spec, outcome: &Outcome) -> Option<Habit> {
     match spec.scenario {
         Kind::SlowViewers => {
@@ -289,7 +289,7 @@ fn habit(spec: &Spec, outcome: &Outcome) -> Option<Habit> {
             })
         }
         Kind::Churn => Some(Habit {
-            what: "viewers that left and came anew, a second",
+            what: "viewers that left and were replaced, a second",
             done: outcome.events.iter().map(|event| event.per_second).sum(),
             enough: spec.churn_per_second * CHURN_SHARE_MIN,
         }),

@@ -16,7 +16,7 @@ use crate::sealing::Sealing;
 use crate::synthetic;
 use crate::table::{Table, count, figure};
 
-/// How much chat is made up without a recording.
+/// How much chat is generated without a recording.
 const MADE_UP: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! The search for the most that still meets the limits: one scenario again and again.
+//! `search`: finds the highest value within the limits by running one scenario again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::report::{RunReport, ScenarioReport, Step};
 use crate::scenario::{Bisection, Searched, Spec};
 use crate::table::amount;
 
-/// What a search has found so far.
+/// The state of a search.
 #[derive(Default)]
 struct Found {
     steps: Vec<Step>,
@@ -20,9 +20,8 @@ struct Found {
     best: Option<RunReport>,
 }
 
-/// Bisects between the ends. Each step has rooms of its own, so that nothing of the one before is left in them. Returns the
-/// report of the best step that met every limit, or of the first one when that did not. A step after the first that cannot be
-/// run is one that did not meet them.
+/// Bisects the range. Each step has its own rooms, so that nothing is left over from the previous one. Returns the report of the
+/// best step that met every limit, or of the first one if none did. A step after the first that cannot run counts as failed.
 pub(super) async fn search(
     spec: &Spec,
     server: &ServerArgs,
@@ -30,7 +29,7 @@ pub(super) async fn search(
 ) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
     if searched == Searched::Viewers {
-        // What cannot be reached from here is said now, not after the steps that can.
+        // Reject unreachable steps now, not after running the others.
         let mut most = spec.clone();
         most.viewers = whole(spec.to);
         prepare(&run_args(&most, server)?).map_err(named_by_fields)?;
@@ -52,7 +51,7 @@ pub(super) async fn search(
                 break;
             }
             Ok(report) => bisection.tell(found.judged(value, report)),
-            // What the steps before it found must not be thrown away for it: a server that the last one has brought down is
+            // Keep what earlier steps found: a server that the last one brought down is
             // what a search may well find.
             Err(error) if !found.steps.is_empty() => {
                 if is_stopped {
@@ -67,7 +66,7 @@ pub(super) async fn search(
     found.report(stop.load(Ordering::Relaxed))
 }
 
-/// The scenario of a step, and its value: viewers are whole.
+/// The scenario of a step, and its value; viewers are whole numbers.
 fn at(spec: &Spec, searched: Searched, value: f64) -> (Spec, f64) {
     let mut step = spec.clone();
     match searched {
@@ -84,7 +83,7 @@ fn at(spec: &Spec, searched: Searched, value: f64) -> (Spec, f64) {
 }
 
 impl Found {
-    /// Takes up a step; returns whether it met the limits.
+    /// Records a step; returns whether it met the limits.
     fn judged(&mut self, value: f64, report: RunReport) -> bool {
         let (failed, checks) = report
             .scenario
@@ -110,9 +109,9 @@ impl Found {
         met
     }
 
-    /// Takes up a step that could not be run.
+    /// Records a step that could not run.
     fn failed(&mut self, value: f64, error: &HarnessError) {
-        let why = format!("could not be run: {error}");
+        let why = format!("could not run: {error}");
         say(&format!("{}: {why}", amount(value)));
         self.steps.push(Step {
             value,
@@ -133,7 +132,7 @@ impl Found {
         if !has_judged {
             report.passed = false;
             report.verdict =
-                "FAIL (partial: ended early): search was ended in its first step".to_owned();
+                "FAIL (partial: ended early): the search was ended in its first step".to_owned();
         }
         Ok(report)
     }

@@ -16,7 +16,7 @@ use danmaku_wire::{Dialect, Encoding};
 use crate::process::Process;
 use crate::swarm::handshake::ACCEPT;
 
-/// What the child is told, as JSON on its command line.
+/// The child's plan, as JSON on its command line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SenderPlan {
     /// Connections to accept.
@@ -27,18 +27,18 @@ pub struct SenderPlan {
     pub frame_bytes: [usize; 3],
     /// Sends per connection.
     pub rounds: u32,
-    /// From one round to the next.
+    /// Time between rounds.
     pub interval_micros: u64,
-    /// Threads that send, each to its share of every room.
+    /// Sending threads, each with a share of every room.
     pub threads: usize,
 }
 
-/// What the child did.
+/// The child's report.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct SenderReport {
     /// Sends.
     pub sends: u64,
-    /// Sends that were not taken whole; the rest was sent behind them.
+    /// Partial sends; the rest was sent after them.
     pub short: u64,
     /// CPU time of this process over all rounds.
     pub cpu_ns: u64,

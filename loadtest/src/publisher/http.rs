@@ -46,7 +46,7 @@ pub(super) async fn publish(
             },
         }
     }
-    // A time-keeper that waits for room in the channel must not wait for ever.
+    // A time-keeper waiting for room in the channel must not wait forever.
     drop(due);
     let mut publication = counter.publication;
     publisher.count_unsent(&mut publication, came_due.await.unwrap_or_default());
@@ -66,7 +66,7 @@ struct Counter<'a> {
     publication: Publication,
 }
 
-/// A post that was sent, and what came of it.
+/// A post that was sent, and its outcome.
 struct Served {
     http: HttpClient,
     index: u32,
@@ -132,7 +132,7 @@ impl Counter<'_> {
         }
     }
 
-    /// Waits no longer for the posts that are under way.
+    /// Gives up the pending posts.
     async fn abandon(&mut self, cut: Cut) -> Result<(), HarnessError> {
         self.busy.abort_all();
         while let Some(served) = self.busy.join_next().await {

@@ -25,7 +25,7 @@ enum End {
     Done,
     /// The server has closed the connection, or broken the protocol.
     Closed,
-    /// The server does not take what is sent.
+    /// The server does not read what is sent.
     Unread,
     /// Posting ends.
     Cut(Cut),
@@ -47,7 +47,7 @@ pub(super) struct Joined {
     epoch: u64,
 }
 
-/// Handshakes under way at once.
+/// Handshakes in progress at once.
 const JOINING_MAX: usize = 64;
 
 /// Joins every room, in the order of the rooms.
@@ -147,7 +147,7 @@ async fn join(server: ServerAddress, room: RoomId) -> Result<Joined, ClientError
 async fn come(cut: &mut watch::Receiver<Option<Cut>>) -> Cut {
     match cut.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(cut)) => *cut,
-        // Nobody is left to be told.
+        // Nobody is listening any more.
         Ok(None) | Err(_) => Cut::Interrupted,
     }
 }
@@ -169,7 +169,7 @@ impl Poster {
         mut due: mpsc::Receiver<u32>,
         mut cut: watch::Receiver<Option<Cut>>,
     ) -> Publication {
-        // A cut comes whatever the server does or leaves undone, also while it does not read.
+        // A cut comes whatever the server does, also while it does not read.
         let end = tokio::select! {
             end = self.serve(&mut connection, &mut due) => end,
             cut = come(&mut cut) => End::Cut(cut),

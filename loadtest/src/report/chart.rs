@@ -40,7 +40,7 @@ pub(super) struct Chart {
 
 /// From this ratio of the largest to the smallest value on, a linear axis would hide the small ones.
 const LOGARITHMIC_FROM: f64 = 25.0;
-/// Lines nowhere further apart than this cannot be told from each other: about the width of two.
+/// Lines that are never further apart than this look like one: about the width of two.
 const APART_MIN: f64 = 4.0;
 
 /// What is drawn as one line: a series, its tone, and the names of all that lie on it.
@@ -244,8 +244,7 @@ impl Chart {
     }
 }
 
-/// Series that cannot be told from each other become one line with all their names: two lines of which one hides the other
-/// would leave open where the hidden one is.
+/// Merges series that look alike into one line with all their names, because a hidden line would seem to be missing.
 fn gathered<'a>(series: &[(usize, &'a Series)], y: &Axis) -> Vec<Line<'a>> {
     let mut lines: Vec<Line<'a>> = Vec::new();
     for (tone, series) in series {
@@ -282,7 +281,7 @@ fn legend(lines: &[Line<'_>], html: &mut String) {
     html.push_str("<ul class=\"legend\">");
     for line in lines {
         let together = if line.names.len() > 1 {
-            " (one on the other)"
+            " (same line)"
         } else {
             ""
         };
@@ -349,10 +348,7 @@ mod tests {
             .unwrap()
         };
         let together = near(2.0);
-        assert!(
-            together.contains("one, other (one on the other)"),
-            "{together}"
-        );
+        assert!(together.contains("one, other (same line)"), "{together}");
         assert!(!together.contains("line t1"));
         let apart = near(100.0);
         assert!(!apart.contains("on the other)") && apart.contains("line t1"));

@@ -10,7 +10,7 @@ use crate::report::delivery::ratio;
 use crate::server_side::Source;
 use crate::session::Outcome;
 
-/// The server's process over the measured stretch.
+/// The server's process over the measured interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerReport {
     /// Where its figures come from.
@@ -19,7 +19,7 @@ pub struct ServerReport {
     pub cpu: CpuTime,
     /// CPU per delivered frame.
     pub frame_micros: f64,
-    /// What posting alone cost, when it was asked for.
+    /// What posting alone cost, if it was asked for.
     pub post_cost: Option<PostCost>,
     /// CPU per delivered frame without what the posts cost, when that is known.
     pub fan_out_micros: Option<f64>,
@@ -29,7 +29,7 @@ pub struct ServerReport {
     pub memory: Option<Memory>,
 }
 
-/// This process over the measured stretch.
+/// This process over the measured interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorReport {
     /// CPU.
@@ -58,7 +58,7 @@ pub struct FloorReport {
     pub threads: usize,
     /// Before and after the run, in microseconds per send.
     pub halves_micros: [f64; 2],
-    /// Server CPU per delivered frame over floor CPU per send, when something told the server's figures.
+    /// Server CPU per delivered frame over floor CPU per send, if the server's figures are known.
     pub ratio: Option<f64>,
     /// The same without what the posts cost, when that is known.
     pub fan_out_ratio: Option<f64>,
@@ -98,7 +98,7 @@ impl RunReport {
 }
 
 impl ServerReport {
-    /// `None` when nothing told its figures.
+    /// `None` if its figures are unknown.
     pub(super) fn of(outcome: &Outcome, frames: u64) -> Option<Self> {
         let cpu = outcome.server_cpu?;
         Some(Self {

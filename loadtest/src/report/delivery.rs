@@ -1,4 +1,4 @@
-//! What was delivered and how late, over the measured stretch.
+//! What was delivered and how late, over the measured interval.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use crate::latency::{Stage, Summary};
 use crate::session::{Outcome, of_stage};
 use crate::swarm::Delivered;
 
-/// What was delivered in the measured stretch, over all viewers.
+/// What was delivered in the measured interval, over all viewers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Total {
-    /// Length of the stretch, its drain included.
+    /// Length of the interval, its drain included.
     pub seconds: f64,
     /// Frames.
     pub frames: u64,
     /// Viewer-comments.
     pub comments: u64,
-    /// Bytes, the heads of WebSocket frames and the lines of events included.
+    /// Bytes, with WebSocket frame headers and event lines.
     pub bytes: u64,
     /// Frames a second.
     pub frames_per_s: f64,
@@ -34,7 +34,7 @@ pub struct Total {
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
-    /// Bytes, the heads of WebSocket frames and the lines of events included.
+    /// Bytes, with WebSocket frame headers and event lines.
     pub bytes: u64,
     /// Comments.
     pub comments: u64,
@@ -55,11 +55,11 @@ pub struct StageReport {
     pub each_viewer: Summary,
     /// Scheduled post to last viewer, per comment.
     pub last_viewer: Summary,
-    /// Each viewer, less the window.
+    /// Each viewer, minus the window.
     pub each_beyond_window: Summary,
-    /// Last viewer, less the window.
+    /// Last viewer, minus the window.
     pub last_beyond_window: Summary,
-    /// The batch's time stamp to each viewer.
+    /// The batch's timestamp to each viewer.
     pub seal_to_viewer: Summary,
 }
 

@@ -1,4 +1,4 @@
-//! Two runs side by side: what changed, and what of it got worse.
+//! Compares two runs: what changed, and what got worse.
 
 mod likeness;
 mod limits;
@@ -9,7 +9,7 @@ use crate::table::{COLUMNS_MAX, Table, amount, wrapped};
 /// How two runs compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
-    /// What was not the same about the runs themselves, one line each.
+    /// Differences between the setups, one line each.
     pub(crate) unlike: Vec<String>,
     /// The figures.
     pub(crate) rows: Vec<Row>,
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) verdict: Change,
 }
 
-/// What became of a figure.
+/// How a figure changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Within the tolerance, or in no direction that is better or worse.
@@ -83,10 +83,10 @@ impl Difference {
         self.rows.iter().any(|row| row.verdict.is_worse())
     }
 
-    /// For a person.
+    /// The comparison as text.
     pub(crate) fn render(&self, tolerance_percent: f64) -> String {
         let mut table = Table::new(format!(
-            "A and B side by side; worse is flagged beyond {} %, faults and broken limits always",
+            "A and B side by side; flagged if worse by more than {} %, faults and missed limits always",
             amount(tolerance_percent)
         ));
         table.row(["", "A", "B", "B / A", ""]);
@@ -101,13 +101,13 @@ impl Difference {
                 Change::Better => "better",
                 Change::Worse => "WORSE",
                 Change::Broken => "WORSE, NOT MET",
-                Change::OneSided => "only one has it",
+                Change::OneSided => "only in one",
             };
             table.row([&row.name, &cell(row.before), &cell(row.after), &ratio, flag]);
         }
         let mut text = String::new();
         for line in &self.unlike {
-            let lines = wrapped(&format!("not the same run: {line}"), COLUMNS_MAX - 2);
+            let lines = wrapped(&format!("the runs differ: {line}"), COLUMNS_MAX - 2);
             text.push_str(&format!("{}\n", lines.join("\n  ")));
         }
         if !self.unlike.is_empty() {
@@ -218,7 +218,7 @@ fn deliveries(report: &RunReport) -> Vec<Figure> {
             "post_to_viewer_beyond_window",
             true,
         ),
-        ("post to its answer", "post_answer", false),
+        ("post to answer", "post_answer", false),
         ("connect", "connect", false),
     ] {
         let histogram = report.histograms.get(name);
@@ -261,17 +261,17 @@ fn returns(report: &RunReport) -> Vec<Figure> {
             returns.map(|returns| to_f64(returns.unreplayed)),
         ),
         (
-            "coming back, p50, ms",
+            "reconnect, p50, ms",
             Sense::Lower { noise: 20.0 },
             returns.map(|returns| returns.latency.p50_ms),
         ),
         (
-            "coming back, p99, ms",
+            "reconnect, p99, ms",
             Sense::Lower { noise: 20.0 },
             returns.map(|returns| returns.latency.p99_ms),
         ),
-        ("nobody listened, s", Sense::Lower { noise: 0.2 }, down_s),
-        ("the most a search found", Sense::Higher, most),
+        ("server down, s", Sense::Lower { noise: 0.2 }, down_s),
+        ("highest value a search found", Sense::Higher, most),
     ]
     .map(|(name, sense, value)| (name.to_owned(), sense, value))
     .into()
@@ -390,6 +390,6 @@ pub(super) mod tests {
         after.server = None;
         let difference = Difference::of(&before, &after, 10.0);
         assert!(!difference.is_worse());
-        assert!(difference.render(10.0).contains("only one has it"));
+        assert!(difference.render(10.0).contains("only in one"));
     }
 }

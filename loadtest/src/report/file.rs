@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::error::HarnessError;
 use crate::report::{RunReport, SCHEMA, html};
 
-/// Makes sure that a report can be written here, before the run that it is to be about.
+/// Checks before the run that its report can be written here.
 ///
 /// # Errors
-/// It cannot: there is no such folder, it may not be written, or a folder has this name.
+/// It cannot: there is no such directory, it is not writable, or the name is a directory.
 pub fn check_writable(path: &Path) -> Result<(), HarnessError> {
     let tried = match Place::of(path) {
         Place::Folder => Err(io::ErrorKind::IsADirectory.into()),
@@ -88,7 +88,7 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), HarnessError> {
             let part = part_of(&file);
             let written = fs::write(&part, content).and_then(|()| fs::rename(&part, &file));
             if written.is_err() {
-                // Nothing half-written stays behind.
+                // Leave no partial file behind.
                 let _ = fs::remove_file(&part);
             }
             written

@@ -1,6 +1,6 @@
 //! A run as one page: the verdict, the figures, the run over time, the distribution of latencies, all tables.
 //!
-//! The page needs nothing but itself: no script, no font, no picture from elsewhere.
+//! The page is self-contained: no scripts, fonts or pictures from elsewhere.
 
 mod date;
 mod distribution;
@@ -51,7 +51,7 @@ pub(super) fn page(report: &RunReport) -> String {
     // A run that was ended while viewers connected may not know.
     let when = match report.timeline.started_unix_ms {
         0 => String::new(),
-        started => format!(" · began {}", date(started)),
+        started => format!(" · started {}", date(started)),
     };
     let _ = write!(
         html,
@@ -71,11 +71,7 @@ pub(super) fn page(report: &RunReport) -> String {
     write_tiles(report, &mut html);
     scenario::write_scenario(report, &mut html);
     section("Over time", &over_time(report), &mut html);
-    section(
-        "How the latencies are spread",
-        &distributions(report),
-        &mut html,
-    );
+    section("Latency distribution", &distributions(report), &mut html);
     scenario::write_rooms(report, &mut html);
     html.push_str("<h2>All figures</h2><div class=\"tables\">");
     for table in report.figures() {
@@ -156,15 +152,15 @@ mod tests {
             "server, anonymous",
             "kernel TCP",
             "generator, resident",
-            "How late the generator posted",
-            "every delivery",
+            "Generator lateness",
+            "all deliveries",
             "Latency by percentile",
             "post to seal",
             "seal to first viewer",
             "first to last viewer",
             "percent of one CPU",
             "milliseconds",
-            "seconds since the first dial",
+            "seconds since the first connect",
             "PASS: storm is within all",
             "danmaku-loadtest storm: 500 viewers",
             ">posting</text>",
@@ -214,16 +210,16 @@ mod tests {
     #[test]
     fn a_run_that_was_ended_before_it_began_has_a_page_too() {
         let mut report = RunReport::interrupted(sample_report().setup, 17, Clock::start());
-        assert!(page(&report).contains(" · began 20"));
+        assert!(page(&report).contains(" · started 20"));
         report.timeline.started_unix_ms = 0;
         let page_of = page(&report);
         assert!(page_of.contains("17 of"), "{page_of}");
         assert!(!page_of.contains("1970") && !page_of.contains("lost"));
-        assert!(!page_of.contains(" · began"));
+        assert!(!page_of.contains(" · started"));
         report.timeline.started_unix_ms = 1_767_225_600_000;
         report.timeline.samples.push(Sample::default());
         let page_of = page(&report);
-        assert!(page_of.contains(" · began 2026-01-01 00:00:00 UTC"));
+        assert!(page_of.contains(" · started 2026-01-01 00:00:00 UTC"));
         assert!(!page_of.contains("NaN"));
     }
 }

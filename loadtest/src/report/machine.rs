@@ -15,7 +15,7 @@ pub struct Machine {
     pub cpu: Option<String>,
     /// CPUs this process may use.
     pub cores: usize,
-    /// Memory in all, where `/proc/meminfo` tells.
+    /// Total memory, from `/proc/meminfo`.
     pub memory_bytes: Option<u64>,
 }
 

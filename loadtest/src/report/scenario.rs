@@ -9,14 +9,14 @@ use crate::scenario::{Bound, Check, Searched, Spec};
 use crate::session::{Event, Outcome};
 use crate::table::{Table, amount, count, figure};
 
-/// What a scenario was, and what it had to show.
+/// A scenario and its limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioReport {
     /// The scenario with all its fields.
     pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
-    /// Growth of the server's memory, when something told its figures.
+    /// Growth of the server's memory, if its figures are known.
     pub memory_mib_per_hour: Option<f64>,
     /// The steps of a search.
     pub steps: Vec<Step>,
@@ -41,7 +41,7 @@ pub struct Step {
 pub struct RoomReport {
     /// Its name.
     pub room: String,
-    /// Whether this is the room as the server numbered it anew, after its restart.
+    /// Whether this is the room in its new epoch, after a restart.
     pub renumbered: bool,
     /// Its counts.
     pub audit: Tally,
@@ -52,13 +52,13 @@ pub struct RoomReport {
 pub struct Returns {
     /// Joins after the first one of the same viewer.
     pub rejoined: u64,
-    /// Of those, how many the server let go on where they were.
+    /// Of those, how many resumed from their position.
     pub resumed: u64,
     /// Of those, how many found their room with another epoch.
     pub renumbered: u64,
     /// Acknowledged viewer-comments that could not be replayed because of that.
     pub unreplayed: u64,
-    /// Dials in vain.
+    /// Failed connection attempts.
     pub retries: u64,
     /// From losing the connection to being back.
     pub latency: Summary,
@@ -118,12 +118,12 @@ impl ScenarioReport {
         let searched = self.searched();
         Some(match self.most() {
             None => format!(
-                "not even the lowest, {} {searched}, met them",
+                "even the lowest value, {} {searched}, missed them",
                 amount(first.value)
             ),
             Some(most) if most >= self.fields.to => {
                 format!(
-                    "all {} {searched} met them, the end of the range: look for more with a higher `to`",
+                    "all {} {searched} met them, the end of the range; raise `to` to look further",
                     amount(most)
                 )
             }
@@ -155,7 +155,7 @@ impl ScenarioReport {
     /// Each figure against its limit, and the steps of a search.
     pub(super) fn table(&self) -> Table {
         let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
-        table.row(["", "was", "limit", ""]);
+        table.row(["", "measured", "limit", ""]);
         for check in &self.checks {
             let (was, limit) = (check.measured(), check.allowed());
             table.row([&check.what, &was, &limit, mark(check.met)]);
@@ -191,12 +191,12 @@ impl Check {
         format!("{} ({}, {})", self.what, self.measured(), self.allowed())
     }
 
-    /// Its value for a person.
+    /// Its value as text.
     pub(super) fn measured(&self) -> String {
         self.value.map_or_else(|| "not measured".to_owned(), amount)
     }
 
-    /// Its limit for a person.
+    /// Its limit as text.
     pub(super) fn allowed(&self) -> String {
         let side = match self.bound {
             Bound::Most => "at most",
@@ -252,12 +252,12 @@ impl RoomReport {
 }
 
 impl RunReport {
-    /// Whether viewers left and joined as somebody new, who has no place to go on from.
+    /// Whether viewers left and were replaced by new ones, which cannot resume.
     pub(super) fn has_churned(&self) -> bool {
         self.events.iter().any(|event| event.is_churn())
     }
 
-    /// What happened to the viewers, and how they came back.
+    /// The disruptions, and how the viewers came back.
     pub(super) fn events_table(&self) -> Table {
         let mut table = Table::new("viewers that lost their connection");
         for event in &self.events {
@@ -268,7 +268,7 @@ impl RunReport {
             let resumed = if self.has_churned() {
                 String::new()
             } else {
-                format!(" ({} went on where they were)", count(returns.resumed))
+                format!(" ({} resumed)", count(returns.resumed))
             };
             let took = if latency.count > 0 {
                 let (p50, p99) = (figure(latency.p50_ms), figure(latency.p99_ms));
@@ -277,12 +277,12 @@ impl RunReport {
                 String::new()
             };
             let text = format!(
-                "{}{resumed}{took}, {} dials in vain",
+                "{}{resumed}{took}, {} failed connection attempts",
                 count(returns.rejoined),
                 count(returns.retries)
             );
             let name = if self.has_churned() {
-                "joined anew"
+                "rejoined"
             } else {
                 "came back"
             };
@@ -332,7 +332,7 @@ fn event_rows(event: &Event, table: &mut Table) {
         |last| format!("the last after {} s", figure(last)),
     );
     let down = event.down_s.map_or_else(String::new, |down| {
-        format!(", nobody listened for {} s", figure(down))
+        format!(", server down for {} s", figure(down))
     });
     let text = format!(
         "{} of {} viewers back, {last}, {} a second{down}",
@@ -342,7 +342,7 @@ fn event_rows(event: &Event, table: &mut Table) {
     );
     table.row([&event.what, &text]);
     if let Some(pid) = event.server_pid {
-        table.row(["the server now", &format!("pid {pid}")]);
+        table.row(["new server", &format!("pid {pid}")]);
     }
     if let Some(problem) = &event.problem {
         table.row(["problem", problem]);

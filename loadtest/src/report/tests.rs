@@ -266,12 +266,12 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
                 report.posts.failed = [("interrupted".to_owned(), 9)].into();
             },
             false,
-            "FAIL: 5 of 200 posts were not taken: 5 rate_limited",
+            "FAIL: 5 of 200 posts were not accepted: 5 rate_limited",
         ),
         (
             |report| report.server_gone = true,
             false,
-            "FAIL: the server ended before the run did, or hangs",
+            "FAIL: the server exited before the run ended, or hangs",
         ),
         (
             |report| report.audit.late = 7,
@@ -281,7 +281,7 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
         (
             |report| report.audit.skipped = u64::MAX,
             true,
-            "were shed or skipped",
+            "were reported as shed or skipped",
         ),
     ];
     let late = judged(|report| report.posts.lateness.p99_ms = 900.0).1;
@@ -290,7 +290,11 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
         report.posts.lateness.p99_ms = 900.0;
         report.posts.answer.p99_ms = 3000.0;
     });
-    assert!(slow.1.contains("the server was the limit"), "{}", slow.1);
+    assert!(
+        slow.1.contains("the server was the bottleneck"),
+        "{}",
+        slow.1
+    );
     for (change, passes, said) in cases {
         let (passed, verdict) = judged(change);
         assert!(passed == passes && verdict.contains(said), "{verdict}");
@@ -317,7 +321,7 @@ fn a_search_says_where_in_its_range_it_ended() {
     };
     assert_eq!(
         found(&[false]),
-        "not even the lowest, 500 viewers, met them"
+        "even the lowest value, 500 viewers, missed them"
     );
     let end = found(&[true, true]);
     assert!(

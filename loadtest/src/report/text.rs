@@ -10,7 +10,7 @@ use crate::session::ConnectReport;
 use crate::table::{COLUMNS_MAX, Table, amount, bytes, count, figure, wrapped};
 
 impl RunReport {
-    /// The report for a person.
+    /// The report as text.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = self
@@ -24,7 +24,7 @@ impl RunReport {
         text
     }
 
-    /// All tables, in reading order: the limits last, where a terminal shows them.
+    /// All tables, in reading order, the limits last, next to the prompt.
     fn tables(&self) -> Vec<Table> {
         let mut tables = self.figures();
         tables.extend([self.rooms_table(), self.events_table()]);
@@ -45,7 +45,7 @@ impl RunReport {
             self.posts_table(),
             self.audit_table(),
             self.latency_table(),
-            self.road_table(),
+            self.stages_table(),
             self.traffic_table(),
             self.cost_table(),
         ];
@@ -54,12 +54,12 @@ impl RunReport {
         tables
     }
 
-    /// Whether viewers joined while comments were posted, so that the server's figures are not of frames alone.
+    /// Whether viewers joined during posting, so that the server's figures include joins.
     pub(super) fn has_joins(&self) -> bool {
         self.connect.seconds <= 0.0 || self.returns.is_some()
     }
 
-    /// Whether there was a measured stretch; a run that is ended while viewers connect has none.
+    /// Whether anything was measured; not if the run was ended while viewers connected.
     pub(super) fn has_measured(&self) -> bool {
         self.total.seconds > 0.0
     }
@@ -107,7 +107,7 @@ impl RunReport {
         let posts = &self.posts;
         let mut table = Table::new("posts");
         table.row(["outcome", &outcome_of(posts)]);
-        table.row(["left late by", &quantiles(&posts.lateness)]);
+        table.row(["sent late by", &quantiles(&posts.lateness)]);
         table.row(["answered after", &quantiles(&posts.answer)]);
         table
     }
@@ -118,13 +118,13 @@ impl RunReport {
         table.row([
             "delivered",
             &format!(
-                "{}, each compared with what was acknowledged",
+                "{}, each checked against what was acknowledged",
                 count(audit.delivered)
             ),
         ]);
         if audit.replayed > 0 {
             let text = format!(
-                "{} of them, to viewers that had been away: in no latency",
+                "{} of them, to viewers that reconnected; not in any latency",
                 count(audit.replayed)
             );
             table.row(["replayed", &text]);
@@ -138,24 +138,24 @@ impl RunReport {
         );
         table.row(["wrong", &wrong]);
         let late = format!(
-            "{}, by more than {} ms beyond the window",
+            "{}, more than {} ms beyond the window",
             count(audit.late),
             count(self.setup.late_ms)
         );
         table.row(["late", &late]);
-        let told = format!(
-            "{} shed, {} taken back, {} skipped in {} gaps, {} after a close",
+        let reported = format!(
+            "{} shed, {} retracted, {} skipped in {} gaps, {} after a close",
             count(audit.shed),
             count(audit.retracted),
             count(audit.skipped),
             count(audit.gaps),
             count(audit.after_close)
         );
-        table.row(["accounted for", &told]);
+        table.row(["accounted for", &reported]);
         for (name, number) in [
-            ("of others", audit.foreign),
+            ("posted by others", audit.foreign),
             ("undecodable frames", audit.undecodable),
-            ("breaks of the chain of positions", audit.unchained),
+            ("breaks in the chain of positions", audit.unchained),
             ("contradictions", audit.contradicted),
             ("contradicting acknowledgements", self.posts.contradicted),
         ] {
@@ -167,7 +167,7 @@ impl RunReport {
         table
     }
 
-    /// How connections ended, and why viewers did not get in.
+    /// How connections ended, and why viewers could not connect.
     fn connection_rows(&self, table: &mut Table) {
         let ends = &self.ends;
         let others = ends.closes.values().sum::<u64>() - ends.evicted;
@@ -179,7 +179,7 @@ impl RunReport {
         );
         table.row(["connections", &closed]);
         if !self.connect_failures.is_empty() {
-            table.row(["did not get in", &list(&self.connect_failures)]);
+            table.row(["could not connect", &list(&self.connect_failures)]);
         }
         if others > 0 {
             table.row(["close codes", &list(&ends.closes)]);
@@ -206,7 +206,7 @@ impl RunReport {
     }
 
     fn latency_table(&self) -> Table {
-        let mut table = Table::new("latency from the scheduled post, ms");
+        let mut table = Table::new("latency from scheduled post, ms");
         table.row(["", "p50", "p90", "p99", "max"]);
         for stage in &self.latency {
             let mut row = |name: &str, summary: &Summary| {
@@ -245,20 +245,20 @@ impl RunReport {
                 &stage.last_beyond_window,
             );
             row(
-                "from the batch's time stamp to each viewer",
+                "from the batch's timestamp to each viewer",
                 &stage.seal_to_viewer,
             );
         }
         table
     }
 
-    fn road_table(&self) -> Table {
-        let mut table = Table::new("from the scheduled post to the last viewer, step by step, ms");
+    fn stages_table(&self) -> Table {
+        let mut table = Table::new("where the time goes, ms");
         table.row(["", "p50", "p90", "p99", "max"]);
         for (title, name) in [
             ("scheduled post to seal", "post_to_seal"),
-            ("seal to the first viewer", "seal_to_first_viewer"),
-            ("first viewer to the last", "first_to_last_viewer"),
+            ("seal to first viewer", "seal_to_first_viewer"),
+            ("first viewer to last viewer", "first_to_last_viewer"),
         ] {
             if let Some(histogram) = self.histograms.get(name) {
                 let of = &histogram.summary;
@@ -298,7 +298,7 @@ impl RunReport {
             let cpu = if self.total.frames > 0 {
                 let per_frame = figure(server.frame_micros);
                 let joins = if self.has_joins() {
-                    ", with the joins"
+                    ", joins included"
                 } else {
                     ""
                 };
@@ -309,16 +309,16 @@ impl RunReport {
             table.row(["server CPU", &cpu]);
             if let (Some(cost), Some(fan_out)) = (server.post_cost, server.fan_out_micros) {
                 let text = format!(
-                    "{} µs per post with nobody watching ({} posts); the rest is {} µs per delivered frame",
+                    "{} µs per post without viewers ({} posts); the rest is {} µs per delivered frame",
                     figure(cost.post_micros),
                     count(cost.posts),
                     figure(fan_out)
                 );
-                table.row(["of it for posts", &text]);
+                table.row(["  for posts", &text]);
             }
             if let Some(memory) = server.memory {
                 let memory = format!(
-                    "{} resident, {} anonymous at the end",
+                    "{} resident, {} anonymous, at the end",
                     bytes(memory.resident_bytes),
                     bytes(memory.anonymous_bytes)
                 );
@@ -335,17 +335,14 @@ impl RunReport {
     }
 }
 
-/// What became of the posts, shared with `quiet`.
+/// The outcome of the posts, shared with `quiet`.
 pub(crate) fn outcome_of(posts: &PublicationSummary) -> String {
     let mut outcome = format!(
         "{} due, {} acknowledged",
         count(posts.due),
         count(posts.acknowledged)
     );
-    for (word, causes) in [
-        ("refused", &posts.refused),
-        ("without answer", &posts.failed),
-    ] {
+    for (word, causes) in [("refused", &posts.refused), ("unanswered", &posts.failed)] {
         if !causes.is_empty() {
             outcome.push_str(&format!(", {word}: {}", list(causes)));
         }
@@ -359,7 +356,7 @@ pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
     let mut took = if connect.seconds > 0.0 {
         format!("{viewers} in {} s", figure(connect.seconds))
     } else {
-        format!("{viewers}, while comments were posted")
+        format!("{viewers}, during posting")
     };
     if let Some(micros) = connect.server_micros {
         took.push_str(&format!(", {} µs of server CPU each", figure(micros)));
@@ -370,7 +367,7 @@ pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
         ("generator", connect.own_bytes_per_viewer),
     ]
     .into_iter()
-    // A server that has had viewers before may give back more than these take: then nothing is known of one.
+    // A server that had viewers before may release more memory than these take; the figure is unknown then.
     .filter_map(|(side, bytes)| Some((side, bytes.filter(|bytes| *bytes > 0)?)))
     .map(|(side, bytes)| format!("{side} {} B", amount(to_f64(bytes))))
     .collect();
@@ -388,7 +385,7 @@ fn to_f64(bytes: i64) -> f64 {
 fn generator_rows(generator: &GeneratorReport, table: &mut Table) {
     let per_frame = |all: f64, user: f64| {
         let (all, user) = (figure(all), figure(user));
-        format!("{all} µs per received frame, {user} µs of it in user space")
+        format!("{all} µs per received frame, {user} µs in user space")
     };
     let own = per_frame(generator.frame_micros, generator.user_frame_micros);
     table.row(["generator CPU", &own]);
@@ -397,7 +394,7 @@ fn generator_rows(generator: &GeneratorReport, table: &mut Table) {
             generator.viewers_frame_micros,
             generator.viewers_user_frame_micros,
         );
-        table.row(["of it for viewers", &viewers]);
+        table.row(["  for viewers", &viewers]);
     }
 }
 
@@ -405,7 +402,7 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
     let floor = &report.floor;
     let [before, after] = report.halves_micros;
     let text = format!(
-        "{} µs per send from {} ({} before, {} after the run; {} sends, {} short)",
+        "{} µs per send from {} ({} before, {} after the run; {} sends, {} partial)",
         figure(floor.send_micros),
         if report.threads == 1 {
             "one thread".to_owned()
@@ -419,7 +416,7 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
     );
     table.row(["floor", &text]);
     table.row([
-        "floor's receiver",
+        "floor receiver",
         &format!("{} µs per received frame", figure(floor.receive_micros)),
     ]);
     if let Some(ratio) = report.ratio {

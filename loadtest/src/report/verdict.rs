@@ -1,4 +1,4 @@
-//! What a run comes to, in a sentence.
+//! The verdict on a run, in a sentence.
 
 use crate::report::RunReport;
 use crate::scenario::LATENESS_P99_MS_MAX;
@@ -15,15 +15,15 @@ impl RunReport {
             faults.push(format!("{} connections broke", count(self.ends.silent)));
         }
         if self.server_gone {
-            faults.push("the server ended before the run did, or hangs".to_owned());
+            faults.push("the server exited before the run ended, or hangs".to_owned());
         }
         if self.audit.delivered == 0 {
-            faults.push("nothing was delivered, so it shows nothing".to_owned());
+            faults.push("nothing was delivered, so this proves nothing".to_owned());
         }
         let untaken = self.posts.untaken();
         if untaken > 0 {
             faults.push(format!(
-                "{} of {} posts were not taken: {}",
+                "{} of {} posts were not accepted: {}",
                 count(untaken),
                 count(self.posts.due),
                 self.posts.why_untaken()
@@ -32,7 +32,7 @@ impl RunReport {
         faults
     }
 
-    /// What limits the worth of the verdict.
+    /// The caveats of the verdict.
     fn reservations(&self) -> Vec<String> {
         let mut reservations = Vec::new();
         let audit = &self.audit;
@@ -47,14 +47,14 @@ impl RunReport {
             let (late, delivered) = (count(audit.late), count(audit.delivered));
             reservations.push(format!("{late} of {delivered} deliveries were late"));
         }
-        let told = audit.left_out();
-        if told > 0 {
-            reservations.push(of_all(told, "were shed or skipped, and said to be"));
+        let left_out = audit.left_out();
+        if left_out > 0 {
+            reservations.push(of_all(left_out, "were reported as shed or skipped"));
         }
         if audit.after_close > 0 {
             reservations.push(of_all(
                 audit.after_close,
-                "came after their viewer was told to go",
+                "came after the server closed their viewer",
             ));
         }
         for problem in self
@@ -75,7 +75,7 @@ impl RunReport {
         let untaken = self.posts.untaken();
         if self.scenario.is_some() && untaken > 0 {
             reservations.push(format!(
-                "{} of {} posts were not taken ({}), so less was measured than asked for",
+                "{} of {} posts were not accepted ({}), so the load was lower than asked for",
                 count(untaken),
                 count(self.posts.due),
                 self.posts.why_untaken()
@@ -105,14 +105,14 @@ impl RunReport {
         let late = &self.posts.lateness;
         if late.p99_ms > LATENESS_P99_MS_MAX {
             let answer = &self.posts.answer;
-            // With every connection waiting for an answer nothing can leave: that is the server's doing.
+            // With every connection waiting for an answer nothing can be sent: that is the server's fault.
             let whose = if answer.p99_ms > late.p99_ms / 2.0 || self.posts.acknowledged == 0 {
-                "because answers were slow, so the server was the limit"
+                "because answers were slow, so the server was the bottleneck"
             } else {
-                "and the generator, not the server, may have been the limit, so latencies are upper bounds"
+                "and the generator, not the server, may have been the bottleneck, so latencies are upper bounds"
             };
             text.push_str(&format!(
-                "; posts left late (p99 {} ms, answers took p99 {} ms) {whose}",
+                "; posts were sent late (p99 {} ms, answers took p99 {} ms) {whose}",
                 figure(late.p99_ms),
                 figure(answer.p99_ms)
             ));

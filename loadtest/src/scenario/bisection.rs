@@ -24,7 +24,7 @@ enum State {
 }
 
 impl Bisection {
-    /// A search from `low` to `high`, done when the stretch is smaller than this share of its low end.
+    /// A search from `low` to `high`, done when the range is smaller than this share of its low end.
     #[must_use]
     pub fn new(low: f64, high: f64, precision_percent: f64) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What a scenario must show, and whether it did.
+//! The limits of a scenario, and whether they were met.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +22,14 @@ pub struct Slo {
     pub memory_mib_per_hour_max: Option<f64>,
 }
 
-/// What a verdict is reached on.
+/// The figures a verdict is based on.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// The audit.
     pub tally: Tally,
-    /// Breaches of the protocol, and acknowledgements that contradict earlier ones.
+    /// Protocol violations, and acknowledgements that contradict earlier ones.
     pub breaches: u64,
-    /// The slowest stage's 99th percentile, less the window.
+    /// The slowest stage's 99th percentile, minus the window.
     pub p99_beyond_window_ms: f64,
     /// The rooms' window.
     pub window_ms: u64,
@@ -45,7 +45,7 @@ pub struct Evidence {
     pub unreplayed: u64,
     /// Growth of the server's memory.
     pub memory_mib_per_hour: Option<f64>,
-    /// How late posts left: 99 in 100 were at or below.
+    /// How late posts were sent: 99 in 100 were at or below.
     pub lateness_p99_ms: f64,
     /// The server ended before the run did, or hangs.
     pub server_gone: bool,

@@ -1,4 +1,4 @@
-//! What happens to the viewers while comments are posted: everybody is cut off, viewers come and go, the server restarts.
+//! Disruptions during posting: all viewers are cut off, viewers come and go, the server restarts.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::error::HarnessError;
 use crate::restart::{Patience, Restart};
-use crate::session::bill::{Bill, Sight};
+use crate::session::server_totals::{Reading, ServerTotals};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
 use crate::target::Target;
 
-/// Something that happens to the viewers while comments are posted.
+/// A disruption during posting.
 #[derive(Clone, Debug)]
 pub struct Act {
-    /// When, in the measured stretch.
+    /// When, in the measured interval.
     pub at: Duration,
     /// What.
     pub what: Deed,
-    /// How long everybody may take to be back.
+    /// How long viewers may take to be back.
     pub patience: Duration,
 }
 
-/// What happens to the viewers.
+/// The kinds of disruption.
 #[derive(Clone, Debug)]
 pub enum Deed {
-    /// Everybody loses the connection and comes back at once.
+    /// All viewers are disconnected and reconnect at once.
     Storm,
     /// Viewers begin to leave and join.
     Churn,
-    /// The server is told to stop and started again.
+    /// The server is stopped and started again.
     Restart(Restart),
 }
 
@@ -48,37 +48,37 @@ impl Deed {
     }
 }
 
-/// What came of an [`Act`].
+/// The outcome of an [`Act`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// `storm`, `churn` or `restart`.
     pub what: String,
-    /// When, in seconds of the measured stretch.
+    /// When, in seconds of the measured interval.
     pub at_s: f64,
     /// Viewers that were up.
     pub viewers: u64,
-    /// Of those, how many were back before patience ended. In a `churn`: how many left and joined as somebody new.
+    /// Of those, how many were back in time. In a `churn`: how many left and joined as a new viewer.
     pub back: u64,
     /// From the beginning until the last one was back; absent when it never was.
     pub last_back_s: Option<f64>,
-    /// Viewers that joined a second, once there was a server. In a `churn`: over the rest of the measured stretch.
+    /// Viewers that joined a second, once there was a server. In a `churn`: over the rest of the measured interval.
     pub per_second: f64,
-    /// How long nobody listened.
+    /// How long the server was down.
     pub down_s: Option<f64>,
     /// The server that was started.
     pub server_pid: Option<u32>,
-    /// Why the server is not there again.
+    /// Why the server is not back.
     pub problem: Option<String>,
 }
 
 impl Event {
-    /// Whether the server was told to stop.
+    /// Whether the server was stopped.
     #[must_use]
     pub fn is_restart(&self) -> bool {
         self.what == RESTART
     }
 
-    /// Enters how many left and joined as somebody new until this second of the measured stretch.
+    /// Enters how many left and joined as a new viewer until this second of the measured interval.
     pub(super) fn set_churn(&mut self, joined_anew: u64, until_s: f64) {
         self.back = joined_anew;
         self.per_second = joined_anew as f64 / (until_s - self.at_s).max(0.001);
@@ -92,13 +92,13 @@ impl Event {
 }
 
 impl Session {
-    /// Does what the program has for the viewers, each when it is due.
+    /// Runs the program's disruptions, each when it is due.
     pub(super) async fn act_out(
         &mut self,
         program: &Program,
         start: Moment,
         target: &mut Target,
-        bill: &mut Bill,
+        totals: &mut ServerTotals,
     ) -> Vec<Event> {
         let mut events = Vec::new();
         for act in &program.acts {
@@ -108,11 +108,11 @@ impl Session {
             }
             let event = if let Deed::Restart(_) = act.what {
                 let counters = target.counters().await.ok().flatten();
-                let last = Sight::new(self.server.look().await, counters);
-                bill.close(&last);
+                let last = Reading::new(self.server.look().await, counters);
+                totals.close(&last);
                 let event = self.perform(act).await;
                 if event.server_pid.is_none() {
-                    bill.go_on(last);
+                    totals.go_on(last);
                 }
                 event
             } else {
@@ -123,7 +123,7 @@ impl Session {
         events
     }
 
-    /// Does what is due, and watches until its effect is over.
+    /// Runs one disruption and watches until its effect is over.
     async fn perform(&self, act: &Act) -> Event {
         let clock = self.bench.clock;
         let before = self.viewers.snapshot();
@@ -147,7 +147,7 @@ impl Session {
                     at_most: act.patience,
                     stop: &self.stop,
                 };
-                // What was measured until now must not be thrown away for it.
+                // What was measured until now must not be discarded.
                 if let Err(error) = perform_restart(restart, patience, &mut event).await {
                     event.problem = Some(error.to_string());
                     return event;

@@ -11,11 +11,11 @@ pub struct Spans {
     pub first: [Distribution; 2],
     /// Scheduled post to last viewer, by stage.
     pub last: [Distribution; 2],
-    /// The same, less the window.
+    /// The same, minus the window.
     pub last_beyond: [Distribution; 2],
-    /// Scheduled post to the batch's time stamp.
+    /// Scheduled post to the batch's timestamp.
     pub post_to_seal: Distribution,
-    /// The batch's time stamp to the first viewer. Time stamps are whole milliseconds of the server's clock.
+    /// The batch's timestamp to the first viewer. Timestamps are whole milliseconds of the server's clock.
     pub seal_to_first: Distribution,
     /// First viewer to last viewer.
     pub first_to_last: Distribution,

@@ -1,27 +1,27 @@
-//! Where the viewers of a session are: in this process, or in several of their own.
+//! Where the viewers of a session run: in this process, or in several others.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::cli::PROCESSES_MAX;
 use crate::clock::Moment;
-use crate::crew::{Crew, Muster};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::process::{Process, ProcessGroup};
 use crate::session::Party;
 use crate::swarm::{Bench, Lookout, Order, Share, Snapshot, Swarm, SwarmConfig, SwarmResult};
+use crate::viewer_processes::{ViewerProcesses, WaitingProcesses};
 
 /// A place for viewers, before the first of them.
 pub(super) enum Venue {
     Here,
-    Elsewhere(Muster),
+    Elsewhere(WaitingProcesses),
 }
 
 /// The viewers, wherever they are.
 pub(super) enum Viewers {
     Here(Swarm, Bench),
-    Elsewhere(Crew),
+    Elsewhere(ViewerProcesses),
 }
 
 impl Venue {
@@ -46,19 +46,19 @@ impl Venue {
             shares.into_iter().max().unwrap_or_default().into()
         };
         descriptors::reserve(&need, fullest)?;
-        Muster::call(party.processes.into(), bench, stop).map(Self::Elsewhere)
+        WaitingProcesses::spawn(party.processes.into(), bench, stop).map(Self::Elsewhere)
     }
 
     /// This process and those of the viewers.
     pub(super) fn processes(&self) -> ProcessGroup {
         let elsewhere = match self {
             Self::Here => Vec::new(),
-            Self::Elsewhere(muster) => muster.processes(),
+            Self::Elsewhere(waiting) => waiting.processes(),
         };
         Process::this().into_iter().chain(elsewhere).collect()
     }
 
-    /// Lets the viewers in: they begin to dial at once.
+    /// Starts the viewers; they begin to connect at once.
     pub(super) fn admit(
         self,
         config: &SwarmConfig,
@@ -69,7 +69,7 @@ impl Venue {
         match self {
             Self::Here => Swarm::start(config, seating, Share::WHOLE, bench)
                 .map(|swarm| Viewers::Here(swarm, bench.clone())),
-            Self::Elsewhere(muster) => muster.start(config, seating).map(Viewers::Elsewhere),
+            Self::Elsewhere(waiting) => waiting.start(config, seating).map(Viewers::Elsewhere),
         }
     }
 }
@@ -82,14 +82,14 @@ impl Viewers {
     pub(super) fn lookout(&self) -> Lookout {
         match self {
             Self::Here(swarm, _) => swarm.lookout(),
-            Self::Elsewhere(crew) => crew.lookout(),
+            Self::Elsewhere(processes) => processes.lookout(),
         }
     }
 
     pub(super) fn order(&self, order: Order) {
         match self {
             Self::Here(swarm, _) => swarm.order(order),
-            Self::Elsewhere(crew) => crew.order(order),
+            Self::Elsewhere(processes) => processes.order(order),
         }
     }
 
@@ -97,22 +97,22 @@ impl Viewers {
     pub(super) fn stall_from(&self, moment: Moment) {
         match self {
             Self::Here(_, bench) => bench.judge.set_stall(moment),
-            Self::Elsewhere(crew) => crew.stall_from(moment),
+            Self::Elsewhere(processes) => processes.stall_from(moment),
         }
     }
 
-    /// Whether nothing more is to be expected of some of them.
+    /// Whether some of them have failed.
     pub(super) fn are_lost(&self) -> bool {
         match self {
             Self::Here(swarm, _) => swarm.is_broken(),
-            Self::Elsewhere(crew) => crew.is_broken(),
+            Self::Elsewhere(processes) => processes.is_broken(),
         }
     }
 
     pub(super) fn finish(self) -> Result<SwarmResult, HarnessError> {
         match self {
             Self::Here(swarm, _) => swarm.finish(),
-            Self::Elsewhere(crew) => crew.finish(),
+            Self::Elsewhere(processes) => processes.finish(),
         }
     }
 }

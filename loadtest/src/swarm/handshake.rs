@@ -1,4 +1,4 @@
-//! What stands before the first message, by hand: one request written, one response head read, nothing kept.
+//! A hand-written handshake: one request, one response head, nothing kept.
 
 use danmaku_wire::{Dialect, Protocol};
 
@@ -106,18 +106,18 @@ fn stream_head<'a>(
     body: &[u8],
 ) -> Result<Option<usize>, &'static str> {
     if !field("content-type").starts_with("text/event-stream") {
-        return Err("an answer that is no event stream");
+        return Err("an answer that is not an event stream");
     }
     if !field("transfer-encoding").is_empty() {
-        return Err("an event stream in chunks: is there a proxy before the server?");
+        return Err("a chunked event stream: is there a proxy in front of the server?");
     }
     let is_packed = match field("content-encoding") {
         "" | "identity" => false,
         "gzip" => true,
-        _ => return Err("an event stream that is packed in another way than asked for"),
+        _ => return Err("an event stream with another encoding than requested"),
     };
     if is_packed != (dialect == Dialect::SseGzip) {
-        return Err("an event stream that is packed in another way than asked for");
+        return Err("an event stream with another encoding than requested");
     }
     if !is_packed {
         return Ok(Some(0));
@@ -125,7 +125,7 @@ fn stream_head<'a>(
     match body.get(..GZIP_HEAD_BYTES) {
         None => Ok(None),
         Some(head) if head.starts_with(&GZIP_HEAD_START) => Ok(Some(GZIP_HEAD_BYTES)),
-        Some(_) => Err("an event stream that does not begin as a gzip member"),
+        Some(_) => Err("an event stream that does not start with a gzip header"),
     }
 }
 
@@ -136,13 +136,13 @@ fn refusal(status: &str, body: &[u8], what: &str) -> String {
         .ok()
         .and_then(|body| Some(body.get("error")?.get("code")?.as_str()?.to_owned()));
     match code {
-        // The commonest surprise of all: the server's own protection against one address.
+        // The most common surprise: the server's own limit per address.
         Some(code) if code == "too_many_connections" => format!(
             "{} (see the server's --connections-per-address-max)",
             quoted(&format!("{status}: {code}"))
         ),
         Some(code) => quoted(&format!("{status}: {code}")),
-        // Whoever takes the request for something else is not the server that was meant.
+        // Another answer means that this is not a danmaku server.
         None if status.starts_with(['2', '3']) => quoted(&format!(
             "{status} instead of {what}: is this a danmaku server?"
         )),
@@ -220,11 +220,11 @@ mod tests {
         let gzip = Dialect::SseGzip.opening().unwrap();
         refused(
             &String::from_utf8_lossy(&gzip),
-            "an event stream that is packed in another way than asked for",
+            "an event stream with another encoding than requested",
         );
         refused(
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
-            "an answer that is no event stream",
+            "an answer that is not an event stream",
         );
         refused(
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",

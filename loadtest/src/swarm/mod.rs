@@ -49,9 +49,9 @@ pub struct SwarmConfig {
     pub authority: String,
     /// The rooms' names; seats name them by index.
     pub rooms: Vec<String>,
-    /// Dials a second, over all threads.
+    /// Connects a second, over all threads.
     pub connects_per_second: f64,
-    /// Handshakes under way at once, over all threads.
+    /// Handshakes in progress at once, over all threads.
     pub connecting_max: usize,
     /// How long one handshake may take.
     pub connect_deadline: Duration,
@@ -66,9 +66,9 @@ pub struct SwarmConfig {
 pub struct Habits {
     /// Come back, to where they were, when the connection is lost.
     pub reconnects: bool,
-    /// Leave and join as somebody new, this many a second over all threads, once told to.
+    /// Leave and join as a new viewer, this many a second over all threads, once ordered.
     pub churn_per_second: f64,
-    /// How fast stalling viewers read; 0 is not at all.
+    /// How fast stalling viewers read; 0 means they stop.
     pub slow_bytes_per_second: u32,
 }
 
@@ -130,7 +130,7 @@ impl Lookout {
     }
 }
 
-/// What a swarm found.
+/// The results of a swarm.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SwarmResult {
     /// The audit.
@@ -280,7 +280,7 @@ impl SwarmThread {
 mod tests {
     use super::*;
 
-    /// Regression: a thread that had died while viewers connected was waited for for ever.
+    /// Regression: a thread that died while viewers connected was awaited forever.
     #[test]
     fn a_thread_that_ends_by_itself_is_noticed() {
         let poll = mio::Poll::new().unwrap();

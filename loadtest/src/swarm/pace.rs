@@ -1,11 +1,10 @@
-//! How fast viewers are dialled, and go.
+//! How fast viewers connect and leave.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// Lets through so many a second, evenly. What did not go in time is made up for, but no more at once than are due in a
-/// given time.
+/// A pacer with an even rate. It catches up after a delay, but by no more at once than is due in a given time.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     per_second: f64,

@@ -1,4 +1,4 @@
-//! Who watches what: the viewers of a run, shared out over rooms, encodings and threads.
+//! Assigns the viewers of a run to rooms, encodings and threads.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mix::EncodingMix;
 
-/// What a viewer is in the run for.
+/// The role of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Reads, and is audited by the fingerprints of its frames.
@@ -102,7 +102,7 @@ pub struct Section {
 }
 
 impl Share {
-    /// Everybody.
+    /// All viewers.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
 
     fn of_threads(self, per_process: usize) -> Range<usize> {
@@ -165,7 +165,7 @@ impl Seating {
         viewers
     }
 
-    /// Shows everybody's place, in order, with the viewer's number.
+    /// Visits every viewer's place in order, with the viewer's number.
     fn for_each(&self, threads: usize, mut visit: impl FnMut(u32, Place)) {
         let whole_rooms = self.rooms as usize >= 4 * threads;
         let viewers_of = crate::zipf::shares(self.viewers, self.rooms, self.zipf);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Delivered {
     /// Frames that carry a batch.
     pub frames: u64,
-    /// Their bytes, the heads of WebSocket frames and the lines of events included.
+    /// Their bytes, with WebSocket frame headers and event lines.
     pub bytes: u64,
     /// The comments in them.
     pub comments: u64,
@@ -43,13 +43,13 @@ pub struct Snapshot {
     pub failed: u64,
     /// Viewers that joined and have lost their connection since.
     pub ended: u64,
-    /// Viewers that joined and went by themselves, as they were told to.
+    /// Viewers that joined and left on purpose.
     pub left: u64,
     /// Viewers that came back.
     pub rejoined: u64,
     /// Deliveries by encoding, in the order of `Encoding::ALL`.
     pub delivered: [Delivered; 3],
-    /// Whether every reading viewer has all that is acknowledged. Only tended to once the swarm was told to settle.
+    /// Whether every reading viewer has all that is acknowledged. Only updated once the swarm is settling.
     pub caught_up: bool,
 }
 
@@ -69,7 +69,7 @@ impl Snapshot {
         self.joined.saturating_sub(self.ended + self.left)
     }
 
-    /// Viewers that could not connect, or lost their connection without being told to.
+    /// Viewers that could not connect, or lost their connection unintentionally.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.failed + self.ended
@@ -89,7 +89,7 @@ impl Snapshot {
 }
 
 /// The shared side of the [`Snapshot`] of one thread, or of one process. The counters are independent of each other, so relaxed
-/// stores will do; only who is told that everybody has everything must see the counters of that.
+/// stores will do; only a reader of "settled" must see the counters that go with it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     joined: AtomicU64,

@@ -12,7 +12,7 @@ use crate::clock::{Clock, Moment};
 use crate::latency::Distribution;
 use crate::swarm::progress::Delivered;
 
-/// Shared by the viewers of one thread, and by nobody else.
+/// Shared by the viewers of one thread only.
 pub(super) struct ThreadState {
     pub(super) clock: Clock,
     pub(super) auditor: Auditor,
@@ -39,27 +39,27 @@ pub struct Incidents {
     pub joined: u64,
     /// Viewers that came back.
     pub rejoined: u64,
-    /// Of those, how many the server let go on where they were.
+    /// Of those, how many resumed from their position.
     pub resumed: u64,
     /// Of those, how many found their room in a new epoch.
     pub renumbered: u64,
     /// Acknowledged viewer-comments that could not be replayed because of that.
     pub unreplayed: u64,
-    /// Dials of viewers on their way back that were in vain.
+    /// Failed connection attempts of viewers on their way back.
     pub retries: u64,
     /// From losing the connection to being back.
     pub rejoins: Distribution,
     /// Viewers that could not join, or not again after they had left, by cause.
     pub failures: BTreeMap<String, u64>,
-    /// Viewers that were reading and were told to go, by close code.
+    /// Reading viewers that the server closed, by close code.
     pub closes: BTreeMap<u16, u64>,
-    /// Connections of reading viewers that broke without a word.
+    /// Connections of reading viewers that broke without a close frame.
     pub silent_ends: u64,
     /// Frames a server must not send.
     pub faults: BTreeMap<String, u64>,
-    /// How the stalled viewers were found.
+    /// State of the stalled viewers.
     pub stalled: StalledEnds,
-    /// From dialling to `joined`, of those that came for the first time.
+    /// From connecting to `joined`, of those that came for the first time.
     pub connects: Distribution,
 }
 
@@ -86,7 +86,7 @@ impl ThreadState {
         causes::count(&mut self.incidents.failures, cause, 1);
     }
 
-    /// A viewer on its way back was not let in; it tries again.
+    /// A returning viewer was refused; it tries again.
     pub(super) fn retry(&mut self, index: usize) {
         self.connecting.remove(&index);
         self.incidents.retries += 1;
@@ -106,7 +106,7 @@ impl ThreadState {
             self.incidents.connects.record(now.micros_since(began), 1);
         }
         if !self.judge.set_window_ms(window_ms) {
-            self.fault("another window than before");
+            self.fault("a different window than before");
         }
     }
 

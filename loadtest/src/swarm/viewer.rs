@@ -40,7 +40,7 @@ pub(super) enum State {
     Connecting,
     /// The request is sent.
     Asked,
-    /// Let in; `joined` has not come yet.
+    /// Accepted; `joined` has not arrived yet.
     Joining,
     /// Reads.
     Live,
@@ -48,7 +48,7 @@ pub(super) enum State {
     Stalled,
     /// Reads, but only as fast as the worker lets it.
     Slow,
-    /// Stopped reading once and reads again, only to see what became of it.
+    /// Stopped reading and reads again, to find out its state.
     Resumed,
     /// Has sent its close frame at the end of the run.
     Leaving,
@@ -111,7 +111,7 @@ impl Viewer {
         // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
         match socket.write(&thread.request) {
             Ok(written) if written == thread.request.len() => self.state = State::Asked,
-            Ok(_) => self.fail(index, "the request was not taken whole", thread),
+            Ok(_) => self.fail(index, "the request was only sent in part", thread),
             Err(error) => self.fail(index, &error.to_string(), thread),
         }
     }
@@ -155,14 +155,14 @@ impl Viewer {
         Turn::Unfinished
     }
 
-    /// Loses its connection without a word, as when a network goes away. It keeps its place.
+    /// Drops its connection without a close frame, as when a network goes away. It keeps its position.
     pub(super) fn cut(&mut self) {
         self.socket = None;
         self.partial = None;
         self.state = State::Waiting;
     }
 
-    /// Goes away politely, and forgets where it was.
+    /// Closes its connection cleanly and forgets its position.
     pub(super) fn depart(&mut self) {
         if self.seat.dialect.protocol() == Protocol::WebSocket {
             self.send(0x88, &CloseReason::Normal.code().to_be_bytes());
@@ -284,7 +284,7 @@ impl Viewer {
         }
     }
 
-    /// Not let in: a failure, unless it had been in before and tries again.
+    /// Refused: a failure, unless it had joined before and tries again.
     fn refused(&self, index: usize, cause: &str, thread: &mut ThreadState) {
         if self.epoch.is_none() {
             thread.fail(index, cause);

@@ -19,21 +19,21 @@ use crate::swarm::thread_state::ThreadState;
 use crate::swarm::viewer::{State, Turn, Viewer};
 use crate::swarm::{Habits, SwarmResult};
 
-/// What the swarm is told to do, in this order, each at most once.
+/// Orders to the swarm, in this order, each at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The viewers that are there to stall stop reading.
     Stall,
-    /// Everybody loses the connection and comes back at once.
+    /// All viewers are disconnected and reconnect at once.
     Storm,
     /// Viewers begin to leave and join.
     Churn,
     /// The stalled viewers read again.
     Resume,
-    /// Everything is posted: show when all viewers have it.
+    /// Everything is posted: report when all viewers have it.
     Settle,
-    /// Close the audit, say goodbye, and end.
+    /// Close the audit and the connections, and end.
     Leave,
 }
 
@@ -60,7 +60,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const DIALS_PER_TURN_MAX: usize = 256;
 /// No more viewers are dialled in one moment than are due in this time, so that a pause does not become a burst.
 const DIALS_AT_ONCE: Duration = Duration::from_millis(10);
-/// Looked for viewers that are to leave this often, at least.
+/// How often, at least, viewers due to leave are looked for.
 const CHURN_EVERY: Duration = Duration::from_millis(20);
 /// Viewers that could not leave for this long leave late; beyond it they do not leave at all.
 const CHURN_AT_ONCE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ const SLOW_READS_PER_SECOND: u32 = 10;
 /// While frames arrive, what is due by the clock is looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Stands for the waker among the tokens; the others are viewers' indexes.
+/// The waker's token; the others are viewers' indexes.
 const WAKE: Token = Token(usize::MAX);
 
 pub(super) struct Worker {
@@ -81,7 +81,7 @@ pub(super) struct Worker {
     dialled: usize,
     /// Viewers to dial again, and not before when.
     redials: VecDeque<(usize, Moment)>,
-    /// While everybody comes back at once there is no pace.
+    /// Reconnects of a storm are not paced.
     storming: bool,
     churn: Option<Pace>,
     /// The next viewer to leave.
@@ -91,7 +91,7 @@ pub(super) struct Worker {
     unfinished: Vec<(usize, bool)>,
     ended: u64,
     left: u64,
-    /// The first viewer that may not have everything yet, once told to settle.
+    /// The first viewer that may not have everything yet, while settling.
     settling: Option<usize>,
     leaving: Option<Moment>,
     next_sweep: Moment,
@@ -131,7 +131,7 @@ impl Worker {
         Ok((worker, waker))
     }
 
-    /// Runs until told to leave. Losing the channel means the same: nobody is interested any more.
+    /// Runs until ordered to leave, or until the channel is closed.
     pub(super) fn run(
         mut self,
         orders: &Receiver<Order>,
@@ -169,7 +169,7 @@ impl Worker {
                 }
             }
             let mut unfinished = std::mem::take(&mut self.unfinished);
-            // An event may have given somebody a turn who was waiting for one.
+            // An event may have given a turn to a viewer that was waiting for one.
             unfinished.sort_unstable();
             unfinished.dedup_by_key(|(index, _)| *index);
             for (index, closed) in unfinished {
@@ -221,7 +221,7 @@ impl Worker {
                 self.unfinished.push((index, closed));
             }
         }
-        // One read may bring the welcome and the farewell.
+        // One read may bring both `joined` and the close.
         let was_live = was_live || self.thread.incidents.joined > joined;
         if was_live && matches!(viewer.state, State::Ended(_)) {
             self.ended += 1;
@@ -229,7 +229,7 @@ impl Worker {
         self.come_back(index, was_live);
     }
 
-    /// A viewer that has been in and lost its connection tries again, when that is its habit.
+    /// A viewer that lost its connection tries again, if it is configured to.
     fn come_back(&mut self, index: usize, was_live: bool) {
         let viewer = &mut self.viewers[index];
         if self.terms.habits.reconnects
@@ -247,7 +247,7 @@ impl Worker {
         }
     }
 
-    /// Everybody who reads loses the connection.
+    /// Disconnects all reading viewers.
     fn storm(&mut self) {
         let now = self.thread.clock.now();
         self.storming = true;
@@ -261,7 +261,7 @@ impl Worker {
         }
     }
 
-    /// As many leave as the pace lets, one after the other, and are dialled again as somebody new.
+    /// Viewers leave in turn at the given pace and reconnect as new ones.
     fn churn(&mut self, now: Moment) {
         let Some(pace) = &mut self.churn else {
             return;
@@ -357,7 +357,7 @@ impl Worker {
     fn leave(&mut self) {
         for viewer in &mut self.viewers {
             let end = match viewer.state {
-                // Who never got in, or went by itself and was not let in again, has no place to have missed something from.
+                // A viewer that never joined, or left and could not rejoin, has no position and so cannot have missed anything.
                 _ if viewer.epoch.is_none() => None,
                 State::Live => Some(End::Open),
                 State::Stalled | State::Slow | State::Resumed => {
@@ -366,7 +366,7 @@ impl Worker {
                 }
                 State::Ended(_) if viewer.seat.part == Part::Stalling => None,
                 State::Ended(end) => Some(end),
-                // Had been in and is not back.
+                // Had joined and is not back.
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
@@ -440,7 +440,7 @@ impl Worker {
             || self.redials.front().is_some_and(|(_, due)| *due <= now)
     }
 
-    /// Those on their way back go first.
+    /// Returning viewers go first.
     fn next_dial(&mut self, now: Moment) -> Option<usize> {
         if self.redials.front().is_some_and(|(_, due)| *due <= now) {
             return self.redials.pop_front().map(|(index, _)| index);

@@ -1,4 +1,4 @@
-//! How the run goes, in a line for whoever looks on.
+//! The live line: progress of the run.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::clock::Moment;
 use crate::latency::Summary;
 use crate::table::{bytes_f64, count, figure, rate};
 
-/// Who is shown how the run goes.
+/// Where progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Live {
-    /// A person at a terminal: one line that is rewritten each second.
+    /// A terminal: one line, rewritten each second.
     Line,
     /// A log file: a line every few seconds.
     Lines,
-    /// Nobody.
+    /// Nowhere.
     Off,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Posting {
 /// How far the run is, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Since the first dial; when posting begins is not known.
+    /// Since the first connect; when posting begins is not known.
     Connecting(u64),
     /// Since posting began, of those planned.
     Posting(u64, u64),

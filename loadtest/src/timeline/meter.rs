@@ -22,7 +22,7 @@ pub(super) struct ServerMeter {
     last: Option<(Instant, Look)>,
 }
 
-/// A server that takes longer to tell its figures has none in this second.
+/// A server that takes longer to answer has no figures for this second.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
 impl GeneratorMeter {
@@ -50,7 +50,7 @@ impl ServerMeter {
         }
     }
 
-    /// What it used, and what its kernel holds for TCP sockets if it tells. `None` the first time, and when there is no
+    /// What it used, and what its kernel holds for TCP sockets if reported. `None` the first time, and when there is no
     /// server to look at.
     pub(super) fn usage(&mut self) -> Option<(Usage, Option<u64>)> {
         let runtime = self.runtime.as_ref()?;

@@ -1,4 +1,4 @@
-//! Looks at the run once a second, and shows it while it goes on.
+//! Samples the run once a second, and shows its progress.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -34,7 +34,7 @@ impl Sampler {
     /// Starts; the timeline's zero is the clock's.
     ///
     /// # Errors
-    /// No thread to be had.
+    /// No thread could be started.
     pub fn start(
         clock: Clock,
         lookout: Lookout,
@@ -84,7 +84,7 @@ impl Sampler {
     /// Notes when posting begins and for how long it is planned.
     pub fn mark_posting(&self, from: Moment, planned: Duration) {
         self.mark("posting", from);
-        // Whoever looks on is told the first plan; a session posts once.
+        // Only the first plan is shown; a session posts once.
         let _ = self.posting.set(Posting { from, planned });
     }
 

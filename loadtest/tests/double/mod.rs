@@ -34,7 +34,7 @@ use wire::{header, parameter, request, response, upgrade};
 pub(crate) enum Fault {
     None,
     // These happen once per room, at its third batch of at least two comments.
-    /// A comment is left out, and nobody is told.
+    /// A comment is left out silently.
     DropComment,
     /// A comment stands in the place of the next one too.
     RepeatComment,
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
     RepeatFrame,
     /// One viewer gets a frame after the next one.
     SwapFrames,
-    /// One viewer does not get a frame and is told so.
+    /// One viewer misses a frame and gets a `gap`.
     GapFrame,
     /// One viewer is cut off without a word.
     Cut,
@@ -61,11 +61,11 @@ pub(crate) enum Fault {
     // These happen whenever they can.
     /// A viewer that is behind is cut off without a word.
     CutSlow,
-    /// Everybody waits while a viewer is behind.
+    /// All viewers wait while one is behind.
     WaitForSlow,
-    /// Once somebody has come back, each batch cuts off some viewers.
+    /// Once a viewer has come back, each batch cuts off some viewers.
     CutAgain,
-    /// Who comes back is told that what it missed follows, and nothing does.
+    /// A returning viewer is promised a replay that never comes.
     ReplayNothing,
     /// A replay lacks its last comment.
     ReplayLeavesOut,
@@ -73,15 +73,15 @@ pub(crate) enum Fault {
     ReplayRepeats,
     /// The first two comments of a replay have changed places.
     ReplaySwaps,
-    /// Who comes back is not let in.
+    /// A returning viewer is refused.
     RefuseReturn,
-    /// Who comes back is let in, and sent away in the same breath.
+    /// A returning viewer is accepted and closed at once.
     SendAway,
-    /// Nobody is listened to any more once a viewer has said goodbye.
+    /// Nothing is read any more once a viewer has closed.
     GoWithTheFirst,
-    /// Everybody waits to be let in.
+    /// Every join is delayed.
     WelcomesLate,
-    /// Only the first thirty are let in.
+    /// Only the first thirty are accepted.
     RefuseLate,
     /// Posts are taken over HTTP and never answered.
     AnswerNoPost,
@@ -98,9 +98,9 @@ const RETURN_TAKES: Duration = Duration::from_millis(250);
 /// Who joins waits this long under [`Fault::WelcomesLate`].
 pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_millis(700);
-/// How long everybody waits under [`Fault::WaitForSlow`], each time.
+/// How long all viewers wait under [`Fault::WaitForSlow`], each time.
 const HOLD_UP: Duration = Duration::from_secs(3);
-/// Under [`Fault::RefuseLate`] so many are let in, those that come a second time included.
+/// How many are accepted under [`Fault::RefuseLate`], returning ones included.
 pub(crate) const LET_IN: u64 = 30;
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -145,9 +145,9 @@ struct Server {
     made: Arc<Made>,
     /// Posts that came, answered or not.
     posts: Arc<AtomicU64>,
-    /// How many have asked to be let in.
+    /// How many have asked to join.
     asked: Arc<AtomicU64>,
-    /// Tells it to listen no more.
+    /// Tells it to stop listening.
     gone: Arc<Notify>,
     /// What a double that is a process of its own writes down.
     records: Option<Arc<Records>>,

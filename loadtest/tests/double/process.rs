@@ -22,7 +22,7 @@ use super::{Fault, PATIENCE, Server};
 pub(crate) enum Manner {
     /// Everything.
     Durable,
-    /// Nothing: it numbers anew, and says so.
+    /// Nothing: it starts a new epoch, and says so.
     Memory,
     /// Everything but the last comment it acknowledged.
     LosesLast,
@@ -30,9 +30,9 @@ pub(crate) enum Manner {
     KeepsEpochOnly,
     /// It runs and does not listen.
     NeverListens,
-    /// It goes on when it is told to stop.
+    /// It ignores SIGTERM.
     IgnoresTerm,
-    /// It listens no more when it is told to stop, and takes its time to end.
+    /// On SIGTERM it stops listening at once, but takes its time to exit.
     Lingers,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Site {
     first: Child,
 }
 
-/// Somebody came back: where it was, and where it was told that the room is. Both are epoch and position.
+/// A viewer came back: its position, and the room's position it was given. Both are epoch and position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Return {
     pub(crate) was: (u64, u64),
@@ -62,7 +62,7 @@ pub(super) struct Records {
 const VARIABLE: &str = "DANMAKU_DOUBLE";
 /// The test that serves.
 const TEST: &str = "double_process";
-/// A process that nobody ends does so by itself.
+/// A process that is never stopped exits by itself.
 const LIFE: Duration = Duration::from_secs(180);
 /// How long [`Manner::Lingers`] takes to end.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ impl Site {
         pids.lines().map(|line| line.parse().unwrap()).collect()
     }
 
-    /// Everybody that came back, in the order of time.
+    /// All viewers that came back, in time order.
     pub(crate) fn returns(&self) -> Vec<Return> {
         let returns = std::fs::read_to_string(self.directory.join("returns")).unwrap();
         let of = |line: &str| {
@@ -161,7 +161,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for pid in self.pids() {
-            // Its number may be somebody else's by now.
+            // Its number may belong to another process by now.
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if !String::from_utf8_lossy(&command).contains(TEST) {
                 continue;
@@ -175,7 +175,7 @@ impl Drop for Site {
     }
 }
 
-/// Serves as the environment says; returns at once when it says nothing, for then somebody only runs all tests.
+/// Serves as the environment says; returns at once without it, when all tests are run.
 pub(crate) async fn serve_if_told() {
     let Ok(how) = std::env::var(VARIABLE) else {
         return;
@@ -197,8 +197,8 @@ async fn serve(manner: Manner, port: u16, directory: &Path) {
     if manner == Manner::NeverListens {
         return std::future::pending().await;
     }
-    // The signal does nothing as long as somebody may wait for it.
-    let mut told = [Manner::IgnoresTerm, Manner::Lingers]
+    // The signal has no default effect while this receiver exists.
+    let mut signals = [Manner::IgnoresTerm, Manner::Lingers]
         .contains(&manner)
         .then(|| {
             let kind = tokio::signal::unix::SignalKind::terminate();
@@ -210,11 +210,11 @@ async fn serve(manner: Manner, port: u16, directory: &Path) {
     std::fs::write(&part, listener.local_addr().unwrap().port().to_string()).unwrap();
     std::fs::rename(part, whole).unwrap();
     let serving = server.run(listener);
-    match (&mut told, manner) {
-        (Some(told), Manner::Lingers) => {
+    match (&mut signals, manner) {
+        (Some(signals), Manner::Lingers) => {
             tokio::select! {
                 () = serving => {}
-                _ = told.recv() => {}
+                _ = signals.recv() => {}
             }
             tokio::time::sleep(LINGER).await;
         }
@@ -230,14 +230,14 @@ fn remember(manner: Manner, directory: &Path) -> Server {
     let path = directory.join("log");
     let log = std::fs::read_to_string(&path).unwrap_or_default();
     let mut lines: Vec<&str> = log.lines().collect();
-    let anew = format!("{EPOCH_LINE}{}", unix_ms());
+    let line = format!("{EPOCH_LINE}{}", unix_ms());
     match manner {
         Manner::LosesLast if lines.len() > 1 => drop(lines.pop()),
         Manner::KeepsEpochOnly => lines.truncate(1),
         _ => {}
     }
     if lines.is_empty() || manner == Manner::Memory {
-        lines = vec![&anew];
+        lines = vec![&line];
     }
     let epoch: u64 = lines[0].strip_prefix(EPOCH_LINE).unwrap().parse().unwrap();
     let mut comments: HashMap<String, Vec<Fragment>> = HashMap::new();
@@ -274,7 +274,7 @@ fn remember(manner: Manner, directory: &Path) -> Server {
 }
 
 impl Records {
-    /// A comment was taken: this comes before its poster is told.
+    /// A comment was accepted: this comes before its acknowledgement.
     pub(super) fn accepted(&self, room: &str, fragment: &Fragment) {
         let json = std::str::from_utf8(fragment.as_bytes()).unwrap();
         // In one write, so that a process that is killed leaves whole lines.

@@ -43,7 +43,7 @@ pub(super) struct Room {
     /// Batches of at least two comments, and all of them.
     full_batches: u32,
     batches: usize,
-    /// Somebody has lost the connection and is back.
+    /// Someone has lost the connection and is back.
     has_returned: bool,
     held_back: Option<Bytes>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Viewer {
     pub(super) writer: AbortHandle,
 }
 
-/// What a viewer is told and sent when it joins.
+/// What a viewer is sent when it joins.
 pub(super) struct Welcome {
     /// Where what follows begins.
     pub(super) after: u64,
@@ -119,7 +119,7 @@ impl Room {
             .map_or(0, |last| self.comments[last].seq.value())
     }
 
-    /// What somebody is shown who was at position `since` of this epoch.
+    /// The replay for a viewer at position `since` of this epoch.
     pub(super) fn welcome(&mut self, since: Option<u64>, fault: Fault, made: &Made) -> Welcome {
         let seq = self.end_of(self.sealed);
         self.has_returned |= since.is_some();
@@ -171,7 +171,7 @@ impl Room {
         self.viewers.push(viewer);
     }
 
-    /// Seals what is new, if anything, and sends it to everybody.
+    /// Seals what is new, if anything, and sends it to all viewers.
     pub(super) fn tick(&mut self, fault: Fault, made: &Made) -> Pulse {
         let pending = self.comments.len() - self.sealed;
         if pending == 0 {
@@ -262,7 +262,7 @@ impl Room {
 
     fn deliver(&mut self, set: &FrameSet, fault: Fault) {
         let held_back = self.held_back.take();
-        // The victim reads plain text, so that what it misses is told by positions alone.
+        // The victim reads plain text, so that only positions show what it misses.
         let victim = self
             .viewers
             .iter()

@@ -135,7 +135,7 @@ impl Stand {
         self.give_form(watch, Dialect::WsIdentity, Form::WsIdentity, set);
     }
 
-    /// Tells a gap behind comment `after` up to comment `last`.
+    /// Sends a gap from after comment `after` up to comment `last`.
     pub(super) fn gap(&mut self, watch: &mut Watch, dialect: Dialect, (after, last): (u64, u64)) {
         let gap = gap_at(self.positions.of(after), self.positions.of(last));
         self.auditor.gap(watch, 0, dialect, &gap);
@@ -155,7 +155,7 @@ pub(super) struct Crafted {
     pub(super) shed: u32,
     /// Each by the comment whose position it has, and the one whose text.
     pub(super) comments: Vec<(u64, u64)>,
-    /// Comments that are taken back by an event behind the last comment.
+    /// Comments that are retracted by an event behind the last comment.
     pub(super) retracted: Vec<u64>,
 }
 

@@ -10,7 +10,7 @@ pub(in crate::report) enum Unit {
     Bytes,
 }
 
-/// A stretch of values laid along a stretch of the picture.
+/// Maps a range of values to a range of the picture.
 pub(super) struct Axis {
     /// The least value.
     pub(super) low: f64,

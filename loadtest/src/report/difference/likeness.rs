@@ -1,4 +1,4 @@
-//! What was not the same about two runs themselves: their figures then mean little side by side.
+//! Differences between the setups of two runs, which make their figures hard to compare.
 
 use std::collections::BTreeMap;
 
@@ -87,8 +87,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Reports of before it was told, and runs without it, have none.
-fn told(value: Option<impl ToString>) -> String {
+/// Missing in old reports and in runs without it.
+fn shown(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
@@ -106,30 +106,30 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
             ("viewers", setup.viewers.to_string()),
             ("rooms", setup.rooms.to_string()),
             ("processes", setup.processes.to_string()),
-            ("threads", told(setup.threads)),
-            ("connecting_max", told(setup.connecting_max)),
-            ("settle_s", told(setup.settle_s)),
-            ("drain_s", told(setup.drain_s)),
-            ("stall_viewers", told(setup.stall_viewers)),
-            ("stall_after_s", told(setup.stall_after_s)),
-            ("connects_per_second", told(setup.connects_per_second)),
-            ("sample", told(setup.sample)),
+            ("threads", shown(setup.threads)),
+            ("connecting_max", shown(setup.connecting_max)),
+            ("settle_s", shown(setup.settle_s)),
+            ("drain_s", shown(setup.drain_s)),
+            ("stall_viewers", shown(setup.stall_viewers)),
+            ("stall_after_s", shown(setup.stall_after_s)),
+            ("connects_per_second", shown(setup.connects_per_second)),
+            ("sample", shown(setup.sample)),
             ("protocol", setup.protocol.name().to_owned()),
             ("encodings", setup.encodings.join(",")),
             ("corpus", setup.corpus.clone()),
-            ("rate", told(setup.rate)),
+            ("rate", shown(setup.rate)),
             ("skip_s", setup.skip_s.to_string()),
             ("replicate", setup.replicate.to_string()),
-            ("post_via", told(setup.post_via.map(PostVia::name))),
-            ("post_connections", told(setup.post_connections)),
+            ("post_via", shown(setup.post_via.map(PostVia::name))),
+            ("post_connections", shown(setup.post_connections)),
             ("speed", setup.speed.to_string()),
             ("seed", setup.seed.to_string()),
             ("duration_s", setup.duration_s.to_string()),
             ("window_ms", setup.window_ms.to_string()),
             ("late_ms", setup.late_ms.to_string()),
             ("platform", setup.machine.platform.clone()),
-            ("cpu", told(setup.machine.cpu.clone())),
-            ("memory_bytes", told(setup.machine.memory_bytes)),
+            ("cpu", shown(setup.machine.cpu.clone())),
+            ("memory_bytes", shown(setup.machine.memory_bytes)),
             ("kernel", setup.machine.kernel.clone()),
             ("cpus", setup.machine.cores.to_string()),
         ]

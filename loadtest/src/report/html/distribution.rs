@@ -1,14 +1,14 @@
-//! How the latencies of a run are spread: over their range, and by percentile.
+//! Latency distributions of a run: histograms and percentiles.
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Form, Points, Series, plain};
 use crate::table::{count, figure};
 
 const BARS: u32 = 60;
-/// From this ratio of the maximum to the median on, the distribution is drawn over a logarithmic axis.
+/// Above this ratio of maximum to median the axis is logarithmic.
 const TAIL_FROM: f64 = 8.0;
 
-/// The charts; none without a delivery.
+/// The charts; empty without deliveries.
 pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
     let mut charts = vec![whole(report), beyond(report)];
     charts.push(
@@ -22,19 +22,19 @@ pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
 
 /// The name of the histogram of all latencies.
 const EVERY: &str = "post_to_viewer";
-/// The name of the one of what is judged.
+/// The name of the histogram that is judged.
 const BEYOND: &str = "post_to_viewer_beyond_window";
 
 fn whole(report: &RunReport) -> Option<Chart> {
     let histogram = report.histograms.get(EVERY)?;
     let summary = &histogram.summary;
     let logarithmic = summary.max_ms > summary.p50_ms * TAIL_FROM;
-    let title = "Latency, scheduled post to viewer, every delivery";
+    let title = "Latency from scheduled post to viewer, all deliveries";
     let marks = [("p50", summary.p50_ms), ("p99", summary.p99_ms)];
     Some(Chart {
         note: report.has_window().then(|| {
             format!(
-                "The window of {} ms is in it.",
+                "Includes the window of {} ms.",
                 count(report.setup.window_ms)
             )
         }),
@@ -48,7 +48,7 @@ fn whole(report: &RunReport) -> Option<Chart> {
     })
 }
 
-/// What is judged. Without a window it would be the same as the whole.
+/// The judged latency. Without a window it would be the same as the whole.
 fn beyond(report: &RunReport) -> Option<Chart> {
     let histogram = report.histograms.get(BEYOND)?;
     let is_late = |bucket: &&(f64, u64)| bucket.0 > 0.0;
@@ -60,18 +60,18 @@ fn beyond(report: &RunReport) -> Option<Chart> {
     let summary = &histogram.summary;
     let logarithmic = median(&late)? * TAIL_FROM < late.last()?.0;
     let stages = if report.ends.stalled.is_some() {
-        " Before and during the stall together."
+        " Before and during the stall combined."
     } else {
         ""
     };
     Some(Chart {
         note: Some(format!(
-            "{} % of all deliveries came within the window of {} ms and have no bar here.{stages}",
+            "{} % of all deliveries arrived within the window of {} ms and are not shown.{stages}",
             figure(100.0 - share(drawn, all)),
             count(report.setup.window_ms)
         )),
         ..spread(
-            "Latency beyond the window, every delivery",
+            "Latency beyond the window, all deliveries",
             &late,
             all,
             logarithmic,
@@ -128,7 +128,7 @@ fn by_percentile(report: &RunReport) -> Chart {
                 .percentiles
                 .iter()
                 .filter(|(percent, _)| (50.0..100.0).contains(percent))
-                // Nothing beyond the window has no place over a logarithmic axis.
+                // Zero cannot be drawn on a logarithmic axis.
                 .map(|(percent, ms)| (nines(*percent), Some(*ms).filter(|ms| *ms > 0.0)))
                 .collect()
         });
@@ -164,7 +164,7 @@ fn place(ms: f64, logarithmic: bool) -> f64 {
     }
 }
 
-/// The upper edge of the bucket that the middle of all is in.
+/// Upper bound of the bucket with the median.
 fn median(buckets: &[(f64, u64)]) -> Option<f64> {
     let half = total(buckets).div_ceil(2);
     let mut seen = 0;
@@ -185,7 +185,7 @@ fn share(part: u64, all: u64) -> f64 {
 }
 
 impl RunReport {
-    /// Whether latencies have a window in them that says nothing of the server.
+    /// Whether latencies include a window, which says nothing about the server.
     fn has_window(&self) -> bool {
         self.setup.window_ms > 0
     }
@@ -259,7 +259,7 @@ mod tests {
         let mut stalled = report.clone();
         stalled.ends.stalled = Some(StalledEnds::default());
         let note = beyond(&stalled).unwrap().note.unwrap();
-        assert!(note.ends_with("during the stall together."), "{note}");
+        assert!(note.ends_with("during the stall combined."), "{note}");
         let drawn: f64 = chart.series[0].points.iter().filter_map(|it| it.1).sum();
         assert!((drawn - 10.0).abs() < 0.1, "{drawn}");
         report.setup.window_ms = 0;

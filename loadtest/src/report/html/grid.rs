@@ -19,11 +19,11 @@ pub(super) struct Grid<'a> {
 pub(super) enum Last {
     /// A figure as the others.
     Figure,
-    /// What is to be thought of the row, in words.
+    /// A verdict on the row, in words.
     Words,
 }
 
-/// How a row looks. Its text says the same, for those who see no colours.
+/// The colour of a row. Its text says the same, for readers who cannot see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Neutral,
@@ -34,7 +34,7 @@ pub(super) enum Tone {
 /// Columns that fit a telephone side by side. In a wider table each row becomes a block there, with the head before each cell.
 const COLUMNS_NARROW_MAX: usize = 4;
 
-/// A part of the page with those tables that are there; nothing without one.
+/// A section of the page with the given tables; nothing without one.
 pub(super) fn section(title: &str, grids: &[Option<Grid<'_>>], html: &mut String) {
     let grids: Vec<String> = grids.iter().flatten().map(Grid::render).collect();
     if !grids.is_empty() {

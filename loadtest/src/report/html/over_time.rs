@@ -1,4 +1,4 @@
-//! The run over time: a chart for each kind of figure, all over the same seconds.
+//! Charts over time, one per kind of figure, all with the same time axis.
 
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series, Unit};
@@ -8,32 +8,32 @@ use crate::timeline::{Sample, Usage};
 
 use super::slow::connected_note;
 
-const TIME: &str = "seconds since the first dial";
+const TIME: &str = "seconds since the first connect";
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1000;
-/// Events that are told beside the viewers.
-const EVENTS_TOLD_MAX: usize = 3;
-/// What an error is.
-const ERRORS_NOTE: &str = "Viewers that could not connect or were disconnected, be it by a restart that is part of the \
-                           scenario, and posts refused or without an answer.";
-/// Seconds that a mean takes in at least on either side. With one, a tick of slightly more than a second that skips a second
-/// would look like an outage of a third.
+/// Most events noted below the chart of viewers.
+const EVENTS_NOTED_MAX: usize = 3;
+/// What counts as an error.
+const ERRORS_NOTE: &str = "Viewers that could not connect or were disconnected, including by the scenario's own restart, \
+                           and posts refused or unanswered.";
+/// Fewest seconds on either side that a mean covers. With one, a tick of slightly more than a second that skips a second would
+/// look like a drop by a third.
 const REACH_MIN: usize = 2;
-/// Seconds that a mean takes in at most on either side: beyond it a chart would hide outages that matter.
+/// Most seconds on either side that a mean covers: more would hide real outages.
 const REACH_MAX: usize = 5;
-/// From this many windows on a latency is so long that a linear axis would hide the usual ones.
+/// A latency of this many windows is so long that a linear axis would flatten the usual ones.
 const WINDOWS_LINEAR_MAX: f64 = 8.0;
-/// Buckets of a second's latencies are at most this wide, as a share of their value.
+/// Relative width of the latency buckets of a second.
 const BUCKET_WIDTH: f64 = 1.0 / 32.0;
 
-/// The seconds that are drawn, and what began when.
+/// The seconds to draw, and when each phase began.
 struct Seconds<'a> {
     samples: &'a [Sample],
     marks: Vec<(f64, String)>,
     window_ms: u64,
 }
 
-/// The charts, of which those without values are left out when drawn.
+/// The charts; those without values are not drawn.
 pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
     let timeline = &report.timeline;
     let marks = timeline.marks.iter();
@@ -52,7 +52,7 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
 
 #[expect(clippy::cast_precision_loss, reason = "for drawing")]
 impl Seconds<'_> {
-    /// The latencies of each second. Most of one is the window, so what is beyond that has a chart of its own.
+    /// Latency per second. Most of it is the window, so the part beyond it has its own chart.
     fn latencies(&self) -> Vec<Chart> {
         let latency = |of: fn(&Sample) -> f64| {
             self.bridged(self.each(|sample| (sample.latency.count > 0).then(|| of(sample))))
@@ -66,7 +66,7 @@ impl Seconds<'_> {
         let p99 = |sample: &Sample| sample.latency.p99_ms;
         let max = |sample: &Sample| sample.latency.max_ms;
         let mut whole = self.chart(
-            "Latency, scheduled post to viewer, of each second",
+            "Latency from scheduled post to viewer, per second",
             "milliseconds",
             vec![
                 ("p50", latency(|sample| sample.latency.p50_ms)),
@@ -74,24 +74,23 @@ impl Seconds<'_> {
             ],
         );
         let slowest_ms = self.samples.iter().map(max).fold(0.0, f64::max);
-        // Up to some windows a linear axis shows what there is; the first comments, which wait for none, are no reason for
-        // another.
+        // A linear axis does for a few windows; the first comments, which wait for no window, do not need another.
         whole.may_be_logarithmic = slowest_ms > window_ms * WINDOWS_LINEAR_MAX;
         if self.window_ms == 0 {
             whole.series.push(Series::line("max", latency(max)));
             return vec![whole];
         }
         whole.note = Some(format!(
-            "The window of {} ms is in it: a comment waits for half of it on average.",
+            "Includes the window of {} ms; a comment waits for half of it on average.",
             count(self.window_ms)
         ));
         let past = Chart {
             note: Some(format!(
-                "The same less the window. The maximum is exact; p99 may be up to {} ms too high.",
+                "The same minus the window. The maximum is exact; p99 may be up to {} ms too high.",
                 figure(window_ms * BUCKET_WIDTH)
             )),
             ..self.chart(
-                "Latency beyond the window, of each second",
+                "Latency beyond the window, per second",
                 "milliseconds",
                 vec![("p99", beyond(p99)), ("max", beyond(max))],
             )
@@ -99,13 +98,13 @@ impl Seconds<'_> {
         vec![whole, past]
     }
 
-    /// The viewers at the end of each second, and in words what happened to them between two.
+    /// The viewers connected at the end of each second, with a note on what happened in between.
     fn connected(&self, report: &RunReport) -> Chart {
         let viewers = self.each(|sample| Some(sample.viewers_up as f64));
         let away = report.events.iter().filter(|event| !event.is_churn());
-        let mut notes: Vec<String> = away.take(EVENTS_TOLD_MAX).map(told).collect();
+        let mut notes: Vec<String> = away.take(EVENTS_NOTED_MAX).map(noted).collect();
         if !notes.is_empty() {
-            notes.insert(0, "Counted once a second.".to_owned());
+            notes.insert(0, "Sampled once a second.".to_owned());
         }
         notes.extend(connected_note(report).map(str::to_owned));
         Chart {
@@ -148,7 +147,7 @@ impl Seconds<'_> {
         ]
     }
 
-    /// Posts, and errors on an axis of their own: a thousand connections that a restart closes would flatten all posts.
+    /// Posts and errors, on separate axes: a restart that closes a thousand connections would flatten the posts.
     fn posts(&self) -> Vec<Chart> {
         let posts = (
             "posts acknowledged/s",
@@ -214,7 +213,7 @@ impl Seconds<'_> {
             Chart {
                 may_be_logarithmic: true,
                 ..self.chart(
-                    "How late the generator posted",
+                    "Generator lateness",
                     "milliseconds",
                     vec![
                         ("p99", lateness(|sample| sample.lateness.p99_ms)),
@@ -252,12 +251,12 @@ impl Seconds<'_> {
             .collect()
     }
 
-    /// A count of each second. The last one is cut short: what arrives in bursts would seem to come faster in it.
+    /// A count per second, without the last one: it is cut short, and a burst in it would give too high a rate.
     fn rate(&self, count: fn(&Sample) -> u64) -> Points {
         self.each(|sample| Some(count(sample) as f64 / sample.interval_s.max(1.0)))
     }
 
-    /// Without gaps as short as bursts may be apart; a longer one stays, as nothing came.
+    /// Closes gaps no longer than the time between bursts; in a longer one really nothing arrived.
     fn bridged(&self, points: Points) -> Points {
         let mut bridged = Points::new();
         let mut gap = Points::new();
@@ -276,8 +275,8 @@ impl Seconds<'_> {
         bridged
     }
 
-    /// Seconds before and after a second that its mean takes in: as many as the window is long, so that every mean has a
-    /// burst in it while nothing is wrong.
+    /// Seconds on either side that a mean covers: as many as the window is long, so that every mean includes a burst unless
+    /// something is wrong.
     fn reach(&self) -> usize {
         self.window_s().clamp(REACH_MIN, REACH_MAX)
     }
@@ -287,24 +286,24 @@ impl Seconds<'_> {
         usize::try_from(self.window_ms.div_ceil(SECOND_MS)).unwrap_or(REACH_MAX)
     }
 
-    /// What a rate is, and why it is none of single seconds.
+    /// Why a rate is a mean over several seconds.
     fn mean_note(&self) -> String {
         let means = format!("Means of {} seconds", 2 * self.reach() + 1);
         match self.window_ms {
             0..SECOND_MS => format!("{means}."),
             SECOND_MS => {
                 format!(
-                    "{means}: rooms tick about once a second, so a second may have none or two."
+                    "{means}: rooms tick about once a second, so one second may have no tick or two."
                 )
             }
             _ => format!(
-                "{means}: rooms tick about once in {} seconds, so a second may have none.",
+                "{means}: rooms tick about once every {} seconds, so a second may have no tick.",
                 amount(self.window_ms as f64 / SECOND_MS as f64)
             ),
         }
     }
 
-    /// A rate as the mean over the seconds around each; at the ends over those that there are.
+    /// A rate as the mean over the surrounding seconds, fewer at the ends.
     fn mean_rate(&self, count: fn(&Sample) -> u64) -> Points {
         let reach = self.reach();
         let mean_at = |index: usize| {
@@ -313,7 +312,7 @@ impl Seconds<'_> {
             let sum = around
                 .iter()
                 .fold(0_u64, |sum, sample| sum.saturating_add(count(sample)));
-            // The last one is cut short: what arrives in bursts would seem to come faster in it.
+            // The last one is cut short: a burst in it would give too high a rate.
             let seconds: f64 = around.iter().map(|it| it.interval_s.max(1.0)).sum();
             sum as f64 / seconds
         };
@@ -325,8 +324,8 @@ impl Seconds<'_> {
     }
 }
 
-/// Who lost the connection, and when they were back: often sooner than the next second ends.
-fn told(event: &Event) -> String {
+/// How many lost the connection and when they were back, often within the same second.
+fn noted(event: &Event) -> String {
     let back = match event.last_back_s {
         Some(seconds) => format!("all back after {} s", figure(seconds)),
         None => format!("{} back", count(event.back)),
@@ -391,13 +390,13 @@ mod tests {
         };
         assert_eq!(
             note(1000),
-            "Means of 5 seconds: rooms tick about once a second, so a second may have none or two."
+            "Means of 5 seconds: rooms tick about once a second, so one second may have no tick or two."
         );
         assert_eq!(note(0), "Means of 5 seconds.");
         assert_eq!(note(100), note(0));
         assert_eq!(
             note(3000),
-            "Means of 7 seconds: rooms tick about once in 3 seconds, so a second may have none."
+            "Means of 7 seconds: rooms tick about once every 3 seconds, so a second may have no tick."
         );
     }
 
@@ -417,7 +416,7 @@ mod tests {
         let mut report = sample_report();
         assert_eq!(
             note(&report).unwrap(),
-            "Counted once a second. storm: 500 cut off, all back after 1.25 s."
+            "Sampled once a second. storm: 500 cut off, all back after 1.25 s."
         );
         report.events[0].last_back_s = None;
         report.events[0].back = 499;

@@ -1,4 +1,4 @@
-//! What somebody needs to run the same again: the command, the scenario's fields, the versions and the machine.
+//! What it takes to repeat the run: the command, the scenario's fields, the versions and the machine.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::table::bytes;
 struct Field {
     name: String,
     value: String,
-    /// The shipped value, where it is another.
+    /// The built-in value, where it is another.
     shipped: Option<String>,
 }
 
@@ -24,7 +24,7 @@ const LETTERS_MAX: usize = 36;
 /// The part of the page.
 pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
     let setup = &report.setup;
-    html.push_str("<section class=\"keep\"><h2>To repeat it</h2>");
+    html.push_str("<section class=\"keep\"><h2>Repeat this run</h2>");
     if !setup.command.is_empty() {
         let _ = write!(
             html,
@@ -36,9 +36,9 @@ pub(super) fn write_repeat(report: &RunReport, html: &mut String) {
         write_fields(&scenario.fields, html);
     }
     let machine = &setup.machine;
-    let memory = machine.memory_bytes.map_or_else(String::new, |memory| {
-        format!(", {} of memory", bytes(memory))
-    });
+    let memory = machine
+        .memory_bytes
+        .map_or_else(String::new, |memory| format!(", {} memory", bytes(memory)));
     let cpu = machine
         .cpu
         .as_ref()
@@ -105,7 +105,7 @@ fn whole_words(text: &str) -> String {
     words.join(" ")
 }
 
-/// The fields that the shipped file of the scenario has, in its order. The others belong to other scenarios.
+/// The fields that the built-in file of the scenario has, in its order. The others belong to other scenarios.
 fn fields(spec: &Spec) -> Vec<Field> {
     let text = spec.scenario.shipped();
     let Ok(shipped) = serde_json::to_value(spec.scenario.fields()) else {

@@ -1,4 +1,4 @@
-//! What a scenario adds to the page: its limits, the steps of a search, what was done to the viewers, the audit by room.
+//! What a scenario adds to the page: its limits, the steps of a search, disruptions, the audit by room.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use crate::table::{amount, count, figure};
 use super::grid::{Grid, Last, Tone, section, tone_of};
 use super::slow::slow_viewers;
 
-/// Rooms that the page shows.
+/// Rooms shown on the page.
 const ROOMS_SHOWN_MAX: usize = 20;
 
-/// Limits, steps, events and returns; nothing when there are none.
+/// Limits, steps, events and returns, if any.
 pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
     if let Some(scenario) = &report.scenario {
         let title = format!("Limits of {}", scenario.fields.scenario.name());
@@ -24,23 +24,23 @@ pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
         events(&report.events),
         returns(report),
     ];
-    section("What was done to the viewers", &grids, html);
+    section("Disruptions", &grids, html);
 }
 
-/// The audit by room, when there are several.
+/// The audit by room, if there are several.
 pub(super) fn write_rooms(report: &RunReport, html: &mut String) {
-    section("The audit by room", &[rooms(report)], html);
+    section("Audit by room", &[rooms(report)], html);
 }
 
-/// Of which step of a search the page is.
+/// Which step of a search the page shows.
 pub(super) fn step_shown(report: &RunReport) -> Option<String> {
     let scenario = report.scenario.as_ref()?;
-    // Where none met the limits, the report is that of the first.
+    // If none met the limits, the report shows the first.
     let shown = scenario
         .most()
         .or_else(|| Some(scenario.steps.first()?.value))?;
     Some(format!(
-        "Everything but the steps of the search is of the step with {} {}.",
+        "Except for the list of steps, everything here is of the step with {} {}.",
         amount(shown),
         scenario.searched()
     ))
@@ -59,8 +59,8 @@ fn limits(scenario: &ScenarioReport) -> Option<Grid<'_>> {
         )
     });
     (!scenario.checks.is_empty()).then(|| Grid {
-        title: "Each figure against its limit",
-        heads: vec!["figure", "was", "limit", "verdict"],
+        title: "Figures against their limits",
+        heads: vec!["figure", "measured", "limit", "verdict"],
         rows: rows.collect(),
         last: Last::Words,
         note: None,
@@ -83,13 +83,13 @@ fn steps(scenario: &ScenarioReport) -> Option<Grid<'_>> {
     let searched = scenario.searched();
     let note = match scenario.most() {
         Some(most) => format!(
-            "The most that met every limit: {} {searched}.",
+            "Highest value within all limits: {} {searched}.",
             amount(most)
         ),
-        None => "No step met every limit.".to_owned(),
+        None => "No step met all limits.".to_owned(),
     };
     (!rows.is_empty()).then_some(Grid {
-        title: "Steps of the search, in their order",
+        title: "Steps of the search, in order",
         heads: vec![searched, "verdict"],
         rows,
         last: Last::Words,
@@ -103,10 +103,10 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
         .iter()
         .map(|event| {
             let mut cells = vec![event.what.clone(), amount(event.at_s), count(event.viewers)];
-            // Churn has no end that could be waited for.
+            // Churn lasts until the end of the run.
             if event.is_churn() {
                 cells.extend(std::iter::repeat_n("-".to_owned(), 4));
-                cells.push("goes on until the end".to_owned());
+                cells.push("continues until the end".to_owned());
                 return (Tone::Neutral, cells);
             }
             let (tone, mark) = match (&event.problem, event.last_back_s) {
@@ -131,11 +131,11 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
         title: "Events",
         heads: vec![
             "event",
-            "at second of the posting",
+            "at, s of posting",
             "viewers up",
-            "nobody listened, s",
+            "server down, s",
             "came back",
-            "last one back after, s",
+            "last back after, s",
             "back per second",
             "outcome",
         ],
@@ -148,20 +148,20 @@ fn events(events: &[Event]) -> Option<Grid<'_>> {
 fn returns(report: &RunReport) -> Option<Grid<'_>> {
     let returns = report.returns.as_ref()?;
     let latency = &returns.latency;
-    let note = "The times are from losing the connection to having joined again.";
+    let note = "Times are from losing the connection to rejoining.";
     Some(Grid {
         title: if report.has_churned() {
-            "Viewers that left and joined as somebody new"
+            "Viewers that left and were replaced"
         } else {
             "Viewers that came back"
         },
         heads: vec![
             "came back",
-            "went on where they were",
-            "room in a new epoch",
-            "viewer-comments not replayed for that",
+            "resumed",
+            "joined in a new epoch",
+            "viewer-comments lost to the new epoch",
             "viewer-comments replayed",
-            "dials in vain",
+            "failed connection attempts",
             "p50, ms",
             "p90, ms",
             "p99, ms",
@@ -188,7 +188,7 @@ fn returns(report: &RunReport) -> Option<Grid<'_>> {
 }
 
 fn rooms(report: &RunReport) -> Option<Grid<'_>> {
-    // One room is what the audit as a whole is already.
+    // With one room this would repeat the whole audit.
     if report.rooms.len() < 2 {
         return None;
     }
@@ -241,7 +241,7 @@ fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
     let mut mark = "FAULTS".to_owned();
     for (what, number) in [
         ("undecodable frames", audit.undecodable),
-        ("breaks of the chain", audit.unchained),
+        ("breaks in the chain", audit.unchained),
         ("contradictions", audit.contradicted),
     ] {
         if number > 0 {
@@ -252,18 +252,18 @@ fn room_row(room: &RoomReport) -> (Tone, Vec<String>) {
     (Tone::Bad, cells)
 }
 
-/// What the table leaves out, and where it is.
+/// What the table leaves out, and where to find it.
 fn rooms_note(report: &RunReport) -> Option<String> {
     let hidden = report.rooms.len().saturating_sub(ROOMS_SHOWN_MAX) as u64;
     let names = report.rooms.iter().filter(|room| !room.renumbered).count() as u64;
     let unlisted = u64::from(report.setup.rooms).saturating_sub(names);
     let mut notes = Vec::new();
     if hidden > 0 {
-        notes.push(format!("{} more are in the JSON.", count(hidden)));
+        notes.push(format!("{} more rooms are in the JSON.", count(hidden)));
     }
     if unlisted > 0 {
         notes.push(format!(
-            "The other {} of {} rooms had fewer deliveries, or none.",
+            "The remaining {} of {} rooms had fewer deliveries, or none.",
             count(unlisted),
             count(report.setup.rooms.into())
         ));
@@ -319,7 +319,7 @@ mod tests {
         for text in [
             "PROBLEM: exit code 1",
             "Viewers that came back",
-            "dials in vain",
+            "failed connection attempts",
         ] {
             assert!(page.contains(text), "{text}");
         }
@@ -352,8 +352,8 @@ mod tests {
             .collect();
         let page = written(&report);
         assert!(page.contains("room-19<") && !page.contains("room-20<"));
-        assert!(page.contains("80 more are in the JSON."));
-        assert!(page.contains("The other 4,901 of 5,000 rooms"));
+        assert!(page.contains("80 more rooms are in the JSON."));
+        assert!(page.contains("The remaining 4,901 of 5,000 rooms"));
         assert!(page.contains("room-1 (new epoch)"));
         assert_eq!(page.matches("FAULTS").count(), 1);
     }

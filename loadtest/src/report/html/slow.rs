@@ -1,4 +1,4 @@
-//! What became of the viewers that were made to read slowly or not at all.
+//! Outcome of the viewers that were made to read slowly or not at all.
 
 use danmaku_wire::CloseReason;
 
@@ -8,7 +8,7 @@ use crate::table::{amount, count, figure};
 
 use super::grid::{Grid, Last, Tone};
 
-/// Their ends and what they missed; `None` when nobody was made slow.
+/// How they ended and what they missed; `None` if no viewer was slowed.
 pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
     let stalled = report.ends.stalled.as_ref()?;
     let mut rows: Vec<(String, u64)> = stalled
@@ -18,20 +18,17 @@ pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
         .collect();
     rows.extend([
         (
-            "cut off without a close frame that they could still read".to_owned(),
+            "cut off without a readable close frame".to_owned(),
             stalled.silent,
         ),
         (
             "still connected when the run ended".to_owned(),
             stalled.open,
         ),
+        ("frames read after slowing down".to_owned(), stalled.frames),
+        ("`gap` messages received".to_owned(), stalled.gaps),
         (
-            "frames they read after they had become slow".to_owned(),
-            stalled.frames,
-        ),
-        ("messages that told them of a gap".to_owned(), stalled.gaps),
-        (
-            "comments those messages said they missed".to_owned(),
+            "comments missed according to those".to_owned(),
             stalled.skipped,
         ),
     ]);
@@ -39,10 +36,10 @@ pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
         .into_iter()
         .map(|(what, number)| vec![what, count(number)])
         .collect();
-    // What a viewer that was cut off cannot know: whether that was an eviction.
+    // A viewer that was cut off cannot know whether it was evicted.
     let counters = report.counters.as_ref();
     if let Some(evicted) = counters.and_then(|counters| counters.get("evicted")) {
-        let what = "evictions that the server counted meanwhile, of all viewers";
+        let what = "evictions counted by the server, all viewers";
         rows.push(vec![what.to_owned(), amount(*evicted)]);
     }
     let (title, how) = if reads_a_little(report) {
@@ -52,18 +49,18 @@ pub(super) fn slow_viewers(report: &RunReport) -> Option<Grid<'static>> {
     };
     Some(Grid {
         title,
-        heads: vec!["what became of them", "how many"],
+        heads: vec!["outcome", "count"],
         rows: rows.into_iter().map(|row| (Tone::Neutral, row)).collect(),
         last: Last::Figure,
         note: Some(format!(
-            "{} viewers {how}. The server may cut them off; the others must not notice. Who does not read finds the close \
-             frame late or, where the connection is reset, never.",
+            "{} viewers {how}. The server may cut them off; the others must not notice. A viewer that does not read sees the \
+             close frame late, or never if the connection is reset.",
             count(slow(stalled))
         )),
     })
 }
 
-/// What the scenario asks, and its answer in two figures; `None` when nobody was made slow or one of them is missing.
+/// The scenario's question, answered by two figures; `None` if no viewer was slowed or a figure is missing.
 pub(super) fn question(report: &RunReport) -> Option<String> {
     let stalled = report.ends.stalled.as_ref()?;
     let [(before, calm_ms), (during, stall_ms)] = beyond_by_stage(report)[..] else {
@@ -82,8 +79,7 @@ pub(super) fn question(report: &RunReport) -> Option<String> {
     ))
 }
 
-/// Of each stage that had deliveries its name and the 99th percentile beyond the window, in milliseconds; none unless viewers
-/// were made slow.
+/// Name and 99th percentile beyond the window in milliseconds of each stage with deliveries; empty if no viewer was slowed.
 pub(super) fn beyond_by_stage(report: &RunReport) -> Vec<(&'static str, f64)> {
     if report.ends.stalled.is_none() {
         return Vec::new();
@@ -96,23 +92,23 @@ pub(super) fn beyond_by_stage(report: &RunReport) -> Vec<(&'static str, f64)> {
         .collect()
 }
 
-/// What a count of connected viewers does not show when some of them are slow.
+/// Why the count of connected viewers is too high when some are slow.
 pub(super) fn connected_note(report: &RunReport) -> Option<&'static str> {
     report.ends.stalled.as_ref()?;
     Some(if reads_a_little(report) {
-        "A viewer that reads slowly sees late that it was cut off: it counts as connected until then."
+        "A viewer that reads slowly notices late that it was cut off; until then it counts as connected."
     } else {
-        "A viewer that does not read does not see that it was cut off: it counts as connected until it reads again."
+        "A viewer that does not read cannot notice that it was cut off; until it reads again it counts as connected."
     })
 }
 
-/// Those the server no longer had at the end, and all of them, for the head of the page.
+/// How many the server cut off, and how many there were.
 pub(super) fn cut_off(stalled: &StalledEnds) -> (u64, u64) {
     let all = slow(stalled);
     (all.saturating_sub(stalled.open), all)
 }
 
-/// All that were made slow: each of them ended in one way.
+/// All slowed viewers: each ended in exactly one way.
 fn slow(stalled: &StalledEnds) -> u64 {
     let ends = stalled.closes.values().copied();
     ends.chain([stalled.silent, stalled.open])
@@ -124,7 +120,7 @@ fn reads_a_little(report: &RunReport) -> bool {
     scenario.is_some_and(|scenario| scenario.fields.slow_bytes_per_second > 0)
 }
 
-/// A close code in words. One that is not the protocol's has no others than its number.
+/// A close code in words; an unknown one by its number.
 fn closed(code: u16) -> String {
     let reason = CloseReason::ALL
         .into_iter()
@@ -167,17 +163,11 @@ mod tests {
                 "2",
             ],
             ["closed by the server with code 4999", "8"],
-            [
-                "cut off without a close frame that they could still read",
-                "1",
-            ],
+            ["cut off without a readable close frame", "1"],
             ["still connected when the run ended", "3"],
-            [
-                "evictions that the server counted meanwhile, of all viewers",
-                "3",
-            ],
-            ["frames they read after they had become slow", "70"],
-            ["comments those messages said they missed", "90"],
+            ["evictions counted by the server, all viewers", "3"],
+            ["frames read after slowing down", "70"],
+            ["comments missed according to those", "90"],
         ] {
             assert!(rows.iter().any(|row| *row == expected), "{expected:?}");
         }

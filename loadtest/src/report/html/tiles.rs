@@ -1,4 +1,4 @@
-//! The figures at the head of the page.
+//! The key figures at the top of the page.
 
 use std::fmt::Write as _;
 
@@ -13,13 +13,13 @@ use super::slow::{beyond_by_stage, cut_off};
 struct Tile {
     figure: String,
     name: String,
-    /// What has to be known to judge it, such as its limit.
+    /// A note needed to judge it, such as its limit.
     note: Option<String>,
-    /// Whether its limit is met, where it has one.
+    /// Whether its limit is met, if it has one.
     met: Option<bool>,
 }
 
-/// All that this run has.
+/// All key figures of this run.
 pub(super) fn write_tiles(report: &RunReport, html: &mut String) {
     let mut tiles = vec![Tile::new(
         count(report.connect.viewers),
@@ -42,8 +42,8 @@ fn audited(report: &RunReport) -> Vec<Tile> {
         return Vec::new();
     }
     let audit = &report.audit;
-    let replayed = (audit.replayed > 0)
-        .then(|| format!("{} of them replayed after a return", count(audit.replayed)));
+    let replayed =
+        (audit.replayed > 0).then(|| format!("{} of them replayed", count(audit.replayed)));
     vec![
         Tile::new(count(report.total.frames), "frames delivered"),
         Tile {
@@ -57,7 +57,7 @@ fn audited(report: &RunReport) -> Vec<Tile> {
     ]
 }
 
-/// What is judged first: the rest says how long the window is rather than how fast the server.
+/// The judged figure comes first; the others mostly show the length of the window.
 fn latencies(report: &RunReport) -> Vec<Tile> {
     let ms = |ms: f64| format!("{} ms", figure(ms));
     let p99 = |name: &str| {
@@ -71,7 +71,7 @@ fn latencies(report: &RunReport) -> Vec<Tile> {
     if let Some(histogram) = report.histograms.get("post_to_viewer") {
         let note = match report.setup.window_ms {
             0 => None,
-            window_ms => Some(format!("{} ms of window included", count(window_ms))),
+            window_ms => Some(format!("includes the window of {} ms", count(window_ms))),
         };
         for (value, name) in [
             (histogram.summary.p50_ms, "post to viewer, median"),
@@ -86,7 +86,7 @@ fn latencies(report: &RunReport) -> Vec<Tile> {
     tiles
 }
 
-/// What is judged, by stage when viewers were made slow: the limit is on the worst of them.
+/// The judged latency, by stage if viewers were slowed; the limit applies to the worst stage.
 fn beyond(report: &RunReport, of_all: Option<f64>) -> Vec<Tile> {
     let name = "post to viewer, p99 beyond the window";
     let check = check(report, "p99 beyond the window, ms");
@@ -109,7 +109,7 @@ fn beyond(report: &RunReport, of_all: Option<f64>) -> Vec<Tile> {
         .collect()
 }
 
-/// When everybody was back, for each time that everybody was gone.
+/// When the last viewer was back after each disruption of all viewers.
 fn backs(report: &RunReport) -> Vec<Tile> {
     let check = check(report, "the last viewer is back, s");
     let gone = report.events.iter().filter(|event| !event.is_churn());
@@ -126,7 +126,7 @@ fn backs(report: &RunReport) -> Vec<Tile> {
 
 fn slow(report: &RunReport) -> Option<Tile> {
     let (cut, all) = cut_off(report.ends.stalled.as_ref()?);
-    let name = "slow viewers the server cut off";
+    let name = "slow viewers cut off";
     (all > 0).then(|| Tile::new(format!("{} of {}", count(cut), count(all)), name))
 }
 
@@ -143,7 +143,7 @@ fn costs(report: &RunReport) -> Vec<Tile> {
             let cost = format!("{} µs", figure(server.frame_micros));
             let mut name = "server CPU per delivered frame".to_owned();
             if report.has_joins() {
-                name.push_str(", with the joins");
+                name.push_str(", joins included");
             }
             tiles.push(Tile::new(cost, &name));
         }
@@ -154,7 +154,7 @@ fn costs(report: &RunReport) -> Vec<Tile> {
     }
     if let Some(ratio) = report.floor.and_then(|floor| floor.ratio) {
         let ratio = format!("{ratio:.2} x");
-        tiles.push(Tile::new(ratio, "server CPU over the floor's"));
+        tiles.push(Tile::new(ratio, "server CPU / floor"));
     }
     tiles
 }
@@ -217,7 +217,7 @@ mod tests {
         html
     }
 
-    /// A report whose 99th percentile beyond the window is 12 ms, judged as 40 ms in its worst stage.
+    /// A report with a 99th percentile of 12 ms beyond the window, and 40 ms in its worst stage.
     fn judged(met: bool) -> RunReport {
         let mut report = sample_report();
         let mut beyond = Histogram::default();
@@ -277,11 +277,11 @@ mod tests {
     #[test]
     fn the_cost_of_a_frame_says_when_joins_are_in_it() {
         let mut report = sample_report();
-        assert!(written(&report).contains("per delivered frame, with the joins<"));
+        assert!(written(&report).contains("per delivered frame, joins included<"));
         report.returns = None;
         assert!(written(&report).contains("per delivered frame<"));
         report.connect.seconds = 0.0;
-        assert!(written(&report).contains("with the joins<"));
+        assert!(written(&report).contains("joins included<"));
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         assert!(written(&report).contains("1,234 of them replayed"));
         let page = written(&faulty_report());
         assert!(
-            page.contains("<b>3 of 6</b><span>slow viewers the server cut off"),
+            page.contains("<b>3 of 6</b><span>slow viewers cut off"),
             "{page}"
         );
     }

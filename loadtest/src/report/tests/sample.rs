@@ -1,4 +1,4 @@
-//! The report of a scenario that never was.
+//! The report of an invented scenario.
 
 use std::sync::Arc;
 

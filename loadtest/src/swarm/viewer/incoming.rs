@@ -1,4 +1,4 @@
-//! What a viewer makes of the messages it gets: frames of a WebSocket, or events of a stream.
+//! Handles a viewer's messages: WebSocket frames or server-sent events.
 
 use danmaku_client::{Event, Joined};
 use danmaku_wire::Dialect;
@@ -69,7 +69,7 @@ impl Viewer {
             }
             Some(EventText::Message { json, .. }) => self.event_message(index, json, now, thread),
             Some(EventText::Heartbeat) => {}
-            None => thread.fault("a server-sent event that is not the protocol"),
+            None => thread.fault("a server-sent event that violates the protocol"),
         }
     }
 
@@ -134,7 +134,7 @@ impl Viewer {
         thread: &mut ThreadState,
     ) {
         if self.seat.dialect != Dialect::WsIdentity {
-            thread.fault("a batch as text to a viewer that asked for a packed one");
+            thread.fault("a text batch to a viewer that asked for a compressed one");
         }
         let message = (frame.payload, frame.bytes);
         self.batch(index, Dialect::WsIdentity, message, now, thread);
@@ -194,7 +194,9 @@ impl Viewer {
             Ok(Event::Closed(_)) => {}
             Ok(event) => self.message(index, event, now, thread),
             Err(error) => {
-                thread.fault(&format!("a text message that is not the protocol: {error}"));
+                thread.fault(&format!(
+                    "a text message that violates the protocol: {error}"
+                ));
             }
         }
     }
@@ -205,7 +207,7 @@ impl Viewer {
             Ok(Event::Closed(closed)) => self.closed(index, closed.code, thread),
             Ok(event) => self.message(index, event, now, thread),
             Err(error) => {
-                thread.fault(&format!("an event that is not the protocol: {error}"));
+                thread.fault(&format!("an event that violates the protocol: {error}"));
             }
         }
     }
@@ -256,10 +258,10 @@ impl Viewer {
         if self.epoch == Some(epoch) {
             let position = Auditor::position(&self.watch);
             if joined.resumed && after != position {
-                thread.fault("a `joined` that resumes at another position than asked for");
+                thread.fault("a `joined` that resumes at another position than requested");
             }
             if !joined.resumed && seq < position {
-                thread.fault("a room that ends before what its viewer has had of it");
+                thread.fault("a room that ends before its viewer's position");
             }
             Auditor::resumed(&mut self.watch, seq, now, sampled);
             thread.incidents.resumed += u64::from(joined.resumed);
@@ -280,7 +282,7 @@ impl Viewer {
             self.epoch = Some(epoch);
         }
         if !thread.auditor.is_epoch(self.seat.room, epoch) {
-            thread.fault("a room with another epoch for this viewer than for the rest");
+            thread.fault("a room with a different epoch for this viewer");
         }
     }
 }

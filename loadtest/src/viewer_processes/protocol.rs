@@ -1,5 +1,5 @@
-//! What a command and its viewer processes say to each other: JSON, one message per line, over the child's standard input and
-//! output. Both ends are the same binary, so there is no version and nothing is optional.
+//! Messages between a command and its viewer processes: JSON, one per line, over the child's standard input and output.
+//! Both ends are the same binary, so there is no version and nothing is optional.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::ledger::{Arrival, Entry};
 use crate::swarm::{Order, Seating, Share, Snapshot, SwarmConfig, SwarmResult};
 use crate::timeline::Buckets;
 
-/// What a child is told. The end of its input means: leave, and hand over what you found.
+/// A message to a child. The end of its input means: leave, and hand over your results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToChild {
@@ -22,7 +22,7 @@ pub(super) enum ToChild {
     Acknowledged(Vec<Entry>),
     /// When the stage begins in which viewers stall.
     StallFrom(Moment),
-    /// Everything acknowledged before this order was given has been told already.
+    /// Everything acknowledged before this order has been sent already.
     Order(Order),
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Plan {
     pub(super) late: Duration,
 }
 
-/// What a child says.
+/// A message from a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromChild {
     /// It runs, and waits for its plan.
     Ready,
-    /// How it goes, whenever that has changed.
+    /// Progress, whenever it has changed.
     Report(Report),
     /// At the end: when its viewers had the comments.
     Arrivals(Vec<Arrival>),
@@ -53,7 +53,7 @@ pub(super) enum FromChild {
     Failed(String),
 }
 
-/// How it goes.
+/// Progress.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) snapshot: Snapshot,

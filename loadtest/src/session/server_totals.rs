@@ -1,4 +1,4 @@
-//! What the server spent and counted over a run, also when it is started again in between.
+//! The server's CPU and counters over a run, also across restarts.
 
 use std::collections::BTreeMap;
 
@@ -6,53 +6,53 @@ use crate::counters::Counters;
 use crate::process::CpuTime;
 use crate::server_side::Look;
 
-/// What a server shows at one moment, as far as it shows anything.
+/// A reading of the server, as far as available.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sight {
+pub(super) struct Reading {
     look: Option<Look>,
     counters: Option<Counters>,
 }
 
-/// Figures of `GET /v1/stats` that say what is, not what has been: those of two processes add up to nothing.
+/// Gauges in `GET /v1/stats`: adding them up over two processes makes no sense.
 const GAUGES: [&str; 3] = ["connections", "rooms", "viewers"];
 
-impl Sight {
+impl Reading {
     pub(super) fn new(look: Option<Look>, counters: Option<Counters>) -> Self {
         Self { look, counters }
     }
 }
 
-/// Adds up stretches, each of one process of the server.
+/// Adds up intervals, each of one process of the server.
 #[derive(Debug)]
-pub(super) struct Bill {
+pub(super) struct ServerTotals {
     start: Start,
-    /// Stretches that have ended.
-    stretches: u32,
-    /// Absent when it is not known of some stretch.
+    /// Intervals that have ended.
+    intervals: u32,
+    /// Absent if unknown for any interval.
     cpu: Option<CpuTime>,
     counters: Option<BTreeMap<String, f64>>,
 }
 
-/// Where a stretch begins.
+/// Where an interval begins.
 #[derive(Debug)]
 enum Start {
-    At(Sight),
+    At(Reading),
     /// With the process, which counts from zero.
     Birth,
 }
 
-impl Bill {
-    pub(super) fn open(start: Sight) -> Self {
+impl ServerTotals {
+    pub(super) fn open(start: Reading) -> Self {
         Self {
             start: Start::At(start),
-            stretches: 0,
+            intervals: 0,
             cpu: Some(CpuTime::default()),
             counters: Some(BTreeMap::new()),
         }
     }
 
-    /// Ends a stretch; the next one, if any, begins with a new process.
-    pub(super) fn close(&mut self, end: &Sight) {
+    /// Ends an interval; the next one, if any, begins with a new process.
+    pub(super) fn close(&mut self, end: &Reading) {
         let (cpu, mut counters) = match std::mem::replace(&mut self.start, Start::Birth) {
             Start::At(start) => (
                 both(end.look.as_ref(), start.look.as_ref(), Look::cpu_since),
@@ -67,27 +67,27 @@ impl Bill {
                 end.counters.as_ref().map(Counters::since_birth),
             ),
         };
-        if self.stretches > 0 {
+        if self.intervals > 0 {
             for counters in [&mut counters, &mut self.counters].into_iter().flatten() {
                 counters.retain(|path, _| !GAUGES.contains(&path.as_str()));
             }
         }
-        self.stretches += 1;
+        self.intervals += 1;
         self.cpu = both(self.cpu.as_ref(), cpu.as_ref(), CpuTime::plus);
         self.counters = both(self.counters.as_ref(), counters.as_ref(), sum);
     }
 
-    /// The process goes on after all.
-    pub(super) fn go_on(&mut self, from: Sight) {
+    /// The process continues after all.
+    pub(super) fn go_on(&mut self, from: Reading) {
         self.start = Start::At(from);
     }
 
-    /// CPU of all stretches.
+    /// CPU of all intervals.
     pub(super) fn cpu(&self) -> Option<CpuTime> {
         self.cpu
     }
 
-    /// What changed over all stretches.
+    /// Changes over all intervals.
     pub(super) fn counters(self) -> Option<BTreeMap<String, f64>> {
         self.counters
     }
@@ -111,13 +111,13 @@ mod tests {
 
     use super::*;
 
-    fn sight(user_s: f64, frames: u64) -> Sight {
+    fn reading(user_s: f64, frames: u64) -> Reading {
         let exposition = format!(
             "danmaku_process_cpu_seconds_total{{mode=\"user\"}} {user_s}\n\
              danmaku_process_cpu_seconds_total{{mode=\"system\"}} 0\n\
              process_resident_memory_bytes 1\ndanmaku_process_anonymous_memory_bytes 1\n"
         );
-        Sight {
+        Reading {
             look: Look::read(&exposition),
             counters: Some(Counters::of(
                 &json!({"uptime_ms": 1, "frames": frames, "viewers": frames}),
@@ -125,37 +125,37 @@ mod tests {
         }
     }
 
-    fn user_ms(bill: &Bill) -> f64 {
-        bill.cpu().unwrap().user_ms.round()
+    fn user_ms(totals: &ServerTotals) -> f64 {
+        totals.cpu().unwrap().user_ms.round()
     }
 
     #[test]
     fn one_process_is_billed_from_look_to_look() {
-        let mut bill = Bill::open(sight(1.0, 100));
-        bill.close(&sight(1.25, 120));
-        bill.go_on(sight(1.25, 120));
-        bill.close(&sight(1.5, 140));
-        assert!((user_ms(&bill) - 500.0).abs() < 1e-6);
-        assert_eq!(bill.counters().unwrap()["frames"], 40.0);
+        let mut totals = ServerTotals::open(reading(1.0, 100));
+        totals.close(&reading(1.25, 120));
+        totals.go_on(reading(1.25, 120));
+        totals.close(&reading(1.5, 140));
+        assert!((user_ms(&totals) - 500.0).abs() < 1e-6);
+        assert_eq!(totals.counters().unwrap()["frames"], 40.0);
     }
 
     #[test]
     fn a_new_process_is_billed_from_its_birth_and_the_old_one_until_its_death() {
         // The new one has spent and counted more than the old one had at the beginning.
-        let mut bill = Bill::open(sight(1.0, 100));
-        bill.close(&sight(1.5, 140));
-        bill.close(&sight(2.0, 300));
-        assert!((user_ms(&bill) - 2500.0).abs() < 1e-6);
-        let counters = bill.counters().unwrap();
+        let mut totals = ServerTotals::open(reading(1.0, 100));
+        totals.close(&reading(1.5, 140));
+        totals.close(&reading(2.0, 300));
+        assert!((user_ms(&totals) - 2500.0).abs() < 1e-6);
+        let counters = totals.counters().unwrap();
         assert_eq!(counters["frames"], 340.0);
         assert!(!counters.contains_key("viewers"), "{counters:?}");
     }
 
     #[test]
     fn what_is_not_known_of_a_stretch_is_not_known_of_the_whole() {
-        let mut bill = Bill::open(sight(1.0, 100));
-        bill.close(&Sight::default());
-        bill.close(&sight(2.0, 300));
-        assert!(bill.cpu().is_none() && bill.counters().is_none());
+        let mut totals = ServerTotals::open(reading(1.0, 100));
+        totals.close(&Reading::default());
+        totals.close(&reading(2.0, 300));
+        assert!(totals.cpu().is_none() && totals.counters().is_none());
     }
 }

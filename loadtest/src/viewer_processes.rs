@@ -1,9 +1,9 @@
-//! The viewers of a command in several processes, so that there can be more of them than one process may open sockets.
+//! Spreads the viewers of a command over several processes, when one may not open enough sockets.
 //!
-//! The parent keeps everything that there is once: the posts, the ledger, the samples, what is done to the viewers, the report.
-//! Each child runs a share of the swarm with a ledger and a judge of its own. The parent's feeder tells all children what was
-//! acknowledged and what they are ordered; a reader per child merges what it tells into the parent's ledger, recorder and
-//! judge, so that the rest of the harness does not know how many processes there are.
+//! The parent has the posts, the ledger, the samples, the disruptions and the report. Each child runs a share of the swarm with
+//! its own ledger and judge. The parent's feeder sends acknowledgements and orders to all children; a reader per child merges
+//! its messages into the parent's ledger, recorder and judge, so the rest of the harness does not know how many processes there
+//! are.
 
 mod child;
 mod protocol;
@@ -24,8 +24,8 @@ use crate::swarm::{Bench, Lookout, Order, Progress, Seating, Share, SwarmConfig,
 pub use child::attend;
 use protocol::{BATCH_MAX, FromChild, Plan, ToChild, line, read};
 
-/// Viewer processes that run and wait for their plan, so that their own memory is known before the first viewer.
-pub struct Muster {
+/// Viewer processes that wait for their plan, so that their own memory is known before the first viewer.
+pub struct WaitingProcesses {
     stdins: Vec<Option<ChildStdin>>,
     bench: Bench,
     progress: Vec<Arc<Progress>>,
@@ -34,8 +34,8 @@ pub struct Muster {
     members: Members,
 }
 
-/// Viewer processes at work. They are ended when this is dropped.
-pub struct Crew {
+/// Running viewer processes. Dropping this ends them.
+pub struct ViewerProcesses {
     bench: Bench,
     progress: Vec<Arc<Progress>>,
     news: Receiver<News>,
@@ -45,7 +45,7 @@ pub struct Crew {
     members: Members,
 }
 
-/// What a reader says about the member it reads: each of the two kinds at most once.
+/// What a reader reports about its child, each kind at most once.
 enum News {
     Ready,
     Ended {
@@ -56,29 +56,29 @@ enum News {
 
 /// Why there is no result.
 enum Loss {
-    /// The child said why, or said something odd.
-    Told(String),
+    /// The child gave a reason, or sent something invalid.
+    Reported(String),
     /// The child is gone.
     Silent,
 }
 
 /// How long the children may take to start.
 const MUSTER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long they may take to say goodbye to the server and to hand over what they found.
+/// How long they may take to close their connections and hand over their results.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that closed its output may take to end.
 const EXIT_DEADLINE: Duration = Duration::from_secs(1);
-/// How long an acknowledgement may wait before the children are told. An order does not wait.
+/// How long an acknowledgement may wait before it is sent to the children. An order does not wait.
 const FEED_EVERY: Duration = Duration::from_millis(50);
 /// Orders are given once each, so this many never wait.
 const ORDERS_MAX: usize = 8;
 
-impl Muster {
+impl WaitingProcesses {
     /// Starts so many processes. When one of them is lost later, `stop` is raised.
     ///
     /// # Errors
     /// One of them does not start.
-    pub fn call(
+    pub fn spawn(
         processes: usize,
         bench: &Bench,
         stop: &Arc<AtomicBool>,
@@ -86,7 +86,7 @@ impl Muster {
         let program = std::env::current_exe().map_err(HarnessError::system("own path"))?;
         let broken = Arc::new(AtomicBool::new(false));
         let (sender, news) = sync_channel(2 * processes);
-        let mut muster = Self {
+        let mut waiting = Self {
             stdins: Vec::with_capacity(processes),
             bench: bench.clone(),
             progress: Vec::with_capacity(processes),
@@ -102,13 +102,13 @@ impl Muster {
                 .spawn()
                 .map_err(HarnessError::system("viewer process"))?;
             let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-            muster.members.children.push(child);
-            muster.stdins.push(stdin);
+            waiting.members.children.push(child);
+            waiting.stdins.push(stdin);
             let Some(stdout) = stdout else {
-                return Err(muster.members.lost(member, Loss::Silent));
+                return Err(waiting.members.lost(member, Loss::Silent));
             };
             let progress = Arc::new(Progress::default());
-            muster.progress.push(Arc::clone(&progress));
+            waiting.progress.push(Arc::clone(&progress));
             let reader = Reader {
                 member,
                 stdout: BufReader::new(stdout),
@@ -118,12 +118,12 @@ impl Muster {
                 broken: Arc::clone(&broken),
                 stop: Arc::clone(stop),
             };
-            muster
+            waiting
                 .members
-                .run(format!("crew-{member}"), move || reader.run())?;
+                .run(format!("child-{member}"), move || reader.run())?;
         }
-        muster.wait_until_ready()?;
-        Ok(muster)
+        waiting.wait_until_ready()?;
+        Ok(waiting)
     }
 
     /// The children, as far as their figures can be read.
@@ -136,8 +136,12 @@ impl Muster {
     /// Gives each child its share; they begin to dial at once.
     ///
     /// # Errors
-    /// No thread to be had.
-    pub fn start(mut self, config: &SwarmConfig, seating: &Seating) -> Result<Crew, HarnessError> {
+    /// No thread could be started.
+    pub fn start(
+        mut self,
+        config: &SwarmConfig,
+        seating: &Seating,
+    ) -> Result<ViewerProcesses, HarnessError> {
         let of = self.stdins.len();
         for (number, stdin) in self.stdins.iter_mut().enumerate() {
             let plan = Plan {
@@ -157,7 +161,7 @@ impl Muster {
         };
         self.members
             .run("feeder".to_owned(), move || feeder.run())?;
-        Ok(Crew {
+        Ok(ViewerProcesses {
             bench: self.bench,
             progress: self.progress,
             news: self.news,
@@ -178,7 +182,7 @@ impl Muster {
                 }
                 Err(_) => {
                     let what = format!("not all started within {} s", MUSTER_DEADLINE.as_secs());
-                    return Err(self.members.lost(0, Loss::Told(what)));
+                    return Err(self.members.lost(0, Loss::Reported(what)));
                 }
             }
         }
@@ -186,7 +190,7 @@ impl Muster {
     }
 }
 
-impl Crew {
+impl ViewerProcesses {
     /// Looks at the counters from elsewhere.
     #[must_use]
     pub fn lookout(&self) -> Lookout {
@@ -204,7 +208,7 @@ impl Crew {
         self.send(ToChild::StallFrom(moment));
     }
 
-    /// Whether a process was lost. [`Crew::finish`] says which.
+    /// Whether a process was lost. [`ViewerProcesses::finish`] says which.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
@@ -215,7 +219,7 @@ impl Crew {
     /// # Errors
     /// One of them failed, was lost, or did not end; then the others are ended too.
     pub fn finish(mut self) -> Result<SwarmResult, HarnessError> {
-        // The feeder tells what is left and then closes its pipes, which is how the children know.
+        // The feeder sends what is left and closes its pipes, which ends the children.
         self.orders = None;
         let deadline = Instant::now() + HANDOVER_DEADLINE;
         let mut result = SwarmResult::default();
@@ -236,7 +240,7 @@ impl Crew {
                 }) => return Err(self.members.lost(member, loss)),
                 Err(_) => {
                     let what = format!("no result within {} s", HANDOVER_DEADLINE.as_secs());
-                    return Err(self.members.lost(next, Loss::Told(what)));
+                    return Err(self.members.lost(next, Loss::Reported(what)));
                 }
             }
         }
@@ -266,7 +270,7 @@ impl Members {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(work)
-            .map_err(HarnessError::system("thread of the crew"))?;
+            .map_err(HarnessError::system("thread of the viewer processes"))?;
         self.threads.push(thread);
         Ok(())
     }
@@ -274,10 +278,10 @@ impl Members {
     fn lost(&mut self, member: usize, loss: Loss) -> HarnessError {
         let child = &mut self.children[member];
         let what = match loss {
-            Loss::Told(what) => what,
+            Loss::Reported(what) => what,
             Loss::Silent => match exit_of(child) {
                 Some(status) => format!("ended early: {status}"),
-                None => "says nothing more".to_owned(),
+                None => "stopped reporting".to_owned(),
             },
         };
         HarnessError::ViewerProcess {
@@ -300,8 +304,8 @@ impl Drop for Members {
     }
 }
 
-/// Tells all children what was acknowledged and what they are to do: one thread, so that an order is told after everything
-/// that was acknowledged before it.
+/// Sends acknowledgements and orders to all children, from one thread, so that an order follows everything acknowledged before
+/// it.
 struct Feeder {
     stdins: Vec<Option<ChildStdin>>,
     bench: Bench,
@@ -333,7 +337,7 @@ impl Feeder {
     }
 }
 
-/// Takes in what one child says.
+/// Handles the messages of one child.
 struct Reader {
     member: usize,
     stdout: BufReader<ChildStdout>,
@@ -349,7 +353,7 @@ impl Reader {
         let result = self.listen();
         if result.is_err() {
             self.broken.store(true, Ordering::Relaxed);
-            // A run that has lost viewers is worth nothing: nobody needs to wait for its end.
+            // A run that has lost viewers is worthless: do not wait for its end.
             self.stop.store(true, Ordering::Relaxed);
         }
         let member = self.member;
@@ -360,7 +364,7 @@ impl Reader {
         let mut line = String::new();
         loop {
             let message = read(&mut self.stdout, &mut line);
-            match message.map_err(|error| Loss::Told(error.to_string()))? {
+            match message.map_err(|error| Loss::Reported(error.to_string()))? {
                 Some(FromChild::Ready) => self.say(News::Ready),
                 Some(FromChild::Report(report)) => {
                     if report.window_ms > 0 {
@@ -379,7 +383,7 @@ impl Reader {
                     }
                 }
                 Some(FromChild::Result(result)) => return Ok(result),
-                Some(FromChild::Failed(what)) => return Err(Loss::Told(what)),
+                Some(FromChild::Failed(what)) => return Err(Loss::Reported(what)),
                 None => return Err(Loss::Silent),
             }
         }
@@ -395,7 +399,7 @@ fn encoded(message: &ToChild) -> Result<Vec<u8>, HarnessError> {
     line(message).map_err(HarnessError::system("plan of a viewer process"))
 }
 
-/// A child that does not listen is gone, which its reader finds out.
+/// A child that does not listen is gone; its reader will notice.
 fn tell(stdin: &mut Option<ChildStdin>, line: &[u8]) {
     if let Some(pipe) = stdin
         && pipe.write_all(line).is_err()

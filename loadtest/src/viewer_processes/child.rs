@@ -1,4 +1,4 @@
-//! One viewer process: it runs a share of the swarm with a ledger and a judge of its own, and tells its parent how it goes.
+//! A viewer process: runs a share of the swarm with its own ledger and judge, and reports to its parent.
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -11,25 +11,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::Judge;
 use crate::clock::Clock;
-use crate::crew::protocol::{BATCH_MAX, FromChild, Plan, Report, ToChild, read, write};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::swarm::{Bench, Lookout, Snapshot, Swarm};
+use crate::viewer_processes::protocol::{BATCH_MAX, FromChild, Plan, Report, ToChild, read, write};
 
-/// How often a child looks whether it has something new to tell, while it has.
+/// How often a child checks for news to report, while there are some.
 const REPORT_EVERY: Duration = Duration::from_millis(10);
 /// The same after a while without: a look costs as much as a dozen frames.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(40);
 
-/// What a child does from its start to its end. It says nothing except to its parent, and ends when its input does: then the
-/// parent is done, or is no more.
+/// Runs a child. It reports only to its parent, and ends when its input does: then the parent is done or gone.
 #[must_use]
 pub fn attend() -> ExitCode {
     let mut output = io::stdout();
     match watch(&mut io::stdin().lock(), &mut output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A parent that is gone cannot be told, and nobody else is there to listen.
+            // If the parent is gone there is nobody to report to.
             let _ = write(&mut output, &FromChild::Failed(error.to_string()));
             ExitCode::from(2)
         }
@@ -50,7 +49,7 @@ fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(
         lookout: swarm.lookout(),
         judge: &bench.judge,
         output: &mut *output,
-        told: None,
+        reported: None,
     };
     let done = AtomicBool::new(false);
     let (listened, reported) = std::thread::scope(|scope| {
@@ -63,7 +62,7 @@ fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(
     });
     let result = swarm.finish()?;
     listened.and(reported).map_err(failed())?;
-    // What the audits found at their end is still to be told.
+    // The audits' final results are still to be reported.
     reporter.report().map_err(failed())?;
     for arrivals in bench.ledger.arrivals().chunks(BATCH_MAX) {
         write(output, &FromChild::Arrivals(arrivals.to_vec())).map_err(failed())?;
@@ -100,7 +99,7 @@ fn prepare(plan: &Plan) -> Result<Bench, HarnessError> {
     })
 }
 
-/// Does what the parent says, until it says nothing more.
+/// Follows the parent's messages until they end.
 fn listen(
     input: &mut impl BufRead,
     line: &mut String,
@@ -123,17 +122,17 @@ fn listen(
 }
 
 /// Whether there was anything new.
-enum Told {
+enum Reported {
     Something,
     Nothing,
 }
 
-/// Tells the parent what has changed.
+/// Reports to the parent what has changed.
 struct Reporter<'a, W> {
     lookout: Lookout,
     judge: &'a Judge,
     output: &'a mut W,
-    told: Option<(Snapshot, u64)>,
+    reported: Option<(Snapshot, u64)>,
 }
 
 impl<W: Write> Reporter<'_, W> {
@@ -141,28 +140,28 @@ impl<W: Write> Reporter<'_, W> {
         let mut wait = REPORT_EVERY;
         while !done.load(Ordering::Relaxed) {
             wait = match self.report()? {
-                Told::Something => REPORT_EVERY,
-                Told::Nothing => (wait * 2).min(LOOK_EVERY_MAX),
+                Reported::Something => REPORT_EVERY,
+                Reported::Nothing => (wait * 2).min(LOOK_EVERY_MAX),
             };
             std::thread::park_timeout(wait);
         }
         Ok(())
     }
 
-    fn report(&mut self) -> io::Result<Told> {
+    fn report(&mut self) -> io::Result<Reported> {
         let snapshot = self.lookout.snapshot();
         let window_ms = self.judge.window_micros() / 1000;
         let latencies = self.judge.recorder().take_latencies();
-        if latencies.is_empty() && self.told == Some((snapshot, window_ms)) {
-            return Ok(Told::Nothing);
+        if latencies.is_empty() && self.reported == Some((snapshot, window_ms)) {
+            return Ok(Reported::Nothing);
         }
-        self.told = Some((snapshot, window_ms));
+        self.reported = Some((snapshot, window_ms));
         let report = Report {
             snapshot,
             window_ms,
             latencies,
         };
         write(self.output, &FromChild::Report(report))?;
-        Ok(Told::Something)
+        Ok(Reported::Something)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use held::{Held, HoldRefusal};
 
 use danmaku_engine::admission::{
-    AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, Refusal,
+    AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, RateRefusal,
 };
 
 /// The limits that need no user accounts.
@@ -207,8 +207,8 @@ impl AddressPermit {
     /// Charges `count` posts to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to retry.
-    pub fn try_post(&self, now: Duration, count: u32) -> Result<(), Refusal> {
+    /// [`RateRefusal`] says when to retry.
+    pub fn try_post(&self, now: Duration, count: u32) -> Result<(), RateRefusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
             .try_post(self.address, now, count)
@@ -224,8 +224,8 @@ impl AddressPermit {
     /// Charges one new room to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to retry.
-    pub fn try_make_room(&self, now: Duration) -> Result<(), Refusal> {
+    /// [`RateRefusal`] says when to retry.
+    pub fn try_make_room(&self, now: Duration) -> Result<(), RateRefusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
             .try_make_room(self.address, now)
@@ -245,8 +245,8 @@ impl AddressPermit {
     /// Charges one request to the address.
     ///
     /// # Errors
-    /// [`Refusal`] says when to retry.
-    pub fn try_request(&self, now: Duration) -> Result<(), Refusal> {
+    /// [`RateRefusal`] says when to retry.
+    pub fn try_request(&self, now: Duration) -> Result<(), RateRefusal> {
         let Admission { books, sites, .. } = &*self.admission;
         book(books, self.address)
             .try_request(self.address, now)
@@ -288,7 +288,7 @@ fn book(books: &[Mutex<AddressBook>; BOOKS], address: AddressKey) -> MutexGuard<
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn refusal(refusal: AddressRefusal) -> Refusal {
+fn refusal(refusal: AddressRefusal) -> RateRefusal {
     match refusal {
         AddressRefusal::Posts(refusal)
         | AddressRefusal::Rooms(refusal)
@@ -296,7 +296,7 @@ fn refusal(refusal: AddressRefusal) -> Refusal {
         // A permit keeps its address in the table.
         AddressRefusal::Connections { .. }
         | AddressRefusal::Bytes { .. }
-        | AddressRefusal::BookFull => Refusal::RetryAfter(Duration::from_secs(1)),
+        | AddressRefusal::BookFull => RateRefusal::RetryAfter(Duration::from_secs(1)),
     }
 }
 
@@ -376,7 +376,7 @@ mod tests {
         two.try_post(NOW, 1).unwrap();
         assert_eq!(
             one.try_post(NOW, 1),
-            Err(Refusal::RetryAfter(Duration::from_secs(1)))
+            Err(RateRefusal::RetryAfter(Duration::from_secs(1)))
         );
         other.try_post(NOW, 2).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use danmaku_engine::admission::Refusal as RateRefusal;
+use danmaku_engine::admission::RateRefusal;
 use danmaku_log::{AppendError, Unavailable};
 use danmaku_wire::Problem;
 use danmaku_wire::Reference;

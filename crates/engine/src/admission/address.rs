@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Rate, Refusal, TokenBucket};
+use super::{Rate, RateRefusal, TokenBucket};
 use crate::random::{mix, scale};
 
 /// The limits of an [`AddressBook`].
@@ -235,13 +235,13 @@ pub enum AddressRefusal {
     },
     /// The address posts too much.
     #[error("one address: {0}")]
-    Posts(Refusal),
+    Posts(RateRefusal),
     /// The address makes too many rooms.
     #[error("one address: {0}")]
-    Rooms(Refusal),
+    Rooms(RateRefusal),
     /// The address sends too many requests.
     #[error("one address: {0}")]
-    Requests(Refusal),
+    Requests(RateRefusal),
     /// The address is at its limit of held bytes.
     #[error("more than {max} bytes held for one address")]
     Bytes {
@@ -366,12 +366,12 @@ mod tests {
         assert_eq!(book.try_post(a, secs(0), 2), Ok(()));
         assert_eq!(
             book.try_post(a, secs(0), 1),
-            Err(AddressRefusal::Posts(Refusal::RetryAfter(secs(1))))
+            Err(AddressRefusal::Posts(RateRefusal::RetryAfter(secs(1))))
         );
         assert_eq!(book.try_post(b, secs(0), 1), Ok(()));
         assert_eq!(
             book.try_post(b, secs(0), 3),
-            Err(AddressRefusal::Posts(Refusal::OverBurst { burst: 2 }))
+            Err(AddressRefusal::Posts(RateRefusal::OverBurst { burst: 2 }))
         );
     }
 
@@ -384,7 +384,7 @@ mod tests {
         }
         assert_eq!(
             book.try_request(a, secs(0)),
-            Err(AddressRefusal::Requests(Refusal::RetryAfter(
+            Err(AddressRefusal::Requests(RateRefusal::RetryAfter(
                 Duration::from_millis(500)
             )))
         );
@@ -418,7 +418,7 @@ mod tests {
         }
         assert_eq!(
             book.try_post(a, secs(1), 2),
-            Err(AddressRefusal::Posts(Refusal::RetryAfter(secs(1))))
+            Err(AddressRefusal::Posts(RateRefusal::RetryAfter(secs(1))))
         );
     }
 
@@ -435,7 +435,7 @@ mod tests {
         }
         assert_eq!(
             book.try_make_room(a, secs(0)),
-            Err(AddressRefusal::Rooms(Refusal::RetryAfter(secs(2))))
+            Err(AddressRefusal::Rooms(RateRefusal::RetryAfter(secs(2))))
         );
         assert_eq!(book.try_make_room(b, secs(0)), Ok(()));
         assert_eq!(book.try_make_room(a, secs(2)), Ok(()));

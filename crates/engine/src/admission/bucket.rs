@@ -87,7 +87,7 @@ pub enum RateError {
 /// Why no token was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[must_use]
-pub enum Refusal {
+pub enum RateRefusal {
     /// A retry after this delay succeeds, unless something else takes tokens meanwhile.
     #[error("too many at this rate, try again in {} ms", .0.as_millis())]
     RetryAfter(Duration),
@@ -117,10 +117,10 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] with the time to wait, or with the burst when `n` is above it.
-    pub fn try_take(&mut self, rate: Rate, now: Duration, n: u32) -> Result<(), Refusal> {
+    /// [`RateRefusal`] with the time to wait, or with the burst when `n` is above it.
+    pub fn try_take(&mut self, rate: Rate, now: Duration, n: u32) -> Result<(), RateRefusal> {
         if n > rate.burst {
-            return Err(Refusal::OverBurst { burst: rate.burst });
+            return Err(RateRefusal::OverBurst { burst: rate.burst });
         }
         let now_ns = nanos(now);
         let full_at_ns = self.full_at_ns.max(now_ns).saturating_add(rate.cost_ns(n));
@@ -130,7 +130,7 @@ impl TokenBucket {
                 self.full_at_ns = full_at_ns;
                 Ok(())
             }
-            Some(missing_ns) => Err(Refusal::RetryAfter(Duration::from_nanos(missing_ns))),
+            Some(missing_ns) => Err(RateRefusal::RetryAfter(Duration::from_nanos(missing_ns))),
         }
     }
 
@@ -159,7 +159,7 @@ impl SharedBucket {
     /// # Errors
     ///
     /// See [`TokenBucket::try_take`].
-    pub fn try_take(&self, rate: Rate, now: Duration, n: u32) -> Result<(), Refusal> {
+    pub fn try_take(&self, rate: Rate, now: Duration, n: u32) -> Result<(), RateRefusal> {
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
         loop {
             let mut bucket = TokenBucket { full_at_ns };
@@ -201,16 +201,16 @@ mod tests {
         }
         assert_eq!(
             bucket.try_take(rate, ms(10_000), 1),
-            Err(Refusal::RetryAfter(ms(500)))
+            Err(RateRefusal::RetryAfter(ms(500)))
         );
         assert_eq!(
             bucket.try_take(rate, ms(10_499), 1),
-            Err(Refusal::RetryAfter(ms(1)))
+            Err(RateRefusal::RetryAfter(ms(1)))
         );
         assert_eq!(bucket.try_take(rate, ms(10_500), 1), Ok(()));
         assert_eq!(
             bucket.try_take(rate, ms(10_500), 1),
-            Err(Refusal::RetryAfter(ms(500)))
+            Err(RateRefusal::RetryAfter(ms(500)))
         );
     }
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(bucket.try_take(rate, ms(0), 3), Ok(()));
         assert_eq!(
             bucket.try_take(rate, ms(0), 2),
-            Err(Refusal::RetryAfter(ms(1_000)))
+            Err(RateRefusal::RetryAfter(ms(1_000)))
         );
         assert_eq!(bucket.try_take(rate, ms(0), 1), Ok(()));
     }
@@ -260,7 +260,7 @@ mod tests {
         let mut bucket = TokenBucket::new();
         assert_eq!(
             bucket.try_take(rate(100.0, 5), ms(0), 6),
-            Err(Refusal::OverBurst { burst: 5 })
+            Err(RateRefusal::OverBurst { burst: 5 })
         );
     }
 
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(bucket.try_take(rate, ms(5_000), 1), Ok(()));
         assert_eq!(
             bucket.try_take(rate, ms(4_000), 1),
-            Err(Refusal::RetryAfter(ms(2_000)))
+            Err(RateRefusal::RetryAfter(ms(2_000)))
         );
     }
 
@@ -316,11 +316,11 @@ mod tests {
                 now += ms(pause_ms);
                 match bucket.try_take(rate, now, n) {
                     Ok(()) => passed += u64::from(n),
-                    Err(Refusal::RetryAfter(wait)) => {
+                    Err(RateRefusal::RetryAfter(wait)) => {
                         prop_assert!(bucket.try_take(rate, now + wait - Duration::from_nanos(1), n).is_err());
                         prop_assert!(bucket.clone().try_take(rate, now + wait, n).is_ok());
                     }
-                    Err(Refusal::OverBurst { .. }) => prop_assert!(n > burst),
+                    Err(RateRefusal::OverBurst { .. }) => prop_assert!(n > burst),
                 }
             }
             let elapsed_s = (now - ms(1_000)).as_secs_f64();

@@ -7,4 +7,4 @@ mod address;
 mod bucket;
 
 pub use address::{AddressBook, AddressKey, AddressLimits, AddressRefusal};
-pub use bucket::{Rate, RateError, Refusal, SharedBucket, TokenBucket};
+pub use bucket::{Rate, RateError, RateRefusal, SharedBucket, TokenBucket};

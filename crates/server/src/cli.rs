@@ -1,6 +1,7 @@
 //! Owns the client commands: `watch` a room, `post` to it.
 
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
@@ -38,9 +39,9 @@ pub struct WatchArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Exit after this many comments; 0 means never
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub count: u64,
+    /// Stop after this many comments; without it, watch until the server closes
+    #[arg(long, value_name = "N")]
+    pub count: Option<NonZeroU64>,
 }
 
 /// The flags of `danmaku-server post`.
@@ -185,7 +186,7 @@ impl Screen {
         Self {
             json: args.json,
             colors: io::stdout().is_terminal() && !args.json,
-            comments_left: (args.count > 0).then_some(args.count),
+            comments_left: args.count.map(NonZeroU64::get),
         }
     }
 

@@ -35,7 +35,7 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub history: u32,
 
-    /// Print one JSON object per comment, one per line
+    /// Print one JSON object per line: comments, retractions, gaps
     #[arg(long)]
     pub json: bool,
 

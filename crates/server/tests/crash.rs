@@ -14,6 +14,7 @@ fn line_of(test: &str) -> String {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])
         .env_remove("RUST_BACKTRACE")
+        .env(CHILD, "1")
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -37,9 +38,13 @@ fn a_panic_ends_the_process_with_one_line() {
     }
 }
 
+/// No test: a process that the test above starts.
 #[test]
 #[ignore = "run by `a_panic_ends_the_process_with_one_line`"]
 fn a_task_panics() {
+    if !is_child() {
+        return;
+    }
     crash::end_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -52,9 +57,13 @@ fn a_task_panics() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
+/// No test: a process that the test above starts.
 #[test]
 #[ignore = "run by `a_panic_ends_the_process_with_one_line`"]
 fn a_thread_panics() {
+    if !is_child() {
+        return;
+    }
     crash::end_on_panic();
     let thread = std::thread::Builder::new().name("danmaku-shard-0".to_owned());
     let thread = thread.spawn(|| panic!("a {}\nfails", "part")).unwrap();
@@ -72,5 +81,13 @@ fn the_server_ends_on_a_panic() {
     let release = &manifest["profile"]["release"];
     assert_eq!(release["panic"].as_str(), Some("abort"));
 }
+
+/// Whether this process was started to panic, and does not just run every test of the binary.
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Set for a process that is to panic.
+const CHILD: &str = "DANMAKU_TEST_PANICS";
 
 const SIGABRT: i32 = 6;

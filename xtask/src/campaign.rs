@@ -39,7 +39,7 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 5] = [
+const CAMPAIGNS: [Campaign; 6] = [
     Campaign {
         name: "rooms",
         variable: Some(("DANMAKU_SIM_SEEDS", "5000")),
@@ -78,6 +78,11 @@ const CAMPAIGNS: [Campaign; 5] = [
         name: "parsers",
         variable: Some(("DANMAKU_FUZZ_ROUNDS", "5000000")),
         arguments: &["test", "-p", "danmaku-wire", "--test", "fuzz_targets"],
+    },
+    Campaign {
+        name: "durability",
+        variable: Some(("DANMAKU_KILLS", "100")),
+        arguments: &["test", "-p", "danmaku-server", "--test", "durability"],
     },
     Campaign {
         name: "joins",

@@ -149,6 +149,7 @@ cargo xtask COMMAND
         shards      the simulation of rooms, shards and viewers, 1,000 seeds
         properties  the property tests, 20,000 cases each
         parsers     the fuzz targets, 5,000,000 inputs each
+        durability  100 kills of a server with 1,000 viewers and 50 posters
         joins       how long an honest join takes beside a storm of joins
   tools
       Only install what the tests need: Node's `ws` and Python's `websockets`

@@ -89,6 +89,9 @@ pub enum AppendError {
         /// Entries not yet consumed.
         behind: u64,
     },
+    /// The key was used for other entries. Nothing was appended.
+    #[error("this idempotency key was used for other entries")]
+    KeyReused,
     /// The store refuses appends. Nothing was appended.
     #[error("the log is not available")]
     Unavailable,

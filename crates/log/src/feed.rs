@@ -82,12 +82,14 @@ impl Feed {
     }
 
     /// Records that `seq` is committed.
+    #[cfg(feature = "double")]
     pub(crate) fn announce(&self, seq: Seq) {
         self.ring().announce(seq);
         self.fed.notify_one();
     }
 
     /// Ends the feed: the room's positions began a new epoch.
+    #[cfg(feature = "double")]
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.fed.notify_one();

@@ -10,17 +10,8 @@
 //! full ring drops them, and the tail reads them from the store.
 //!
 //! ```text
-//! room_log, tail → store → double → feed → ring → page → entry
+//! room_log, tail → store → { sqlite, double } → feed → ring → page → entry
 //! ```
-
-#![cfg_attr(
-    not(feature = "double"),
-    allow(
-        dead_code,
-        unused_variables,
-        reason = "used by stores only, and the double is the only one so far"
-    )
-)]
 
 mod config;
 #[cfg(feature = "double")]
@@ -32,17 +23,20 @@ mod fixture;
 mod page;
 mod ring;
 mod room_log;
+mod sqlite;
 mod store;
 mod tail;
 
 use danmaku_wire::{Epoch, RoomId};
 
 pub use config::LogConfig;
+pub use danmaku_store::{BackupError, OpenError, back_up};
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
 pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
 pub use page::{Lookup, Page, Recent};
 pub use room_log::RoomLog;
+pub use sqlite::{Health, Sqlite, SqliteConfig};
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 
@@ -66,6 +60,7 @@ impl Log {
     pub fn kind(&self) -> &'static str {
         match self.store {
             Store::None => "memory",
+            Store::Sqlite(_) => "sqlite",
             #[cfg(feature = "double")]
             Store::Double(_) => "double",
         }
@@ -78,5 +73,23 @@ impl Log {
     pub async fn open(&self, room: &RoomId, fresh: Epoch) -> Result<RoomLog, Unavailable> {
         let (store, feed) = self.store.open(room, self.config, fresh).await?;
         Ok(RoomLog::new(feed, store))
+    }
+
+    /// Opens the log of `room` if the store has something of it.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store does not answer.
+    pub async fn find(&self, room: &RoomId) -> Result<Option<RoomLog>, Unavailable> {
+        let found = self.store.find(room, self.config).await?;
+        Ok(found.map(|(store, feed)| RoomLog::new(feed, store)))
+    }
+
+    /// The file that the log is kept in, if it is.
+    #[must_use]
+    pub fn file(&self) -> Option<&Sqlite> {
+        match &self.store {
+            Store::Sqlite(sqlite) => Some(sqlite),
+            _ => None,
+        }
     }
 }

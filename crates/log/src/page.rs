@@ -1,5 +1,7 @@
 //! Results of log reads.
 
+use std::ops::ControlFlow;
+
 use danmaku_wire::Seq;
 
 use crate::entry::{Entry, EntryBody};
@@ -43,44 +45,89 @@ impl Recent {
         comments: usize,
         bytes_max: usize,
     ) -> (Self, usize) {
-        let (mut found, mut bytes) = (0, 0usize);
-        let mut asked_after = until;
-        let mut left_out = None;
-        let mut entries = Vec::new();
+        let mut collector = Self::collector(until, comments, bytes_max);
         for (seq, at_ms, body) in newest_first {
-            if found == comments {
+            if collector.take(seq, at_ms, body).is_break() {
                 break;
             }
-            if matches!(body, EntryBody::Comment { .. }) {
-                found += 1;
-                asked_after = seq.previous();
-            }
-            if left_out.is_some() {
-                continue;
-            }
-            bytes = bytes.saturating_add(body.bytes());
-            if bytes > bytes_max {
-                left_out = Some(seq);
-            } else {
-                entries.push(Entry {
-                    seq,
-                    at_ms,
-                    body: body.clone(),
-                });
-            }
         }
-        let after = left_out.map_or(asked_after, |seq| seq.max(asked_after));
+        collector.finish()
+    }
+
+    /// Collects from entries at or below `until`, given one by one, the newest first.
+    pub(crate) fn collector(until: Seq, comments: usize, bytes_max: usize) -> RecentCollector {
+        RecentCollector {
+            until,
+            comments,
+            bytes_max,
+            found: 0,
+            bytes: 0,
+            asked_after: until,
+            left_out: None,
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// See [`Recent::collect`].
+pub(crate) struct RecentCollector {
+    until: Seq,
+    comments: usize,
+    bytes_max: usize,
+    found: usize,
+    bytes: usize,
+    asked_after: Seq,
+    left_out: Option<Seq>,
+    entries: Vec<Entry>,
+}
+
+impl RecentCollector {
+    /// Takes the next older entry; breaks when it needs no more.
+    pub(crate) fn take(&mut self, seq: Seq, at_ms: u64, body: &EntryBody) -> ControlFlow<()> {
+        if self.found == self.comments {
+            return ControlFlow::Break(());
+        }
+        if matches!(body, EntryBody::Comment { .. }) {
+            self.found += 1;
+            self.asked_after = seq.previous();
+        }
+        if self.left_out.is_some() {
+            return ControlFlow::Continue(());
+        }
+        self.bytes = self.bytes.saturating_add(body.bytes());
+        if self.bytes > self.bytes_max {
+            self.left_out = Some(seq);
+        } else {
+            self.entries.push(Entry {
+                seq,
+                at_ms,
+                body: body.clone(),
+            });
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What was collected, and how many comments were found, in the bytes or not.
+    pub(crate) fn finish(self) -> (Recent, usize) {
+        let Self {
+            asked_after,
+            mut entries,
+            ..
+        } = self;
+        let after = self
+            .left_out
+            .map_or(asked_after, |seq| seq.max(asked_after));
         // Events before the first comment are nothing to those who never saw
         // what they are about.
         entries.retain(|entry| entry.seq > after);
         entries.reverse();
-        let recent = Self {
+        let recent = Recent {
             asked_after,
             after,
-            seq: until,
+            seq: self.until,
             entries,
         };
-        (recent, found)
+        (recent, self.found)
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct Ring {
 pub(crate) enum Overflow {
     /// They stay: they are nowhere else.
     Keep,
+    /// They stay until the tail has taken them, so that it never waits for the
+    /// store. What was dropped is in the store.
+    KeepUntaken,
     /// They go: the tail reads them from the store.
     Drop,
 }
@@ -161,6 +164,7 @@ impl Ring {
     }
 
     /// Records that `seq` is committed, whether or not it has arrived here.
+    #[cfg(feature = "double")]
     pub(crate) fn announce(&mut self, seq: Seq) {
         self.known = self.known.max(seq);
     }
@@ -199,7 +203,7 @@ impl Ring {
             let Some(oldest) = self.slots.front() else {
                 return;
             };
-            if self.overflow == Overflow::Keep && oldest.seq > self.taken {
+            if self.overflow != Overflow::Drop && oldest.seq > self.taken {
                 return;
             }
             self.drop_oldest();
@@ -230,10 +234,19 @@ impl Ring {
         self.slots.shrink_to_fit();
     }
 
+    /// Drops entries up to `floor` that the tail has taken: the store no longer has them.
+    pub(crate) fn forget_through(&mut self, floor: Seq) {
+        while let Some(oldest) = self.slots.front()
+            && oldest.seq <= floor.min(self.taken)
+        {
+            self.drop_oldest();
+        }
+    }
+
     /// Up to `limit` entries after `since`. `None` when only a store can tell:
     /// the ring begins later, or ends before the store does.
     pub(crate) fn read_after(&self, since: Seq, limit: usize) -> Option<Page> {
-        if since < self.after && self.overflow == Overflow::Drop {
+        if since < self.after && self.overflow != Overflow::Keep {
             return None;
         }
         let after = since.max(self.after);
@@ -257,6 +270,49 @@ impl Ring {
             entries,
             more,
         })
+    }
+
+    /// Up to `limit` entries in (`after`, `until`], the newest first. `None` when only a store can tell.
+    pub(crate) fn read_down(&self, until: Seq, after: Seq, limit: usize) -> Option<Page> {
+        let until = until.min(self.known);
+        let whole = self.overflow == Overflow::Keep;
+        if until > self.head && !whole {
+            return None;
+        }
+        let from = after.max(self.after);
+        let mut live = self
+            .slots
+            .range(self.index_after(from)..self.index_after(until).max(self.index_after(from)))
+            .rev()
+            .filter_map(Slot::entry);
+        let entries: Vec<_> = live.by_ref().take(limit).collect();
+        let more = live.next().is_some();
+        if !more && after < self.after && !whole {
+            return None;
+        }
+        let after = match entries.last() {
+            Some(last) if more => last.seq.previous(),
+            _ => from,
+        };
+        Some(Page {
+            after,
+            seq: until,
+            entries,
+            more,
+        })
+    }
+
+    /// The last position before `at_ms`. `None` when only a store can tell.
+    pub(crate) fn last_before(&self, at_ms: u64) -> Option<Seq> {
+        let before = self.slots.partition_point(|slot| slot.at_ms < at_ms);
+        match before.checked_sub(1) {
+            // What follows the last slot may not have arrived.
+            Some(last) if before < self.slots.len() || self.known <= self.head => {
+                Some(self.slots[last].seq)
+            }
+            None if self.overflow == Overflow::Keep => Some(self.after),
+            _ => None,
+        }
     }
 
     /// See [`Recent`]. `None` when only a store can tell.
@@ -522,6 +578,44 @@ mod tests {
         check(4, 1, 6, false);
         check(6, 1, 6, false);
         check(9, 1, 9, false);
+    }
+
+    #[test]
+    fn a_read_downwards_ends_where_the_next_one_goes_on() {
+        let ring = fed(&[2, 4, 6]);
+        let check = |until: u64, after: u64, limit: usize, expected: (u64, u64, bool, &[u64])| {
+            let page = ring.read_down(Seq::new(until), Seq::new(after), limit);
+            let page = page.unwrap();
+            let found = (page.after.value(), page.seq.value(), page.more);
+            assert_eq!(found, (expected.0, expected.1, expected.2));
+            assert_eq!(ids(&page.entries), expected.3);
+        };
+        check(9, 0, 2, (3, 6, true, &[6, 4]));
+        check(3, 0, 2, (0, 3, false, &[2]));
+        check(6, 2, 2, (2, 6, false, &[6, 4]));
+        check(6, 2, 1, (5, 6, true, &[6]));
+        let mut ring = fed(&[1, 2, 3]);
+        ring.set_taken(Seq::new(3));
+        ring.trim(&config(2));
+        assert_eq!(ring.read_down(Seq::new(3), Seq::ZERO, 2), None);
+        assert!(ring.read_down(Seq::new(3), Seq::ZERO, 1).is_some());
+    }
+
+    #[test]
+    fn a_time_is_found_unless_only_the_store_has_it() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        for now_ms in [10, 20, 20, 30] {
+            ring.append(vec![comment("x")], now_ms);
+        }
+        let at = |ring: &Ring, ms| ring.last_before(ms).map(Seq::value);
+        assert_eq!(
+            [0, 10, 11, 20, 21, 99].map(|ms| at(&ring, ms)),
+            [0, 0, 1, 1, 3, 4].map(Some)
+        );
+        let mut ring = fed(&[1, 2]);
+        assert_eq!((at(&ring, 1_000), at(&ring, 1_001)), (None, Some(2)));
+        ring.announce(Seq::new(3));
+        assert_eq!(at(&ring, 1_001), None);
     }
 
     #[test]

@@ -29,13 +29,14 @@ impl RoomLog {
     ///
     /// # Errors
     /// [`AppendError`].
-    #[cfg_attr(
-        not(feature = "double"),
-        expect(clippy::unused_async, reason = "a store's commit is waited for")
-    )]
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         match &self.store {
             RoomStore::None => self.feed.append(append),
+            RoomStore::Sqlite(room) => {
+                self.feed.check_lag(&self.feed.ring())?;
+                // The ring is fed before the answer comes.
+                room.append(append).await
+            }
             #[cfg(feature = "double")]
             RoomStore::Double(room) => {
                 self.feed.check_lag(&self.feed.ring())?;
@@ -63,6 +64,41 @@ impl RoomLog {
         let mut page = self.store.read_after(since, limit).await?;
         self.feed.drop_retracted(&mut page.entries, retractions)?;
         Ok(page)
+    }
+
+    /// Up to `limit` entries in (`after`, `until`], the newest first. The page covers everything above its `after`, and
+    /// `more` says whether there is something between that and the requested one.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn read_down(
+        &self,
+        until: Seq,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page, Unavailable> {
+        let retractions = {
+            let ring = self.feed.ring();
+            if let Some(page) = ring.read_down(until, after, limit) {
+                return Ok(page);
+            }
+            ring.retractions()
+        };
+        let mut page = self.store.read_down(until, after, limit).await?;
+        self.feed.drop_retracted(&mut page.entries, retractions)?;
+        Ok(page)
+    }
+
+    /// The last position before log time `at_ms`; where the log begins if there is none.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn last_before(&self, at_ms: u64) -> Result<Seq, Unavailable> {
+        let found = self.feed.ring().last_before(at_ms);
+        match found {
+            Some(seq) => Ok(seq),
+            None => self.store.last_before(at_ms).await,
+        }
     }
 
     /// The newest comments at or below `until`, at most `comments` of them in
@@ -133,6 +169,17 @@ impl RoomLog {
     #[must_use]
     pub fn lookup(&self, id: Seq) -> Lookup {
         self.feed.ring().lookup(id)
+    }
+
+    /// What is known of the position `id`, from memory or else from the store.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn find(&self, id: Seq) -> Result<Lookup, Unavailable> {
+        match self.lookup(id) {
+            Lookup::NotHeld => self.store.lookup(id).await,
+            known => Ok(known),
+        }
     }
 
     /// Retractions since this log was opened. When the count changes, earlier

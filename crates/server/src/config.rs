@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use clap::{Args, ValueEnum};
 use danmaku_engine::admission::{Rate, RateError};
 use danmaku_engine::{Flush, RoomConfig};
 use danmaku_fanout::FanoutConfig;
-use danmaku_log::LogConfig;
+use danmaku_log::{LogConfig, SqliteConfig};
 use danmaku_wire::{CompressionPolicy, RoomId};
 
 use crate::admission::AdmissionConfig;
@@ -48,6 +49,23 @@ pub struct ServeArgs {
         help_heading = "Access"
     )]
     pub trusted_proxies: Vec<Network>,
+
+    /// Folder to keep comments in, so that they outlive a restart or a crash; without it they are kept in memory only
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+
+    /// Bytes of the data file in use; beyond that the oldest comments are deleted
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 30, value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 46), help_heading = "Data")]
+    pub data_bytes_max: u64,
+
+    /// Delete comments from the data file after this many days; without it they are kept as long as there is space
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500), help_heading = "Data")]
+    pub data_days_max: Option<u32>,
+
+    /// Comments the data file keeps per room, checked when the room gets its next one; without it as many as there is
+    /// space for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Data")]
+    pub data_comments_per_room_max: Option<u32>,
 
     /// Post made-up comments to a room called `demo`
     #[arg(long)]
@@ -248,6 +266,8 @@ pub struct Config {
     pub allowed_origins: AllowedOrigins,
     /// Proxies trusted to name their clients.
     pub trusted_proxies: TrustedProxies,
+    /// The file that comments are kept in, if any.
+    pub data: Option<SqliteConfig>,
     /// The demo room, if any.
     pub demo: Option<RoomId>,
     /// Every room's configuration; `phase` and `seed` are set per room.
@@ -359,6 +379,12 @@ impl ServeArgs {
             admin_listen: self.admin_listen,
             allowed_origins: AllowedOrigins::new(&self.allowed_origins),
             trusted_proxies: TrustedProxies::new(&self.trusted_proxies),
+            data: self.data.as_ref().map(|folder| SqliteConfig {
+                folder: folder.clone(),
+                age_max: self.data_days_max.map(|days| DAY.saturating_mul(days)),
+                bytes_max: Some(self.data_bytes_max),
+                room_entries_max: self.data_comments_per_room_max.map(u64::from),
+            }),
             demo: self.demo.then(demo_room),
             room,
             rooms_max: self.rooms_max as usize,
@@ -475,6 +501,8 @@ fn rate(flag: &'static str, per_second: u32, burst: u32) -> Result<Rate, ConfigE
 /// Messages of any kind allowed per comment or like. Refusals and pongs cost about as much as answering a comment, so a
 /// peer that does not slow down when refused is closed.
 const FLOOD_FACTOR: u32 = 4;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// With fewer connections, a server is useless.
 const CONNECTIONS_MIN: u32 = 16;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use danmaku_fanout::Fanout;
-use danmaku_log::{Log, Store};
+use danmaku_log::{Log, RoomLog, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
 use crate::admission::{AddressPermit, Admission, Held};
@@ -132,6 +132,34 @@ impl Context {
         })
     }
 
+    /// The log of a room that is in use or that the data file has something of; `None` if there is neither.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn find_log(&self, id: &RoomId) -> Result<Option<RoomLog>, Refusal> {
+        if let Some(room) = self.registry.find(id) {
+            return Ok(Some(room.log().clone()));
+        }
+        Ok(self.log.find(id).await?)
+    }
+
+    /// Up to [`ROOMS_AT_ONCE`] rooms that are in use or that the data file has something of, in order of their ids, after
+    /// `after`.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`].
+    pub async fn all_rooms(&self, after: Option<&RoomId>) -> Result<Vec<RoomId>, Refusal> {
+        let used = self.registry.list(after, ROOMS_AT_ONCE);
+        let mut ids: Vec<_> = used.iter().map(|room| room.id().clone()).collect();
+        if let Some(file) = self.log.file() {
+            ids.extend(file.rooms_after(after, ROOMS_AT_ONCE).await?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(ROOMS_AT_ONCE);
+        Ok(ids)
+    }
+
     /// Counts the bytes of a response as held until it is written.
     ///
     /// # Errors
@@ -143,3 +171,6 @@ impl Context {
             .inspect_err(|refusal| self.stats.requests.refused(refusal))
     }
 }
+
+/// Rooms that are listed at once.
+const ROOMS_AT_ONCE: usize = 256;

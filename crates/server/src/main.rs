@@ -1,7 +1,9 @@
 //! The `danmaku-server` binary: flags, start, stop, exit codes.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,6 +45,18 @@ enum Command {
     Watch(WatchArgs),
     /// Post one comment to a room
     Post(PostArgs),
+    /// Copy the data file of a server, whether or not it runs
+    Backup(BackupArgs),
+}
+
+#[derive(Args, Debug)]
+struct BackupArgs {
+    /// The server's data folder
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+
+    /// The backup, which must not exist yet
+    file: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -82,6 +96,7 @@ fn main() -> ExitCode {
         None => serve(&cli.serve, &cli.log),
         Some(Command::Watch(args)) => client(cli::watch(args)),
         Some(Command::Post(args)) => client(cli::post(args)),
+        Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {
         // On one line, so that a supervisor's journal shows all of it.
@@ -110,11 +125,16 @@ fn client(command: impl Future<Output = Result<(), cli::CliError>>) -> Result<Ex
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    match runtime.block_on(command) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+    Ok(finish(runtime.block_on(command)))
+}
+
+/// A command's exit code, after one line if it failed.
+fn finish(outcome: Result<(), impl Display>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "danmaku-server: {error}");
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
     }
 }
@@ -150,11 +170,15 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
 /// The configuration, for the startup message.
 fn summary(config: &Config) -> String {
     format!(
-        "window {} ms, {} flush, memory log, {} shards, up to {} connections{}",
+        "window {} ms, {} flush, {}, {} shards, up to {} connections{}",
         config.room.window.as_millis(),
         match config.room.flush {
             Flush::Leading => "leading",
             Flush::Fixed => "fixed",
+        },
+        match &config.data {
+            Some(data) => format!("log in {}", data.folder.display()),
+            None => "memory log".to_owned(),
         },
         config.fanout.shards,
         config.admission.connections_max,

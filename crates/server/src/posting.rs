@@ -1,10 +1,10 @@
-//! Owns how a post gets into a room's log, from HTTP, WebSocket or the demo feed.
+//! Owns how a post or a retraction gets into a room's log, from HTTP, WebSocket or the demo feed.
 
 use std::sync::Arc;
 
 use danmaku_engine::Now;
-use danmaku_log::{AppendKey, Appended};
-use danmaku_wire::{Comment, IdempotencyKey, RoomId};
+use danmaku_log::{Append, AppendKey, Appended, EntryBody, Lookup, RoomLog};
+use danmaku_wire::{Comment, Event, IdempotencyKey, RoomId, Seq};
 
 use crate::admission::AddressPermit;
 use crate::context::Context;
@@ -106,4 +106,44 @@ async fn append(
     };
     context.stats.inbound.accepted(comments.len());
     Ok(appended)
+}
+
+/// The outcome of a retraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retracted {
+    /// The comment is retracted, now or earlier.
+    Done,
+    /// No comment ever had this id.
+    NoSuchComment,
+}
+
+/// Retracts the comment `id`: the log forgets it, and viewers are notified. They are also notified of a comment that is no
+/// longer held, because it may still be on their screens.
+///
+/// # Errors
+/// [`Refusal`]: the log did not accept the retraction.
+pub async fn retract(log: &RoomLog, id: Seq, now_ms: u64) -> Result<Retracted, Refusal> {
+    match log.find(id).await? {
+        Lookup::AboveHead | Lookup::Event => Ok(Retracted::NoSuchComment),
+        Lookup::Retracted => Ok(Retracted::Done),
+        Lookup::Comment | Lookup::NotHeld => {
+            retract_all(log, &[id], now_ms).await?;
+            Ok(Retracted::Done)
+        }
+    }
+}
+
+/// Retracts comments with one event.
+///
+/// # Errors
+/// [`Refusal`]: the log did not accept the retraction.
+pub async fn retract_all(log: &RoomLog, ids: &[Seq], now_ms: u64) -> Result<(), Refusal> {
+    let retraction = EntryBody::Event(Event::Retract { ids: ids.into() });
+    let append = Append {
+        entries: vec![retraction],
+        key: None,
+        now_ms,
+    };
+    log.append(append).await?;
+    Ok(())
 }

@@ -172,6 +172,7 @@ impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Overloaded { behind } => Self::Overloaded { behind },
+            AppendError::KeyReused => Self::KeyReused,
             AppendError::Unavailable => Self::Unavailable,
             AppendError::OutcomeUnknown => Self::OutcomeUnknown,
         }

@@ -1,5 +1,5 @@
 //! Owns startup and shutdown: every thread and task of the server is created in this file, in order (except the shards'
-//! threads, which [`Fanout::start`] creates).
+//! threads, which [`Fanout::start`] creates, and the data file's thread, which [`Sqlite::start`] creates).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danmaku_fanout::{Drained, Fanout, Link};
-use danmaku_log::Store;
+use danmaku_log::{Health, OpenError, Sqlite, Store};
 use danmaku_wire::{CloseReason, Protocol};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admission::{Admitted, ConnectionPermit, ConnectionRefusal};
@@ -46,6 +46,9 @@ pub enum StartError {
         /// The system's error.
         source: io::Error,
     },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// A shard thread could not be started.
     #[error("cannot start the shard threads: {0}")]
     Shards(io::Error),
@@ -61,15 +64,19 @@ pub enum StopOutcome {
 }
 
 impl Server {
-    /// Listens, then starts shards, memory keeper, accept loops and demo feed.
+    /// Opens the data file if there is one, listens, then starts shards, memory keeper, accept loops and demo feed.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, Store::None)
+        let store = match &config.data {
+            Some(data) => Store::Sqlite(Sqlite::start(data)?),
+            None => Store::None,
+        };
+        Self::start_with(config, store)
     }
 
-    /// Like [`Server::start`], but over a store, so accepted comments outlive the rooms' memory.
+    /// Like [`Server::start`], but over this store.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -83,6 +90,9 @@ impl Server {
         let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
         let context = Arc::new(Context::new(config, store, fanout, clock, spawn_room));
         tokio::spawn(keep_memory_bounded(Arc::clone(&context)));
+        if let Some(file) = context.log.file() {
+            tokio::spawn(report_health(file.health()));
+        }
         let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
         if let Some(listener) = admin {
             tokio::spawn(accept_admin(listener, Arc::clone(&context)));
@@ -129,10 +139,13 @@ impl Server {
         let _ = tokio::time::timeout(left(), context.gate.emptied()).await;
         let sealed = tokio::time::timeout(left(), seal_all(&context)).await;
         let left = left();
-        let context = self.context;
+        let fanout = Arc::clone(&context.fanout);
         let drained =
-            tokio::task::spawn_blocking(move || context.fanout.stop(CloseReason::GoingAway, left))
-                .await;
+            tokio::task::spawn_blocking(move || fanout.stop(CloseReason::GoingAway, left)).await;
+        if let Some(file) = context.log.file() {
+            // What it does not get done in time, the next start does.
+            let _ = tokio::time::timeout(STOP_STEP_MIN, file.stop()).await;
+        }
         if sealed.is_ok() && matches!(drained, Ok(Drained::Flushed)) {
             StopOutcome::Clean
         } else {
@@ -199,6 +212,21 @@ async fn keep_memory_bounded(context: Arc<Context>) {
             }
             // The rooms do it on their own tasks.
             tokio::time::sleep(MEMORY_PAUSE).await;
+        }
+    }
+}
+
+/// Logs when the data file cannot be written, and when it can again: once per episode.
+async fn report_health(mut health: watch::Receiver<Health>) {
+    while health.changed().await.is_ok() {
+        match &*health.borrow_and_update() {
+            Health::Failing { reason } => {
+                tracing::error!(
+                    reason,
+                    "cannot write the data file; posts are refused until it can be written"
+                );
+            }
+            Health::Ready => tracing::info!("the data file can be written again"),
         }
     }
 }

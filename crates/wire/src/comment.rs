@@ -115,6 +115,22 @@ impl Comment {
 pub struct Fragment(Bytes);
 
 impl Fragment {
+    /// The members as a log has kept them since [`Comment::fragment`].
+    #[must_use]
+    pub fn from_log(members: Vec<u8>) -> Self {
+        Self(members.into())
+    }
+
+    /// Whether `user` posted it.
+    #[must_use]
+    pub fn is_by(&self, user: &UserId) -> bool {
+        // The first member, if there is one: see `Comment::fragment`.
+        let mut member = b"\"user\":".to_vec();
+        escape_into(&mut member, user.as_str());
+        member.push(b',');
+        self.0.starts_with(&member)
+    }
+
     /// The members as JSON text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -329,6 +345,20 @@ mod tests {
             &full,
             r#""user":"u\"1","name":"Ann","text":"x","mode":"top","color":255,"size":64,"role":"streamer","reply_to":41"#,
         );
+    }
+
+    #[test]
+    fn a_fragment_knows_its_poster() {
+        let limits = CommentLimits::default();
+        let user = |id| UserId::new(id, &limits).unwrap();
+        let by = |id| Comment {
+            user: Some(user(id)),
+            ..comment("x")
+        };
+        let fragment = by("u\"1").fragment();
+        assert!(fragment.is_by(&user("u\"1")));
+        assert!(!fragment.is_by(&user("u")) && !by("u1").fragment().is_by(&user("u")));
+        assert!(!comment(r#""user":"u","#).fragment().is_by(&user("u")));
     }
 
     #[test]

@@ -121,6 +121,7 @@ async fn append(
                 }
                 repeated = true;
             }
+            Err(AppendError::KeyReused) => panic!("each key belongs to one append"),
             Err(AppendError::Unavailable) => world.coverage().unavailable += 1,
             Err(AppendError::Overloaded { behind }) => {
                 assert!(behind >= world.plan.log.tail_lag_max as u64);

@@ -86,6 +86,23 @@ impl DoubleRoom {
         Ok(page)
     }
 
+    pub(crate) async fn read_down(
+        &self,
+        until: Seq,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page, Unavailable> {
+        self.shared.wait(self.shared.config.read_delay_max).await;
+        self.shared
+            .state()
+            .read_down(self.epoch, until, after, limit)
+    }
+
+    pub(crate) async fn last_before(&self, at_ms: u64) -> Result<Seq, Unavailable> {
+        self.shared.wait(self.shared.config.read_delay_max).await;
+        self.shared.state().last_before(self.epoch, at_ms)
+    }
+
     pub(crate) async fn read_last(
         &self,
         until: Seq,

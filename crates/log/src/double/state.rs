@@ -249,6 +249,45 @@ impl State {
         })
     }
 
+    pub(super) fn read_down(
+        &mut self,
+        epoch: Epoch,
+        until: Seq,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page, Unavailable> {
+        if epoch != self.epoch || self.fails() {
+            return Err(Unavailable);
+        }
+        let seq = until.min(self.head);
+        let after = after.max(self.floor).min(seq);
+        let live = self.held.range(after.next()..=seq.max(after.next())).rev();
+        let mut live = live.filter_map(|(&seq, (at_ms, body))| {
+            let (at_ms, body) = (*at_ms, body.clone()?);
+            Some(Entry { seq, at_ms, body })
+        });
+        let entries: Vec<_> = live.by_ref().take(limit).collect();
+        let more = live.next().is_some();
+        let after = match entries.last() {
+            Some(last) if more => last.seq.previous(),
+            _ => after,
+        };
+        Ok(Page {
+            after,
+            seq,
+            entries,
+            more,
+        })
+    }
+
+    pub(super) fn last_before(&mut self, epoch: Epoch, at_ms: u64) -> Result<Seq, Unavailable> {
+        if epoch != self.epoch || self.fails() {
+            return Err(Unavailable);
+        }
+        let before = self.held.iter().take_while(|(_, (time, _))| *time < at_ms);
+        Ok(before.last().map_or(self.floor, |(&seq, _)| seq))
+    }
+
     pub(super) fn read_last(
         &mut self,
         epoch: Epoch,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use danmaku_log::{Appended, EntryBody, Page};
+use danmaku_log::{Appended, EntryBody, Page, RoomLog, Unavailable};
 use danmaku_wire::limits::BODY_BYTES_MAX;
 use danmaku_wire::{Epoch, IdempotencyKey, Posted, RoomId, Seq, parse_posted};
 use http_body_util::{BodyExt, Full};
@@ -15,13 +15,12 @@ use hyper::{Request, Response, StatusCode};
 use super::HttpResult;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
-use super::query::{CommentsQuery, Since};
+use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
 use crate::admission::{AddressPermit, Held};
 use crate::context::Context;
-use crate::posting::{self, Target};
+use crate::posting::{self, Retracted, Target};
 use crate::refusal::{RateScope, Refusal};
-use crate::room::handle::Retracted;
 
 /// `POST /v1/rooms/{room}/comments`.
 pub(super) async fn post(
@@ -67,19 +66,56 @@ pub(super) async fn list(
     query: &str,
 ) -> HttpResult {
     let query = CommentsQuery::parse(query)?;
-    let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
-    let epoch = room.log().epoch();
-    // A position of another epoch means nothing here: everything is new.
-    let since = match query.since {
-        Since::Seq(seq) => seq.min(room.log().head()),
-        Since::Position(position) if position.epoch == epoch => position.seq.min(room.log().head()),
-        Since::Position(_) => Seq::ZERO,
+    let log = context.find_log(room).await?;
+    let log = log.ok_or(ApiError::RoomNotFound)?;
+    let (since, mut page) = read(&log, &query).await.map_err(Refusal::from)?;
+    let bytes = fit(&mut page, query.order);
+    // Read from the newest, what is missing below is the next page.
+    let since = match query.order {
+        Order::Oldest => since,
+        Order::Newest => page.after,
     };
-    let page = room.log().read_after(since, query.limit as usize).await;
-    let mut page = page.map_err(Refusal::from)?;
-    let bytes = fit(&mut page);
     let held = context.hold_answer(permit, bytes)?;
-    Ok(held_json(page_json(epoch, since, &page, bytes), held))
+    Ok(held_json(page_json(log.epoch(), since, &page, bytes), held))
+}
+
+/// The requested page, and the position it was requested after.
+async fn read(log: &RoomLog, query: &CommentsQuery) -> Result<(Seq, Page), Unavailable> {
+    let (head, epoch) = (log.head(), log.epoch());
+    // A position of another epoch means nothing here: everything is new.
+    let position = |at, otherwise: Seq| match at {
+        Some(Since::Seq(seq)) => seq.min(head),
+        Some(Since::Position(position)) if position.epoch == epoch => position.seq.min(head),
+        Some(Since::Position(_)) | None => otherwise,
+    };
+    let mut since = position(query.since, Seq::ZERO);
+    let mut until = position(query.until, head);
+    if let Some(from_ms) = query.from_ms {
+        since = since.max(log.last_before(from_ms).await?);
+    }
+    if let Some(to_ms) = query.to_ms {
+        until = until.min(log.last_before(to_ms).await?);
+    }
+    let limit = query.limit as usize;
+    let page = match query.order {
+        _ if until <= since => Page {
+            after: since,
+            seq: since,
+            entries: Vec::new(),
+            more: false,
+        },
+        Order::Oldest => {
+            let mut page = log.read_after(since, limit).await?;
+            if page.seq >= until && !query.is_open_ended() {
+                page.entries.retain(|entry| entry.seq <= until);
+                page.seq = until.max(page.after);
+                page.more = false;
+            }
+            page
+        }
+        Order::Newest => log.read_down(until, since, limit).await?,
+    };
+    Ok((since, page))
 }
 
 /// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked that the client may do this.
@@ -91,13 +127,14 @@ pub(super) async fn retract(
 ) -> HttpResult {
     let id = comment_id(id)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
-    let room = context.registry.find(room).ok_or(ApiError::RoomNotFound)?;
+    let log = context.find_log(room).await?;
+    let log = log.ok_or(ApiError::RoomNotFound)?;
     let now = context.clock.now();
     let retracted = async {
         permit
             .try_post(now.monotonic, 1)
             .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
-        room.retract(id, now.unix_ms).await
+        posting::retract(&log, id, now.unix_ms).await
     };
     let retracted = retracted
         .await
@@ -206,12 +243,16 @@ fn ids_json(appended: &Appended) -> String {
 
 /// Cuts a page to what fits into one response, but keeps at least one entry. Returns an upper bound of the response's
 /// bytes.
-fn fit(page: &mut Page) -> usize {
+fn fit(page: &mut Page, order: Order) -> usize {
     let mut bytes = PAGE_HEAD_BYTES_MAX;
     for (index, entry) in page.entries.iter().enumerate() {
         let next = entry.body.bytes() + ENTRY_HEAD_BYTES_MAX;
         if index > 0 && bytes + next > PAGE_BYTES_MAX {
-            page.seq = page.entries[index - 1].seq;
+            let last = page.entries[index - 1].seq;
+            match order {
+                Order::Oldest => page.seq = last,
+                Order::Newest => page.after = last.previous(),
+            }
             page.more = true;
             page.entries.truncate(index);
             break;
@@ -311,7 +352,7 @@ mod tests {
         let top = Seq::MAX.value() - 2_000;
         let text = "\u{10FFFF}".repeat(200);
         let mut long = page((0..2_000).map(|n| comment(top + n, &text)).collect());
-        let bytes = fit(&mut long);
+        let bytes = fit(&mut long, Order::Oldest);
         assert!(bytes <= PAGE_BYTES_MAX && long.more);
         assert!(long.entries.len() > 250, "{}", long.entries.len());
         assert_eq!(long.seq, long.entries.last().unwrap().seq);
@@ -319,12 +360,12 @@ mod tests {
         assert!(json.len() <= bytes && json.capacity() == bytes);
 
         let mut short = page(vec![comment(top, "x")]);
-        assert!(fit(&mut short) < 400 && !short.more);
+        assert!(fit(&mut short, Order::Oldest) < 400 && !short.more);
 
         let ids: Vec<_> = (0..100_000).map(|n| Seq::new(top + n % 9)).collect();
         let event = EntryBody::Event(Event::Retract { ids: ids.into() });
         let mut large = page(vec![entry(top, event), comment(top + 1, "x")]);
-        let bytes = fit(&mut large);
+        let bytes = fit(&mut large, Order::Oldest);
         assert_eq!((large.entries.len(), large.more), (1, true));
         assert!(page_json(Epoch::new(1), Seq::ZERO, &large, bytes).len() <= bytes);
     }

@@ -49,6 +49,21 @@ pub enum ApiError {
     /// `since` is not a position.
     #[error("`since` must be EPOCH:SEQ (or just SEQ when listing comments)")]
     BadSince,
+    /// `until` is not a position.
+    #[error("`until` must be EPOCH:SEQ or SEQ")]
+    BadUntil,
+    /// `from` or `to` is not a time.
+    #[error("`from` and `to` must be Unix times in milliseconds")]
+    BadTime,
+    /// `order` is unknown.
+    #[error("`order` must be oldest or newest")]
+    BadOrder,
+    /// The path's user id is invalid.
+    #[error("a user id must be printable and have at most {max} bytes")]
+    BadUserId {
+        /// The largest allowed.
+        max: usize,
+    },
     /// `history` is out of range.
     #[error("`history` must be a number from 0 to {max}")]
     BadHistory {
@@ -61,8 +76,8 @@ pub enum ApiError {
         /// The largest allowed.
         max: u32,
     },
-    /// `after` is not a room id.
-    #[error("`after` must be a room id")]
+    /// `after` or `after_room` is not a room id.
+    #[error("`after` and `after_room` must be room ids")]
     BadAfter,
     /// The body is too long.
     #[error("the body has more than {max} bytes")]
@@ -97,6 +112,12 @@ pub enum ApiError {
     /// No comment ever had this id.
     #[error("no such comment")]
     CommentNotFound,
+    /// The data file cannot be written.
+    #[error("the data file cannot be written: {reason}")]
+    DataFailing {
+        /// What is wrong.
+        reason: String,
+    },
     /// The post is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -117,6 +138,10 @@ impl ApiError {
             Self::BadHttpVersion => "bad_http_version",
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
+            Self::BadUntil => "bad_until",
+            Self::BadTime => "bad_time",
+            Self::BadOrder => "bad_order",
+            Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
             Self::BadLimit { .. } => "bad_limit",
             Self::BadAfter => "bad_after",
@@ -130,6 +155,7 @@ impl ApiError {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
             Self::CommentNotFound => "comment_not_found",
+            Self::DataFailing { .. } => "unavailable",
             Self::Refused(refusal) => refusal.code(),
         }
     }
@@ -146,12 +172,17 @@ impl ApiError {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::DataFailing { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyConnections(refusal) => connection_status(*refusal),
             Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
             | Self::BadWebSocketKey
             | Self::BadEncoding
             | Self::BadSince
+            | Self::BadUntil
+            | Self::BadTime
+            | Self::BadOrder
+            | Self::BadUserId { .. }
             | Self::BadHistory { .. }
             | Self::BadLimit { .. }
             | Self::BadAfter

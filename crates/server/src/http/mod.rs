@@ -10,6 +10,7 @@ mod peer;
 mod query;
 mod rooms;
 mod route;
+mod users;
 mod websocket;
 
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use danmaku_wire::{Dialect, RoomId};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -173,7 +174,7 @@ async fn route(
         Route::Metrics => Ok(operations::scrape(context)),
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
-        Route::Room(room) => rooms::show(context, room),
+        Route::Room(room) => rooms::show(context, room).await,
         Route::Socket(room) => {
             let wanted = websocket::upgrade(context, requester, room, request).await?;
             *lock(watch) = Some(wanted);
@@ -191,13 +192,28 @@ async fn route(
         }
         Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
         Route::Comment(room, id) => {
-            let headers = request.headers();
-            cors::check_origin(context, headers)?;
-            if !peer.is_local(headers) {
-                return Err(ApiError::Forbidden);
-            }
+            check_local(context, peer, request.headers())?;
             comments::retract(context, requester.permit(), room, id).await
         }
+        Route::UserComments(user) => {
+            check_local(context, peer, request.headers())?;
+            if *request.method() == Method::DELETE {
+                users::erase(context, user).await
+            } else {
+                users::export(context, requester.permit(), user, &query).await
+            }
+        }
+    }
+}
+
+/// # Errors
+/// [`ApiError::Forbidden`] unless the client is on the server's own machine; the origin of a page must be allowed, too.
+fn check_local(context: &Context, peer: &Peer<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
+    cors::check_origin(context, headers)?;
+    if peer.is_local(headers) {
+        Ok(())
+    } else {
+        Err(ApiError::Forbidden)
     }
 }
 
@@ -251,8 +267,9 @@ danmaku: a live-stream comment fan-out server
   GET  /v1/rooms/{room}/ws        watch a room (WebSocket; ?encoding=identity|gzip|deflate)
   GET  /v1/rooms/{room}/events    watch a room (Server-Sent Events)
   POST /v1/rooms/{room}/comments  post {\"text\":\"...\"}, or an array of such
-  GET  /v1/rooms/{room}/comments  read comments again (?since=&limit=)
+  GET  /v1/rooms/{room}/comments  read comments again (?since=&until=&from=&to=&order=&limit=)
   DELETE /v1/rooms/{room}/comments/{id}  take a comment back (from this machine)
+  GET  /v1/users/{user}/comments  what a user posted (from this machine); DELETE erases it
   GET  /v1/rooms                  rooms and their viewers
   GET  /v1/rooms/{room}           one room
   GET  /v1/stats                  counters

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use danmaku_log::{Health, Sqlite};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -53,6 +54,8 @@ pub(super) fn probe(context: &Context, route: &Route) -> HttpResult {
         Ok(plain("ok\n"))
     } else if context.gate.is_closed() {
         Err(Refusal::Stopping.into())
+    } else if let Some(Health::Failing { reason }) = context.log.file().map(Sqlite::health_now) {
+        Err(ApiError::DataFailing { reason })
     } else {
         Ok(plain("ready\n"))
     }

@@ -83,34 +83,57 @@ pub(super) enum Since {
     Position(Position),
 }
 
+/// The order of a list of comments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The order of the log.
+    Oldest,
+    /// The reverse.
+    Newest,
+}
+
 /// The query of a list of comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommentsQuery {
     /// The position to read after.
-    pub since: Since,
+    pub since: Option<Since>,
+    /// The last position to read.
+    pub until: Option<Since>,
+    /// The first log time to read, Unix time in milliseconds.
+    pub from_ms: Option<u64>,
+    /// The log time to read up to, which is not included.
+    pub to_ms: Option<u64>,
+    /// The order.
+    pub order: Order,
     /// Maximum comments.
     pub limit: u32,
 }
 
 impl CommentsQuery {
-    /// Reads `since` and `limit`.
+    /// Ignores other parameters.
     ///
     /// # Errors
     /// [`ApiError`] names the invalid parameter.
     pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut parsed = Self {
-            since: Since::Seq(Seq::ZERO),
+            since: None,
+            until: None,
+            from_ms: None,
+            to_ms: None,
+            order: Order::Oldest,
             limit: COMMENTS_LIMIT_DEFAULT,
         };
         for (key, value) in pairs(query) {
             match &*key {
-                "since" => {
-                    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-                    parsed.since = match value.parse::<u64>() {
-                        Ok(seq) if digits => Since::Seq(Seq::new(seq)),
-                        _ => Since::Position(
-                            Position::from_str(&value).map_err(|_| ApiError::BadSince)?,
-                        ),
+                "since" => parsed.since = Some(since(&value).ok_or(ApiError::BadSince)?),
+                "until" => parsed.until = Some(since(&value).ok_or(ApiError::BadUntil)?),
+                "from" => parsed.from_ms = Some(unix_ms(&value)?),
+                "to" => parsed.to_ms = Some(unix_ms(&value)?),
+                "order" => {
+                    parsed.order = match &*value {
+                        "oldest" => Order::Oldest,
+                        "newest" => Order::Newest,
+                        _ => return Err(ApiError::BadOrder),
                     };
                 }
                 "limit" => parsed.limit = limit(&value, COMMENTS_LIMIT_MAX)?,
@@ -118,6 +141,59 @@ impl CommentsQuery {
             }
         }
         Ok(parsed)
+    }
+
+    /// Whether everything up to the newest is asked for.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.until.is_none() && self.to_ms.is_none()
+    }
+}
+
+fn since(value: &str) -> Option<Since> {
+    if let Some(seq) = digits(value) {
+        return Some(Since::Seq(Seq::new(seq)));
+    }
+    Position::from_str(value).ok().map(Since::Position)
+}
+
+fn unix_ms(value: &str) -> Result<u64, ApiError> {
+    digits(value)
+        .filter(|&ms| ms <= Seq::MAX.value())
+        .ok_or(ApiError::BadTime)
+}
+
+/// A number without a sign, which `parse` alone would accept.
+fn digits(value: &str) -> Option<u64> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| digits)
+}
+
+/// The query of one user's comments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UserQuery {
+    /// The room and the position in it to start after.
+    pub after: Option<(RoomId, Seq)>,
+}
+
+impl UserQuery {
+    /// Reads `after_room` and `after_id`.
+    ///
+    /// # Errors
+    /// [`ApiError`] names the invalid parameter.
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
+        let (mut room, mut id) = (None, Seq::ZERO);
+        for (key, value) in pairs(query) {
+            match &*key {
+                "after_room" => {
+                    room = Some(RoomId::parse(&value).map_err(|_| ApiError::BadAfter)?);
+                }
+                "after_id" => id = Seq::new(digits(&value).ok_or(ApiError::BadCommentId)?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            after: room.map(|room| (room, id)),
+        })
     }
 }
 
@@ -225,9 +301,34 @@ mod tests {
     #[test]
     fn comment_queries() {
         let check = |query, expected| assert_eq!(CommentsQuery::parse(query), expected, "{query}");
-        let page = |since, limit| Ok(CommentsQuery { since, limit });
-        check("", page(Since::Seq(Seq::ZERO), COMMENTS_LIMIT_DEFAULT));
-        check("since=5&limit=7", page(Since::Seq(Seq::new(5)), 7));
+        let all = CommentsQuery {
+            since: None,
+            until: None,
+            from_ms: None,
+            to_ms: None,
+            order: Order::Oldest,
+            limit: COMMENTS_LIMIT_DEFAULT,
+        };
+        check("", Ok(all));
+        check("order=oldest&token=x", Ok(all));
+        check(
+            "since=5&until=7:9&from=10&to=20&order=newest&limit=7",
+            Ok(CommentsQuery {
+                since: Some(Since::Seq(Seq::new(5))),
+                until: Some(Since::Position(Position {
+                    epoch: Epoch::new(7),
+                    seq: Seq::new(9),
+                })),
+                from_ms: Some(10),
+                to_ms: Some(20),
+                order: Order::Newest,
+                limit: 7,
+            }),
+        );
+        check("until=x", Err(ApiError::BadUntil));
+        check("from=+1", Err(ApiError::BadTime));
+        check("to=9007199254740992", Err(ApiError::BadTime));
+        check("order=desc", Err(ApiError::BadOrder));
         check("since=x", Err(ApiError::BadSince));
         let max = COMMENTS_LIMIT_MAX;
         check("limit=0", Err(ApiError::BadLimit { max }));

@@ -31,6 +31,8 @@ pub(super) enum Route {
     Comments(RoomId),
     /// `/v1/rooms/{room}/comments/{id}`, with the id as written
     Comment(RoomId, String),
+    /// `/v1/users/{user}/comments`, with the id decoded
+    UserComments(String),
 }
 
 impl Route {
@@ -48,6 +50,17 @@ impl Route {
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
                 Self::in_room(room_id(room)?, below)
+            }
+            [
+                Some("v1"),
+                Some("users"),
+                Some(user),
+                Some("comments"),
+                None,
+                ..,
+            ] => {
+                let user = percent_decode_str(user).decode_utf8_lossy();
+                Ok(Self::UserComments(user.into_owned()))
             }
             _ => Err(ApiError::NotFound),
         }
@@ -73,6 +86,7 @@ impl Route {
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
+            Self::UserComments(_) => "GET, HEAD, DELETE",
         }
     }
 
@@ -132,6 +146,8 @@ mod tests {
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
         check("/v1/rooms/r/nothing", Err("not_found"));
+        check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
+        check("/v1/users/a", Err("not_found"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());

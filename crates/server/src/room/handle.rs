@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use danmaku_engine::admission::{Rate, SharedBucket};
 use danmaku_fanout::{Audience, ConnId, Link, RoomKey};
-use danmaku_log::{Append, AppendError, AppendKey, Appended, EntryBody, Lookup, RoomLog};
-use danmaku_wire::{Comment, Dialect, Epoch, Event, FrameSet, Position, RoomId, Seq};
+use danmaku_log::{Append, AppendKey, Appended, EntryBody, RoomLog};
+use danmaku_wire::{Comment, Dialect, Epoch, FrameSet, Position, RoomId, Seq};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::memory::{Holder, MemoryBudget};
@@ -104,15 +104,6 @@ pub enum JoinAnswer {
     Ahead,
     /// The position belongs to another epoch.
     OtherEpoch,
-}
-
-/// The outcome of a retraction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retracted {
-    /// The comment is retracted, now or earlier.
-    Done,
-    /// No comment ever had this id.
-    NoSuchComment,
 }
 
 /// A snapshot of a room.
@@ -215,30 +206,6 @@ impl RoomHandle {
             now_ms: now.unix_ms,
         };
         Ok(self.log.append(append).await?)
-    }
-
-    /// Retracts the comment `id`: the log forgets it, and viewers are notified. They are also notified of a comment that is
-    /// no longer held, because it may still be on their screens.
-    ///
-    /// # Errors
-    /// [`Refusal`]: the log did not accept the retraction.
-    pub async fn retract(&self, id: Seq, now_ms: u64) -> Result<Retracted, Refusal> {
-        match self.log.lookup(id) {
-            Lookup::AboveHead | Lookup::Event => return Ok(Retracted::NoSuchComment),
-            Lookup::Retracted => return Ok(Retracted::Done),
-            Lookup::Comment | Lookup::NotHeld => {}
-        }
-        let retraction = EntryBody::Event(Event::Retract { ids: [id].into() });
-        let append = Append {
-            entries: vec![retraction],
-            key: None,
-            now_ms,
-        };
-        self.log
-            .append(append)
-            .await
-            .map_err(|error: AppendError| Refusal::from(error))?;
-        Ok(Retracted::Done)
     }
 
     /// Adds likes to the current window. Only the first ones wake the room, and only if no window is open.

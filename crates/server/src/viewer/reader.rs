@@ -1,7 +1,10 @@
 //! Owns the reading half of a WebSocket viewer's connection: bytes to messages to posts.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use danmaku_engine::admission::TokenBucket;
@@ -10,7 +13,7 @@ use danmaku_wire::limits::MESSAGE_BYTES_MAX;
 use danmaku_wire::outbound::{ack_json, pong_frame};
 use danmaku_wire::{
     ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, Dialect,
-    Encoding, IdempotencyKey, Reference, Seq, parse_client_message,
+    Encoding, IdempotencyKey, Reference, parse_client_message,
 };
 
 use crate::admission::ConnectionPermit;
@@ -19,6 +22,7 @@ use crate::origins::OriginNotAllowed;
 use crate::posting::{self, Target};
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
+use crate::stop_gate::Inside;
 
 /// The reader of one viewer's connection.
 ///
@@ -195,21 +199,17 @@ impl Reader {
 
     /// Handles one read's messages. All answers go to the shard together: one message, one write.
     async fn handle(&mut self, events: Vec<Inbound>) {
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         let mut pong = None;
         let mut close = None;
         for event in events {
             match event {
-                Inbound::Message(message) => {
-                    if let Some(answer) = self.answer(message).await {
-                        answer_into(&mut answers, &answer);
-                    }
-                }
+                Inbound::Message(message) => replies.extend(self.reply(message)),
                 Inbound::Refused(reference, refusal) => {
                     // An invalid message costs as much as a valid one.
                     let refusal = self.take_message().err().unwrap_or(refusal);
                     self.context.stats.inbound.refused(&refusal);
-                    answer_into(&mut answers, &refusal.error_json(reference.as_ref()));
+                    replies.push(Reply::Ready(refusal.error_json(reference.as_ref())));
                 }
                 Inbound::Ping(payload) => pong = Some(pong_frame(&payload)),
                 Inbound::Close(reason) => {
@@ -222,6 +222,7 @@ impl Reader {
         if let Some(bytes) = pong {
             self.shard(ShardMsg::Pong { conn, bytes }).await;
         }
+        let answers = self.answers(replies).await;
         if !answers.is_empty() {
             let bytes = Bytes::from(answers);
             self.shard(ShardMsg::Unicast { conn, bytes }).await;
@@ -233,32 +234,33 @@ impl Reader {
         }
     }
 
-    /// Handles a message and returns the answer.
-    async fn answer(&mut self, message: ClientMessage) -> Option<String> {
+    /// Handles a message, but for the post that it may hold.
+    fn reply(&mut self, message: ClientMessage) -> Option<Reply> {
         match message {
             ClientMessage::Comment {
                 reference,
                 key,
                 comment,
-            } => Some(match self.comment(comment, key).await {
-                Ok(id) => ack_json(reference.as_ref(), id),
-                Err(refusal) => refusal.error_json(reference.as_ref()),
+            } => Some(match self.admit() {
+                Ok(inside) => Reply::Post(Box::new(Post {
+                    reference,
+                    key,
+                    comment,
+                    inside,
+                })),
+                Err(refusal) => Reply::Ready(refusal.error_json(reference.as_ref())),
             }),
             ClientMessage::Like { count } => {
                 let refusal = self.like(count.get()).err()?;
                 self.context.stats.inbound.refused(&refusal);
-                Some(refusal.error_json(None))
+                Some(Reply::Ready(refusal.error_json(None)))
             }
         }
     }
 
-    /// Posts a comment and returns its id.
-    async fn comment(
-        &mut self,
-        comment: Comment,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Seq, Refusal> {
-        let Some(_inside) = self.context.gate.enter() else {
+    /// Charges a comment to this connection and lets it in.
+    fn admit(&mut self) -> Result<Inside, Refusal> {
+        let Some(inside) = self.context.gate.enter() else {
             return Err(Refusal::Stopping);
         };
         let taken = self.take_message();
@@ -266,14 +268,65 @@ impl Reader {
             self.context.stats.inbound.refused(&refusal);
             return Err(refusal);
         }
+        Ok(inside)
+    }
+
+    /// The answers to one read's messages, in order. Its comments are posted together: one after the other, each would
+    /// wait for a commit of its own.
+    async fn answers(&self, replies: Vec<Reply>) -> Vec<u8> {
+        let mut answers: Vec<_> = replies
+            .into_iter()
+            .map(|reply| match reply {
+                Reply::Ready(json) => Answer::Ready(json),
+                Reply::Post(post) => Answer::Pending(Box::pin(self.post(*post))),
+            })
+            .collect();
+        poll_fn(|cx| {
+            let mut pending = false;
+            for answer in &mut answers {
+                // In order, so that the log has them in order.
+                pending |= answer.poll(cx).is_pending();
+            }
+            if pending {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        let mut bytes = Vec::new();
+        for answer in answers {
+            if let Answer::Ready(json) = answer {
+                // Messages other than batches are the same in every encoding.
+                bytes.extend_from_slice(&Dialect::web_socket(Encoding::Identity).message(&json));
+            }
+        }
+        bytes
+    }
+
+    /// Posts a comment and returns the answer.
+    async fn post(&self, post: Post) -> String {
+        let Post {
+            reference,
+            key,
+            comment,
+            inside,
+        } = post;
         let target = Target::Open(&self.room);
-        let appended = posting::post(&self.context, &self.permit, target, &[comment], key).await?;
+        let posted = posting::post(&self.context, &self.permit, target, &[comment], key).await;
+        drop(inside);
         // One comment has one position.
-        appended
-            .seqs
-            .first()
-            .copied()
-            .ok_or(Refusal::OutcomeUnknown)
+        let id = posted.and_then(|appended| {
+            appended
+                .seqs
+                .first()
+                .copied()
+                .ok_or(Refusal::OutcomeUnknown)
+        });
+        match id {
+            Ok(id) => ack_json(reference.as_ref(), id),
+            Err(refusal) => refusal.error_json(reference.as_ref()),
+        }
     }
 
     fn like(&mut self, count: u32) -> Result<(), Refusal> {
@@ -301,9 +354,34 @@ impl Reader {
     }
 }
 
-/// Messages other than batches are the same in every encoding.
-fn answer_into(answers: &mut Vec<u8>, json: &str) {
-    answers.extend_from_slice(&Dialect::web_socket(Encoding::Identity).message(json));
+/// What a message is answered with.
+enum Reply {
+    Ready(String),
+    /// The result of a post.
+    Post(Box<Post>),
+}
+
+/// A comment that was let in.
+struct Post {
+    reference: Option<Reference>,
+    key: Option<IdempotencyKey>,
+    comment: Comment,
+    inside: Inside,
+}
+
+/// An answer that is there, or on its way.
+enum Answer<'a> {
+    Ready(String),
+    Pending(Pin<Box<dyn Future<Output = String> + Send + 'a>>),
+}
+
+impl Answer<'_> {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let Self::Pending(post) = self else {
+            return Poll::Ready(());
+        };
+        post.as_mut().poll(cx).map(|json| *self = Self::Ready(json))
+    }
 }
 
 thread_local! {

@@ -124,8 +124,28 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "crates/store",
+        &[
+            "tokio",
+            "hyper",
+            "hyper-util",
+            "crossbeam-channel",
+            "socket2",
+            "clap",
+            "prometheus",
+            "tracing",
+            "danmaku-wire",
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
         "crates/log",
         &[
+            "rusqlite",
             "hyper",
             "hyper-util",
             "crossbeam-channel",
@@ -153,7 +173,15 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ),
     (
         "crates/server",
-        &["flate2", "simd-json", "crossbeam-channel", "mio", "slab"],
+        &[
+            "flate2",
+            "simd-json",
+            "crossbeam-channel",
+            "mio",
+            "slab",
+            "rusqlite",
+            "danmaku-store",
+        ],
     ),
     (
         "loadtest",

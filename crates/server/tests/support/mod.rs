@@ -24,7 +24,19 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the binary with `flags` on a free loopback port.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_danmaku-server"))
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_danmaku-server")), flags)
+    }
+
+    /// Starts the binary in a shell, after `setup`.
+    pub(crate) fn start_after(setup: &str, flags: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_danmaku-server"));
+        Self::start_as(shell, flags)
+    }
+
+    fn start_as(mut command: Command, flags: &[&str]) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--log", "warn"])
             .args(flags)
             .stdout(Stdio::piped())

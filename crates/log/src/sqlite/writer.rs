@@ -1,0 +1,278 @@
+//! The thread that commits: appends in groups, and housekeeping between them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use danmaku_store::{Answer, CommitError, Group, NewRoom, Retention, RoomKey, StoreError, Writer};
+use danmaku_wire::{Event, Seq};
+use tokio::sync::oneshot;
+
+use super::codec;
+use super::housekeeping::{Housekeeping, KEY_AGE_MS_MAX};
+use super::room::{Message, Numbering, OpenRoom, Outcome, Queued, is_same};
+use super::{Health, Table};
+use crate::entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody};
+
+/// The state of the thread.
+pub(super) struct WriterThread {
+    writer: Writer,
+    queued: Receiver<Message>,
+    table: Arc<Table>,
+    housekeeping: Housekeeping,
+}
+
+impl WriterThread {
+    pub(super) fn new(
+        writer: Writer,
+        queued: Receiver<Message>,
+        table: Arc<Table>,
+        retention: Retention,
+        room_entries_max: Option<u64>,
+    ) -> Self {
+        Self {
+            writer,
+            queued,
+            table,
+            housekeeping: Housekeeping::new(retention, room_entries_max),
+        }
+    }
+
+    /// Runs until it is stopped, or nobody can append any more.
+    pub(super) fn run(mut self) {
+        let stop = loop {
+            let wait = self.housekeeping.due_in(Instant::now());
+            match self.queued.recv_timeout(wait) {
+                Ok(Message::Append(first)) => {
+                    if let Some(stop) = self.commit_group(*first) {
+                        break Some(stop);
+                    }
+                }
+                Ok(Message::Stop(stop)) => break Some(stop),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            self.housekeeping
+                .run(&mut self.writer, &self.table, Instant::now());
+        };
+        // If it fails, the next start does it.
+        let _later = self.writer.scrub();
+        drop(self.writer);
+        drop(stop);
+    }
+
+    /// Commits `first` and what else is queued; returns a stop that came behind them.
+    fn commit_group(&mut self, first: Queued) -> Option<oneshot::Sender<()>> {
+        let mut entries = first.append.entries.len();
+        let mut appends = vec![first];
+        let mut stop = None;
+        while entries < GROUP_ENTRIES_MAX {
+            match self.queued.try_recv() {
+                Ok(Message::Append(next)) => {
+                    entries += next.append.entries.len();
+                    appends.push(*next);
+                }
+                Ok(Message::Stop(sender)) => {
+                    stop = Some(sender);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.commit(appends);
+        stop
+    }
+
+    /// Commits the appends, feeds the rings, then answers the posters.
+    fn commit(&mut self, appends: Vec<Queued>) {
+        let mut posters = Vec::with_capacity(appends.len());
+        let mut work = Vec::with_capacity(appends.len());
+        for queued in appends {
+            posters.push((queued.answer, queued.held));
+            work.push((queued.room, queued.append, queued.at));
+        }
+        let mut outcomes = match self.try_commit(work) {
+            Ok(outcomes) => outcomes.into_iter(),
+            Err(error) => vec![Err(error); posters.len()].into_iter(),
+        };
+        for (answer, held) in posters {
+            drop(held);
+            let outcome = outcomes.next().unwrap_or(Err(AppendError::Unavailable));
+            // A poster that gave up is not told.
+            let _gone = answer.send(outcome);
+        }
+    }
+
+    /// Commits the appends and feeds the rings.
+    fn try_commit(
+        &mut self,
+        work: Vec<(Arc<OpenRoom>, Append, Instant)>,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        if *self.table.health.borrow() != Health::Ready {
+            return Err(AppendError::Unavailable);
+        }
+        let mut drafts = Drafts::default();
+        let outcomes = match drafts.commit(&mut self.writer, work) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let now = Instant::now();
+                self.housekeeping.fail(&self.table, &error, now);
+                return Err(match error {
+                    CommitError::Refused(_) => AppendError::Unavailable,
+                    CommitError::Unknown(_) => AppendError::OutcomeUnknown,
+                });
+            }
+        };
+        for draft in drafts.rooms {
+            *draft.room.numbering() = draft.numbering;
+            self.housekeeping.grown(&draft.room, &draft.numbering);
+            draft.room.feed().fed(draft.previous, draft.entries);
+        }
+        Ok(outcomes)
+    }
+}
+
+/// What a group changes, room by room. It counts once the group is committed.
+#[derive(Default)]
+struct Drafts {
+    rooms: Vec<Draft>,
+    /// Where each room is in `rooms`. A room is known by its address: its draft holds it.
+    index: HashMap<*const OpenRoom, usize>,
+}
+
+struct Draft {
+    room: Arc<OpenRoom>,
+    previous: Seq,
+    numbering: Numbering,
+    entries: Vec<Entry>,
+}
+
+impl Drafts {
+    fn commit(
+        &mut self,
+        writer: &mut Writer,
+        work: Vec<(Arc<OpenRoom>, Append, Instant)>,
+    ) -> Result<Vec<Outcome>, CommitError> {
+        let mut group = writer.begin().map_err(CommitError::Refused)?;
+        let mut outcomes = Vec::with_capacity(work.len());
+        for (room, append, at) in work {
+            let waited = u64::try_from(at.elapsed().as_millis()).unwrap_or(0);
+            let now_ms = append.now_ms + waited;
+            let outcome = self.of(&room).append(&mut group, append, now_ms);
+            outcomes.push(outcome.map_err(CommitError::Refused)?);
+        }
+        group.commit()?;
+        Ok(outcomes)
+    }
+
+    fn of(&mut self, room: &Arc<OpenRoom>) -> &mut Draft {
+        let index = *self.index.entry(Arc::as_ptr(room)).or_insert_with(|| {
+            let numbering = *room.numbering();
+            self.rooms.push(Draft {
+                room: Arc::clone(room),
+                previous: numbering.head,
+                numbering,
+                entries: Vec::new(),
+            });
+            self.rooms.len() - 1
+        });
+        &mut self.rooms[index]
+    }
+}
+
+impl Draft {
+    /// Adds an append to the group, and says what its poster is told once the group is committed.
+    fn append(
+        &mut self,
+        group: &mut Group<'_>,
+        append: Append,
+        now_ms: u64,
+    ) -> Result<Outcome, StoreError> {
+        let Append { entries, key, .. } = append;
+        if let Some(key) = &key
+            && let Some(outcome) = self.repeated(group, key, &entries, now_ms)?
+        {
+            return Ok(outcome);
+        }
+        let at_ms = self.numbering.at_ms.max(now_ms);
+        self.numbering.at_ms = at_ms;
+        let room = self.room_key(group)?;
+        let first = self.numbering.head.next();
+        let mut seqs = Vec::with_capacity(entries.len());
+        for body in entries {
+            let seq = self.numbering.head.next();
+            let kind = codec::kind(&body);
+            codec::encode(&body, |bytes| {
+                group.insert(room, seq.value(), at_ms, kind, bytes)
+            })?;
+            if let EntryBody::Event(Event::Retract { ids }) = &body {
+                for id in &**ids {
+                    group.erase(room, id.value(), codec::COMMENT_MAX)?;
+                }
+            }
+            self.numbering.head = seq;
+            self.entries.push(Entry { seq, at_ms, body });
+            seqs.push(seq);
+        }
+        if let Some(AppendKey { poster, key }) = key {
+            let answer = Answer {
+                first: first.value(),
+                count: seqs.len() as u64,
+            };
+            group.remember(room, poster, key.as_str(), answer, now_ms)?;
+        }
+        Ok(Ok(self.appended(seqs)))
+    }
+
+    /// What the first append with this key was told, if there was one.
+    fn repeated(
+        &self,
+        group: &Group<'_>,
+        key: &AppendKey,
+        entries: &[EntryBody],
+        now_ms: u64,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let Some(room) = self.numbering.key else {
+            return Ok(None);
+        };
+        let since_ms = now_ms.saturating_sub(KEY_AGE_MS_MAX);
+        let Some(answer) = group.answer(room, key.poster, key.key.as_str(), since_ms)? else {
+            return Ok(None);
+        };
+        let mut same = entries.len() as u64 == answer.count;
+        for (seq, body) in (answer.first..).zip(entries) {
+            same = same && is_same(body, group.body(room, seq)?.as_deref());
+        }
+        let seqs = (answer.first..answer.first + answer.count).map(Seq::new);
+        Ok(Some(if same {
+            Ok(self.appended(seqs.collect()))
+        } else {
+            Err(AppendError::KeyReused)
+        }))
+    }
+
+    /// The room's name in the file, which it gets with its first entry.
+    fn room_key(&mut self, group: &Group<'_>) -> Result<RoomKey, StoreError> {
+        if let Some(key) = self.numbering.key {
+            return Ok(key);
+        }
+        let key = group.add_room(NewRoom {
+            name: self.room.id().as_str(),
+            epoch: self.room.feed().epoch().value(),
+            floor: self.numbering.head.value(),
+        })?;
+        self.numbering.key = Some(key);
+        Ok(key)
+    }
+
+    fn appended(&self, seqs: Vec<Seq>) -> Appended {
+        Appended {
+            epoch: self.room.feed().epoch(),
+            seqs,
+        }
+    }
+}
+
+/// Entries in one commit, but for the last append's own.
+const GROUP_ENTRIES_MAX: usize = 4_096;

@@ -1,0 +1,68 @@
+//! A copy of the file, taken while its writer goes on.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use crate::error::StoreError;
+use crate::folder::Folder;
+use crate::schema;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The backup cannot be created; it must not exist yet.
+    #[error("cannot create {}: {source}", file.display())]
+    Create {
+        /// The backup.
+        file: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Reading the data file or writing the backup failed.
+    #[error("cannot back up {}: {source}", file.display())]
+    Copy {
+        /// The data file.
+        file: PathBuf,
+        /// SQLite's error.
+        source: StoreError,
+    },
+}
+
+/// Copies what is committed in `folder` now into the new file `to`.
+///
+/// # Errors
+/// [`BackupError`]; then there is no file `to`, unless it was there before.
+pub fn back_up(folder: &Path, to: &Path) -> Result<(), BackupError> {
+    File::create_new(to).map_err(|source| BackupError::Create {
+        file: to.to_owned(),
+        source,
+    })?;
+    let file = Folder::file(folder);
+    copy(&file, to).map_err(|source| {
+        // What is there is not a backup; that it failed is reported.
+        let _ = fs::remove_file(to);
+        BackupError::Copy { file, source }
+    })
+}
+
+fn copy(file: &Path, to: &Path) -> Result<(), StoreError> {
+    let from = schema::open_for_reading(file)?;
+    let mut to = Connection::open(to)?;
+    {
+        let backup = Backup::new(&from, &mut to)?;
+        // In one step, which sees one moment. The writer goes on beside it; its write-ahead log grows meanwhile.
+        while backup.step(-1)? != StepResult::Done {
+            std::thread::sleep(BUSY_PAUSE);
+        }
+    }
+    // One file, not three.
+    to.pragma_update(None, "journal_mode", "DELETE")?;
+    Ok(())
+}
+
+/// Pause while another process holds a lock.
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);

@@ -1,0 +1,95 @@
+//! Why the file cannot be opened, read or written.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// Why a folder or its file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be created or locked.
+    #[error("cannot use the data folder {}: {source}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Another process has locked the folder.
+    #[error("the data folder {} is in use by another process", folder.display())]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The file's schema is newer than this version.
+    #[error(
+        "{} was written by a newer version: its schema is {found}, this version knows up to {known}",
+        file.display()
+    )]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its schema version.
+        found: u32,
+        /// The newest known one.
+        known: u32,
+    },
+    /// It is the file of another application.
+    #[error("{} is not a danmaku data file", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file's integrity check failed.
+    #[error("{} is damaged ({finding}): restore a backup", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The first finding.
+        finding: String,
+    },
+    /// Anything else that SQLite says.
+    #[error("cannot open {}: {source}", file.display())]
+    Sqlite {
+        /// The file.
+        file: PathBuf,
+        /// SQLite's error.
+        source: StoreError,
+    },
+}
+
+/// A read or a write failed; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(#[from] rusqlite::Error);
+
+impl StoreError {
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self.0.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        )
+    }
+}
+
+/// Why a group was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing was committed.
+    #[error(transparent)]
+    Refused(StoreError),
+    /// The disk failed in the middle: after a crash, the group may be there or not.
+    #[error(transparent)]
+    Unknown(StoreError),
+}
+
+impl From<rusqlite::Error> for CommitError {
+    fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            Self::Unknown(StoreError(error))
+        } else {
+            Self::Refused(StoreError(error))
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The schema, its versions, and how a connection is set up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{OpenError, StoreError};
+
+/// Opens the file for writing: checks its integrity and brings its schema up to date.
+pub(crate) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
+    let failed = |source: StoreError| {
+        if source.is_damage() {
+            damaged(file, &source.to_string())
+        } else {
+            OpenError::Sqlite {
+                file: file.to_owned(),
+                source,
+            }
+        }
+    };
+    let mut connection = connect(
+        file,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    )
+    .map_err(failed)?;
+    check_owner(file, &connection, &failed)?;
+    check_integrity(file, &connection, &failed)?;
+    set_up(&connection).map_err(failed)?;
+    migrate(&mut connection).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Opens the file for reading only. It exists, with the schema of this version.
+pub(crate) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
+    connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn connect(file: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_WAIT_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// Nothing is changed before this: the file may belong to a newer version, or to another application.
+fn check_owner(
+    file: &Path,
+    connection: &Connection,
+    failed: &impl Fn(StoreError) -> OpenError,
+) -> Result<(), OpenError> {
+    let number = |pragma| {
+        connection
+            .pragma_query_value(None, pragma, |row| row.get::<_, u32>(0))
+            .map_err(|error| failed(error.into()))
+    };
+    let tables: u32 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|error| failed(error.into()))?;
+    if tables > 0 && number("application_id")? != APPLICATION_ID {
+        return Err(OpenError::Foreign {
+            file: file.to_owned(),
+        });
+    }
+    let found = number("user_version")?;
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer {
+            file: file.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        });
+    }
+    Ok(())
+}
+
+fn check_integrity(
+    file: &Path,
+    connection: &Connection,
+    failed: &impl Fn(StoreError) -> OpenError,
+) -> Result<(), OpenError> {
+    let finding: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| failed(error.into()))?;
+    if finding == "ok" {
+        Ok(())
+    } else {
+        Err(damaged(file, &finding))
+    }
+}
+
+fn damaged(file: &Path, finding: &str) -> OpenError {
+    // A finding has a heading line.
+    let finding = finding.lines().last().unwrap_or_default().to_owned();
+    OpenError::Damaged {
+        file: file.to_owned(),
+        finding,
+    }
+}
+
+fn set_up(connection: &Connection) -> Result<(), StoreError> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A commit is on disk when it returns.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // What is deleted is overwritten in the file.
+    connection.pragma_update(None, "secure_delete", "ON")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (version, step) in (1..).zip(MIGRATIONS) {
+        if version > found {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", version)?;
+            transaction.commit()?;
+        }
+    }
+    Ok(())
+}
+
+/// The steps from an empty file to this version. A step that was released never changes.
+const MIGRATIONS: [&str; 1] = [
+    // Entries are appended in the order of their commits and only their oldest are deleted. SQLite's pages of `entry` are
+    // then never split, which would leave copies of bodies behind that nothing erases. Log times increase with positions, so a
+    // time is searched for by position. A room's head is that of its last entry, so an append changes no row of `room`.
+    "
+    CREATE TABLE room (
+        key INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        epoch INTEGER NOT NULL,
+        floor INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE entry (
+        serial INTEGER PRIMARY KEY,
+        room INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX entry_by_place ON entry (room, seq);
+    CREATE TABLE answer (
+        serial INTEGER PRIMARY KEY,
+        room INTEGER NOT NULL,
+        poster INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        UNIQUE (room, poster, key)
+    ) STRICT;
+    CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
+    ",
+];
+
+const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// `dnmk`: tells the file from those of other applications.
+const APPLICATION_ID: u32 = 0x646E_6D6B;
+
+/// How long a connection waits for a lock, which only a foreign process can hold for long.
+const BUSY_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// Prepared statements that a connection keeps: more than there are.
+const STATEMENTS_MAX: usize = 32;

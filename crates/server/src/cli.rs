@@ -341,7 +341,7 @@ fn retraction_json(event: &RoomEvent) -> Option<Value> {
     }
 }
 
-fn parse_room(text: &str) -> Result<RoomId, String> {
+pub(crate) fn parse_room(text: &str) -> Result<RoomId, String> {
     RoomId::parse(text).map_err(|error| error.to_string())
 }
 
@@ -361,4 +361,5 @@ fn parse_color(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a colour is six hexadecimal digits, such as ff8800".to_owned())
 }
 
-const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
+/// Where the commands expect a server.
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";

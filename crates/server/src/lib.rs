@@ -11,6 +11,7 @@ pub mod config;
 pub mod context;
 pub mod crash;
 pub mod demo;
+pub mod export;
 pub mod http;
 pub mod idempotency;
 pub mod memory;

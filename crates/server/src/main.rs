@@ -11,6 +11,7 @@ use danmaku_engine::Flush;
 use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
+use danmaku_server::export::{self, ExportArgs};
 use danmaku_server::tasks::{Server, StopOutcome};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,8 @@ enum Command {
     Watch(WatchArgs),
     /// Post one comment to a room
     Post(PostArgs),
+    /// Write a room's comments to standard output, for players and subtitles
+    Export(ExportArgs),
     /// Copy the data file of a server, whether or not it runs
     Backup(BackupArgs),
 }
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         None => serve(&cli.serve, &cli.log),
         Some(Command::Watch(args)) => client(cli::watch(args)),
         Some(Command::Post(args)) => client(cli::post(args)),
+        Some(Command::Export(args)) => client(export::export(args)),
         Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {

@@ -421,3 +421,25 @@ async fn a_backup_of_a_running_server_is_a_data_file() {
         "{stderr}"
     );
 }
+
+#[tokio::test]
+async fn a_room_is_exported_without_what_was_retracted() {
+    let folder = TempDir::new().unwrap();
+    let server = start(folder.path(), &[]);
+    let mut http = server.http();
+    post(&mut http, &["one", "two", "three"]).await.unwrap();
+    http.delete_comment(&room(), Seq::new(2)).await.unwrap();
+    let address = format!("http://{}", server.address());
+    let (status, stdout, stderr) = run(&["export", "r", "--server", &address, "--format", "xml"]);
+    assert!(status.success(), "{stderr}");
+    let texts: Vec<_> = (stdout.lines())
+        .filter_map(|line| line.strip_suffix("</d>")?.rsplit('>').next())
+        .collect();
+    assert_eq!(texts, ["one", "three"]);
+    let (status, _, stderr) = run(&["export", "nowhere", "--server", &address]);
+    assert_eq!(
+        (status.code(), stderr.lines().count()),
+        (Some(1), 1),
+        "{stderr}"
+    );
+}

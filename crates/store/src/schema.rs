@@ -122,7 +122,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// The steps from an empty file to this version. A step that was released never changes.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     // Entries are appended in the order of their commits and only their oldest are deleted. SQLite's pages of `entry` are
     // then never split, which would leave copies of bodies behind that nothing erases. Log times increase with positions, so a
     // time is searched for by position. A room's head is that of its last entry, so an append changes no row of `room`.
@@ -156,7 +156,7 @@ const MIGRATIONS: [&str; 1] = [
     ",
 ];
 
-const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
+const SCHEMA_VERSION: u32 = 1;
 
 /// `dnmk`: tells the file from those of other applications.
 const APPLICATION_ID: u32 = 0x646E_6D6B;

@@ -57,7 +57,7 @@ async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, Str
         report.0.to_str().unwrap().to_owned(),
     );
     let mut args: Vec<&str> =
-        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 3 --rate 120 --late-ms 300 --url"
+        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 60 --rate 120 --late-ms 300 --url"
             .split(' ')
             .collect();
     args.extend([url.as_str(), "--json", &path]);
@@ -512,7 +512,7 @@ async fn compare_tells_by_its_exit_code() {
     let double = Double::start(Fault::None).await;
     let good = Report::new("compare-good");
     let url = format!("http://{}", double.address);
-    let args = "run --viewers 10 --duration-s 1 --settle-s 0 --rate 20 --url";
+    let args = "run --viewers 10 --duration-s 1 --settle-s 0 --drain-s 60 --rate 20 --url";
     let mut args: Vec<&str> = args.split(' ').collect();
     let path = good.0.to_str().unwrap().to_owned();
     args.extend([&url, "--json", &path]);

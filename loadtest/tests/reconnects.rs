@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use double::process::{LINGER, Manner, Site, serve_if_told};
-use double::{Double, Fault, Positions};
+use double::{CUTS, Double, Fault, Positions};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -106,12 +106,15 @@ const UNHURRIED: [&str; 4] = [
     "slo.lateness_p99_ms_max=60000",
 ];
 
+/// The same for viewers that come back.
+const BACK_UNHURRIED: &str = "slo.last_back_s_max=60";
+
 /// Runs a scenario to its end, with all it prints. Settings that come later win.
 async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&str]) -> Ran {
     let (json, recording) = (Scratch::new("report.json"), Scratch::recording(3.0));
     let viewers = format!("viewers={VIEWERS}");
     let corpus = format!("corpus={}", recording.0.display());
-    let common = [viewers.as_str(), &corpus, "duration_s=3", "drain_s=10"];
+    let common = [viewers.as_str(), &corpus, "duration_s=3", "drain_s=60"];
     let settings = common.iter().chain(&UNHURRIED).chain(settings);
     let running = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args([name, "--url", &format!("http://{address}"), "--json"])
@@ -137,7 +140,7 @@ async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&
 }
 
 async fn storm(double: &Double, settings: &[&str]) -> Ran {
-    let settings = [&["storm_at_s=1"], settings].concat();
+    let settings = [&["storm_at_s=1", BACK_UNHURRIED], settings].concat();
     scenario(double.address, "storm", &settings, &[]).await
 }
 
@@ -147,7 +150,7 @@ async fn restart(site: &Site, again: Manner, settings: &[&str]) -> Ran {
 
 async fn restart_of(site: &Site, pid: u32, command: &str, settings: &[&str]) -> Ran {
     let (pid, start) = (pid.to_string(), format!("start={command}"));
-    let settings = [&["restart_at_s=1", start.as_str()], settings].concat();
+    let settings = [&["restart_at_s=1", BACK_UNHURRIED, &start], settings].concat();
     let flags = ["--server-pid", &pid];
     scenario(site.address, "restart", &settings, &flags).await
 }
@@ -162,7 +165,7 @@ async fn double_process() {
 /// A storm against a double that leaves holes between its positions, over Server-Sent Events: everybody asks to go on with
 /// `Last-Event-ID`.
 async fn storm_of_events(double: &Double) -> Ran {
-    let settings = ["storm_at_s=1", "encodings=identity,gzip"];
+    let settings = ["storm_at_s=1", BACK_UNHURRIED, "encodings=identity,gzip"];
     let flags = ["--protocol", "sse"];
     scenario(double.address, "storm", &settings, &flags).await
 }
@@ -218,7 +221,8 @@ async fn what_is_wrong_with_a_replay_is_told_by_kind() {
 /// A storm after which no viewer stays connected.
 async fn nobody_returns(fault: Fault) -> Ran {
     let double = Double::start(fault).await;
-    let ran = storm(&double, &["slo.last_back_s_max=1"]).await;
+    // Nobody catches up, so the drain is waited for in full.
+    let ran = storm(&double, &["slo.last_back_s_max=1", "drain_s=3"]).await;
     let (event, text) = (ran.event(), &ran.text);
     assert_eq!(ran.code, 1, "{text}");
     assert!(event["last_back_s"].is_null(), "{text}");
@@ -252,11 +256,14 @@ async fn viewers_that_are_refused_or_sent_away_are_never_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_that_are_cut_off_again_and_again_get_everything_in_the_end() {
     let double = Double::start(Fault::CutAgain).await;
-    let ran = storm(&double, &["slo.last_back_s_max=1"]).await;
+    // Comments go on while viewers are cut off and come back, however long that takes.
+    let longer = Scratch::recording(6.0);
+    let corpus = format!("corpus={}", longer.0.display());
+    let settings = ["slo.last_back_s_max=1", &corpus, "duration_s=6"];
+    let ran = storm(&double, &settings).await;
     assert_eq!(ran.faults(), [0; 6], "{}", ran.text);
-    let cut = double.made();
-    assert!(cut > VIEWERS, "{}", ran.text);
-    assert_eq!(ran.number(&["ends", "silent"]), cut, "{}", ran.text);
+    assert_eq!(double.made(), CUTS, "{}", ran.text);
+    assert_eq!(ran.number(&["ends", "silent"]), CUTS, "{}", ran.text);
     let acknowledged = ran.number(&["posts", "acknowledged"]);
     assert_eq!(
         ran.audit("delivered"),
@@ -323,7 +330,7 @@ async fn nobody_listens_from_when_the_server_stops_to_listen() {
     let ran = restart(&site, Manner::Durable, &[]).await;
     let down_s = ran.event()["down_s"].as_f64();
     // Without it, this would be the time to start a process. The harness itself may notice late that the server is down.
-    assert!(down_s >= Some(LINGER.as_secs_f64() / 2.0), "{}", ran.text);
+    assert!(down_s >= Some(LINGER.as_secs_f64() / 4.0), "{}", ran.text);
     assert!(
         down_s <= ran.event()["last_back_s"].as_f64(),
         "{}",
@@ -334,7 +341,8 @@ async fn nobody_listens_from_when_the_server_stops_to_listen() {
 /// A restart that loses what was acknowledged.
 async fn forgets(again: Manner, settings: &[&str]) -> Ran {
     let site = Site::start(Manner::Durable).await;
-    let ran = restart(&site, again, settings).await;
+    let settings = [settings, &["drain_s=10"]].concat();
+    let ran = restart(&site, again, &settings).await;
     assert_eq!(ran.code, 1, "{}", ran.text);
     assert!(ran.event()["problem"].is_null(), "{}", ran.text);
     assert!(
@@ -403,9 +411,14 @@ async fn a_server_that_does_not_come_back_is_reported() {
             &first,
             first.pid(),
             "sh -c 'exit 3'",
-            &["slo.last_back_s_max=600"]
+            &["slo.last_back_s_max=600", "drain_s=3"]
         ),
-        restart_of(&second, second.pid(), &deaf, &["slo.last_back_s_max=1"]),
+        restart_of(
+            &second,
+            second.pid(),
+            &deaf,
+            &["slo.last_back_s_max=1", "drain_s=3"]
+        ),
     );
     let problem = "the server was started again and exited at once: exit status: 3; run the command by hand to see why";
     check_not_restarted(&ended, problem);
@@ -463,11 +476,11 @@ async fn slow_viewers(double: &Double) -> Ran {
         "corpus=\"\"",
         "rate=600",
         "encodings=identity",
-        "duration_s=5",
+        "duration_s=8",
         "slow_percent=20",
         "slow_after_s=1",
         // Half of what a held-up viewer waits.
-        "late_ms=1500",
+        "late_ms=3000",
     ];
     scenario(double.address, "slow-viewers", &settings, &[]).await
 }

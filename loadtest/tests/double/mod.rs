@@ -63,7 +63,7 @@ pub(crate) enum Fault {
     CutSlow,
     /// All viewers wait while one is behind.
     WaitForSlow,
-    /// Once a viewer has come back, each batch cuts off some viewers.
+    /// A viewer that has come back is cut off without a word, [`CUTS`] times in all.
     CutAgain,
     /// A returning viewer is promised a replay that never comes.
     ReplayNothing,
@@ -93,17 +93,25 @@ pub(crate) enum Fault {
 
 pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 const EPOCH: u64 = 42;
-/// Who comes back waits for a few windows, so that it has missed something.
+/// A returning viewer waits at least this long.
 const RETURN_TAKES: Duration = Duration::from_millis(250);
+/// Unless the server cuts it off or sends it away, it also waits until it has missed this many comments, so that there is
+/// something to replay.
+const MISSED_MIN: usize = 3;
+/// How long it waits for them: nothing may be posted any more.
+const MISSED_BY: Duration = Duration::from_secs(5);
 /// Who joins waits this long under [`Fault::WelcomesLate`].
-pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(1);
+pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_millis(700);
 /// How long all viewers wait under [`Fault::WaitForSlow`], each time.
-const HOLD_UP: Duration = Duration::from_secs(3);
+const HOLD_UP: Duration = Duration::from_secs(6);
 /// How many are accepted under [`Fault::RefuseLate`], returning ones included.
 pub(crate) const LET_IN: u64 = 30;
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Viewers cut off under [`Fault::CutAgain`].
+pub(crate) const CUTS: u64 = 60;
+/// More frames than there are in a run.
 const OUTBOX_FRAMES: usize = 1024;
 /// Frames and bytes that make a viewer slow when that matters.
 const SLOW_FRAMES: usize = 16;
@@ -192,11 +200,15 @@ impl Double {
 
     /// Faults it made in replays, in comments, or viewers it cut off.
     pub(crate) fn made(&self) -> u64 {
-        self.made.0.load(Ordering::Relaxed)
+        self.made.count()
     }
 }
 
 impl Made {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn add(&self, more: usize) {
         self.0.fetch_add(more as u64, Ordering::Relaxed);
     }
@@ -205,7 +217,24 @@ impl Made {
 impl Fault {
     /// Whether it happens whenever it can.
     fn recurs(self) -> bool {
-        matches!(self, Self::CutSlow | Self::WaitForSlow | Self::CutAgain)
+        self.is_about_slow_viewers() || self == Self::CutAgain
+    }
+
+    /// Whether it depends on how far behind a viewer is.
+    fn is_about_slow_viewers(self) -> bool {
+        matches!(self, Self::CutSlow | Self::WaitForSlow)
+    }
+
+    /// Whether a returning viewer stays and gets a replay.
+    fn replays(self) -> bool {
+        matches!(
+            self,
+            Self::None
+                | Self::ReplayNothing
+                | Self::ReplayLeavesOut
+                | Self::ReplayRepeats
+                | Self::ReplaySwaps
+        )
     }
 }
 
@@ -232,7 +261,7 @@ impl Server {
             if self.fault == Fault::ReadNothing {
                 let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(SLOW_BYTES);
             }
-            if self.fault.recurs() {
+            if self.fault.is_about_slow_viewers() {
                 let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SLOW_BYTES);
             }
             let server = self.clone();
@@ -314,11 +343,11 @@ impl Server {
         if self.fault == Fault::WelcomesLate {
             tokio::time::sleep(WELCOME_TAKES).await;
         }
-        if asked.since.is_some() {
+        if let Some(since) = asked.since {
             if self.fault == Fault::RefuseReturn {
                 return refuse(&mut writer).await;
             }
-            tokio::time::sleep(RETURN_TAKES).await;
+            self.delay_return(room, since).await;
         }
         let opening = match asked.dialect.opening() {
             Some(opening) => opening.to_vec(),
@@ -342,6 +371,20 @@ impl Server {
             Protocol::WebSocket => self.listen(room, (reader, read), frames).await,
             // There is nothing to hear but the end.
             Protocol::Sse => hold_until_gone(reader).await,
+        }
+    }
+
+    async fn delay_return(&self, room: &str, (epoch, seq): (u64, u64)) {
+        tokio::time::sleep(RETURN_TAKES).await;
+        let has_missed_enough = || {
+            let rooms = self.rooms.lock().unwrap();
+            let room = rooms.get(room);
+            let since = if epoch == self.epoch { seq } else { 0 };
+            room.is_some_and(|room| room.sealed_after(since) >= MISSED_MIN)
+        };
+        let began = Instant::now();
+        while self.fault.replays() && !has_missed_enough() && began.elapsed() < MISSED_BY {
+            tokio::time::sleep(WINDOW / 10).await;
         }
     }
 
@@ -374,7 +417,7 @@ impl Server {
         Asked { dialect, since }: Asked,
         mut writer: OwnedWriteHalf,
     ) -> mpsc::Sender<Option<Bytes>> {
-        let outbox_frames = if self.fault.recurs() {
+        let outbox_frames = if self.fault.is_about_slow_viewers() {
             SLOW_FRAMES
         } else {
             OUTBOX_FRAMES
@@ -406,6 +449,7 @@ impl Server {
             cursor: Cursor::default(),
             frames: frames.clone(),
             writer: writing.abort_handle(),
+            has_returned: since.is_some(),
         });
         frames
     }

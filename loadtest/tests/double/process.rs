@@ -65,7 +65,7 @@ const TEST: &str = "double_process";
 /// A process that is never stopped exits by itself.
 const LIFE: Duration = Duration::from_secs(180);
 /// How long [`Manner::Lingers`] takes to end.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(4);
 
 impl Manner {
     const ALL: [Self; 7] = [

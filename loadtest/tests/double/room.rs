@@ -1,4 +1,4 @@
-//! A room of the double: every comment it ever took, what is sealed of them, and who watches. The faults are here.
+//! A room of the double: all its comments, how many are sealed, and its viewers. The faults are made here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::{CUTS, Fault, Made};
 
-/// Where a room puts its comments.
+/// How a room numbers its comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Positions {
     /// One after the other.
@@ -22,7 +22,7 @@ pub(crate) enum Positions {
 }
 
 impl Positions {
-    /// Where a comment goes when the last one went there.
+    /// The position after `last`.
     fn after(self, last: u64) -> u64 {
         match self {
             Self::Dense => last + 1,
@@ -34,9 +34,9 @@ impl Positions {
 pub(super) struct Room {
     epoch: u64,
     positions: Positions,
-    /// All of them, by position.
+    /// All comments, by position.
     comments: Vec<BatchComment>,
-    /// How many of them were sealed.
+    /// How many of them are sealed.
     sealed: usize,
     sealer: Sealer,
     viewers: Vec<Viewer>,
@@ -56,7 +56,7 @@ pub(super) struct Viewer {
 
 /// What a viewer is sent when it joins.
 pub(super) struct Welcome {
-    /// Where what follows begins.
+    /// Where everything that follows begins.
     pub(super) after: u64,
     /// The last sealed position.
     pub(super) seq: u64,
@@ -64,7 +64,7 @@ pub(super) struct Welcome {
     pub(super) replay: Option<FrameSet>,
 }
 
-/// What a batch did to the server itself.
+/// What a batch did to the room's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pulse {
     Beats,
@@ -75,7 +75,7 @@ pub(super) enum Pulse {
 const BATCH_COMMENTS_MAX: usize = 16;
 
 impl Room {
-    /// A room that has sealed all of these.
+    /// A room with these comments, all sealed.
     pub(super) fn with(epoch: u64, positions: Positions, fragments: Vec<Fragment>) -> Self {
         let mut room = Self {
             epoch,
@@ -163,7 +163,7 @@ impl Room {
         stands_for_some.then(|| FrameSet::replay(batch, CompressionPolicy::default()))
     }
 
-    /// How many sealed comments there are after a position.
+    /// How many sealed comments come after a position.
     pub(super) fn sealed_after(&self, since: u64) -> usize {
         let had = self
             .comments
@@ -175,12 +175,12 @@ impl Room {
         self.viewers.push(viewer);
     }
 
-    /// Seals what is new, if anything, and sends it to all viewers.
+    /// Seals new comments, if any, and sends them to all viewers.
     pub(super) fn tick(&mut self, fault: Fault, made: &Made) -> Pulse {
         if fault == Fault::CutAgain {
             self.cut_returned(made);
         }
-        // A slow viewer is one that is so many frames behind, so there must not be more of them than windows.
+        // Slow viewers are told by frames behind, so there must not be more than one frame per window.
         let comments_max = if fault.is_about_slow_viewers() {
             usize::MAX
         } else {
@@ -194,7 +194,7 @@ impl Room {
         pulse
     }
 
-    /// Seals so many comments and sends them to all viewers.
+    /// Seals this many comments and sends them to all viewers.
     fn batch_of(&mut self, count: usize, fault: Fault, made: &Made) -> Pulse {
         self.full_batches += u32::from(count >= 2);
         let is_due = fault.recurs() || (self.full_batches == 3 && count >= 2);
@@ -225,7 +225,8 @@ impl Room {
         }
     }
 
-    /// Breaks the connections of viewers that have come back, after what they were sent before: they know that they had joined.
+    /// Breaks the connections of viewers that have come back, once everything sent to them so far is written: each has its
+    /// `joined`.
     fn cut_returned(&mut self, made: &Made) {
         let is_cut = |viewer: &mut Viewer| {
             let is_cut = viewer.has_returned && made.count() < CUTS;

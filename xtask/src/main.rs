@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every test, or the part that the first argument names.
+/// Runs all tests, or the part named by the first argument.
 fn test(arguments: &[String]) -> Result<(), Failure> {
     let root = root();
     match arguments.split_first() {
@@ -80,7 +80,7 @@ const QUICK: [&str; 10] = [
     "simulation",
 ];
 
-/// A failure in one line.
+/// A one-line error message.
 #[derive(Debug)]
 struct Failure(String);
 
@@ -104,7 +104,7 @@ fn cargo(root: &Path) -> Command {
     cargo
 }
 
-/// Runs a command to its end, its output shown as it comes.
+/// Runs a command to its end and shows its output.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let line = shown(command);
     say(&format!("$ {line}\n"));

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::{Failure, run};
 
-/// Where the tests find what they need.
+/// Paths of what the tests need.
 #[derive(Debug)]
 pub(crate) struct Tools {
     node: PathBuf,
@@ -17,7 +17,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Installs what is missing and leaves the rest alone.
+    /// Installs what is missing.
     pub(crate) fn install(root: &Path) -> Result<Self, Failure> {
         let folder = target(root).join("test-tools");
         std::fs::create_dir_all(&folder)
@@ -40,7 +40,7 @@ impl Tools {
         })
     }
 
-    /// The environment that tells the tests.
+    /// The environment variables with these paths.
     pub(crate) fn environment(&self) -> [(&'static str, OsString); 4] {
         [
             ("DANMAKU_TEST_NODE", self.node.clone().into()),

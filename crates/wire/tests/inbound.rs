@@ -1,4 +1,4 @@
-//! What viewers and posters may send, and what each mistake is called.
+//! What viewers and posters may send, and the error code for each mistake.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -76,7 +76,7 @@ fn valid_messages_are_accepted() {
 }
 
 #[test]
-fn a_comment_may_carry_data_reply_to_and_key() {
+fn a_comment_may_have_data_reply_to_and_key() {
     let input = r#"{"type":"comment","text":"a","reply_to":41,"data":{"badge":"x","n":[1,{"y":null}]},"key":"k-1"}"#;
     let ClientMessage::Comment { key, comment, .. } = parse(input).unwrap() else {
         panic!("not a comment")
@@ -114,7 +114,7 @@ fn a_comment_may_carry_data_reply_to_and_key() {
 }
 
 #[test]
-fn references_are_echoed_as_they_came() {
+fn references_are_echoed_unchanged() {
     fn check(input: &str) {
         let parsed = parse(&format!(r#"{{"type":"comment","text":"a","ref":{input}}}"#)).unwrap();
         let ClientMessage::Comment {
@@ -142,7 +142,7 @@ fn references_are_echoed_as_they_came() {
     check(&format!("\"{}\"", "r".repeat(64)));
 }
 
-/// The message is refused, with this code, and this member named.
+/// Checks that the message is refused with this code and names this member.
 fn refused(input: &str, code: &str, field: Option<&str>) {
     let error = parse(input).unwrap_err();
     assert_eq!((error.code(), error.field()), (code, field), "{input}");

@@ -107,12 +107,12 @@ struct Reading {
     took: Duration,
 }
 
-/// Readings of which the quickest counts.
+/// Readings taken, of which the quickest is used.
 const READINGS: usize = 16;
 
 impl Reading {
-    /// A reading whose parts are close to each other. A thread may be preempted in the midst of one, and the clocks of two
-    /// processes would then be apart by as long: a viewer would seem to have joined before a comment that it joined after.
+    /// A reading whose parts are close to each other. A thread may be preempted in the middle of one, and the clocks of two
+    /// processes would then differ by as much: a viewer would seem to have joined before a comment that it joined after.
     fn close() -> Self {
         (1..READINGS).fold(Self::now(), |best, _| {
             let next = Self::now();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_clock_shows_the_same_moments() {
+    fn a_joined_clock_has_the_same_origin() {
         let clock = Clock::start();
         std::thread::sleep(Duration::from_millis(20));
         let json = serde_json::to_string(&clock.origin()).unwrap();
@@ -180,9 +180,9 @@ mod tests {
         assert!(between.micros() >= 18_000, "{between:?}");
     }
 
-    /// Regression: threads that were preempted between two readings had clocks that were milliseconds apart.
+    /// Regression: clocks of threads that were preempted between two readings were milliseconds apart.
     #[test]
-    fn clocks_that_are_joined_while_others_work_are_together() {
+    fn joined_clocks_agree_on_a_busy_machine() {
         let clock = Clock::start();
         let (began, until) = (Instant::now(), Duration::from_millis(300));
         let worst = std::thread::scope(|scope| {

@@ -77,14 +77,16 @@ impl Scratch {
         Self(std::env::temp_dir().join(format!("danmaku-reconnects-{id}-{number}-{name}")))
     }
 
-    /// A recording of this length in which every comment is different.
+    /// A recording of this length in which every comment is different. It pauses around the second in which servers are
+    /// stopped, because one of them might accept a post without answering it.
     fn recording(seconds: f64) -> Self {
         let recording = Self::new("recording.jsonl");
         let lines = (0_u32..)
-            .take_while(|number| f64::from(*number) < seconds * POSTS_PER_SECOND)
-            .map(|number| {
-                // Never at a full second: servers are stopped then, and might accept a post without answering it.
-                let at_ms = (f64::from(number) * 1000.0 / POSTS_PER_SECOND - 12.0).max(0.0);
+            .map(|number| (number, f64::from(number) / POSTS_PER_SECOND))
+            .take_while(|(_, at_s)| *at_s < seconds)
+            .filter(|(_, at_s)| !(0.5..1.5).contains(at_s))
+            .map(|(number, at_s)| {
+                let at_ms = at_s * 1000.0;
                 format!("{{\"t\":{at_ms:.0},\"text\":\"comment {number}\"}}\n")
             });
         std::fs::write(&recording.0, lines.collect::<String>()).unwrap();
@@ -111,10 +113,10 @@ const BACK_UNHURRIED: &str = "slo.last_back_s_max=60";
 
 /// Runs a scenario to its end. Later settings override earlier ones.
 async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&str]) -> Ran {
-    let (json, recording) = (Scratch::new("report.json"), Scratch::recording(3.0));
+    let (json, recording) = (Scratch::new("report.json"), Scratch::recording(4.0));
     let viewers = format!("viewers={VIEWERS}");
     let corpus = format!("corpus={}", recording.0.display());
-    let common = [viewers.as_str(), &corpus, "duration_s=3", "drain_s=60"];
+    let common = [viewers.as_str(), &corpus, "duration_s=4", "drain_s=60"];
     let settings = common.iter().chain(&UNHURRIED).chain(settings);
     let running = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args([name, "--url", &format!("http://{address}"), "--json"])
@@ -312,12 +314,16 @@ async fn what_a_server_without_memory_cannot_replay_is_counted() {
         .iter()
         .map(|back| before.saturating_sub(back.was.1) + back.is.1);
     let unreplayed: u64 = unreplayed.sum();
-    assert!(unreplayed > 0, "{text}");
-    assert_eq!(ran.number(&["returns", "unreplayed"]), unreplayed, "{text}");
+    let reported = ran.number(&["returns", "unreplayed"]);
+    assert!(reported > 0, "{text}");
+    // The double may have accepted a post that it did not answer.
+    let unanswered = ran.number(&["posts", "due"]) - acknowledged;
+    let off = reported.abs_diff(unreplayed);
+    assert!(off <= unanswered * VIEWERS, "{unreplayed}: {text}");
     let whole = acknowledged * VIEWERS;
-    assert_eq!(ran.audit("delivered") + unreplayed, whole, "{text}");
+    assert_eq!(ran.audit("delivered") + reported, whole, "{text}");
     let said = format!(
-        "the epoch changed for {VIEWERS} viewers: {unreplayed} viewer-comments could not be replayed"
+        "the epoch changed for {VIEWERS} viewers: {reported} viewer-comments could not be replayed"
     );
     assert!(text.contains(&said), "{said}: {text}");
 }

@@ -406,14 +406,15 @@ mod tests {
     #[test]
     fn touched_memory_counts_as_anonymous() {
         let process = Process::this().unwrap();
-        let before = process.memory().unwrap();
-        let held = std::hint::black_box(vec![1_u8; 32 << 20]);
-        let after = process.memory().unwrap();
-        assert!(
-            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20),
-            "{before:?} {after:?}"
-        );
-        drop(held);
+        let grows = || {
+            let before = process.memory().unwrap();
+            let held = std::hint::black_box(vec![1_u8; 32 << 20]);
+            let after = process.memory().unwrap();
+            drop(held);
+            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20)
+        };
+        // Other tests of this process may free memory at the same time.
+        assert!((0..100).any(|_| grows()), "{:?}", process.memory());
     }
 
     #[test]

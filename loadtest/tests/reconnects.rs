@@ -152,7 +152,10 @@ async fn restart(site: &Site, again: Manner, settings: &[&str]) -> Ran {
 
 async fn restart_of(site: &Site, pid: u32, command: &str, settings: &[&str]) -> Ran {
     let (pid, start) = (pid.to_string(), format!("start={command}"));
-    let settings = [&["restart_at_s=1", BACK_UNHURRIED, &start], settings].concat();
+    // Posts fail for as long as the server is down.
+    let failed = "slo.failed_posts_percent_max=100";
+    let common = ["restart_at_s=1", BACK_UNHURRIED, failed, &start];
+    let settings = [&common[..], settings].concat();
     let flags = ["--server-pid", &pid];
     scenario(site.address, "restart", &settings, &flags).await
 }

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
     let outcome = match command {
         "test" => test(rest),
+        "web" => web(rest),
         "tools" => Tools::install(&root()).map(|_| ()),
         "" | "help" | "-h" | "--help" => {
             say(HELP);
@@ -52,6 +53,17 @@ fn everything(root: &Path, rest: &[String]) -> Result<(), Failure> {
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     // What runs with `--include-ignored` needs the tools installed above.
     cargo.args(rest).args(["--", "--include-ignored"]);
+    cargo.envs(tools.environment());
+    run(&mut cargo)
+}
+
+/// Runs the tests of `web/`, or those whose names contain the arguments.
+fn web(names: &[String]) -> Result<(), Failure> {
+    let root = root();
+    let tools = Tools::install(&root)?;
+    let mut cargo = cargo(&root);
+    cargo.args(["test", "-p", "danmaku-server", "--test", "web", "--"]);
+    cargo.args(["--include-ignored", "--nocapture"]).args(names);
     cargo.envs(tools.environment());
     run(&mut cargo)
 }
@@ -150,8 +162,12 @@ cargo xtask COMMAND
         properties  the property tests, 20,000 cases each
         parsers     the fuzz targets, 5,000,000 inputs each
         joins       how long an honest join takes beside a storm of joins
+  web [NAME]...
+      Run only the tests of the browser SDK and the pages in `web/`, or those
+      whose names contain NAME.
   tools
-      Only install what the tests need: Node's `ws` and Python's `websockets`
-      into the build folder. Node, npm, Python and pip come from Debian packages
-      if they are missing and this user may install packages.
+      Only install what the tests need: the packages of `web/package.json` and
+      Python's `websockets` into the build folder. Chromium, nginx, Node, npm,
+      Python and pip come from Debian packages if they are missing and this
+      user may install packages.
 ";

@@ -98,8 +98,6 @@ pub struct Interval {
     pub left_out: u32,
     /// Whether part of it may have been dropped, so that `entries` miss it.
     pub dropped: bool,
-    /// Whether nothing can be added to it: the log has reached its end.
-    pub ended: bool,
 }
 
 impl Interval {
@@ -111,7 +109,6 @@ impl Interval {
             entries: Vec::new(),
             left_out: 0,
             dropped: false,
-            ended: false,
         }
     }
 

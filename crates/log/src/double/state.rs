@@ -298,7 +298,6 @@ impl State {
             .map(|(&seq, (at_ms, body))| (seq, *at_ms, body.as_ref()));
         interval.collect(entries, bytes_max);
         interval.dropped = self.floor > Seq::ZERO && self.floor_ms >= from_ms;
-        interval.ended = self.at_ms >= to_ms;
         Ok(interval)
     }
 }

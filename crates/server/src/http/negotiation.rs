@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH,
+};
 use hyper::{Response, StatusCode};
 
 /// Adds `etag` to a response, or drops the body and answers 304 if the requester already has it.
@@ -14,7 +16,9 @@ pub(super) fn conditional(
     if matches(request, &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Full::default();
+        // They describe a body (RFC 9110, section 15.4.5).
         response.headers_mut().remove(CONTENT_TYPE);
+        response.headers_mut().remove(CONTENT_ENCODING);
     }
     response.headers_mut().insert(ETAG, etag);
     response

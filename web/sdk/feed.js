@@ -56,6 +56,7 @@ export function createFeed(emit, takeBatch) {
       check(isPosition(id) && typeof comment?.text === 'string');
       return { ...DEFAULTS, ...comment, id, epoch, ts: ts - 100 * (at?.[index] ?? 0), own: false, replay };
     });
+    position = { epoch, seq: Math.max(from, seq) };
     if (after > from) emit('gap', { after: from, seq: after });
     const fresh = all.filter((comment) => comment.id > from);
     takeBatch({ after, seq, ts, comments: fresh, bytes, replay }, { windowMs, resumed, sentAt });
@@ -87,10 +88,13 @@ export function createFeed(emit, takeBatch) {
       check(position);
       const from = /** @type {Position} */ (position);
       // All of it was in an earlier message; only likes come without a step forward.
-      if (seq <= from.seq && after < from.seq) return;
-      position = { epoch: from.epoch, seq: Math.max(from.seq, seq) };
-      if (type === 'batch') batch(message, from, bytes);
-      else emit('gap', { after: Math.max(after, from.seq), seq });
+      if (seq < from.seq || (seq === from.seq && after < seq)) return;
+      if (type === 'batch') {
+        batch(message, from, bytes);
+      } else {
+        position = { epoch: from.epoch, seq };
+        emit('gap', { after: Math.max(after, from.seq), seq });
+      }
       for (const { id, type: kind, ids } of events) {
         if (kind === 'retract' && id > from.seq) emit('retract', { ids });
       }

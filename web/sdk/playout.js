@@ -24,8 +24,9 @@ export function createPlayout(limits, outlet) {
   /**
    * @param {Comment[]} comments
    * @param {number} windowMs how long they were collected; 0 hands them out now
+   * @param {boolean} [isHistory]
    */
-  function wait(comments, windowMs) {
+  function wait(comments, windowMs, isHistory = false) {
     const now = clock.now();
     schedule.add(
       comments.map((comment) => {
@@ -34,6 +35,7 @@ export function createPlayout(limits, outlet) {
         lastDue = Math.max(lastDue, now + Math.min(comment.ts - comments[0].ts, windowMs));
         return [comment, lastDue];
       }),
+      isHistory,
     );
   }
 
@@ -45,9 +47,9 @@ export function createPlayout(limits, outlet) {
     add(comments, { windowMs, resumed, sentAt, replay }) {
       if (!replay) lags.push(clock.now() - sentAt);
       if (lags.length > LAGS_MAX) lags.shift();
-      if (video) return wait(comments, windowMs);
       // History was asked for, however old it is; what was missed meanwhile was not.
       const isHistory = replay && !resumed;
+      if (video) return wait(comments, windowMs, isHistory);
       const oldest = isHistory || lags.length === 0 ? 0 : serverNow() - staleMs;
       const fresh = comments.filter(({ ts }) => ts >= oldest);
       if (fresh.length < comments.length) outlet.drop(comments.length - fresh.length);

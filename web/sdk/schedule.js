@@ -41,21 +41,20 @@ export function createSchedule({ clock, pendingMax, staleMs }, { show, drop }, v
   }
 
   /**
-   * Notices whether the viewer has moved the video, or has only begun to watch it.
+   * Notices whether the viewer has moved the video.
    *
    * @param {number} time
    */
   function wasMoved(time) {
     const now = clock.now();
-    const isFirst = Number.isNaN(shownAt);
     const isBack = time < shownAt - SEEK_MS;
     const isForward = time > shownAt + (now - lookedAt) + SEEK_MS;
     if (isBack) {
       for (const entry of entries) entry.isPast &&= entry.due <= time;
     }
     // A clock that trembles must not hand out the same comment twice.
-    if (isFirst || isBack || time > shownAt) [shownAt, lookedAt] = [time, now];
-    return isFirst || isBack || isForward;
+    if (isBack || !(time <= shownAt)) [shownAt, lookedAt] = [time, now];
+    return isBack || isForward;
   }
 
   /**
@@ -72,9 +71,13 @@ export function createSchedule({ clock, pendingMax, staleMs }, { show, drop }, v
   }
 
   return {
-    /** @param {Array<[Comment, number]>} comments each with the time it is due */
-    add(comments) {
-      for (const [comment, due] of comments) entries.push({ comment, due, isPast: false });
+    /**
+     * @param {Array<[Comment, number]>} comments each with the time it is due
+     * @param {boolean} isHistory then what lies before the frame on screen is only there for a seek back
+     */
+    add(comments, isHistory) {
+      const begin = (isHistory && video?.()) || 0;
+      for (const [comment, due] of comments) entries.push({ comment, due, isPast: due < begin });
       entries.sort((a, b) => a.due - b.due || a.comment.id - b.comment.id);
       const surplus = entries.splice(0, Math.max(0, entries.length - (video ? BUFFER_MAX : pendingMax)));
       const dropped = surplus.filter(({ isPast }) => !isPast).length;

@@ -8,8 +8,8 @@ import { DanmakuError, asDanmakuError, networkError } from './errors.js';
 export function openPull({ http, position, history, clock }, listener) {
   const abort = new AbortController();
   const timer = clock.timer();
-  // Each viewer has its own moment, or all would ask at once.
-  const offsetMs = COMPLETE_MS + Math.random() * OFFSET_MS_MAX;
+  /** Each viewer has its own part of a segment's time to ask in, or all would ask at once. */
+  const offset = Math.random();
   /** What to add to our clock to get the server's. */
   let skewMs = 0;
   /** @type {any} */
@@ -84,7 +84,7 @@ export function openPull({ http, position, history, clock }, listener) {
     segments.forEach(hand);
     for (let next = n + 1; ; next += 1) {
       if (next % HEAD_EVERY === 0) await count();
-      const waitMs = (next + 1) * length_ms + offsetMs - skewMs - clock.now();
+      const waitMs = (next + 1 + offset) * length_ms + COMPLETE_MS - skewMs - clock.now();
       // A page that was frozen joins again instead of reading what nobody wants to see.
       if (waitMs < -BEHIND_MS_MAX) throw networkError('fell behind');
       await sleep(waitMs);
@@ -116,7 +116,6 @@ export function openPull({ http, position, history, clock }, listener) {
 
 /** A segment is served once this time has passed since its end. */
 const COMPLETE_MS = 1000;
-const OFFSET_MS_MAX = 500;
 const TRIES_MAX = 5;
 const BEHIND_MS_MAX = 60_000;
 /** In segments. */

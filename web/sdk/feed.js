@@ -48,7 +48,8 @@ export function createFeed(emit, takeBatch) {
    */
   function batch({ after, seq, ts, ids, at, comments, sentAt = ts, ...message }, { epoch, seq: from }, bytes) {
     check(Array.isArray(comments) && Number.isFinite(ts));
-    const replay = seq <= replaySeq;
+    // One without a step forward is live: it brings likes.
+    const replay = seq <= replaySeq && seq > after;
     let id = after;
     /** @type {Comment[]} */
     const all = comments.map((/** @type {any} */ comment, /** @type {number} */ index) => {

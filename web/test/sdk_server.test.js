@@ -14,7 +14,7 @@ const { WebSocket } = require('ws');
 let server;
 let proxy;
 before(async () => {
-  server = await startServer();
+  server = await startServer(['--segment-ms', '1000']);
   proxy = await startProxy(server.port);
 });
 after(async () => {
@@ -200,6 +200,27 @@ test('falls back to events where WebSockets are blocked, posts there, and resume
   assert.deepEqual(texts(), ['one', 'two', 'three']);
   assert.equal(room.transport, 'sse');
   assert.deepEqual([log.gap, log.clear], [[], []]);
+});
+
+test('pulls where events are blocked too, posts and likes there, and resumes', async () => {
+  const blocking = await startProxy(server.port, { refuse: /upgrade: websocket|\/events/i });
+  const { room, log, texts } = await join('pull', { url: blocking.url });
+  assert.equal(room.transport, 'pull');
+  await server.post('pull', 'one');
+  await until(() => texts().length === 1, 'a comment');
+  const { id } = await room.post('two');
+  room.like(4);
+  await until(() => texts().length === 2, 'my own');
+  assert.deepEqual([log.comment[1].id, log.comment[1].own], [id, true]);
+  await until(() => room.likes === 4, 'my likes');
+  blocking.block();
+  await until(() => room.state === 'reconnecting');
+  await server.post('pull', 'three');
+  blocking.unblock();
+  await until(() => texts().length === 3, 'what was missed');
+  assert.deepEqual(texts(), ['one', 'two', 'three']);
+  assert.deepEqual([log.gap, log.clear], [[], []]);
+  blocking.stop();
 });
 
 test('a path prefix, and an address in ws', async () => {

@@ -3,8 +3,11 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
-/** Starts a proxy for a port of this machine. `cut()` breaks all connections, `block()` refuses new ones too. */
-export async function startProxy(port) {
+/**
+ * Starts a proxy for a port of this machine. `cut()` breaks all connections, `block()` refuses new ones too. A connection
+ * is also broken when a request on it matches `refuse`, as by a firewall that knows WebSockets and dislikes them.
+ */
+export async function startProxy(port, { refuse = /^\b$/ } = {}) {
   const open = new Set();
   let isBlocked = false;
   const server = createServer((client) => {
@@ -20,6 +23,7 @@ export async function startProxy(port) {
       open.delete(pair);
     };
     for (const socket of pair) socket.on('error', end).on('close', end);
+    client.on('data', (data) => refuse.test(data.toString('latin1')) && end());
     client.pipe(upstream).pipe(client);
   });
   server.listen(0, '127.0.0.1');

@@ -1,0 +1,57 @@
+// Likes until they are sent: added up, one message a second.
+
+/** @import { Clock } from './clock.js' */
+/** @import { Http } from './http.js' */
+/** @import { Link } from './transport.js' */
+
+
+/**
+ * @param {object} options
+ * @param {Clock} options.clock
+ * @param {Http} options.http
+ * @param {() => Link | null} options.link
+ * @param {(error: any) => void} options.refused
+ */
+export function createLikes({ clock, http, link, refused }) {
+  const timer = clock.timer();
+  let abort = new AbortController();
+  let waiting = 0;
+
+  function send() {
+    const to = link();
+    if (!to || waiting < 1 || timer.isSet()) return;
+    const count = Math.min(waiting, COUNT_MAX);
+    waiting -= count;
+    timer.set(EVERY_MS, send);
+    if (to.send) to.send({ type: 'like', count });
+    else http.request('likes', { abort, ms: 0, body: { count } }, async () => {}).catch(reject);
+  }
+
+  /** @param {import('./errors.js').DanmakuError} error */
+  function reject(error) {
+    // Likes that got lost aren't worth an alarm; the connection notices by itself that the server is gone.
+    if (error.code === 'network') return;
+    timer.set(error.retryAfterMs ?? EVERY_MS, send);
+    refused(error);
+  }
+
+  return {
+    /** @param {number} count */
+    add(count) {
+      waiting = Math.min(WAITING_MAX, waiting + count);
+      send();
+    },
+    joined: send,
+    reject,
+    close() {
+      timer.clear();
+      waiting = 0;
+      abort.abort();
+      abort = new AbortController();
+    },
+  };
+}
+
+const EVERY_MS = 1000;
+const COUNT_MAX = 100;
+const WAITING_MAX = 1000;

@@ -27,6 +27,8 @@
 
 /** The least distance between two comments of a lane, CSS pixels. */
 const GAP = 16;
+/** A wait this short only ranks places: scrolling comments avoid lanes with a fixed one while others are free. */
+export const NO_WAIT_MS = 1;
 
 /**
  * The distance of a box's top from the top of the stage.
@@ -38,7 +40,7 @@ export const topOf = (box, height) => (box.fromBottom ? height - box.offset - bo
 /**
  * How long `next` has to wait so that it never touches `box` in the same lane, ms; 0 or less: it need not.
  * @param {Box} box
- * @param {Box} next
+ * @param {Omit<Box, 'offset' | 'layer'>} next
  * @param {Stage} stage
  */
 function waitBehind(box, next, { now, width, density }) {
@@ -53,7 +55,7 @@ function waitBehind(box, next, { now, width, density }) {
 /**
  * The first place from `next`'s edge where it fits now, else the one where it fits soonest.
  * @param {readonly Box[]} boxes all on the stage
- * @param {Box} next its offset and layer are not looked at
+ * @param {Omit<Box, 'offset' | 'layer'>} next
  * @param {Stage} stage
  * @returns {{offset: number, layer: number, waitMs: number}}
  */
@@ -67,8 +69,8 @@ export function choosePlace(boxes, next, stage) {
     const span = Math.min(lanes, Math.ceil(next.height / laneHeight));
     const waits = new Float64Array(lanes);
     for (const box of boxes) {
-      if (box.fixed !== next.fixed || box.layer !== layer) continue;
-      const waitMs = waitBehind(box, next, stage);
+      if (box.layer !== layer || (next.fixed && !box.fixed)) continue;
+      const waitMs = box.fixed === next.fixed ? waitBehind(box, next, stage) : NO_WAIT_MS;
       if (waitMs <= 0) continue;
       const top = topOf(box, height);
       const near = (next.fromBottom ? height - top - box.height : top) - shift;

@@ -26,8 +26,11 @@ export function attach(room, danmu) {
     }),
     room.on('retract', ({ ids }) => {
       for (const id of ids) {
-        // Its removeComment() forgets the next comment, too: the loop's array changes under it.
-        danmu.main.queue.find((/** @type {{id: string}} */ bullet) => bullet.id === `room-${id}`)?.remove();
+        const bullet = danmu.main.queue.find((/** @type {{id: string}} */ shown) => shown.id === `room-${id}`);
+        // Its elements stay on the page, invisible, for the next comment.
+        bullet?.el?.replaceChildren();
+        // Not removeComment(): that forgets the next comment, too, because the array changes under its loop.
+        bullet?.remove();
       }
     }),
     room.on('clear', () => danmu.clear()),

@@ -27,7 +27,7 @@ macro_rules! files {
     };
 }
 
-files!(server);
+files!(adapters, examples, lanes, renderer, renderer_load, server);
 
 /// The files, by what comes before `.test.js`.
 fn found() -> BTreeSet<String> {

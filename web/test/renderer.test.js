@@ -127,6 +127,21 @@ test('text is text: markup, right-to-left, emoji, combining characters and 200 w
   page.assertClean();
 });
 
+test('a stage of a few pixels, or of none, fails nothing', async () => {
+  const page = await openStage();
+  const outcomes = await page.evaluate(async () => {
+    const seen = [];
+    for (const pixels of [1, 5, 40, 0]) {
+      window.element.style.cssText = `width: ${pixels}px; height: ${pixels}px`;
+      await window.frames(3);
+      seen.push(window.stage.show({ text: 'top', mode: 'top', own: true }), window.stage.show({ text: 'hi', own: true }));
+    }
+    return seen;
+  });
+  assert.deepEqual(outcomes, [...Array(6).fill('shown'), 'stopped', 'stopped']);
+  page.assertClean();
+});
+
 test('a comment keeps its place when the stage is resized, and moves on', async () => {
   const page = await openStage();
   await page.evaluate(async () => {
@@ -220,6 +235,9 @@ test('options out of their range, or no numbers, are set to what is possible', a
   const page = await openStage({ area: 9, density: Number.NaN, fontScale: 'large', opacity: 0, durationMs: 0 });
   assert.equal(await page.evaluate(() => window.stage.show({ text: 'x' })), 'shown');
   assert.equal(await page.evaluate(() => window.canvas.style.opacity), '0');
+  await page.evaluate(() => window.stage.set({ blockedWords: undefined, opacity: undefined }));
+  assert.equal(await page.evaluate(() => window.stage.show({ text: 'x' })), 'shown');
+  assert.equal(await page.evaluate(() => window.canvas.style.opacity), '0');
 });
 
 test('nothing is left of a destroyed stage', async () => {
@@ -233,18 +251,18 @@ test('nothing is left of a destroyed stage', async () => {
   page.assertClean();
 });
 
-/** Source without comments and blank lines. */
+/** Bytes of source without comments and empty lines. */
 async function sizeOf(folder) {
   const names = (await readdir(folder)).filter((name) => name.endsWith('.js'));
   const sources = await Promise.all(names.map((name) => readFile(`${folder}/${name}`, 'utf8')));
-  const stripped = sources.map((source) => source.replaceAll(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '').replaceAll(/^\s+/gm, ''));
+  const stripped = sources.map((source) => source.replaceAll(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '').replaceAll(/^\s*\n/gm, ''));
   return Buffer.byteLength(stripped.join(''));
 }
 
 test('it stays small', async (context) => {
   const bytes = await sizeOf(`${webFolder}renderer`);
-  context.diagnostic(`${bytes} bytes without comments and indentation`);
-  assert.ok(bytes < 11_000, `${bytes} bytes`);
+  context.diagnostic(`${bytes} bytes without comments`);
+  assert.ok(bytes < 12_000, `${bytes} bytes`);
 });
 
 test('renderer and adapters pass the type check', async () => {

@@ -27,7 +27,15 @@ macro_rules! files {
     };
 }
 
-files!(server);
+files!(
+    sdk_browser,
+    sdk_package,
+    sdk_playout,
+    sdk_protocol,
+    sdk_pull,
+    sdk_server,
+    server,
+);
 
 /// The files, by what comes before `.test.js`.
 fn found() -> BTreeSet<String> {

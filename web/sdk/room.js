@@ -10,14 +10,14 @@ import { createConnection } from './connection.js';
 import { bestEncoding } from './decoder.js';
 import { Emitter } from './emitter.js';
 import { DanmakuError, refusal } from './errors.js';
-import { openEventStream } from './event_stream_transport.js';
+import { openEventStream } from './event-stream-transport.js';
 import { createFeed } from './feed.js';
 import { createHttp } from './http.js';
 import { createLikes } from './likes.js';
 import { createPlayout } from './playout.js';
 import { createPosts } from './posts.js';
-import { openPull } from './pull_transport.js';
-import { openWebSocket } from './websocket_transport.js';
+import { openPull } from './pull-transport.js';
+import { openWebSocket } from './websocket-transport.js';
 
 /** @extends {Emitter<RoomEvents>} */
 export class DanmakuRoom extends Emitter {

@@ -28,6 +28,11 @@ macro_rules! files {
 }
 
 files!(
+    adapters,
+    examples,
+    lanes,
+    renderer,
+    renderer_load,
     sdk_browser,
     sdk_package,
     sdk_playout,

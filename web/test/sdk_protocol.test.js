@@ -273,7 +273,7 @@ test('own comments are marked, whichever of ack and batch comes first', async ()
   assert.deepEqual(log.gap, [{ after: 4, seq: 6 }]);
   await send('777');
   await socket.say(batch(6, ['777']));
-  await clock.advance(250);
+  await clock.advance(500);
   assert.equal(log.comment.length, 5, 'but not for long');
   await socket.say(batch(7, ['777']));
   assert.equal(log.comment.length, 6, 'and once only');

@@ -38,7 +38,7 @@ export function createLikes({ clock, http, link, emit }) {
   return {
     /** @param {number} count */
     add(count) {
-      waiting = Math.min(WAITING_MAX, waiting + count);
+      waiting = Math.min(WAITING_MAX, waiting + Math.max(0, Math.trunc(count) || 0));
       send();
     },
     joined: send,

@@ -282,6 +282,8 @@ test('own comments are marked, whichever of ack and batch comes first', async ()
 
 test('likes are added up: one message a second, at most 100 at a time', async () => {
   const { room, clock, socket, log } = await joined();
+  for (const nonsense of [0, -1, NaN, 0.5]) room.like(nonsense);
+  assert.deepEqual(socket.sent, []);
   for (let i = 0; i < 150; i += 1) room.like();
   assert.deepEqual(socket.sent, [{ type: 'like', count: 1 }]);
   await clock.advance(1000);

@@ -1,6 +1,7 @@
 // Likes until they are sent: added up, one message a second.
 
 /** @import { Clock } from './clock.js' */
+/** @import { Emit } from './feed.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link } from './transport.js' */
 
@@ -10,11 +11,10 @@
  * @param {Clock} options.clock
  * @param {Http} options.http
  * @param {() => Link | null} options.link
- * @param {(error: any) => void} options.refused
+ * @param {Emit} options.emit
  */
-export function createLikes({ clock, http, link, refused }) {
+export function createLikes({ clock, http, link, emit }) {
   const timer = clock.timer();
-  let abort = new AbortController();
   let waiting = 0;
 
   function send() {
@@ -24,7 +24,7 @@ export function createLikes({ clock, http, link, refused }) {
     waiting -= count;
     timer.set(EVERY_MS, send);
     if (to.send) to.send({ type: 'like', count });
-    else http.request('likes', { abort, ms: 0, body: { count } }, async () => {}).catch(reject);
+    else http.request('likes', { body: { count } }, async () => {}).catch(reject);
   }
 
   /** @param {import('./errors.js').DanmakuError} error */
@@ -32,13 +32,13 @@ export function createLikes({ clock, http, link, refused }) {
     // Likes that got lost aren't worth an alarm; the connection notices by itself that the server is gone.
     if (error.code === 'network') return;
     timer.set(error.retryAfterMs ?? EVERY_MS, send);
-    refused(error);
+    emit('error', error);
   }
 
   return {
     /** @param {number} count */
     add(count) {
-      waiting = Math.min(WAITING_MAX, waiting + count);
+      waiting = Math.min(WAITING_MAX, waiting + Math.max(0, Math.trunc(count) || 0));
       send();
     },
     joined: send,
@@ -46,8 +46,6 @@ export function createLikes({ clock, http, link, refused }) {
     close() {
       timer.clear();
       waiting = 0;
-      abort.abort();
-      abort = new AbortController();
     },
   };
 }

@@ -32,7 +32,9 @@ export function createPlayout(limits, outlet) {
       comments.map((comment) => {
         if (video) return [comment, comment.ts];
         // A quiet room's batch is sent at once: its first comment doesn't wait for a window that never was.
-        lastDue = Math.max(lastDue, now + Math.min(comment.ts - comments[0].ts, windowMs));
+        const due = now + Math.min(comment.ts - comments[0].ts, windowMs);
+        // In order, unless the clock was set back.
+        lastDue = Math.max(due, Math.min(lastDue, now + windowMs));
         return [comment, lastDue];
       }),
       isHistory,
@@ -82,7 +84,7 @@ function timeOnScreen(source, serverNow) {
   let time = () => Number(video.getStartDate?.()) + video.currentTime * 1000;
   if (typeof source === 'number') time = () => serverNow() - source;
   else if (typeof source === 'function') time = source;
-  else if (!video.getStartDate) throw new TypeError('this video has no getStartDate(): pass a function instead');
+  else if (!video.getStartDate) throw new TypeError('a video without getStartDate(): pass a function');
   return () => {
     const ms = Number(time() ?? NaN);
     return Number.isFinite(ms) ? ms : null;

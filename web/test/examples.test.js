@@ -11,12 +11,14 @@ import { until, webFolder } from './support/tools.js';
 import { silence } from './support/wav.js';
 
 /** What tells that the page shows `text`. The renderer paints it, the others make an element of it. */
+const painted = () => {
+  const canvas = document.querySelector('canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return data.some((value) => value > 0);
+};
 const SHOWN = {
-  'renderer.html': () => {
-    const canvas = document.querySelector('canvas');
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    return data.some((value) => value > 0);
-  },
+  'renderer.html': painted,
+  'video-sync.html': (text) => [...document.querySelectorAll('li')].some((line) => line.textContent.endsWith(text)),
 };
 const shownAsElement = (text) =>
   [...document.querySelectorAll('#player *')].some((node) => node.children.length === 0 && node.textContent === text);
@@ -53,7 +55,20 @@ for (const name of pages) {
   });
 }
 
+test('the comments of video-sync.html follow its video', async () => {
+  const page = await openPage(browser, `${site.url}/web/examples/video-sync.html?${new URLSearchParams({ server: server.url, room: 'seek' })}`);
+  const lines = () => page.evaluate(() => document.querySelector('ol').textContent);
+  await page.waitForTimeout(500);
+  await server.post('seek', 'the goal');
+  await page.waitForTimeout(2000);
+  assert.equal(await lines(), '', 'the video is 8 s behind');
+  await until(async () => (await lines()).endsWith('the goal'));
+  await page.getByRole('button', { name: '5 s back' }).click();
+  await until(async () => (await lines()).split('the goal').length === 3, 'the goal again');
+  page.assertClean();
+});
+
 test('there is a page for each adapter', async () => {
   const adapters = (await readdir(`${webFolder}adapters`)).map((name) => name.replace('.js', '.html'));
-  assert.deepEqual([...adapters, 'renderer.html'].sort(), pages.sort());
+  assert.deepEqual([...adapters, ...Object.keys(SHOWN)].sort(), pages.sort());
 });

@@ -27,7 +27,20 @@ macro_rules! files {
     };
 }
 
-files!(adapters, examples, lanes, renderer, renderer_load, server);
+files!(
+    adapters,
+    examples,
+    lanes,
+    renderer,
+    renderer_load,
+    sdk_browser,
+    sdk_package,
+    sdk_playout,
+    sdk_protocol,
+    sdk_pull,
+    sdk_server,
+    server,
+);
 
 /// The files, by what comes before `.test.js`.
 fn found() -> BTreeSet<String> {

@@ -1,6 +1,8 @@
 //! Peers that misbehave in time: silent, stalled, trickling, too many; while
 //! another viewer watches and must not notice.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{ErrorKind, Read, Write};

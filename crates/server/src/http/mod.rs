@@ -4,12 +4,14 @@ mod comments;
 mod cors;
 mod deadline;
 mod error;
+mod etag;
 mod events;
 mod operations;
 mod peer;
 mod query;
 mod rooms;
 mod route;
+mod web;
 mod websocket;
 
 use std::convert::Infallible;
@@ -165,7 +167,9 @@ async fn route(
     }
     let query = request.uri().query().unwrap_or("").to_owned();
     match &route {
-        Route::Index => Ok(plain(INDEX)),
+        Route::Page => web::page(request.headers()),
+        Route::Overlay => web::overlay(request.headers()),
+        Route::Web(path) => web::module(path, request.headers()),
         Route::Healthz | Route::Readyz => operations::probe(context, &route),
         Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
             Err(ApiError::NotFound)
@@ -244,18 +248,3 @@ fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
 
 /// Maximum bytes of request headers.
 const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
-
-const INDEX: &str = "\
-danmaku: a live-stream comment fan-out server
-
-  GET  /v1/rooms/{room}/ws        watch a room (WebSocket; ?encoding=identity|gzip|deflate)
-  GET  /v1/rooms/{room}/events    watch a room (Server-Sent Events)
-  POST /v1/rooms/{room}/comments  post {\"text\":\"...\"}, or an array of such
-  GET  /v1/rooms/{room}/comments  read comments again (?since=&limit=)
-  DELETE /v1/rooms/{room}/comments/{id}  take a comment back (from this machine)
-  GET  /v1/rooms                  rooms and their viewers
-  GET  /v1/rooms/{room}           one room
-  GET  /v1/stats                  counters
-  GET  /metrics                   counters and process figures, for Prometheus
-  GET  /healthz, /readyz          probes
-";

@@ -10,7 +10,11 @@ use super::error::ApiError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/`
-    Index,
+    Page,
+    /// `/overlay/{room}`
+    Overlay,
+    /// `/web/{path}`, with the path as written
+    Web(String),
     /// `/healthz`
     Healthz,
     /// `/readyz`
@@ -37,10 +41,14 @@ impl Route {
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::BadRoomId`].
     pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
+        if let Some(file) = path.strip_prefix("/web/") {
+            return Ok(Self::Web(file.to_owned()));
+        }
         let mut segments = path.trim_start_matches('/').split('/');
         let segments = [(); SEGMENTS_MAX].map(|()| segments.next());
         match segments {
-            [Some(""), None, ..] => Ok(Self::Index),
+            [Some(""), None, ..] => Ok(Self::Page),
+            [Some("overlay"), Some(room), None, ..] => room_id(room).map(|_| Self::Overlay),
             [Some("healthz"), None, ..] => Ok(Self::Healthz),
             [Some("readyz"), None, ..] => Ok(Self::Readyz),
             [Some("metrics"), None, ..] => Ok(Self::Metrics),
@@ -68,7 +76,13 @@ impl Route {
     /// The methods that the path accepts, as listed in `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::Index | Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats => "GET, HEAD",
+            Self::Page
+            | Self::Overlay
+            | Self::Web(_)
+            | Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Stats => "GET, HEAD",
             Self::Rooms | Self::Room(_) => "GET, HEAD, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
@@ -122,6 +136,10 @@ mod tests {
             assert_eq!(found, allow, "{path}");
         }
         check("/", Ok("GET, HEAD"));
+        check("/overlay/r", Ok("GET, HEAD"));
+        check("/overlay/no%20room", Err("bad_room_id"));
+        check("/overlay/r/x", Err("not_found"));
+        check("/web/sdk/index.js", Ok("GET, HEAD"));
         check("/metrics", Ok("GET, HEAD"));
         check("/metrics/", Err("not_found"));
         check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));

@@ -10,6 +10,7 @@ const SHARE = 1 / 8;
 const SPOKEN_MS = 8000;
 
 export class ChatList {
+  #view;
   #list;
   #newer;
   #spoken;
@@ -21,10 +22,10 @@ export class ChatList {
   #timer = 0;
 
   constructor(section) {
-    [this.#list, this.#newer, this.#spoken] = ['ol', '#newer', '#spoken'].map((selector) => section.querySelector(selector));
+    [this.#view, this.#list, this.#newer, this.#spoken] = ['#log', 'ol', '#newer', '#spoken'].map((selector) => section.querySelector(selector));
     this.#newer.onclick = () => this.#toEnd();
-    this.#list.onscroll = () => this.#isAtEnd() && this.#seen();
-    new ResizeObserver(() => this.#unseen || this.#toEnd()).observe(this.#list);
+    this.#view.onscroll = () => this.#isAtEnd() && this.#seen();
+    new ResizeObserver(() => this.#unseen || this.#toEnd()).observe(this.#view);
   }
 
   get isEmpty() {
@@ -90,12 +91,12 @@ export class ChatList {
   }
 
   #isAtEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#list;
+    const { scrollHeight, scrollTop, clientHeight } = this.#view;
     return scrollHeight - scrollTop - clientHeight < 40;
   }
 
   #toEnd() {
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#view.scrollTop = this.#view.scrollHeight;
     this.#seen();
   }
 

@@ -30,7 +30,7 @@ export class Composer {
   refresh() {
     const name = this.#settings.get('name');
     this.#text.placeholder = say(name ? 'hint_named' : 'hint', { name });
-    $('style').style.color = `#${this.#settings.get('color').toString(16).padStart(6, '0')}`;
+    $('brush').style.color = `#${this.#settings.get('color').toString(16).padStart(6, '0')}`;
   }
 
   async #post() {

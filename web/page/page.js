@@ -22,7 +22,7 @@ const room = new DanmakuRoom(base.href, name, {
   user: settings.get('user'),
   ...(transport !== 'auto' && { transports: [transport] }),
 });
-const stage = new DanmakuStage($('stage'), settings.stageOptions());
+const stage = new DanmakuStage($('stage'), { ...settings.stageOptions(), fontFamily: getComputedStyle(document.body).fontFamily });
 const scene = new Scene($('scene'), still);
 const chat = new ChatList($('chat'));
 const likes = new Likes($('hearts'), still);
@@ -39,15 +39,15 @@ async function open(panel) {
 function showState({ state, retryInMs = 0, error }) {
   clearInterval(countdown);
   const until = Date.now() + retryInMs;
-  const reason = error && (say(error.code) ?? error.message);
-  const text = state === 'closed' && reason ? `${say(state)}: ${reason}` : say(state);
+  const reason = state === 'closed' && error && (say(error.code) ?? error.message);
+  const text = reason ? `${say(state)}: ${reason}` : say(state);
   const show = () => {
     const n = Math.ceil((until - Date.now()) / 1000);
-    $('notice').textContent = state === 'reconnecting' && n > 0 ? say('retry_in', { n }) : text;
+    $('notice').textContent = n > 0 ? say('retry_in', { n }) : text;
   };
   show();
-  if (state === 'reconnecting') countdown = setInterval(show, 250);
-  $('notice').hidden = state === 'joined' || state === 'connecting';
+  if (retryInMs) countdown = setInterval(show, 250);
+  $('notice').hidden = state === 'joined' || (state === 'connecting' && !retryInMs);
   $('state').className = state;
   $('state').textContent = text;
   showEmpty();
@@ -106,7 +106,7 @@ room.on('state', showState);
 
 $('room').firstChild.textContent = document.title = name;
 $('room').onclick = () => open('room-picker');
-$('style').onclick = () => open('style-picker');
+$('brush').onclick = () => open('style-picker');
 $('first').onclick = () => composer.focus();
 $('like').onclick = () => {
   room.like();

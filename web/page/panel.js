@@ -21,7 +21,9 @@ export function dialog(id, ...content) {
   element.dataset.label = id;
   form.append(make('h2', {}, id), ...content);
   element.append(form);
-  element.onclick = ({ target }) => target === element && element.close();
+  element.onclick = ({ target }) => {
+    if (target === element) element.close();
+  };
   document.body.append(element);
   return element;
 }

@@ -32,8 +32,8 @@ const TABLE = {
   spoken: ['{n} new comments. {name}: {text}', '{n} 条新弹幕。{name}:{text}'],
   connecting: ['Connecting…', '连接中…'],
   joined: ['Connected', '已连接'],
-  reconnecting: ['Connection lost', '连接已断开'],
-  retry_in: ['Connection lost. Next attempt in {n} s', '连接已断开,{n} 秒后重试'],
+  reconnecting: ['Reconnecting…', '重新连接中…'],
+  retry_in: ['Connection lost. Trying again in {n} s', '连接已断开,{n} 秒后重试'],
   closed: ['Disconnected', '已断开'],
   media_failed: ['This video does not play', '视频无法播放'],
   text_empty: ['Write something first', '请先输入内容'],
@@ -69,7 +69,7 @@ export function translate(root) {
     const { text, label } = element.dataset;
     if (text) element.textContent = say(text);
     if (label) element.ariaLabel = say(label);
-    if (label && element.type !== undefined) element.title = say(label);
+    if (label && element.localName === 'button') element.title = say(label);
   }
 }
 

@@ -36,7 +36,6 @@ function build(settings) {
   name.oninput = () => settings.set('name', [...name.value.trim()].slice(0, NAME_MAX).join(''));
   return dialog(
     'style',
-    make('fieldset'),
     labelled('name', name),
     choices('color', COLORS, settings),
     choices('mode', MODES, settings),

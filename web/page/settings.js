@@ -4,7 +4,7 @@ const DEFAULTS = {
   show: true,
   area: 0.75,
   density: 1,
-  fontScale: 1,
+  fontScale: matchMedia('(max-width: 40rem)').matches ? 0.7 : 1,
   opacity: 1,
   speed: 1,
   blockedWords: '',

@@ -1,10 +1,5 @@
 //! Rebuilds the server when a web file is added or removed. The compiler only tracks the files that it has embedded.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "this is how a build script talks to cargo"
-)]
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // A debug build reads the files when they are requested.

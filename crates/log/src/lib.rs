@@ -41,7 +41,7 @@ pub use config::LogConfig;
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
 pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
-pub use page::{Lookup, Page, Recent};
+pub use page::{Interval, Lookup, Page, Recent};
 pub use room_log::RoomLog;
 pub use store::Store;
 pub use tail::{Tail, Tailed};

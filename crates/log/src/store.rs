@@ -9,7 +9,7 @@ use crate::config::LogConfig;
 use crate::double::{Double, DoubleRoom};
 use crate::entry::Unavailable;
 use crate::feed::Feed;
-use crate::page::{Page, Recent};
+use crate::page::{Interval, Page, Recent};
 use crate::ring::Overflow;
 
 /// What outlives a room's memory.
@@ -78,6 +78,20 @@ impl RoomStore {
             Self::None => Err(Unavailable),
             #[cfg(feature = "double")]
             Self::Double(room) => room.read_last(until, comments, bytes_max).await,
+        }
+    }
+
+    /// See [`Interval`].
+    pub(crate) async fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        match self {
+            Self::None => Err(Unavailable),
+            #[cfg(feature = "double")]
+            Self::Double(room) => room.read_between(from_ms, to_ms, bytes_max).await,
         }
     }
 

@@ -139,6 +139,15 @@ impl Families {
             "Bytes held for unfinished request bodies and unread pages.",
             stats.http_bytes_held,
         );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_segment_requests_total",
+            "Requests of pull viewers and caches for segments, by outcome; head asks for the newest one's number.",
+            stats
+                .pull
+                .by_outcome()
+                .map(|(outcome, requests)| count(requests).with("outcome", outcome)),
+        );
     }
 
     fn rooms(&mut self, stats: &Snapshot<'_>) {

@@ -18,6 +18,8 @@ pub struct Stats {
     pub inbound: InboundStats,
     /// HTTP requests.
     pub requests: RequestStats,
+    /// Segments.
+    pub pull: PullStats,
     /// What rooms sealed.
     pub rooms: RoomStats,
 }
@@ -186,6 +188,41 @@ impl RequestStats {
             ("rate_limited", self.requests_rate_limited.value()),
             ("overloaded", self.requests_overloaded.value()),
         ]
+    }
+}
+
+/// Requests of pull viewers and caches, by outcome.
+#[derive(Debug, Default, Serialize)]
+pub struct PullStats {
+    /// Segments sent.
+    #[serde(rename = "segments_served")]
+    pub served: Counter,
+    /// Segments the requester already had.
+    #[serde(rename = "segments_not_modified")]
+    pub not_modified: Counter,
+    /// Requests for segments that were not complete.
+    #[serde(rename = "segments_not_ready")]
+    pub not_ready: Counter,
+    /// Requests for segments that the log had dropped.
+    #[serde(rename = "segments_gone")]
+    pub gone: Counter,
+    /// Requests for the newest segment's number.
+    #[serde(rename = "segments_head")]
+    pub heads: Counter,
+}
+
+impl PullStats {
+    /// Requests, by outcome.
+    #[must_use]
+    pub fn by_outcome(&self) -> [(&'static str, u64); 5] {
+        [
+            ("served", &self.served),
+            ("not_modified", &self.not_modified),
+            ("not_ready", &self.not_ready),
+            ("gone", &self.gone),
+            ("head", &self.heads),
+        ]
+        .map(|(outcome, counter)| (outcome, counter.value()))
     }
 }
 

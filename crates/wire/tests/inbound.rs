@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use danmaku_wire::outbound::ack_json;
 use danmaku_wire::{
     ClientMessage, Color, Comment, CommentLimits, CommentText, DisplayName, FontSize, InboundError,
-    Mode, Posted, Reference, Seq, UserId, parse_client_message, parse_posted,
+    Mode, Posted, Reference, Seq, UserId, parse_client_message, parse_like, parse_posted,
 };
 use proptest::prelude::*;
 
@@ -337,6 +337,29 @@ fn posted_bodies() {
     check(&"[".repeat(256 * 1024), Err((None, "json_invalid")));
     let error = parse_posted(&mut b"[{}]".to_vec(), &CommentLimits::default()).unwrap_err();
     assert_eq!(error.message(), "comment 0: text is missing");
+}
+
+#[test]
+fn posted_likes_are_counted() {
+    #[track_caller]
+    fn check(input: &str, expected: Result<u32, &str>) {
+        let parsed = parse_like(
+            &mut input.to_owned().into_bytes(),
+            &CommentLimits::default(),
+        );
+        let found = parsed
+            .map(NonZeroU32::get)
+            .map_err(|problem| problem.code());
+        assert_eq!(found, expected, "{input}");
+    }
+    check(r#"{"count":5}"#, Ok(5));
+    check("{}", Ok(1));
+    check(r#"{"type":"like","count":100,"new":1}"#, Ok(100));
+    check(r#"{"count":0}"#, Err("count_out_of_range"));
+    check(r#"{"count":101}"#, Err("count_out_of_range"));
+    check(r#"{"count":"1"}"#, Err("count_wrong_type"));
+    check("[]", Err("json_wrong_type"));
+    check("", Err("json_invalid"));
 }
 
 proptest! {

@@ -1,16 +1,19 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod body;
 mod comments;
 mod cors;
 mod deadline;
 mod error;
-mod etag;
 mod events;
+mod likes;
+mod negotiation;
 mod operations;
 mod peer;
 mod query;
 mod rooms;
 mod route;
+mod segments;
 mod web;
 mod websocket;
 
@@ -178,6 +181,12 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room),
+        Route::SegmentHead(room) => segments::head(context, &requester, room).await,
+        Route::Segment(room, length_ms, n) => {
+            let name = (length_ms.as_str(), n.as_str());
+            segments::show(context, requester.permit(), room, name, request.headers()).await
+        }
+        Route::Likes(room) => likes::post(context, requester.permit(), room, request).await,
         Route::Socket(room) => {
             let wanted = websocket::upgrade(context, requester, room, request).await?;
             *lock(watch) = Some(wanted);

@@ -31,6 +31,12 @@ pub(super) enum Route {
     Socket(RoomId),
     /// `/v1/rooms/{room}/events`
     Events(RoomId),
+    /// `/v1/rooms/{room}/likes`
+    Likes(RoomId),
+    /// `/v1/rooms/{room}/segments/head`
+    SegmentHead(RoomId),
+    /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
+    Segment(RoomId, String, String),
     /// `/v1/rooms/{room}/comments`
     Comments(RoomId),
     /// `/v1/rooms/{room}/comments/{id}`, with the id as written
@@ -68,7 +74,12 @@ impl Route {
             [Some("ws"), None, ..] => Ok(Self::Socket(room)),
             [Some("events"), None, ..] => Ok(Self::Events(room)),
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
-            [Some("comments"), Some(id), None] => Ok(Self::Comment(room, id.to_owned())),
+            [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
+            [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
+            [Some("segments"), Some(length_ms), Some(n), None] => {
+                Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
+            }
             _ => Err(ApiError::NotFound),
         }
     }
@@ -83,7 +94,10 @@ impl Route {
             | Self::Readyz
             | Self::Metrics
             | Self::Stats => "GET, HEAD",
-            Self::Rooms | Self::Room(_) => "GET, HEAD, OPTIONS",
+            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
+                "GET, HEAD, OPTIONS"
+            }
+            Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
@@ -121,7 +135,7 @@ fn room_id(segment: &str) -> Result<RoomId, ApiError> {
 }
 
 /// Segments of the longest path, plus one.
-const SEGMENTS_MAX: usize = 6;
+const SEGMENTS_MAX: usize = 7;
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +163,11 @@ mod tests {
         check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
+        check("/v1/rooms/r/likes", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/segments/2000", Err("not_found"));
+        check("/v1/rooms/r/segments/2000/7/x", Err("not_found"));
         check("/v1/rooms/r/nothing", Err("not_found"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());

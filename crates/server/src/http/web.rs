@@ -12,7 +12,7 @@ use hyper::header::{
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::error::ApiError;
-use super::etag::conditional;
+use super::negotiation::conditional;
 use super::{HttpResult, text};
 
 /// `GET /`.

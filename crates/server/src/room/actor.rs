@@ -116,12 +116,14 @@ impl RoomActor {
             entries = Vec::new();
             self.seal_when_due().await;
             if self.is_idle() {
-                if self.environment.registry.retire(&self.handle) {
+                let now = self.environment.clock.now().monotonic;
+                let is_pulled = self.handle.pulls().is_used(now);
+                if !is_pulled && self.environment.registry.retire(&self.handle) {
                     tracing::debug!(room = %self.handle.id(), "room retired");
                     return;
                 }
-                // Someone still holds the room: try again later.
-                self.active = self.environment.clock.now().monotonic;
+                // Someone still pulls or holds the room: try again later.
+                self.active = now;
             }
         }
     }
@@ -266,10 +268,10 @@ impl RoomActor {
     }
 
     fn seal_input(&self) -> SealInput {
-        let audience = self.handle.audience();
+        let now = self.environment.clock.now().monotonic;
         SealInput {
-            viewers: audience.viewers(),
-            chains: audience.chains(),
+            viewers: self.handle.viewers(now),
+            chains: self.handle.audience().chains(),
         }
     }
 
@@ -427,6 +429,7 @@ impl RoomActor {
 
     async fn attach(&mut self, join: Join, start: StartFrames) {
         let audience = self.handle.audience();
+        let now = self.environment.clock.now().monotonic;
         let sealed = self.room.sealed();
         let joined = Joined {
             room: self.handle.id(),
@@ -434,7 +437,7 @@ impl RoomActor {
             after: start.after,
             seq: sealed.seq,
             window_ms: self.window_ms(),
-            viewers: audience.viewers().saturating_add(1),
+            viewers: self.handle.viewers(now).saturating_add(1),
             resumed: start.resumed,
         };
         let after = Position {

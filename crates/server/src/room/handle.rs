@@ -11,6 +11,7 @@ use danmaku_log::{Append, AppendError, AppendKey, Appended, EntryBody, Lookup, R
 use danmaku_wire::{Comment, Dialect, Epoch, Event, FrameSet, Position, RoomId, Seq};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::pulls::Pulls;
 use crate::memory::{Holder, MemoryBudget};
 use crate::refusal::{RateScope, Refusal};
 use crate::replay::Lead;
@@ -36,6 +37,7 @@ pub struct RoomHandle {
     to_free: AtomicUsize,
     /// Monotonic time of the last frame or join, in milliseconds.
     active_ms: AtomicU64,
+    pulls: Pulls,
 }
 
 /// The actor's ends of a room's channels.
@@ -139,6 +141,7 @@ impl RoomHandle {
         log: RoomLog,
         shards: usize,
         memory: Arc<MemoryBudget>,
+        segment_ms: u32,
     ) -> (Arc<Self>, RoomInbox) {
         let (mailbox, messages) = mpsc::channel(MAILBOX_LEN);
         let wake = Arc::new(Notify::new());
@@ -158,6 +161,7 @@ impl RoomHandle {
             held: AtomicUsize::new(0),
             to_free: AtomicUsize::new(0),
             active_ms: AtomicU64::new(0),
+            pulls: Pulls::new(segment_ms),
             log,
         });
         (handle, RoomInbox { messages, wake })
@@ -181,10 +185,24 @@ impl RoomHandle {
         &self.log
     }
 
-    /// The room's viewers.
+    /// The room's viewers with a connection.
     #[must_use]
     pub fn audience(&self) -> &Arc<Audience> {
         &self.audience
+    }
+
+    /// Viewers who pull segments.
+    #[must_use]
+    pub fn pulls(&self) -> &Pulls {
+        &self.pulls
+    }
+
+    /// All viewers of the room on this server.
+    #[must_use]
+    pub fn viewers(&self, now: Duration) -> u32 {
+        self.audience
+            .viewers()
+            .saturating_add(self.pulls.viewers(now))
     }
 
     /// Appends all of `comments` to the log, or none.
@@ -318,12 +336,12 @@ impl RoomHandle {
 
     /// A snapshot of the room.
     #[must_use]
-    pub fn view(&self) -> RoomView {
+    pub fn view(&self, now: Duration) -> RoomView {
         RoomView {
             epoch: self.log.epoch(),
             head: self.log.head(),
             sealed: self.sealed(),
-            viewers: self.audience.viewers(),
+            viewers: self.viewers(now),
             likes: self.likes_total.load(Ordering::Relaxed),
         }
     }
@@ -361,7 +379,7 @@ mod tests {
         let id = RoomId::parse("r").unwrap();
         let log = Log::new(LogConfig::default(), Store::None);
         let log = log.open(&id, Epoch::new(7)).await.unwrap();
-        RoomHandle::new(id, RoomKey(1), log, 1, Arc::clone(memory))
+        RoomHandle::new(id, RoomKey(1), log, 1, Arc::clone(memory), 2_000)
     }
 
     /// Whether the room was woken since it was last asked.
@@ -388,7 +406,7 @@ mod tests {
         room.like(1);
         assert!(woken(&inbox).await);
         assert_eq!(room.collect_likes(Likes::Wake), 1);
-        assert_eq!(room.view().likes, 10);
+        assert_eq!(room.view(Duration::ZERO).likes, 10);
     }
 
     #[tokio::test]

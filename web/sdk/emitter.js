@@ -11,10 +11,22 @@ export class Emitter {
    * @param {(detail: Events[K]) => void} listener
    */
   on(type, listener) {
-    let listeners = this.#listeners.get(type);
-    if (!listeners) this.#listeners.set(type, (listeners = new Set()));
-    listeners.add(listener);
+    const listeners = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, listeners.add(listener));
     return () => this.off(type, listener);
+  }
+
+  /**
+   * @template {keyof Events} K
+   * @param {K} type
+   * @param {(detail: Events[K]) => void} listener
+   */
+  once(type, listener) {
+    const off = this.on(type, (detail) => {
+      off();
+      listener(detail);
+    });
+    return off;
   }
 
   /**

@@ -25,31 +25,32 @@ export class DanmakuError extends Error {
  * @param {string} message
  * @param {unknown} [cause]
  */
-export function networkError(message, cause) {
-  return new DanmakuError('network', message, { cause });
-}
+export const networkError = (message, cause) => new DanmakuError('network', message, { cause });
+
+/** @param {unknown} error whatever was thrown */
+export const asDanmakuError = (error) => (error instanceof DanmakuError ? error : networkError(`${error}`, error));
 
 /**
  * What a close code means (PROTOCOL.md, "Close codes"). Unknown codes are worth another attempt.
  *
  * @param {number} code
  * @param {string} reason
+ * @param {boolean} [reconnect] the server's word on it, where it has said one
  */
-export function closeError(code, reason) {
-  const name = CLOSE_NAMES.get(code);
-  const message = `the server closed the connection: ${reason || name || code}`;
-  if (!name) return networkError(message);
-  return new DanmakuError(name, message, { fatal: !RECONNECT.has(code) });
+export function closeError(code, reason, reconnect) {
+  const name = CLOSE_NAMES[code] ?? 'network';
+  const fatal = reconnect === undefined ? FINAL.has(code) : !reconnect;
+  return new DanmakuError(name, `the server closed the connection: ${reason || code}`, { fatal });
 }
 
 /**
  * The refusal in an `error` message or in the body of an HTTP error.
  *
  * @param {{code?: unknown, message?: unknown, field?: string, retry_after_ms?: number}} error
- * @param {ErrorDetails} [details]
+ * @param {number} [status]
  */
-export function refusal({ code, message, field, retry_after_ms: retryAfterMs }, details) {
-  return new DanmakuError(String(code), String(message ?? code), { field, retryAfterMs, ...details });
+export function refusal({ code, message, field, retry_after_ms: retryAfterMs }, status) {
+  return new DanmakuError(`${code}`, `${message ?? code}`, { field, retryAfterMs, status });
 }
 
 /**
@@ -58,27 +59,25 @@ export function refusal({ code, message, field, retry_after_ms: retryAfterMs }, 
  * @param {Response} response
  */
 export async function responseError(response) {
-  const { status } = response;
+  const { status, headers } = response;
+  const code = status === 401 ? 'unauthorized' : 'network';
   const body = await response.json().catch(() => null);
-  const error = body?.error ?? {
-    code: status === 401 ? 'unauthorized' : 'network',
-    message: `the server answered ${status}`,
-  };
-  const seconds = Number(response.headers.get('retry-after') ?? NaN);
-  const retryAfterMs = error.retry_after_ms ?? (seconds >= 0 ? seconds * 1000 : undefined);
-  return refusal({ ...error, retry_after_ms: retryAfterMs }, { status });
+  const seconds = Number(headers.get('retry-after') ?? NaN);
+  const retry_after_ms = seconds >= 0 ? seconds * 1000 : undefined;
+  return refusal({ code, message: `the server answered ${status}`, retry_after_ms, ...body?.error }, status);
 }
 
-const CLOSE_NAMES = new Map([
-  [1000, 'normal'],
-  [1001, 'going_away'],
-  [1002, 'protocol_error'],
-  [1003, 'unsupported'],
-  [1007, 'invalid_data'],
-  [1009, 'too_big'],
-  [4001, 'slow_consumer'],
-  [4002, 'idle_timeout'],
-  [4003, 'new_epoch'],
-  [4004, 'flooding'],
-]);
-const RECONNECT = new Set([1001, 4001, 4002, 4003]);
+/** @type {Record<number, string>} */
+const CLOSE_NAMES = {
+  1000: 'normal',
+  1001: 'going_away',
+  1002: 'protocol_error',
+  1003: 'unsupported',
+  1007: 'invalid_data',
+  1009: 'too_big',
+  4001: 'slow_consumer',
+  4002: 'idle_timeout',
+  4003: 'new_epoch',
+  4004: 'flooding',
+};
+const FINAL = new Set([1000, 1002, 1003, 1007, 1009, 4004]);

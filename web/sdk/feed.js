@@ -1,132 +1,115 @@
 // What the server's messages say about the room: the position, and each comment with its members filled in.
 
-/** @import { Batch, Comment, Position } from './index.js' */
+/** @import { Batch, Comment, Position, RoomEvents } from './index.js' */
 
 import { DanmakuError } from './errors.js';
 
 /**
- * @typedef {object} Reader
- * @property {(batch: Batch, windowMs: number, resumed: boolean) => void} batch
- * @property {(ids: number[]) => void} retract
- * @property {() => void} clear
- * @property {(gap: {after: number, seq: number}) => void} gap
- * @property {(viewers: number) => void} viewers
- * @property {(count: number) => void} likes
+ * @typedef {object} Context
+ * @property {number} windowMs how long the batch was collected
+ * @property {boolean} resumed the viewer was here before
+ * @property {number} sentAt by the server's clock
  */
 
-export class Feed {
+/** @typedef {<K extends keyof RoomEvents>(type: K, detail: RoomEvents[K]) => void} Emit */
+
+/**
+ * @param {Emit} emit
+ * @param {(batch: Batch, context: Context) => void} takeBatch
+ */
+export function createFeed(emit, takeBatch) {
   /** @type {Position | null} */
-  position = null;
-  #reader;
-  #windowMs = 0;
+  let position = null;
+  let viewers = 0;
+  let likes = 0;
+  let windowMs = 0;
   /** Batches up to here are a replay. */
-  #replaySeq = 0;
-  #resumed = false;
-
-  /** @param {Reader} reader */
-  constructor(reader) {
-    this.#reader = reader;
-  }
-
-  /**
-   * @param {any} message
-   * @param {number} bytes
-   */
-  apply(message, bytes) {
-    if (message.type === 'joined') this.#joined(message);
-    else if (message.type === 'batch') this.#batch(message, bytes);
-    else if (message.type === 'gap') this.#gap(message);
-  }
+  let replaySeq = 0;
+  let resumed = false;
 
   /** @param {any} message */
-  #joined({ epoch, after, seq, window_ms: windowMs, viewers, resumed }) {
-    check(isPosition(epoch) && isPosition(after) && isPosition(seq));
-    const before = this.position;
-    this.#windowMs = Number(windowMs) || 0;
-    this.#replaySeq = seq;
-    this.#resumed = Boolean(resumed && before?.epoch === epoch);
-    if (!this.#resumed) {
-      this.position = { epoch, seq: after };
-      if (before) this.#reader.clear();
+  function joined({ epoch, after, seq, ...message }) {
+    check(isPosition(epoch));
+    const before = position;
+    windowMs = message.window_ms;
+    replaySeq = seq;
+    resumed = message.resumed && before?.epoch === epoch;
+    if (!resumed) {
+      position = { epoch, seq: after };
+      if (before) emit('clear', {});
     }
-    this.#reader.viewers(viewers);
+    count(message);
   }
 
   /**
    * @param {any} message
+   * @param {Position} from
    * @param {number} bytes
    */
-  #batch(message, bytes) {
-    const { after, seq, ts, ids, at, comments, events } = message;
-    const from = this.#from(message);
+  function batch({ after, seq, ts, ids, at, comments, sentAt = ts, ...message }, { epoch, seq: from }, bytes) {
     check(Array.isArray(comments) && Number.isFinite(ts));
-    const { epoch } = this.#known();
-    const replay = seq <= this.#replaySeq;
-    /** @type {Comment[]} */
-    const fresh = [];
+    // One without a step forward is live: it brings likes.
+    const replay = seq <= replaySeq && seq > after;
     let id = after;
-    for (const [index, comment] of comments.entries()) {
+    /** @type {Comment[]} */
+    const all = comments.map((/** @type {any} */ comment, /** @type {number} */ index) => {
       id += ids?.[index] ?? 1;
       check(isPosition(id) && typeof comment?.text === 'string');
-      if (id > from) {
-        const own = false;
-        fresh.push({ ...DEFAULTS, ...comment, id, epoch, ts: ts - 100 * (at?.[index] ?? 0), own, replay });
-      }
-    }
-    if (after > from) this.#reader.gap({ after: from, seq: after });
-    this.position = { epoch, seq: Math.max(from, seq) };
-    // A batch that ends where we are already brings nothing but likes, unless we had those too.
-    if (after >= from || seq > from) {
-      this.#reader.batch({ after, seq, ts, comments: fresh, bytes, replay }, this.#windowMs, this.#resumed);
-      if (message.likes > 0) this.#reader.likes(message.likes);
-    }
-    this.#events(events, from);
-    if (!replay) this.#reader.viewers(message.viewers);
+      return { ...DEFAULTS, ...comment, id, epoch, ts: ts - 100 * (at?.[index] ?? 0), own: false, replay };
+    });
+    position = { epoch, seq: Math.max(from, seq) };
+    if (after > from) emit('gap', { after: from, seq: after });
+    const fresh = all.filter((comment) => comment.id > from);
+    takeBatch({ after, seq, ts, comments: fresh, bytes, replay }, { windowMs, resumed, sentAt });
+    if (!replay) count(message);
   }
 
   /** @param {any} message */
-  #gap(message) {
-    const { after, seq, events } = message;
-    const from = this.#from(message);
-    this.position = { ...this.#known(), seq: Math.max(from, seq) };
-    if (seq > from) this.#reader.gap({ after: Math.max(after, from), seq });
-    this.#events(events, from);
+  function count({ viewers: watching = viewers, likes: more = 0 }) {
+    if (watching !== viewers) emit('viewers', (viewers = watching));
+    likes += more;
+    if (more > 0) emit('likes', { count: more, total: likes });
   }
 
-  /**
-   * @param {any} events
-   * @param {number} from
-   */
-  #events(events, from) {
-    for (const { id, type, ids } of events ?? []) {
-      if (type === 'retract' && id > from) this.#reader.retract(ids);
-    }
-  }
+  return {
+    position: () => position,
+    viewers: () => viewers,
+    likes: () => likes,
 
-  /**
-   * The position before a message that covers everything above `after` up to `seq`.
-   *
-   * @param {{after: unknown, seq: unknown}} message
-   */
-  #from({ after, seq }) {
-    check(isPosition(after) && isPosition(seq));
-    return this.#known().seq;
-  }
-
-  #known() {
-    check(this.position);
-    return /** @type {Position} */ (this.position);
-  }
+    /**
+     * @param {any} message
+     * @param {number} bytes
+     */
+    apply(message, bytes) {
+      const { type, after, seq, events = [] } = message;
+      if (type === 'counts') count(message);
+      if (!COVERING.has(type)) return;
+      check(isPosition(after) && isPosition(seq));
+      if (type === 'joined') return joined(message);
+      check(position);
+      const from = /** @type {Position} */ (position);
+      // All of it was in an earlier message; only likes come without a step forward.
+      if (seq < from.seq || (seq === from.seq && after < seq)) return;
+      if (type === 'batch') {
+        batch(message, from, bytes);
+      } else {
+        position = { epoch: from.epoch, seq };
+        emit('gap', { after: Math.max(after, from.seq), seq });
+      }
+      for (const { id, type: kind, ids } of events) {
+        if (kind === 'retract' && id > from.seq) emit('retract', { ids });
+      }
+    },
+  };
 }
 
 /** @param {unknown} value */
-function isPosition(value) {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
-}
+const isPosition = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 
 /** @param {unknown} fact */
 function check(fact) {
   if (!fact) throw new DanmakuError('corrupted_frame', 'a message is not as the protocol says');
 }
 
+const COVERING = new Set(['joined', 'batch', 'gap']);
 const DEFAULTS = /** @type {const} */ ({ mode: 'scroll', color: 0xffffff, size: 25, role: 'viewer' });

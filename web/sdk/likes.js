@@ -1,58 +1,57 @@
 // Likes until they are sent: added up, one message a second.
 
-/** @import { Clock } from './index.js' */
+/** @import { Clock } from './clock.js' */
+/** @import { Http } from './http.js' */
+/** @import { Link } from './transport.js' */
 
-export class Likes {
-  #waiting = 0;
-  #sentAt = -Infinity;
-  /** @type {unknown} */
-  #timer = null;
-  #clock;
-  #send;
 
-  /**
-   * @param {Clock} clock
-   * @param {(count: number) => boolean} send false if there is no way to the server now
-   */
-  constructor(clock, send) {
-    this.#clock = clock;
-    this.#send = send;
+/**
+ * @param {object} options
+ * @param {Clock} options.clock
+ * @param {Http} options.http
+ * @param {() => Link | null} options.link
+ * @param {(error: any) => void} options.refused
+ */
+export function createLikes({ clock, http, link, refused }) {
+  const timer = clock.timer();
+  let abort = new AbortController();
+  let waiting = 0;
+
+  function send() {
+    const to = link();
+    if (!to || waiting < 1 || timer.isSet()) return;
+    const count = Math.min(waiting, COUNT_MAX);
+    waiting -= count;
+    timer.set(EVERY_MS, send);
+    if (to.send) to.send({ type: 'like', count });
+    else http.request('likes', { abort, ms: 0, body: { count } }, async () => {}).catch(reject);
   }
 
-  /** @param {number} count */
-  add(count) {
-    this.#waiting = Math.min(WAITING_MAX, this.#waiting + count);
-    this.flush();
+  /** @param {import('./errors.js').DanmakuError} error */
+  function reject(error) {
+    // Likes that got lost aren't worth an alarm; the connection notices by itself that the server is gone.
+    if (error.code === 'network') return;
+    timer.set(error.retryAfterMs ?? EVERY_MS, send);
+    refused(error);
   }
 
-  flush() {
-    if (this.#timer !== null || this.#waiting < 1) return;
-    const waitMs = this.#sentAt + EVERY_MS - this.#clock.now();
-    if (waitMs <= 0) {
-      const count = Math.min(this.#waiting, MESSAGE_COUNT_MAX);
-      if (!this.#send(count)) return;
-      this.#waiting -= count;
-      this.#sentAt = this.#clock.now();
-    }
-    if (this.#waiting > 0) this.pause(Math.max(waitMs, 0) || EVERY_MS);
-  }
-
-  /** @param {number} ms from now on, in which nothing is sent */
-  pause(ms) {
-    this.#clock.clearTimeout(this.#timer);
-    this.#timer = this.#clock.setTimeout(() => {
-      this.#timer = null;
-      this.flush();
-    }, ms);
-  }
-
-  close() {
-    this.#clock.clearTimeout(this.#timer);
-    this.#timer = null;
-    this.#waiting = 0;
-  }
+  return {
+    /** @param {number} count */
+    add(count) {
+      waiting = Math.min(WAITING_MAX, waiting + count);
+      send();
+    },
+    joined: send,
+    reject,
+    close() {
+      timer.clear();
+      waiting = 0;
+      abort.abort();
+      abort = new AbortController();
+    },
+  };
 }
 
 const EVERY_MS = 1000;
-const MESSAGE_COUNT_MAX = 100;
+const COUNT_MAX = 100;
 const WAITING_MAX = 1000;

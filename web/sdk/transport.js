@@ -1,33 +1,31 @@
 // What every transport is: it opens one connection to a room and hands out the server's messages.
 
-/** @import { Clock, Encoding, Position } from './index.js' */
-/** @import { Address } from './address.js' */
+/** @import { Encoding, Position } from './index.js' */
+/** @import { Clock } from './clock.js' */
 /** @import { DanmakuError } from './errors.js' */
+/** @import { Http } from './http.js' */
 
 /**
  * @typedef {object} Request
- * @property {Address} address
+ * @property {Http} http
  * @property {Position | null} position where to resume
- * @property {number} heardAt when the last message before that came, by the clock
  * @property {number} history
- * @property {string} [token]
  * @property {Encoding} encoding of a WebSocket
  * @property {Clock} clock
  * @property {any} WebSocket
- * @property {typeof fetch} fetch
  */
 
 /**
  * @typedef {object} Listener
  * @property {(message: any, bytes: number) => void} message
- * @property {(error: DanmakuError) => void} end called once, unless the link was closed first
+ * @property {(error: DanmakuError) => void} end it is over; only the first call counts, and none after `close()`
  */
 
 /**
  * @typedef {object} Link
  * @property {Encoding | null} encoding
  * @property {(message: object) => void} [send] only a WebSocket has it
- * @property {() => void} close no more calls of the listener after this
+ * @property {() => void} close
  */
 
 /** @typedef {(request: Request, listener: Listener) => Link} Open */

@@ -1,47 +1,45 @@
 // A room over a WebSocket.
 
-/** @import { Link, Listener, Request } from './transport.js' */
+/** @import { Open } from './transport.js' */
 
-import { since } from './address.js';
-import { Decoder } from './decoder.js';
+import { createDecoder } from './decoder.js';
 import { closeError, networkError } from './errors.js';
+import { since } from './http.js';
 
-/**
- * @param {Request} request
- * @param {Listener} listener
- * @returns {Link}
- */
-export function openWebSocket(request, listener) {
-  const { encoding, history, token } = request;
-  /** @param {import('./errors.js').DanmakuError} error */
-  const end = (error) => {
-    close();
-    listener.end(error);
-  };
-  const decoder = new Decoder(encoding, request.clock, { message: listener.message, fail: end });
-  /** @type {WebSocket} */
-  const socket = new request.WebSocket(
-    request.address.webSocket({ since: since(request.position), history, encoding, token }),
-  );
-  socket.binaryType = 'arraybuffer';
-  let opened = false;
-  socket.onopen = () => (opened = true);
-  socket.onmessage = ({ data }) => decoder.push(data);
-  // The close event that follows says more, but some runtimes throw an error that nobody listens to.
-  socket.onerror = () => {};
-  socket.onclose = ({ code, reason }) => {
-    const error = opened ? closeError(code, reason) : networkError('the WebSocket did not open');
-    decoder.finish(() => end(error));
-  };
-  function close() {
-    decoder.close();
-    socket.onmessage = socket.onclose = null;
-    socket.close();
+/** @type {Open} */
+export function openWebSocket({ http, position, history, encoding, clock, WebSocket }, listener) {
+  /** @type {globalThis.WebSocket | undefined} */
+  let socket;
+  let isClosed = false;
+  let isOpen = false;
+  const decoder = createDecoder(encoding, clock, listener.message, listener.end);
+  // It fails if the token function does, or if the page's policy forbids the connection.
+  http.webSocketUrl({ since: since(position), history, encoding }).then(connect).catch((error) => {
+    listener.end(networkError('cannot open a WebSocket', error));
+  });
+
+  /** @param {string} url */
+  function connect(url) {
+    if (isClosed) return;
+    socket = /** @type {globalThis.WebSocket} */ (new WebSocket(url));
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => (isOpen = true);
+    socket.onmessage = ({ data }) => decoder.push(data);
+    // The close event says more, but an error that nobody listens to can end a Node process.
+    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => {
+      decoder.finish(() => listener.end(isOpen ? closeError(code, reason) : networkError('the WebSocket did not open')));
+    };
   }
+
   return {
     encoding,
-    send: (message) => socket.readyState === OPEN && socket.send(JSON.stringify(message)),
-    close,
+    send: (message) => socket?.readyState === OPEN && socket.send(JSON.stringify(message)),
+    close() {
+      isClosed = true;
+      decoder.close();
+      socket?.close();
+    },
   };
 }
 

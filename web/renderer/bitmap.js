@@ -29,10 +29,14 @@ export const heightOf = (size, lines = 1) => Math.ceil(size * LINE_HEIGHT * line
 /**
  * Measures text, and breaks it into lines when it must fit into `room`.
  * @param {string} text
- * @param {{size: number, family: string, scale: number, room: number, own: boolean}} style `scale`: device pixels per CSS pixel
+ * @param {number} size font size, CSS pixels
+ * @param {string} family
+ * @param {number} scale device pixels per CSS pixel
+ * @param {number} room the greatest width, CSS pixels
+ * @param {boolean} own
  * @returns {Layout}
  */
-export function layOut(text, { size, family, scale, room, own }) {
+export function layOut(text, size, family, scale, room, own) {
   context ??= /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(1, 1).getContext('2d'));
   const shown = [...text.replace(/[\s\p{Cc}]+/gu, ' ')].slice(0, TEXT_MAX).join('');
   /** @param {string} line */

@@ -22,7 +22,7 @@ export interface StageOptions {
   fontScale?: number;
   /** 0 to 1. */
   opacity?: number;
-  /** Multiplies the speed of scrolling comments, 0.25 to 4; also of those on the stage. */
+  /** Multiplies the speed of scrolling comments, 0.25 to 4; also of those on the stage already. */
   speed?: number;
   /** How long a short comment takes to cross the stage, at `speed` 1. */
   durationMs?: number;

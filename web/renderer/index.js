@@ -1,42 +1,27 @@
 // Live comments that fly over a video.
 
 import { heightOf, layOut, paint } from './bitmap.js';
-import { choosePlace, topOf } from './lanes.js';
+import { NO_WAIT_MS, choosePlace, topOf } from './lanes.js';
 
 /**
  * @typedef {import('./index.d.ts').StageComment} StageComment
  * @typedef {import('./index.d.ts').StageOptions} StageOptions
  * @typedef {import('./index.d.ts').StageOutcome} StageOutcome
  * @typedef {import('./index.d.ts').DanmakuStage} Stage
- * @typedef {import('./lanes.js').Box & {comment: StageComment, bitmap: ImageBitmap}} Item
+ * @typedef {import('./lanes.js').Box & {comment: StageComment, bitmap: ImageBitmap, rank: number}} Item
  */
 
-/** @type {Required<StageOptions>} */
-const DEFAULTS = {
-  area: 1,
-  density: 1,
-  fontScale: 1,
-  opacity: 1,
-  speed: 1,
-  durationMs: 8000,
-  fixedMs: 4000,
-  blockedWords: [],
-  blockedUsers: [],
-  paused: false,
-  reducedMotion: 'auto',
-  fontFamily:
-    'system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei", "Noto Sans", "Noto Sans CJK SC", sans-serif',
+/** The options that are numbers: unless given, at least, at most. */
+const NUMBERS = {
+  area: [1, 0.1, 1],
+  density: [1, 0.1, 4],
+  fontScale: [1, 0.4, 3],
+  opacity: [1, 0, 1],
+  speed: [1, 0.25, 4],
+  durationMs: [8000, 1000, 60_000],
+  fixedMs: [4000, 500, 60_000],
 };
-/** Least and most of the options that are numbers. */
-const RANGES = /** @type {const} */ ([
-  ['area', 0.1, 1],
-  ['density', 0.1, 4],
-  ['fontScale', 0.4, 3],
-  ['opacity', 0, 1],
-  ['speed', 0.25, 4],
-  ['durationMs', 1000, 60_000],
-  ['fixedMs', 500, 60_000],
-]);
+const FONT_FAMILY = 'system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif';
 /** The font size of a comment that names none, CSS pixels. A lane is as high as such a comment. */
 const SIZE = 25;
 /** The viewer's own comment waits no longer than this for a free lane; then it flies over others. */
@@ -45,11 +30,7 @@ const OWN_WAIT_MS_MAX = 1500;
 const ITEMS_MAX = 2000;
 /** A late frame moves comments no further than this. */
 const STEP_MS_MAX = 100;
-/** A stage that gets no frame for so long is out of sight: a covered window, an iframe scrolled away. */
-const UNSEEN_MS = 1000;
 const FADE_MS = 250;
-/** Events after which a media element may have stopped or gone on. */
-const MEDIA_EVENTS = ['play', 'playing', 'pause', 'waiting', 'seeking', 'seeked', 'canplay', 'emptied', 'ended'];
 
 /** @param {string} text */
 const folded = (text) => text.normalize('NFKC').toLowerCase();
@@ -59,16 +40,15 @@ export class DanmakuStage {
   #element;
   #canvas = document.createElement('canvas');
   #context = /** @type {CanvasRenderingContext2D} */ (this.#canvas.getContext('2d'));
-  #options = DEFAULTS;
-  /** @type {string[]} */
-  #blockedWords = [];
+  /** @type {any} */
+  #options = { blockedWords: [], blockedUsers: [], reducedMotion: 'auto', fontFamily: FONT_FAMILY };
   /** In the order they are painted. @type {Item[]} */
   #items = [];
   #counts = { offered: 0, shown: 0, blocked: 0, crowded: 0, stopped: 0 };
   #width = 0;
   #height = 0;
   #scale = 1;
-  /** Stage time, ms: stands still while the stage does. */
+  /** Stage time, ms: stands still while the stage does, and runs `speed` times as fast as the clock. */
   #now = 0;
   /** The frame asked for, 0 if none, and when the one before came. */
   #frame = 0;
@@ -76,23 +56,21 @@ export class DanmakuStage {
   /** @type {HTMLMediaElement | null} */
   #media = null;
   #unfollow = new AbortController();
-  #end = new AbortController();
-  #reducedMotion = matchMedia('(prefers-reduced-motion: reduce)');
+  #destroyed = new AbortController();
+  #lessMotion = matchMedia('(prefers-reduced-motion: reduce)');
   #observer = new ResizeObserver(() => this.#resize());
 
   /** @param {HTMLElement} element @param {StageOptions} [options] */
-  constructor(element, options = {}) {
+  constructor(element, options) {
     this.#element = element;
     if (getComputedStyle(element).position === 'static') element.style.position = 'relative';
-    const style = { position: 'absolute', inset: '0', width: '100%', height: '100%', pointerEvents: 'none' };
-    Object.assign(this.#canvas.style, style);
-    this.#canvas.setAttribute('aria-hidden', 'true');
+    this.#canvas.style.cssText = 'position:absolute;inset:0;width:100%;height:100%;pointer-events:none';
+    this.#canvas.ariaHidden = 'true';
     element.append(this.#canvas);
     this.#observer.observe(element);
-    document.addEventListener('visibilitychange', () => this.#run(), { signal: this.#end.signal });
-    this.set(options);
+    document.addEventListener('visibilitychange', () => this.#run(), { signal: this.#destroyed.signal });
+    this.set({ ...options });
     this.#resize();
-    this.#watchScale();
   }
 
   /** @param {StageComment} comment @returns {StageOutcome} */
@@ -106,26 +84,21 @@ export class DanmakuStage {
   /** @param {Iterable<number>} ids */
   retract(ids) {
     const gone = new Set(ids);
-    this.#keep(({ comment }) => comment.id === undefined || !gone.has(comment.id));
-    this.#draw();
+    this.#keep(({ comment }) => !gone.has(/** @type {number} */ (comment.id)));
   }
 
   clear() {
     this.#keep(() => false);
-    this.#draw();
   }
 
-  /** @param {StageOptions} options */
-  set(options) {
-    const before = this.#options;
-    const next = { ...before, ...options };
-    for (const [name, least, most] of RANGES) {
-      next[name] = Number.isFinite(next[name]) ? Math.min(most, Math.max(least, next[name])) : before[name];
+  /** @param {StageOptions} changes */
+  set(changes) {
+    const options = Object.assign(this.#options, changes);
+    for (const [name, [usual, least, most]] of Object.entries(NUMBERS)) {
+      const value = Number(options[name] ?? usual);
+      options[name] = Number.isNaN(value) ? usual : Math.min(most, Math.max(least, value));
     }
-    this.#options = next;
-    this.#blockedWords = next.blockedWords.map(folded).filter(Boolean);
-    this.#canvas.style.opacity = String(next.opacity);
-    this.#changeSpeed(next.speed / before.speed);
+    this.#canvas.style.opacity = options.opacity;
     this.#run();
   }
 
@@ -142,17 +115,17 @@ export class DanmakuStage {
     this.#unfollow.abort();
     this.#unfollow = new AbortController();
     this.#media = media;
-    for (const name of MEDIA_EVENTS) media?.addEventListener(name, () => this.#run(), { signal: this.#unfollow.signal });
+    for (const event of ['playing', 'pause', 'waiting', 'seeking', 'seeked', 'emptied']) {
+      media?.addEventListener(event, () => this.#run(), this.#unfollow);
+    }
     this.#run();
   }
 
   /** @param {number} x @param {number} y */
   at(x, y) {
     const hit = this.#items.findLast((item) => {
-      const left = this.#leftOf(item);
-      const top = topOf(item, this.#height);
-      const isInside = x >= left && x < left + item.width && y >= top && y < top + item.height;
-      return isInside && item.start <= this.#now;
+      const [left, top] = this.#positionOf(item);
+      return x >= left && x < left + item.width && y >= top && y < top + item.height;
     });
     return hit?.comment ?? null;
   }
@@ -162,77 +135,66 @@ export class DanmakuStage {
   }
 
   destroy() {
-    this.follow(null);
-    this.#end.abort();
+    this.#destroyed.abort();
     this.#observer.disconnect();
     this.clear();
-    this.#run();
+    this.follow(null);
     this.#canvas.remove();
   }
 
   /** @param {StageComment} comment @returns {StageOutcome} */
   #offer(comment) {
-    const isUnseen = this.#frame !== 0 && performance.now() - this.#lastFrame > UNSEEN_MS;
-    if (!this.#isRunning() || isUnseen) return 'stopped';
+    if (!this.#isRunning()) return 'stopped';
     if (!comment.own && this.#isBlocked(comment)) return 'blocked';
     const item = this.#place(comment);
     if (!item) return 'crowded';
     this.#items.push(item);
-    // What stands still is painted over what scrolls, and the viewer's own over both.
-    const rank = (/** @type {Item} */ { fixed, comment: { own } }) => (own ? 2 : Number(fixed));
-    this.#items.sort((a, b) => rank(a) - rank(b));
+    this.#items.sort((a, b) => a.rank - b.rank);
     this.#run();
     return 'shown';
   }
 
-  /** @param {StageComment} comment */
+  /** @param {StageComment} comment @returns {boolean} */
   #isBlocked({ text, user }) {
-    if (user !== undefined && this.#options.blockedUsers.includes(user)) return true;
-    const plain = this.#blockedWords.length > 0 ? folded(text) : '';
-    return this.#blockedWords.some((word) => plain.includes(word));
+    const { blockedWords, blockedUsers } = this.#options;
+    const plain = folded(text);
+    return blockedUsers.includes(user) || blockedWords.some((/** @type {string} */ word) => word && plain.includes(folded(word)));
   }
 
-  /** @param {StageComment} comment @returns {Item | null} */
+  /** @param {StageComment} comment @returns {Item | undefined} */
   #place(comment) {
     const { text, mode = 'scroll', color = 0xffffff, size = SIZE, own = false } = comment;
-    const { fontScale, fontFamily, durationMs, fixedMs, speed, area, density } = this.#options;
-    if (this.#items.length >= ITEMS_MAX) return null;
-    const scale = this.#scale;
-    const fixed = mode !== 'scroll' || this.#isStill();
-    const room = fixed ? this.#width : Infinity;
-    const layout = layOut(text, { size: size * fontScale, family: fontFamily, scale, room, own });
+    const { fontScale, fontFamily, durationMs, fixedMs, speed, reducedMotion } = this.#options;
+    const stage = { ...this.#options, now: this.#now, width: this.#width, height: this.#height };
+    const fixed = mode !== 'scroll' || (reducedMotion === 'auto' ? this.#lessMotion.matches : reducedMotion);
+    const layout = layOut(text, size * fontScale, fontFamily, this.#scale, fixed ? stage.width : Infinity, own);
     const { width, height } = layout;
     // A long one takes longer instead of flying too fast to be read.
-    const pace = ((this.#width + Math.min(width, this.#width)) / durationMs) * speed;
-    const durations = fixed ? fixedMs : (this.#width + width) / pace;
-    const stage = { now: this.#now, width: this.#width, height: this.#height, area, density };
-    const box = {
-      ...{ fixed, fromBottom: mode === 'bottom', offset: 0, layer: 0, width, height },
-      ...{ start: this.#now, end: this.#now + durations, x: this.#width, speed: pace },
-    };
-    const { offset, layer, waitMs } = choosePlace(this.#items, box, { ...stage, laneHeight: heightOf(SIZE * fontScale) });
-    if (waitMs > 0 && !own) return null;
-    const delay = waitMs > OWN_WAIT_MS_MAX ? 0 : waitMs;
-    const bitmap = paint(layout, color, own, scale);
-    return { ...box, offset, layer, start: box.start + delay, end: box.end + delay, comment, bitmap };
-  }
-
-  #isStill() {
-    const { reducedMotion } = this.#options;
-    return reducedMotion === 'auto' ? this.#reducedMotion.matches : reducedMotion;
+    const pace = (stage.width + Math.min(width, stage.width)) / durationMs;
+    const stay = fixed ? fixedMs * speed : (stage.width + width) / pace;
+    const start = stage.now;
+    const box = { fixed, fromBottom: mode === 'bottom', width, height, start, end: start + stay, x: stage.width, speed: pace };
+    const place = choosePlace(this.#items, box, { ...stage, laneHeight: heightOf(SIZE * fontScale) });
+    const isFree = place.waitMs <= NO_WAIT_MS;
+    if (this.#items.length >= ITEMS_MAX || !(own || isFree)) return;
+    if (!isFree && place.waitMs < OWN_WAIT_MS_MAX) box.start += place.waitMs;
+    box.end = box.start + stay;
+    // What stands still is painted over what scrolls, and the viewer's own over both.
+    const rank = own ? 2 : Number(fixed);
+    return { ...box, ...place, comment, bitmap: paint(layout, color, own, this.#scale), rank };
   }
 
   #isRunning() {
     const media = this.#media;
-    const isStalled = media !== null && (media.paused || media.seeking || media.readyState < media.HAVE_FUTURE_DATA);
-    const isSeen = !document.hidden && this.#width > 0 && this.#height > 0;
-    return isSeen && !isStalled && !this.#options.paused && !this.#end.signal.aborted;
+    const isStalled = media && (media.paused || media.seeking || media.readyState < media.HAVE_FUTURE_DATA);
+    const isStill = isStalled || this.#options.paused || document.hidden || this.#destroyed.signal.aborted;
+    return !isStill && this.#width > 0 && this.#height > 0;
   }
 
-  /** Asks for frames if something has to move, and for none otherwise. */
+  /** Asks for frames while something has to move. */
   #run() {
     const isMoving = this.#items.length > 0 && this.#isRunning();
-    if (isMoving === (this.#frame !== 0)) return;
+    if (isMoving === this.#frame > 0) return;
     cancelAnimationFrame(this.#frame);
     this.#frame = isMoving ? requestAnimationFrame(this.#step) : 0;
     this.#lastFrame = performance.now();
@@ -240,73 +202,52 @@ export class DanmakuStage {
 
   /** @param {number} time */
   #step = (time) => {
-    this.#now += Math.min(STEP_MS_MAX, Math.max(0, time - this.#lastFrame));
+    this.#now += this.#options.speed * Math.min(STEP_MS_MAX, Math.max(0, time - this.#lastFrame));
     this.#lastFrame = time;
-    this.#frame = 0;
+    this.#frame = requestAnimationFrame(this.#step);
+    if (devicePixelRatio !== this.#scale) this.#resize();
     this.#keep(({ end }) => end > this.#now);
-    this.#draw();
-    if (this.#items.length > 0) this.#frame = requestAnimationFrame(this.#step);
   };
 
   #draw() {
-    const context = this.#context;
-    context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+    this.#context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
     for (const item of this.#items) {
-      const age = this.#now - item.start;
-      if (age < 0) continue;
       // Whole device pixels keep the text sharp.
-      const [left, top, width, height] = [this.#leftOf(item), topOf(item, this.#height), item.width, item.height] //
-        .map((length) => Math.round(length * this.#scale));
-      context.globalAlpha = item.fixed ? Math.min(1, age / FADE_MS, (item.end - this.#now) / FADE_MS) : 1;
-      context.drawImage(item.bitmap, left, top, width, height);
+      const [x, y, width, height] = [...this.#positionOf(item), item.width, item.height].map((length) =>
+        Math.round(length * this.#scale),
+      );
+      const fade = Math.min(1, (this.#now - item.start) / FADE_MS, (item.end - this.#now) / FADE_MS);
+      this.#context.globalAlpha = item.fixed ? Math.max(0, fade) : 1;
+      this.#context.drawImage(item.bitmap, x, y, width, height);
     }
   }
 
   /** @param {Item} item */
-  #leftOf({ fixed, width, x, speed, start }) {
-    return fixed ? (this.#width - width) / 2 : x - speed * (this.#now - start);
+  #positionOf(item) {
+    const left = item.fixed ? (this.#width - item.width) / 2 : item.x - item.speed * (this.#now - item.start);
+    return [left, topOf(item, this.#height)];
   }
 
   /** @param {(item: Item) => boolean} isKept */
   #keep(isKept) {
-    let kept = 0;
-    for (const item of this.#items) {
-      if (isKept(item)) this.#items[kept++] = item;
+    this.#items = this.#items.filter((item) => {
+      const kept = isKept(item);
       // Its pixels may be in the graphics card, out of the garbage collector's sight.
-      else item.bitmap.close();
-    }
-    this.#items.length = kept;
-  }
-
-  /** Comments go on from where they are; as all change by one factor, none catches up with another. @param {number} factor */
-  #changeSpeed(factor) {
-    if (factor === 1) return;
-    for (const item of this.#items) {
-      if (item.fixed) continue;
-      item.speed *= factor;
-      item.start = this.#now + (item.start - this.#now) / factor;
-      item.end = this.#now + (item.end - this.#now) / factor;
-    }
-  }
-
-  #resize() {
-    const { clientWidth, clientHeight } = this.#element;
-    this.#width = clientWidth;
-    this.#height = clientHeight;
-    this.#scale = devicePixelRatio || 1;
-    this.#canvas.width = Math.round(clientWidth * this.#scale);
-    this.#canvas.height = Math.round(clientHeight * this.#scale);
-    // A canvas that changed its size is empty until the next frame.
+      if (!kept) item.bitmap.close();
+      return kept;
+    });
     this.#draw();
     this.#run();
   }
 
-  #watchScale() {
-    const onChange = () => {
-      this.#resize();
-      this.#watchScale();
-    };
-    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
-    query.addEventListener('change', onChange, { once: true, signal: this.#end.signal });
+  #resize() {
+    this.#width = this.#element.clientWidth;
+    this.#height = this.#element.clientHeight;
+    this.#scale = devicePixelRatio;
+    this.#canvas.width = this.#width * this.#scale;
+    this.#canvas.height = this.#height * this.#scale;
+    // A canvas that changed its size is empty.
+    this.#draw();
+    this.#run();
   }
 }

@@ -27,6 +27,8 @@
 
 /** The least distance between two comments of a lane, CSS pixels. */
 const GAP = 16;
+/** A wait this short only ranks places: scrolling comments avoid lanes with a fixed one while others are free. */
+export const NO_WAIT_MS = 1e-6;
 
 /**
  * The distance of a box's top from the top of the stage.
@@ -38,7 +40,7 @@ export const topOf = (box, height) => (box.fromBottom ? height - box.offset - bo
 /**
  * How long `next` has to wait so that it never touches `box` in the same lane, ms; 0 or less: it need not.
  * @param {Box} box
- * @param {Box} next
+ * @param {Omit<Box, 'offset' | 'layer'>} next
  * @param {Stage} stage
  */
 function waitBehind(box, next, { now, width, density }) {
@@ -53,7 +55,7 @@ function waitBehind(box, next, { now, width, density }) {
 /**
  * The first place from `next`'s edge where it fits now, else the one where it fits soonest.
  * @param {readonly Box[]} boxes all on the stage
- * @param {Box} next its offset and layer are not looked at
+ * @param {Omit<Box, 'offset' | 'layer'>} next
  * @param {Stage} stage
  * @returns {{offset: number, layer: number, waitMs: number}}
  */
@@ -62,23 +64,20 @@ export function choosePlace(boxes, next, stage) {
   const layers = Math.max(1, Math.round(density));
   let best = { offset: 0, layer: 0, waitMs: Infinity };
   for (let layer = 0; layer < layers; layer++) {
-    const shift = (layer / layers) * laneHeight;
-    const lanes = Math.max(1, Math.floor((height * area - shift) / laneHeight));
-    const span = Math.min(lanes, Math.ceil(next.height / laneHeight));
-    const waits = new Float64Array(lanes);
+    const shift = Math.round((layer / layers) * laneHeight);
+    const lanes = Math.floor((height * area - shift) / laneHeight) - Math.ceil(next.height / laneHeight) + 1;
+    const waits = new Float64Array(Math.max(1, lanes));
     for (const box of boxes) {
-      if (box.fixed !== next.fixed || box.layer !== layer) continue;
-      const waitMs = waitBehind(box, next, stage);
-      if (waitMs <= 0) continue;
+      if (box.layer !== layer || (next.fixed && !box.fixed)) continue;
+      const waitMs = box.fixed === next.fixed ? waitBehind(box, next, stage) : NO_WAIT_MS;
       const top = topOf(box, height);
       const near = (next.fromBottom ? height - top - box.height : top) - shift;
-      const last = Math.min(lanes, Math.ceil((near + box.height) / laneHeight));
-      for (let lane = Math.max(0, Math.floor(near / laneHeight)); lane < last; lane++) {
-        waits[lane] = Math.max(waits[lane], waitMs);
-      }
+      waits.forEach((before, lane) => {
+        const isBeside = near < lane * laneHeight + next.height && lane * laneHeight < near + box.height;
+        if (isBeside) waits[lane] = Math.max(before, waitMs);
+      });
     }
-    for (let lane = 0; lane + span <= lanes; lane++) {
-      const waitMs = Math.max(...waits.subarray(lane, lane + span));
+    for (const [lane, waitMs] of waits.entries()) {
       if (waitMs < best.waitMs) best = { offset: lane * laneHeight + shift, layer, waitMs };
       if (waitMs === 0) return best;
     }

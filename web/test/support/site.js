@@ -6,7 +6,7 @@ import { extname, join, normalize } from 'node:path';
 
 import { nodeModules, webFolder } from './tools.js';
 
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css' };
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.wav': 'audio/wav' };
 
 /**
  * Serves `/web/…` from the tree, `/npm/…` from the installed packages, and `/` as an empty page. `pages` maps more paths to

@@ -116,16 +116,16 @@ test('a broken connection resumes without a gap', async () => {
   const page = await openRoom('resume', { expectedErrors: AWAY }, proxy.url);
   await server.post('resume', 'one');
   await chat(page).getByText('one').waitFor();
-  proxy.refuse();
+  proxy.block();
   await page.locator('#state.reconnecting').waitFor();
   await server.post('resume', 'two');
-  proxy.accept();
+  proxy.unblock();
   await chat(page).getByText('two').waitFor();
   await server.post('resume', 'three');
   await chat(page).getByText('three').waitFor();
   assert.deepEqual(await chat(page).locator('span').allTextContents(), ['one', 'two', 'three']);
   page.assertClean();
-  await proxy.stop();
+  proxy.stop();
 });
 
 test('a retracted comment leaves the chat', async () => {

@@ -27,7 +27,23 @@ macro_rules! files {
     };
 }
 
-files!(server);
+files!(
+    adapters,
+    lanes,
+    overlay,
+    page,
+    page_load,
+    page_size,
+    renderer,
+    renderer_load,
+    sdk_browser,
+    sdk_package,
+    sdk_playout,
+    sdk_protocol,
+    sdk_pull,
+    sdk_server,
+    server,
+);
 
 /// The files, by what comes before `.test.js`.
 fn found() -> BTreeSet<String> {

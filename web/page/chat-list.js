@@ -118,7 +118,7 @@ export class ChatList {
 function chatItem({ id, name, user, text, role, own, ts }) {
   const item = make('li', own ? 'own' : '');
   item.dataset.id = id;
-  item.title = new Date(ts).toLocaleTimeString();
+  item.title = [user, new Date(ts).toLocaleTimeString()].filter(Boolean).join(' · ');
   if (say(role)) item.append(make('i', role, say(role)));
   const author = make('b', '', name || say('guest'));
   author.style.setProperty('--hue', hue(name || user || ''));

@@ -84,7 +84,7 @@ room.on('comment', (comment) => {
   if (settings.get('show') && !comment.replay) stage.show(comment);
 });
 room.on('comments', (comments) => {
-  chat.add(comments);
+  chat.add(comments.filter((comment) => !settings.blocks(comment)));
   showEmpty();
 });
 room.on('retract', ({ ids }) => {

@@ -14,12 +14,12 @@ const styled = new Promise((done) => {
   document.head.append(link);
 });
 
-/** A dialog with a heading and a form; `id` is also its heading's text. */
-export function dialog(id, ...content) {
+/** A dialog with a heading and a form. */
+export function dialog(id, title, ...content) {
   const element = make('dialog', { id });
   const form = make('form', { method: 'dialog' });
-  element.dataset.label = id;
-  form.append(make('h2', {}, id), ...content);
+  element.dataset.label = title;
+  form.append(make('h2', {}, title), ...content);
   element.append(form);
   element.onclick = ({ target }) => {
     if (target === element) element.close();

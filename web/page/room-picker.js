@@ -12,7 +12,7 @@ addStrings({
 });
 
 const field = make('input', { required: true, maxLength: 64, pattern: '[A-Za-z0-9_.:\\-]+', autocapitalize: 'off', autocomplete: 'off', spellcheck: false });
-const panel = dialog('rooms', field, make('button', { className: 'primary' }, 'enter'));
+const panel = dialog('rooms', 'rooms', field, make('button', { className: 'primary' }, 'enter'));
 const list = make('ul');
 field.dataset.label = 'room_name';
 panel.append(list);

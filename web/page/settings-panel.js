@@ -4,6 +4,7 @@ import { dialog, labelled, make, show } from './panel.js';
 import { addStrings } from './strings.js';
 
 addStrings({
+  settings_title: ['Settings', '设置'],
   display: ['Comments over the video', '弹幕显示'],
   area: ['Area', '显示区域'],
   density: ['Density', '密度'],
@@ -52,7 +53,7 @@ function build(settings) {
     section.append(make('legend', {}, title), ...fields.map((field) => field(settings)));
     return section;
   });
-  const element = dialog('settings', ...sections, make('button', { className: 'primary done' }, 'close'));
+  const element = dialog('settings', 'settings_title', ...sections, make('button', { className: 'primary done' }, 'close'));
   element.className = 'wide';
   return element;
 }

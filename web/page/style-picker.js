@@ -35,6 +35,7 @@ function build(settings) {
   const name = make('input', { value: settings.get('name'), autocomplete: 'nickname' });
   name.oninput = () => settings.set('name', [...name.value.trim()].slice(0, NAME_MAX).join(''));
   return dialog(
+    'styles',
     'style',
     labelled('name', name),
     choices('color', COLORS, settings),

@@ -206,6 +206,20 @@ test('language and theme are switched, and remembered', async () => {
   page.assertClean();
 });
 
+test('blocked words and users are neither on the stage nor in the chat', async () => {
+  const page = await openRoom('blocked');
+  await page.keyboard.press('s');
+  await page.getByLabel('Words, separated by commas').fill('spoiler, ＥＮＤＩＮＧ');
+  await page.getByLabel('Users, separated by commas').fill('troll');
+  await page.getByRole('button', { name: 'Done' }).click();
+  await server.post('blocked', [{ text: 'a SPOILER' }, { text: 'the ending' }, { text: 'hi', user: 'troll' }]);
+  assert.equal(await isPainted(page), false);
+  await server.post('blocked', { text: 'welcome', user: 'guest' });
+  await chat(page).getByText('welcome').waitFor();
+  assert.deepEqual(await chat(page).locator('span').allTextContents(), ['welcome']);
+  page.assertClean();
+});
+
 test('the rooms are listed with their viewers', async () => {
   await server.post('busy', 'hello');
   const page = await openRoom('lobby');

@@ -11,7 +11,7 @@ const { modes, history, encoding, transports, ...stageOptions } = options;
 for (const warning of warnings) console.warn(warning);
 
 // A studio records what moves, whatever the machine's owner set for other pages.
-const stage = new DanmakuStage(document.getElementById('stage'), { ...stageOptions, reducedMotion: false });
+const stage = new DanmakuStage(document.getElementById('stage'), { ...stageOptions, fontFamily: getComputedStyle(document.body).fontFamily, reducedMotion: false });
 const room = new DanmakuRoom(base, name, { autoConnect: false, history, encoding, transports });
 
 room.on('comment', (comment) => {

@@ -61,7 +61,7 @@ impl Feed {
     /// One comment, or a few of a burst.
     fn comments(&mut self, limits: &CommentLimits) -> Vec<Comment> {
         let (count, lines) = if let Some((left, lines)) = self.burst {
-            let count = 4.min(left);
+            let count = 2.min(left);
             self.burst = (left > count).then_some((left - count, lines));
             (count, lines)
         } else if self.below(24) == 0 {

@@ -5,16 +5,18 @@ const TYPES = { scroll: 0, top: 1, bottom: 2 };
 /**
  * @param {Pick<import('../sdk/index.d.ts').DanmakuRoom, 'on'>} room
  * @param {any} player a `DPlayer` with `danmaku` and `apiBackend` among its options
+ * @param {{own?: boolean}} [options] `own: false` if the `send` of `apiBackend` posts to the room: DPlayer draws what is
+ *   typed into its own box by itself
  * @returns {() => void} detach
  */
-export function attach(room, player) {
+export function attach(room, player, { own = true } = {}) {
   /** @type {HTMLElement} */
   const container = player.template.danmaku;
 
   const offs = [
-    room.on('comment', ({ id, text, mode, color, size }) => {
+    room.on('comment', ({ id, text, mode, color, size, own: isOwn }) => {
       // Its animations stand still in these states, and what is drawn meanwhile piles up.
-      if (document.hidden || player.video.paused) return;
+      if (document.hidden || player.video.paused || (isOwn && !own)) return;
       const before = container.lastElementChild;
       // It writes innerHTML, turns colour 0 into white, and takes types only as numbers.
       player.danmaku.draw({ text: escaped(text), color: color || 1, type: TYPES[mode] });

@@ -2,11 +2,12 @@
 
 /** @import { TransportName } from './index.js' */
 /** @import { Clock } from './clock.js' */
+/** @import { DanmakuError } from './errors.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link, Listener } from './transport.js' */
 
 import { backoffMs } from './backoff.js';
-import { DanmakuError, networkError } from './errors.js';
+import { networkError } from './errors.js';
 
 /** @typedef {{index: number, name: TransportName, link?: Link}} Dialed */
 
@@ -41,8 +42,14 @@ export function createConnection({ names, open, http, clock, take, changed }) {
   /** @type {number | undefined} */
   let askedMs;
 
+  /**
+   * @param {Change['state']} state
+   * @param {Pick<Change, 'retryInMs' | 'error'>} [details]
+   */
+  const tell = (state, details) => changed({ state, attempt, ...details });
+
   function start() {
-    changed({ state: 'connecting', attempt });
+    tell('connecting');
     dial(preferred);
   }
 
@@ -51,7 +58,7 @@ export function createConnection({ names, open, http, clock, take, changed }) {
     /** @type {Dialed} */
     const one = { index, name: names[index] };
     next = one;
-    timer.set(JOIN_MS_MAX, () => ended(one, networkError('the server did not answer in time')));
+    timer.set(JOIN_MS_MAX, () => ended(one, networkError('no answer in time')));
     one.link = open(one.name, {
       message: (message, bytes) => received(one, message, bytes),
       end: (error) => ended(one, error),
@@ -69,7 +76,8 @@ export function createConnection({ names, open, http, clock, take, changed }) {
     if (one !== current) return;
     if (message.type === 'closing') askedMs = message.reconnect_after_ms;
     take(message, bytes);
-    if (isJoined) changed({ state: 'joined', attempt });
+    // Not if a listener has closed the room meanwhile.
+    if (isJoined && one === current) tell('joined');
   }
 
   /** @param {Dialed} one */
@@ -136,16 +144,15 @@ export function createConnection({ names, open, http, clock, take, changed }) {
 
   /** @param {DanmakuError} error */
   function settle(error) {
-    const { code, message, status = 0, fatal, cause } = error;
-    if (fatal || (status >= 400 && status < 500 && !PASSING.has(status))) {
-      return close(new DanmakuError(code, message, { status, cause, fatal: true }));
-    }
+    const { status = 0 } = error;
+    error.fatal ||= status >= 400 && status < 500 && !PASSING.has(status);
+    if (error.fatal) return close(error);
     next = null;
     attempt += 1;
     const retryInMs = backoffMs(attempt, error.retryAfterMs ?? askedMs);
     askedMs = undefined;
     timer.set(retryInMs, start);
-    changed({ state: 'connecting', attempt, retryInMs, error });
+    tell('connecting', { retryInMs, error });
   }
 
   function hangUp() {
@@ -158,7 +165,7 @@ export function createConnection({ names, open, http, clock, take, changed }) {
   /** @param {DanmakuError} [error] */
   function close(error) {
     hangUp();
-    changed({ state: 'closed', attempt, error });
+    tell('closed', error && { error });
   }
 
   return {

@@ -7,15 +7,13 @@ import { DanmakuError } from './errors.js';
 
 /** The smallest encoding that this runtime can decode. */
 export function bestEncoding() {
-  for (const [encoding, format] of /** @type {const} */ ([['deflate', 'deflate-raw'], ['gzip', 'gzip']])) {
-    try {
-      new DecompressionStream(format);
-      return encoding;
-    } catch {
-      // An older runtime.
-    }
+  try {
+    new DecompressionStream('deflate-raw');
+    return 'deflate';
+  } catch {
+    // The first browsers that had it didn't know raw deflate.
+    return globalThis.DecompressionStream ? 'gzip' : 'identity';
   }
-  return 'identity';
 }
 
 /**
@@ -28,7 +26,6 @@ export function createDecoder(encoding, clock, take, fail) {
   const unpacker = encoding === 'deflate' ? createInflater() : gunzip;
   const timer = clock.timer();
   let queue = Promise.resolve();
-  let waiting = 0;
   let isClosed = false;
 
   /** @param {() => void | Promise<void>} step */
@@ -53,9 +50,7 @@ export function createDecoder(encoding, clock, take, fail) {
      * @param {string | ArrayBuffer} data
      */
     push(data) {
-      if (++waiting > WAITING_MAX) broken(new Error('messages come faster than they are decoded'));
       then(async () => {
-        waiting -= 1;
         const isText = typeof data === 'string';
         if (!isText) timer.set(UNPACK_MS_MAX, () => broken(new Error('a frame without an end')));
         const text = isText ? data : await unpacker.unpack(new Uint8Array(data));
@@ -84,8 +79,7 @@ function createInflater() {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
   // Damage shows up in `read()`; the same rejection elsewhere needs no second report.
   const ignore = () => {};
-  writer.closed.catch(ignore);
-  reader.closed.catch(ignore);
+  for (const end of [writer, reader]) end.closed.catch(ignore);
   return {
     /** @param {Uint8Array<ArrayBuffer>} bytes */
     async unpack(bytes) {
@@ -105,7 +99,6 @@ function createInflater() {
   };
 }
 
-const WAITING_MAX = 1000;
-/** Damaged input can look like the beginning of something long. */
+/** Damaged input can look like the beginning of something long, and messages wait behind it. */
 const UNPACK_MS_MAX = 5000;
 const BATCH_CHARS_MAX = 16 << 20;

@@ -27,8 +27,11 @@ export class DanmakuError extends Error {
  */
 export const networkError = (message, cause) => new DanmakuError('network', message, { cause });
 
-/** @param {unknown} error whatever was thrown */
-export const asDanmakuError = (error) => (error instanceof DanmakuError ? error : networkError(`${error}`, error));
+/** @param {unknown} cause whatever was thrown */
+export function asDanmakuError(cause) {
+  if (cause instanceof DanmakuError) return cause;
+  return new DanmakuError(cause instanceof SyntaxError ? 'corrupted_frame' : 'network', `${cause}`, { cause });
+}
 
 /**
  * What a close code means (PROTOCOL.md, "Close codes"). Unknown codes are worth another attempt.
@@ -40,7 +43,7 @@ export const asDanmakuError = (error) => (error instanceof DanmakuError ? error 
 export function closeError(code, reason, reconnect) {
   const name = CLOSE_NAMES[code] ?? 'network';
   const fatal = reconnect === undefined ? FINAL.has(code) : !reconnect;
-  return new DanmakuError(name, `the server closed the connection: ${reason || code}`, { fatal });
+  return new DanmakuError(name, `the connection was closed: ${reason || code}`, { fatal });
 }
 
 /**

@@ -83,7 +83,7 @@ export function createFeed(emit, takeBatch) {
     apply(message, bytes) {
       const { type, after, seq, events = [] } = message;
       if (type === 'counts') count(message);
-      if (!COVERING.has(type)) return;
+      if (!['joined', 'batch', 'gap'].includes(type)) return;
       check(isPosition(after) && isPosition(seq));
       if (type === 'joined') return joined(message);
       check(position);
@@ -108,8 +108,7 @@ const isPosition = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 
 /** @param {unknown} fact */
 function check(fact) {
-  if (!fact) throw new DanmakuError('corrupted_frame', 'a message is not as the protocol says');
+  if (!fact) throw new DanmakuError('corrupted_frame', 'a message against the protocol');
 }
 
-const COVERING = new Set(['joined', 'batch', 'gap']);
 const DEFAULTS = /** @type {const} */ ({ mode: 'scroll', color: 0xffffff, size: 25, role: 'viewer' });

@@ -1,6 +1,5 @@
 // The URLs of one room, and requests to them.
 
-/** @import { Position } from './index.js' */
 /** @import { Clock } from './clock.js' */
 
 import { asDanmakuError, responseError } from './errors.js';
@@ -11,7 +10,7 @@ import { asDanmakuError, responseError } from './errors.js';
 /**
  * @typedef {object} Details
  * @property {AbortController} abort
- * @property {number} [ms] how long the response may take; 0 is for ever
+ * @property {number} [ms] how long the response may take
  * @property {Query} [query]
  * @property {object} [body] makes it a POST
  * @property {Record<string, string>} [headers]
@@ -57,9 +56,9 @@ export function createHttp({ url, room, token, fetch, clock }) {
      * @param {Details} details
      * @param {(response: Response) => Promise<T>} read
      */
-    async request(path, { abort, ms = RESPONSE_MS_MAX, query = {}, body, headers, cache }, read) {
+    async request(path, { abort, ms, query = {}, body, headers, cache }, read) {
       const timer = clock.timer();
-      if (ms > 0) timer.set(ms, () => abort.abort());
+      if (ms) timer.set(ms, () => abort.abort());
       try {
         const bearer = await word();
         const response = await fetch(target('http', path, query), {
@@ -82,12 +81,3 @@ export function createHttp({ url, room, token, fetch, clock }) {
     },
   };
 }
-
-/**
- * `EPOCH:SEQ`, as in `since`.
- *
- * @param {Position | null} position
- */
-export const since = (position) => (position ? `${position.epoch}:${position.seq}` : undefined);
-
-const RESPONSE_MS_MAX = 10_000;

@@ -144,8 +144,6 @@ export interface RoomStats {
   stale: number;
   /** From the sealing of the last live batch to its arrival; includes the difference of the two clocks. */
   latencyMs: number | null;
-  /** From the last post to its acknowledgement. */
-  ackMs: number | null;
 }
 
 /** A room of a danmaku server, watched from now on. */
@@ -156,7 +154,7 @@ export class DanmakuRoom {
   readonly state: RoomState;
   /** Which transport is in use; `null` while there is none. */
   readonly transport: TransportName | null;
-  /** How batches are packed; `null` where HTTP hides it. */
+  /** How batches are packed on a WebSocket; `null` elsewhere, where HTTP does that. */
   readonly encoding: Encoding | null;
   readonly position: Position | null;
   readonly viewers: number;

@@ -1,6 +1,7 @@
 // Likes until they are sent: added up, one message a second.
 
 /** @import { Clock } from './clock.js' */
+/** @import { Emit } from './feed.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link } from './transport.js' */
 
@@ -10,9 +11,9 @@
  * @param {Clock} options.clock
  * @param {Http} options.http
  * @param {() => Link | null} options.link
- * @param {(error: any) => void} options.refused
+ * @param {Emit} options.emit
  */
-export function createLikes({ clock, http, link, refused }) {
+export function createLikes({ clock, http, link, emit }) {
   const timer = clock.timer();
   let abort = new AbortController();
   let waiting = 0;
@@ -24,7 +25,7 @@ export function createLikes({ clock, http, link, refused }) {
     waiting -= count;
     timer.set(EVERY_MS, send);
     if (to.send) to.send({ type: 'like', count });
-    else http.request('likes', { abort, ms: 0, body: { count } }, async () => {}).catch(reject);
+    else http.request('likes', { abort, body: { count } }, async () => {}).catch(reject);
   }
 
   /** @param {import('./errors.js').DanmakuError} error */
@@ -32,7 +33,7 @@ export function createLikes({ clock, http, link, refused }) {
     // Likes that got lost aren't worth an alarm; the connection notices by itself that the server is gone.
     if (error.code === 'network') return;
     timer.set(error.retryAfterMs ?? EVERY_MS, send);
-    refused(error);
+    emit('error', error);
   }
 
   return {

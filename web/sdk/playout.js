@@ -82,7 +82,7 @@ function timeOnScreen(source, serverNow) {
   let time = () => Number(video.getStartDate?.()) + video.currentTime * 1000;
   if (typeof source === 'number') time = () => serverNow() - source;
   else if (typeof source === 'function') time = source;
-  else if (!video.getStartDate) throw new TypeError('this video has no getStartDate(): pass a function instead');
+  else if (!video.getStartDate) throw new TypeError('a video without getStartDate(): pass a function');
   return () => {
     const ms = Number(time() ?? NaN);
     return Number.isFinite(ms) ? ms : null;

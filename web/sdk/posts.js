@@ -17,7 +17,6 @@ import { DanmakuError, networkError, refusal } from './errors.js';
  * @property {ReturnType<Clock['timer']>} deadline
  * @property {ReturnType<Clock['timer']>} retry when to do something about a missing answer
  * @property {boolean} isSent
- * @property {number} sentAt
  * @property {number} [holdUntil]
  */
 
@@ -26,11 +25,9 @@ import { DanmakuError, networkError, refusal } from './errors.js';
  * @param {Clock} options.clock
  * @param {Http} options.http
  * @param {() => Link | null} options.link
- * @param {() => number} options.epoch
  * @param {(error: DanmakuError) => void} options.lose for a connection that seems dead
- * @param {(ms: number) => void} options.took
  */
-export function createPosts({ clock, http, link, epoch, lose, took }) {
+export function createPosts({ clock, http, link, lose }) {
   /** By key. @type {Map<string, Pending>} */
   const pending = new Map();
   /** `EPOCH:ID` of our own comments, the oldest first. @type {string[]} */
@@ -41,13 +38,12 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
     const to = link();
     if (!to || post.isSent) return;
     post.isSent = true;
-    post.sentAt = clock.now();
     const { key, comment, abort } = post;
     if (to.send) {
       to.send({ type: 'comment', ref: key, key, ...comment });
       post.retry.set(ANSWER_MS_MAX, () => lose(networkError('a post was not answered')));
     } else {
-      const details = { abort, ms: 0, body: comment, headers: { 'Idempotency-Key': key } };
+      const details = { abort, body: comment, headers: { 'Idempotency-Key': key } };
       http.request('comments', details, (response) => response.json()).then(
         (accepted) => acknowledged(post, accepted),
         (error) => refused(post, error),
@@ -61,7 +57,6 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
    */
   function acknowledged(post, { id, epoch }) {
     if (!end(post)) return;
-    took(clock.now() - post.sentAt);
     own.push(`${epoch}:${id}`);
     if (own.length > OWN_MAX) own.shift();
     post.resolve({ id, epoch });
@@ -73,7 +68,7 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
    */
   function refused(post, error) {
     if (!AGAIN.has(error.code)) {
-      if (end(post)) post.reject(error);
+      fail(post, error);
     } else if (pending.has(post.key)) {
       post.retry.set(error.retryAfterMs ?? AGAIN_MS, () => {
         post.isSent = false;
@@ -90,6 +85,12 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
     return pending.delete(key);
   }
 
+  /**
+   * @param {Pending} post
+   * @param {DanmakuError} error
+   */
+  const fail = (post, error) => end(post) && post.reject(error);
+
   return {
     /**
      * @param {Post} comment
@@ -97,19 +98,20 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
      */
     post(comment) {
       return new Promise((resolve, reject) => {
-        if (pending.size >= PENDING_MAX) throw new DanmakuError('overloaded', 'too many posts are unanswered');
+        if (pending.size >= PENDING_MAX) throw new DanmakuError('overloaded', 'too many unanswered posts');
         if (new Blob([JSON.stringify(comment)]).size > COMMENT_BYTES_MAX) {
-          throw new DanmakuError('body_too_large', 'the comment is too large for a message');
+          throw new DanmakuError('body_too_large', 'the comment is too large');
         }
         // Not randomUUID: pages without TLS don't have it.
         const key = crypto.getRandomValues(new Uint32Array(4)).join('-');
-        const [deadline, retry] = [clock.timer(), clock.timer()];
-        const abort = new AbortController();
         /** @type {Pending} */
-        const post = { key, comment, resolve, reject, abort, deadline, retry, isSent: false, sentAt: 0 };
+        const post = {
+          ...{ key, comment, resolve, reject, isSent: false },
+          ...{ abort: new AbortController(), deadline: clock.timer(), retry: clock.timer() },
+        };
         pending.set(key, post);
-        deadline.set(POST_MS_MAX, () => {
-          if (end(post)) reject(new DanmakuError('timeout', 'no answer; the comment may have been posted'));
+        post.deadline.set(POST_MS_MAX, () => {
+          fail(post, new DanmakuError('timeout', 'no answer; the comment may have been posted'));
         });
         deliver(post);
       });
@@ -128,11 +130,14 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
       }
     },
 
-    /** @param {any} message an `ack`, or an `error` with a `ref` */
-    answer(message) {
+    /**
+     * @param {any} message an `ack`, or an `error` with a `ref`
+     * @param {number} epoch
+     */
+    answer(message, epoch) {
       const post = pending.get(message.ref);
       if (!post) return;
-      if (message.type === 'ack') acknowledged(post, { id: message.id, epoch: epoch() });
+      if (message.type === 'ack') acknowledged(post, { id: message.id, epoch });
       else refused(post, refusal(message));
     },
 
@@ -156,9 +161,7 @@ export function createPosts({ clock, http, link, epoch, lose, took }) {
     isOwn: ({ epoch, id }) => own.includes(`${epoch}:${id}`),
 
     close() {
-      for (const post of pending.values()) {
-        if (end(post)) post.reject(new DanmakuError('closed', 'the room is closed'));
-      }
+      for (const post of pending.values()) fail(post, new DanmakuError('closed', 'the room is closed'));
     },
   };
 }

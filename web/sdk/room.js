@@ -1,6 +1,6 @@
 // The room as a page sees it: what connects the parts.
 
-/** @import { Batch, Comment, Post, RoomEvents, RoomOptions, RoomState, RoomStats, SyncSource, TransportName } from './index.js' */
+/** @import { Batch, Clock, Comment, Post, RoomEvents, RoomOptions, RoomState, RoomStats, SyncSource, TransportName } from './index.js' */
 /** @import { Change } from './connection.js' */
 /** @import { Context } from './feed.js' */
 /** @import { Open } from './transport.js' */
@@ -10,21 +10,21 @@ import { createConnection } from './connection.js';
 import { bestEncoding } from './decoder.js';
 import { Emitter } from './emitter.js';
 import { DanmakuError, refusal } from './errors.js';
-import { openEventStream } from './event_stream_transport.js';
+import { openEventStream } from './event-stream-transport.js';
 import { createFeed } from './feed.js';
 import { createHttp } from './http.js';
 import { createLikes } from './likes.js';
 import { createPlayout } from './playout.js';
 import { createPosts } from './posts.js';
-import { openPull } from './pull_transport.js';
-import { openWebSocket } from './websocket_transport.js';
+import { openPull } from './pull-transport.js';
+import { openWebSocket } from './websocket-transport.js';
 
 /** @extends {Emitter<RoomEvents>} */
 export class DanmakuRoom extends Emitter {
   /** @type {RoomState} */
   state = 'closed';
   /** @type {RoomStats} */
-  stats = { bytes: 0, frames: 0, comments: 0, reconnects: 0, stale: 0, latencyMs: null, ackMs: null };
+  stats = { bytes: 0, frames: 0, comments: 0, reconnects: 0, stale: 0, latencyMs: null };
   #wasJoined = false;
   #author;
   #clock;
@@ -63,18 +63,20 @@ export class DanmakuRoom extends Emitter {
     );
     const { position } = this.#feed;
     this.#connection = createConnection({
-      names: transports.filter((one) => one !== 'websocket' || WebSocket),
-      open: (one, listener) =>
-        OPEN[one]({ http, position: position(), history, encoding, clock, WebSocket }, listener),
+      names: transports,
+      open: (one, listener) => {
+        const at = position();
+        const query = { since: at ? `${at.epoch}:${at.seq}` : undefined, history };
+        return OPEN[one]({ http, position: at, history, query, encoding, clock, WebSocket }, listener);
+      },
       http,
       clock,
       take: (message, bytes) => this.#take(message, bytes),
       changed: (change) => this.#changed(change),
     });
     const { link, lose } = this.#connection;
-    const took = (/** @type {number} */ ms) => (this.stats.ackMs = ms);
-    this.#posts = createPosts({ clock, http, link, lose, took, epoch: () => position()?.epoch ?? 0 });
-    this.#likes = createLikes({ clock, http, link, refused: (error) => this.emit('error', error) });
+    this.#posts = createPosts({ clock, http, link, lose });
+    this.#likes = createLikes({ clock, http, link, emit: this.emit.bind(this) });
     if (settings.autoConnect) this.connect();
   }
 
@@ -139,12 +141,17 @@ export class DanmakuRoom extends Emitter {
     if (state === 'closed') {
       this.#wasJoined = false;
       this.#held = null;
-      for (const part of [this.#posts, this.#likes]) part.close();
-      for (const part of [this.#playout, this.#hold]) part.clear();
+      this.#hold.clear();
+      this.#posts.close();
+      this.#likes.close();
+      this.#playout.clear();
     }
     this.emit('state', { ...details, state: this.state, previous, transport: this.transport });
     if (details.error) this.emit('error', details.error);
-    if (this.state === 'joined') for (const part of [this.#posts, this.#likes]) part.joined();
+    if (this.state === 'joined') {
+      this.#posts.joined();
+      this.#likes.joined();
+    }
   }
 
   /**
@@ -157,7 +164,7 @@ export class DanmakuRoom extends Emitter {
     if (message.type !== 'ack' && message.type !== 'error') return this.#apply(message, bytes);
     // Only refused likes have no `ref`.
     if (message.ref === undefined) this.#likes.reject(refusal(message));
-    else this.#posts.answer(message);
+    else this.#posts.answer(message, this.position?.epoch ?? 0);
     this.#release();
   }
 
@@ -213,11 +220,11 @@ const DEFAULTS = {
   pendingMax: 500,
   staleMs: 10_000,
   autoConnect: true,
-  // Looked up late and called as functions: browsers insist on the right `this`, and tests replace them.
-  fetch: /** @type {typeof fetch} */ ((url, init) => globalThis.fetch(url, init)),
+  // Browsers insist on the right `this`.
+  fetch: fetch.bind(globalThis),
   clock: {
-    now: () => Date.now(),
-    setTimeout: (/** @type {() => void} */ callback, /** @type {number} */ ms) => setTimeout(callback, ms),
-    clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
+    now: Date.now,
+    setTimeout: /** @type {Clock['setTimeout']} */ (setTimeout.bind(globalThis)),
+    clearTimeout: clearTimeout.bind(globalThis),
   },
 };

@@ -34,10 +34,9 @@ export function createSchedule({ clock, pendingMax, staleMs }, { show, drop }, v
   function look() {
     const now = video ? video() : clock.now();
     if (now !== null) handOut(now, video !== null && wasMoved(now));
-    if (!video) entries = entries.filter(({ isPast }) => !isPast);
+    entries = entries.filter(({ isPast }) => video || !isPast);
     const next = entries.find(({ isPast }) => !isPast)?.due ?? Infinity;
-    const waitMs = Math.max(1, next - (now ?? 0));
-    if (entries.length > 0) timer.set(video ? Math.min(LOOK_MS, waitMs) : waitMs, look);
+    if (entries.length > 0) timer.set(Math.min(LOOK_MS, Math.max(1, next - (now ?? 0))), look);
   }
 
   /**
@@ -98,7 +97,7 @@ export function createSchedule({ clock, pendingMax, staleMs }, { show, drop }, v
 
 /** How many comments are kept for a video. */
 const BUFFER_MAX = 10_000;
-/** How often to look at a video: it may be paused, moved or played faster at any time. */
+/** How often to look while comments wait: a video may be paused, moved or played faster at any time. */
 const LOOK_MS = 50;
 /** A video's time that jumps by more than this has been moved. */
 const SEEK_MS = 1000;

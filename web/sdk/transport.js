@@ -3,13 +3,14 @@
 /** @import { Encoding, Position } from './index.js' */
 /** @import { Clock } from './clock.js' */
 /** @import { DanmakuError } from './errors.js' */
-/** @import { Http } from './http.js' */
+/** @import { Http, Query } from './http.js' */
 
 /**
  * @typedef {object} Request
  * @property {Http} http
  * @property {Position | null} position where to resume
  * @property {number} history
+ * @property {Query} query the same for a URL
  * @property {Encoding} encoding of a WebSocket
  * @property {Clock} clock
  * @property {any} WebSocket

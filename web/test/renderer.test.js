@@ -233,18 +233,18 @@ test('nothing is left of a destroyed stage', async () => {
   page.assertClean();
 });
 
-/** Source without comments and blank lines. */
+/** Bytes of source without comments and empty lines. */
 async function sizeOf(folder) {
   const names = (await readdir(folder)).filter((name) => name.endsWith('.js'));
   const sources = await Promise.all(names.map((name) => readFile(`${folder}/${name}`, 'utf8')));
-  const stripped = sources.map((source) => source.replaceAll(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '').replaceAll(/^\s+/gm, ''));
+  const stripped = sources.map((source) => source.replaceAll(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '').replaceAll(/^\s*\n/gm, ''));
   return Buffer.byteLength(stripped.join(''));
 }
 
 test('it stays small', async (context) => {
   const bytes = await sizeOf(`${webFolder}renderer`);
-  context.diagnostic(`${bytes} bytes without comments and indentation`);
-  assert.ok(bytes < 11_000, `${bytes} bytes`);
+  context.diagnostic(`${bytes} bytes without comments`);
+  assert.ok(bytes < 12_000, `${bytes} bytes`);
 });
 
 test('renderer and adapters pass the type check', async () => {

@@ -152,7 +152,6 @@ test('a server that accepts and says nothing is given up', async () => {
   const { clock, sockets, log } = open({ transports: ['websocket'] });
   await settle();
   sockets[0].readyState = 1;
-  sockets[0].onopen();
   await clock.advance(20_000);
   assert.equal(log.error[0].code, 'network');
   assert.ok(sockets[0].isClosed);

@@ -29,6 +29,7 @@ macro_rules! files {
 
 files!(
     adapters,
+    examples,
     lanes,
     overlay,
     page,

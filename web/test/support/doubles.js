@@ -17,7 +17,6 @@ export function stage(DanmakuRoom, { script = () => unreachable(), ...options } 
     /** The handshake succeeds, and the server says `joined`. */
     async join(members = {}) {
       this.readyState = 1;
-      this.onopen?.();
       await this.say({ type: 'joined', room: 'r', epoch: 7, after: 0, seq: 0, window_ms: 1000, viewers: 1, resumed: false, ...members });
     }
     async say(message) {

@@ -32,7 +32,8 @@ export async function startSite(pages = {}) {
 function content(path, pages) {
   if (Object.hasOwn(pages, path)) return pages[path]();
   if (path === '/') return EMPTY;
-  const [, root, ...rest] = path.split('/');
+  // Where the examples find what `npm install` put beside them.
+  const [, root, ...rest] = path.replace('/web/examples/node_modules/', '/npm/').split('/');
   const folder = { web: webFolder, npm: nodeModules }[root];
   return readFile(join(folder, ...rest));
 }

@@ -20,7 +20,7 @@ export function openPull({ http, position, history, clock }, listener) {
 
   /** @param {string} name */
   async function get(name) {
-    const message = await http.request(`segments/${name}`, { abort }, async (response) => {
+    const message = await http.request(`segments/${name}`, { abort, ms: RESPONSE_MS_MAX }, async (response) => {
       const buffer = await response.arrayBuffer();
       return { ...JSON.parse(new TextDecoder().decode(buffer)), bytes: buffer.byteLength };
     });
@@ -52,35 +52,25 @@ export function openPull({ http, position, history, clock }, listener) {
     }
   }
 
-  /**
-   * The newest segments in order, back to where they are enough.
-   *
-   * @param {number} countMax
-   * @param {(segments: any[]) => boolean} isEnough
-   */
-  async function newest(countMax, isEnough) {
-    /** @type {any[]} */
-    const segments = [];
-    while (segments.length < countMax && !isEnough(segments)) {
-      const segment = await read(head.n - segments.length);
-      if (!segment) break;
-      segments.unshift(segment);
-    }
-    return segments;
-  }
-
   async function run() {
     await getHead();
-    const { epoch, n, seq, length_ms, viewers } = head;
+    const { epoch, n, seq, length_ms } = head;
     const known = position?.epoch === epoch ? position?.seq : undefined;
-    const segments =
-      known === undefined
-        ? await newest(HISTORY_MAX, (some) => some.flatMap(({ comments }) => comments).length >= history)
-        : await newest(MISSED_MAX, (some) => (some[0]?.after ?? seq) <= known);
-    const begin = segments[0]?.after ?? seq;
+    /** @type {any[]} */
+    const segments = [];
+    let begin = seq;
+    let missing = history;
+    const countMax = known === undefined ? HISTORY_MAX : MISSED_MAX;
+    // Backwards, until the history is long enough or nothing is missing.
+    while (segments.length < countMax && (known === undefined ? missing > 0 : begin > known)) {
+      const segment = await read(n - segments.length);
+      if (!segment) break;
+      segments.unshift(segment);
+      begin = segment.after;
+      missing -= segment.comments.length;
+    }
     const resumed = begin <= (known ?? -1);
-    const joined = { type: 'joined', epoch, after: known ?? begin, seq, window_ms: length_ms, viewers, resumed };
-    listener.message(joined, 0);
+    tell({ type: 'joined', after: known ?? begin, window_ms: length_ms, resumed, likes: 0 });
     segments.forEach(hand);
     for (let next = n + 1; ; next += 1) {
       if (next % HEAD_EVERY === 0) await count();
@@ -89,7 +79,7 @@ export function openPull({ http, position, history, clock }, listener) {
       if (waitMs < -BEHIND_MS_MAX) throw networkError('fell behind');
       await sleep(waitMs);
       const segment = await read(next);
-      if (!segment) throw networkError('the server no longer has a segment');
+      if (!segment) throw networkError('a segment is gone');
       hand(segment);
     }
   }
@@ -97,8 +87,11 @@ export function openPull({ http, position, history, clock }, listener) {
   async function count() {
     const { likes } = head;
     await getHead();
-    listener.message({ type: 'counts', viewers: head.viewers, likes: head.likes - likes }, 0);
+    tell({ type: 'counts', likes: head.likes - likes });
   }
+
+  /** @param {object} members beside those of the head */
+  const tell = (members) => listener.message({ ...head, ...members }, 0);
 
   /** @param {any} segment */
   const hand = ({ bytes, ...segment }) =>
@@ -116,6 +109,7 @@ export function openPull({ http, position, history, clock }, listener) {
 
 /** A segment is served once this time has passed since its end. */
 const COMPLETE_MS = 1000;
+const RESPONSE_MS_MAX = 10_000;
 const TRIES_MAX = 5;
 const BEHIND_MS_MAX = 60_000;
 /** In segments. */

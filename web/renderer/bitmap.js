@@ -53,13 +53,14 @@ export function layOut(text, size, family, scale, room, own) {
   }
   const side = margin(size) + (own ? Math.ceil(size * 0.3) : 0);
   const fit = Math.min(1, (Math.min(room, BITMAP_WIDTH_MAX / scale) - 2 * side) / width);
-  const fitting = size * Math.max(fit, 1 / size);
+  // No stage is so narrow that nothing is left to paint.
+  const factor = Math.max(fit, 1 / size);
   return {
     lines,
-    font: `600 ${fitting}px ${family}`,
-    size: fitting,
-    width: Math.ceil(width * fit) + 2 * side,
-    height: heightOf(fitting, lines.length),
+    font: `600 ${size * factor}px ${family}`,
+    size: size * factor,
+    width: Math.ceil(width * factor) + 2 * side,
+    height: heightOf(size * factor, lines.length),
   };
 }
 

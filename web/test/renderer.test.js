@@ -127,6 +127,21 @@ test('text is text: markup, right-to-left, emoji, combining characters and 200 w
   page.assertClean();
 });
 
+test('a stage of a few pixels, or of none, fails nothing', async () => {
+  const page = await openStage();
+  const outcomes = await page.evaluate(async () => {
+    const seen = [];
+    for (const pixels of [1, 5, 40, 0]) {
+      window.element.style.cssText = `width: ${pixels}px; height: ${pixels}px`;
+      await window.frames(3);
+      seen.push(window.stage.show({ text: 'top', mode: 'top', own: true }), window.stage.show({ text: 'hi', own: true }));
+    }
+    return seen;
+  });
+  assert.deepEqual(outcomes, [...Array(6).fill('shown'), 'stopped', 'stopped']);
+  page.assertClean();
+});
+
 test('a comment keeps its place when the stage is resized, and moves on', async () => {
   const page = await openStage();
   await page.evaluate(async () => {
@@ -218,6 +233,9 @@ test('who prefers reduced motion sees comments appear and fade in place', async 
 
 test('options out of their range, or no numbers, are set to what is possible', async () => {
   const page = await openStage({ area: 9, density: Number.NaN, fontScale: 'large', opacity: 0, durationMs: 0 });
+  assert.equal(await page.evaluate(() => window.stage.show({ text: 'x' })), 'shown');
+  assert.equal(await page.evaluate(() => window.canvas.style.opacity), '0');
+  await page.evaluate(() => window.stage.set({ blockedWords: undefined, opacity: undefined }));
   assert.equal(await page.evaluate(() => window.stage.show({ text: 'x' })), 'shown');
   assert.equal(await page.evaluate(() => window.canvas.style.opacity), '0');
 });

@@ -65,7 +65,7 @@ fn run(name: &str) {
     let status = Command::new(node)
         // A failed hook leaves a browser or a server behind that would keep Node alive.
         .args(["--test", "--test-force-exit"])
-        .args(["--test-timeout", "600000"])
+        .args(["--test-timeout", "1200000"])
         .arg(folder().join(format!("{name}.test.js")))
         .env("DANMAKU_TEST_SERVER", env!("CARGO_BIN_EXE_danmaku-server"))
         // A test that runs inside another one prints no report of its own.

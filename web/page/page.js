@@ -95,6 +95,7 @@ room.on('retract', ({ ids }) => {
 room.on('clear', () => {
   chat.clear();
   stage.clear();
+  showEmpty();
 });
 room.on('gap', () => chat.addGap());
 room.on('viewers', showCounts);

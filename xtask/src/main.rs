@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use tools::Tools;
+use tools::{Tools, target};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test(rest),
         "web" => web(rest),
+        "screenshots" => screenshots(),
         "tools" => Tools::install(&root()).map(|_| ()),
         "" | "help" | "-h" | "--help" => {
             say(HELP);
@@ -66,6 +67,18 @@ fn web(names: &[String]) -> Result<(), Failure> {
     cargo.args(["--include-ignored", "--nocapture"]).args(names);
     cargo.envs(tools.environment());
     run(&mut cargo)
+}
+
+/// Takes the pictures of the page again.
+fn screenshots() -> Result<(), Failure> {
+    let root = root();
+    let tools = Tools::install(&root)?;
+    run(cargo(&root).args(["build", "-p", "danmaku-server"]))?;
+    let server = target(&root).join("debug/danmaku-server");
+    let mut node = Command::new(tools.node());
+    node.arg(root.join("web/test/screenshots.js"));
+    node.envs(tools.environment());
+    run(node.env("DANMAKU_TEST_SERVER", server))
 }
 
 /// Unit tests, and the tests that need neither sockets nor processes.
@@ -165,6 +178,9 @@ cargo xtask COMMAND
   web [NAME]...
       Run only the tests of the browser SDK and the pages in `web/`, or those
       whose names contain NAME.
+  screenshots
+      Take the pictures in docs/images again, from the demo room. Install the
+      Debian packages fonts-noto-cjk and fonts-noto-color-emoji first.
   tools
       Only install what the tests need: the packages of `web/package.json` and
       Python's `websockets` into the build folder. Chromium, nginx, Node, npm,

@@ -38,6 +38,10 @@ impl Tools {
         })
     }
 
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
     /// The environment variables with these paths.
     pub(crate) fn environment(&self) -> [(&'static str, OsString); 6] {
         [
@@ -57,7 +61,8 @@ impl Tools {
     }
 }
 
-fn target(root: &Path) -> PathBuf {
+/// Where cargo builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 

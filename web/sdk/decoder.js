@@ -36,7 +36,7 @@ export function createDecoder(encoding, clock, take, fail) {
   const broken = (cause) => {
     if (isClosed) return;
     close();
-    fail(new DanmakuError('corrupted_frame', `cannot decode a message: ${cause.message}`, { cause }));
+    fail(new DanmakuError('corrupted_frame', `cannot decode a message: ${cause}`, { cause }));
   };
   const close = () => {
     isClosed = true;

@@ -9,7 +9,7 @@ import { asDanmakuError, responseError } from './errors.js';
 
 /**
  * @typedef {object} Details
- * @property {AbortController} abort
+ * @property {AbortController} [abort] also used when it takes too long
  * @property {number} [ms] how long the response may take
  * @property {Query} [query]
  * @property {object} [body] makes it a POST
@@ -27,7 +27,6 @@ import { asDanmakuError, responseError } from './errors.js';
  */
 export function createHttp({ url, room, token, fetch, clock }) {
   const base = new URL(url, globalThis.document?.baseURI);
-  if (!/^(http|ws)s?:$/.test(base.protocol)) throw new TypeError(`not an http or ws URL: ${url}`);
   const prefix = `${base.pathname.replace(/\/+$/, '')}/v1/rooms/${encodeURIComponent(room)}/`;
   const word = async () => (typeof token === 'function' ? token() : token);
 
@@ -56,7 +55,7 @@ export function createHttp({ url, room, token, fetch, clock }) {
      * @param {Details} details
      * @param {(response: Response) => Promise<T>} read
      */
-    async request(path, { abort, ms, query = {}, body, headers, cache }, read) {
+    async request(path, { abort = new AbortController(), ms, query = {}, body, headers, cache }, read) {
       const timer = clock.timer();
       if (ms) timer.set(ms, () => abort.abort());
       try {

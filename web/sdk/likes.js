@@ -15,7 +15,6 @@
  */
 export function createLikes({ clock, http, link, emit }) {
   const timer = clock.timer();
-  let abort = new AbortController();
   let waiting = 0;
 
   function send() {
@@ -25,7 +24,7 @@ export function createLikes({ clock, http, link, emit }) {
     waiting -= count;
     timer.set(EVERY_MS, send);
     if (to.send) to.send({ type: 'like', count });
-    else http.request('likes', { abort, body: { count } }, async () => {}).catch(reject);
+    else http.request('likes', { body: { count } }, async () => {}).catch(reject);
   }
 
   /** @param {import('./errors.js').DanmakuError} error */
@@ -39,7 +38,7 @@ export function createLikes({ clock, http, link, emit }) {
   return {
     /** @param {number} count */
     add(count) {
-      waiting = Math.min(WAITING_MAX, waiting + count);
+      waiting = Math.min(WAITING_MAX, waiting + Math.max(0, Math.trunc(count) || 0));
       send();
     },
     joined: send,
@@ -47,8 +46,6 @@ export function createLikes({ clock, http, link, emit }) {
     close() {
       timer.clear();
       waiting = 0;
-      abort.abort();
-      abort = new AbortController();
     },
   };
 }

@@ -32,7 +32,9 @@ export function createPlayout(limits, outlet) {
       comments.map((comment) => {
         if (video) return [comment, comment.ts];
         // A quiet room's batch is sent at once: its first comment doesn't wait for a window that never was.
-        lastDue = Math.max(lastDue, now + Math.min(comment.ts - comments[0].ts, windowMs));
+        const due = now + Math.min(comment.ts - comments[0].ts, windowMs);
+        // In order, unless the clock was set back.
+        lastDue = Math.max(due, Math.min(lastDue, now + windowMs));
         return [comment, lastDue];
       }),
       isHistory,

@@ -173,6 +173,6 @@ const PENDING_MAX = 20;
 const OWN_MAX = 200;
 const POST_MS_MAX = 15_000;
 const ANSWER_MS_MAX = 5000;
-const HOLD_MS_MAX = 250;
+const HOLD_MS_MAX = 500;
 /** The server takes 4096 with `type`, `ref` and `key`, and closes the connection beyond. */
 const COMMENT_BYTES_MAX = 3900;

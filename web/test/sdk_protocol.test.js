@@ -273,7 +273,7 @@ test('own comments are marked, whichever of ack and batch comes first', async ()
   assert.deepEqual(log.gap, [{ after: 4, seq: 6 }]);
   await send('777');
   await socket.say(batch(6, ['777']));
-  await clock.advance(250);
+  await clock.advance(500);
   assert.equal(log.comment.length, 5, 'but not for long');
   await socket.say(batch(7, ['777']));
   assert.equal(log.comment.length, 6, 'and once only');
@@ -282,6 +282,8 @@ test('own comments are marked, whichever of ack and batch comes first', async ()
 
 test('likes are added up: one message a second, at most 100 at a time', async () => {
   const { room, clock, socket, log } = await joined();
+  for (const nonsense of [0, -1, NaN, 0.5]) room.like(nonsense);
+  assert.deepEqual(socket.sent, []);
   for (let i = 0; i < 150; i += 1) room.like();
   assert.deepEqual(socket.sent, [{ type: 'like', count: 1 }]);
   await clock.advance(1000);

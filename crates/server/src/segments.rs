@@ -258,8 +258,9 @@ const LATE_MS_MAX: u64 = 1_000;
 /// Segments after its own in which a segment still counts for the number of viewers.
 const RECENT_SEGMENTS: u64 = 4;
 
-/// Comments of a segment, in bytes; the latest ones beyond that are left out.
-const COMMENT_BYTES_MAX: usize = 1 << 20;
+/// Comments of a segment, in bytes; the latest ones beyond that are left out. Even if they are all a few letters long, the
+/// segment's JSON fits into the smallest share of `--http-bytes-max` that an address can have, 1 MiB.
+const COMMENT_BYTES_MAX: usize = 512 << 10;
 
 /// Segments kept for other viewers.
 const RECENT_MAX: usize = 64;

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use danmaku_client::{HttpClient, NewComment};
+use danmaku_client::{Connect, Connection, Event, HttpClient, NewComment, ServerAddress};
 use danmaku_wire::RoomId;
 use hyper::{Method, StatusCode};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -76,8 +77,30 @@ impl Nginx {
         nginx
     }
 
+    fn server_address(&self) -> ServerAddress {
+        self.address.to_string().parse().unwrap()
+    }
+
+    /// The `Content-Encoding` of a response.
+    fn coding(&self, line: &str, header: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\n{header}\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|at| at == b"\r\n\r\n");
+        let head = String::from_utf8(answer[..end.unwrap()].to_vec()).unwrap();
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        let coding = |line: &str| line.strip_prefix("content-encoding: ").map(str::to_owned);
+        head.lines().find_map(coding)
+    }
+
     fn http(&self) -> HttpClient {
-        HttpClient::new(self.address.to_string().parse().unwrap())
+        HttpClient::new(self.server_address())
     }
 }
 
@@ -193,6 +216,11 @@ async fn a_thousand_pull_viewers_behind_a_cache_are_one_to_the_server() {
     raise_descriptor_limit();
     let server = Server::start(&["--trusted-proxies", "127.0.0.1"]);
     let nginx = Nginx::start(&server);
+    // The rest of the site works through it as well.
+    let connect = Connect::new(nginx.server_address(), RoomId::parse("r").unwrap());
+    let mut connected = Connection::connect(&connect).await.unwrap();
+    let first = connected.next().await.unwrap();
+    assert!(matches!(first, Event::Joined(_)), "{first:?}");
     let start = Instant::now();
     let joined = Arc::new(Barrier::new(VIEWERS + 1));
     let viewers: Vec<_> = (0..VIEWERS as u64)
@@ -225,6 +253,12 @@ async fn a_thousand_pull_viewers_behind_a_cache_are_one_to_the_server() {
         assert_eq!(viewer.texts, texts);
         requests += viewer.requests;
         segments.extend(viewer.segments);
+    }
+    let newest = segments.last().unwrap();
+    let line = format!("GET /v1/rooms/r/segments/2000/{newest}");
+    for (accepted, coding) in [("gzip, br", Some("gzip")), ("identity", None)] {
+        let accept = format!("Accept-Encoding: {accepted}");
+        assert_eq!(nginx.coding(&line, &accept).as_deref(), coding);
     }
     let segments = segments.len() as u64;
     let mut counts = Vec::new();

@@ -7,6 +7,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use support::raw::{Answer, runtime};
 use support::{PATIENCE, Server};
@@ -82,6 +83,39 @@ fn unfinished(server: &Server, n: u32, bytes: usize) -> TcpStream {
 
 fn held(server: &Server, wanted: impl Fn(u64) -> bool) -> u64 {
     runtime().block_on(server.stat_until("http_bytes_held", wanted))
+}
+
+#[test]
+fn a_segment_is_limited_in_bytes_and_counted_until_it_is_read() {
+    let server = server(&FOUR_SHARES);
+    let first = Answer::to(&server, &format!("GET {COMMENTS}?limit=1"), &[], "").json();
+    let mut n = first["comments"][0]["ts"].as_u64().unwrap() / 2_000;
+    let (mut at, mut comments, mut largest) = (0, 0, (0, String::new()));
+    let start = Instant::now();
+    while at < 1_000 {
+        let path = format!("/v1/rooms/r/segments/2000/{n}");
+        let answer = Answer::to(&server, &format!("GET {path}"), &[], "");
+        if answer.code() == "segment_not_ready" {
+            assert!(start.elapsed() < PATIENCE, "{answer:?}");
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        }
+        assert!(answer.body.len() < 1 << 20, "{}", answer.body.len());
+        let segment = answer.json();
+        comments += segment["comments"].as_array().unwrap().len() as u64;
+        comments += segment["shed"].as_u64().unwrap_or(0);
+        assert_eq!(segment["after"], at);
+        at = segment["seq"].as_u64().unwrap();
+        largest = largest.max((answer.body.len() as u64, path));
+        n += 1;
+    }
+    assert_eq!(comments, 1_000);
+    let (bytes, path) = largest;
+    let (stream, status) = unread_of(&server, 1, &path);
+    assert!(status.ends_with("200"), "{status}");
+    held(&server, |held| held == bytes);
+    drop(stream);
+    held(&server, |held| held == 0);
 }
 
 #[test]

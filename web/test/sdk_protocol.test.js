@@ -31,6 +31,17 @@ test('a room goes from connecting to joined, and asks for history and encoding',
   assert.deepEqual(log.state, [{ state: 'joined', previous: 'connecting', transport: 'websocket', attempt: 0 }]);
 });
 
+test('the server may be behind a path prefix', async () => {
+  for (const url of ['https://video.test/chat', 'wss://video.test/chat/?x=1#y']) {
+    const { room, sockets, requests } = open({ url, history: 0 });
+    await settle();
+    assert.equal(sockets[0].url.href, 'wss://video.test/chat/v1/rooms/r/ws?history=0&encoding=identity');
+    await sockets[0].drop();
+    assert.equal(requests[0].url.href, 'https://video.test/chat/v1/rooms/r/ws');
+    room.close();
+  }
+});
+
 test('comments have their ids, times and defaults', async () => {
   const { log, socket, room } = await joined({ paced: false });
   await socket.say(

@@ -222,7 +222,7 @@ test('pulls where events are blocked too, posts and likes there, and resumes', a
   blocking.stop();
 });
 
-test('a path prefix, and an address in ws', async () => {
-  const { room } = await join('prefix', { url: `${server.url.replace('http', 'ws')}/` });
+test('an address in ws', async () => {
+  const { room } = await join('ws', { url: `${server.url.replace('http', 'ws')}/` });
   assert.equal(room.transport, 'websocket');
 });

@@ -3,15 +3,15 @@
 import { FakeClock, settle } from './fake_clock.js';
 
 /** A room of the SDK on a fake clock, with fake sockets and a scripted fetch. */
-export function stage(DanmakuRoom, { script = () => unreachable(), ...options } = {}) {
+export function stage(DanmakuRoom, { url = 'http://chat.test', script = () => unreachable(), ...options } = {}) {
   const clock = new FakeClock();
   const sockets = [];
   const requests = [];
   class FakeSocket {
     readyState = 0;
     sent = [];
-    constructor(url) {
-      this.url = new URL(url);
+    constructor(target) {
+      this.url = new URL(target);
       sockets.push(this);
     }
     /** The handshake succeeds, and the server says `joined`. */
@@ -36,11 +36,11 @@ export function stage(DanmakuRoom, { script = () => unreachable(), ...options } 
       this.isClosed = true;
     }
   }
-  const room = new DanmakuRoom('http://chat.test', 'r', {
+  const room = new DanmakuRoom(url, 'r', {
     clock,
     WebSocket: FakeSocket,
-    fetch: async (url, init) => {
-      const request = { url: new URL(url), ...init };
+    fetch: async (target, init) => {
+      const request = { url: new URL(target), ...init };
       requests.push(request);
       return script(request);
     },

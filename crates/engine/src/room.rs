@@ -39,16 +39,17 @@ pub struct RoomConfig {
 /// A room's window, history and position. It owns no clock, task or socket: the caller passes the time, asks for the
 /// [`deadline`](Self::deadline) and calls [`tick`](Self::tick) when it is due.
 ///
-/// Invariants: each sealed frame begins where the previous one ended; every comment given to the room is in exactly one
-/// frame, counted in the `shed` of one, or was retracted before it was sealed; every event is in exactly one frame; no
-/// frame sealed or handed out after a retraction contains a comment it names.
+/// Invariants: each sealed frame begins where the previous one or a window that was passed over ended; every comment given
+/// to the room is in exactly one frame, counted in the `shed` of one, was passed over, or was retracted before it was
+/// sealed; every event is in exactly one frame or was passed over; no frame sealed or handed out after a retraction
+/// contains a comment it names.
 #[derive(Debug)]
 pub struct Room {
     batch_comments_max: usize,
     epoch: Epoch,
     /// The last position given to the room.
     last: Seq,
-    /// The last position in a sealed frame.
+    /// The last position in a sealed frame or a window that was passed over.
     sealed: Seq,
     /// Boxed, so that a quiet room does not pay for it.
     pending: Option<Box<Pending>>,
@@ -174,6 +175,18 @@ impl Room {
         }
         self.windows.end(due, now.monotonic);
         self.seal(now, input)
+    }
+
+    /// Ends the window like [`tick`](Self::tick), but without a frame, and forgets the ring: nobody watches, and whoever
+    /// returns reads the log.
+    pub fn pass_over(&mut self, now: Now) {
+        let Some(due) = self.deadline().filter(|&due| due <= now.monotonic) else {
+            return;
+        };
+        self.windows.end(due, now.monotonic);
+        self.pending = None;
+        self.history.trim(usize::MAX);
+        self.sealed = self.last;
     }
 
     /// Seals what is pending, due or not: the last frame before a stop.

@@ -125,9 +125,9 @@ impl Context {
         self.registry.insert(id, |key| {
             let shards = self.fanout.shards().len();
             let memory = Arc::clone(&self.memory);
-            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards, memory);
+            let handle = RoomHandle::new(id.clone(), key, log, shards, memory);
             let environment = Arc::clone(&self.environment);
-            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
+            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), environment));
             handle
         })
     }

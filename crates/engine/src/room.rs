@@ -54,7 +54,6 @@ pub struct Room {
     /// Boxed, so that a quiet room does not pay for it.
     pending: Option<Box<Pending>>,
     windows: Windows,
-    compression: CompressionPolicy,
     sealer: Sealer,
     history: History,
     random: SplitMix64,
@@ -79,7 +78,6 @@ impl Room {
             sealed: after,
             pending: None,
             windows: Windows::new(config.window, config.flush, config.phase),
-            compression: config.compression,
             sealer: Sealer::new(config.compression),
             history: History::new(config.history_frames_max, config.history_bytes_max),
             random: SplitMix64::new(config.seed),
@@ -143,7 +141,7 @@ impl Room {
         };
         self.last = through;
         self.counters.gaps += 1;
-        frames.push(self.keep(FrameSet::gap(gap, self.compression)));
+        frames.push(self.keep(FrameSet::gap(gap, self.sealer.policy())));
         frames
     }
 
@@ -230,7 +228,7 @@ impl Room {
 
     /// Drops the text that frames refer back to, up to 32 KiB per stream. Called when the last viewer leaves.
     pub fn forget_chain(&mut self) {
-        self.sealer = Sealer::new(self.compression);
+        self.sealer = Sealer::new(self.sealer.policy());
     }
 
     /// Comments held in the window now.

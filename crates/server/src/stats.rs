@@ -223,14 +223,14 @@ pub struct RoomStats {
 impl RoomStats {
     /// Adds what a room counted since the last call: once per frame.
     pub fn add(&self, room: &RoomCounters) {
-        self.frames.add(room.batches);
+        self.frames.add(room.batches.into());
         self.comments.add(room.comments_total() - room.shed_total());
         for (priority, counter) in self.shed.iter() {
             counter.add(room.shed(priority));
         }
-        self.events.add(room.events);
-        self.gaps.add(room.gaps);
-        self.repeated.add(room.repeated);
+        self.events.add(room.events.into());
+        self.gaps.add(room.gaps.into());
+        self.repeated.add(room.repeated.into());
         self.likes.add(room.likes);
     }
 }

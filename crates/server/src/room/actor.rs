@@ -113,9 +113,10 @@ impl RoomActor {
     /// Waits for entries, a message, likes, or the next timer.
     async fn wait(&mut self, entries: &mut Vec<Entry>) -> Tailed {
         let window = self.window();
-        let wake_at = self
-            .wake_at()
-            .map(|at| tokio::time::Instant::from_std(self.environment.clock.instant(at)));
+        let wake_at = self.wake_at().map(|at| {
+            let at = next_multiple(at, self.environment.room.window / TIMERS_PER_WINDOW);
+            tokio::time::Instant::from_std(self.environment.clock.instant(at))
+        });
         tokio::select! {
             biased;
             tailed = follow(&mut self.tail, entries, window) => tailed,
@@ -548,6 +549,13 @@ async fn follow(tail: &mut Tail, entries: &mut Vec<Entry>, window: Window) -> Ta
     }
 }
 
+/// The first multiple of `step` at or after `at`.
+fn next_multiple(at: Duration, step: Duration) -> Duration {
+    let step = step.as_nanos().max(1);
+    let nanos = at.as_nanos().div_ceil(step) * step;
+    u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+}
+
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -558,6 +566,9 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 /// How long an unwatched room that was never posted to is kept. Abandoned rooms must not keep others from creating
 /// theirs, and there is nothing in them to lose.
 const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
+
+/// Timers of all rooms end at this many common times per window, so that one wake-up of the runtime serves many rooms.
+const TIMERS_PER_WINDOW: u32 = 125;
 
 /// How long after its last viewer a room seals frames: viewers that lost their connection together come back for the
 /// same ones.

@@ -164,6 +164,12 @@ impl Room {
             .map(|pending| self.windows.due(pending.since()))
     }
 
+    /// When the caller should look for more if the room gets something in every window: what comes before can wait.
+    /// `None` for a quiet room, which needs what comes at once.
+    pub fn awaited_end(&self) -> Option<Duration> {
+        self.windows.awaited_end()
+    }
+
     /// Seals what is pending, when it is due. Calls that come too early do nothing.
     #[must_use]
     pub fn tick(&mut self, now: Now, input: SealInput) -> Option<Arc<FrameSet>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_engine::{Resume, Room, RoomConfig, SealInput, phase};
+use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
 use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
 use danmaku_log::{Entry, EntryBody, Tail, Tailed};
 use danmaku_wire::outbound::{Joined, Resumed};
@@ -130,19 +130,38 @@ impl RoomActor {
 
     /// Whether a window is open. If so, likes wait for its end; those that came while it closed open the next one.
     fn window(&mut self) -> Window {
-        if self.room.deadline().is_none() {
+        if self.window_end().is_none() {
             self.collect_likes(Likes::Wake);
         }
-        if self.room.deadline().is_none() {
+        if self.window_end().is_none() {
             return Window::Closed;
         }
         self.collect_likes(Likes::Wait);
         Window::Open
     }
 
+    /// When the open window ends. In a busy room the next one opens right away.
+    fn window_end(&self) -> Option<Duration> {
+        self.room.deadline().or_else(|| {
+            let now = self.environment.clock.now().monotonic;
+            self.room.awaited_end().filter(|&end| now < end)
+        })
+    }
+
+    /// When entries that are read now came, as far as it matters: those that waited for a window's end count as coming
+    /// at it, so that the room's windows don't slip by the delay of its timer.
+    fn arrival(&self, mut now: Now) -> Now {
+        if let Some(end) = self.room.awaited_end()
+            && now.monotonic.saturating_sub(end) <= self.environment.room.window / 20
+        {
+            now.monotonic = now.monotonic.min(end);
+        }
+        now
+    }
+
     /// The next timer: the window's end, or the end of an empty room. A quiet room with viewers has none.
     fn wake_at(&self) -> Option<Duration> {
-        self.room.deadline().or_else(|| {
+        self.window_end().or_else(|| {
             (self.handle.audience().viewers() == 0).then(|| self.active + self.idle_max)
         })
     }
@@ -181,6 +200,7 @@ impl RoomActor {
         let now = self.environment.clock.now();
         self.active = now.monotonic;
         self.idle_max = self.environment.room_idle;
+        let now = self.arrival(now);
         for Entry { seq, at_ms, body } in entries.drain(..) {
             match body {
                 EntryBody::Comment { fragment, priority } => {

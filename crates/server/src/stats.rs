@@ -195,13 +195,13 @@ pub struct RoomStats {
     /// Frames.
     #[serde(rename = "frames_sealed")]
     pub frames: Counter,
-    /// Comments in frames.
+    /// Comments in frames, or in windows without viewers.
     #[serde(rename = "comments_sealed")]
     pub comments: Counter,
     /// Comments left out of a full window's frame.
     #[serde(rename = "comments_shed_by_priority")]
     pub shed: ByPriority,
-    /// Events in frames.
+    /// Events in frames, or in windows without viewers.
     #[serde(rename = "events_sealed")]
     pub events: Counter,
     /// Gaps for everyone, because a log had lost entries.

@@ -134,9 +134,9 @@ impl Context {
             let shards = self.fanout.shards().len();
             let memory = Arc::clone(&self.memory);
             let segment_ms = self.config.segment_ms;
-            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards, memory, segment_ms);
+            let handle = RoomHandle::new(id.clone(), key, log, shards, memory, segment_ms);
             let environment = Arc::clone(&self.environment);
-            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
+            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), environment));
             handle
         })
     }

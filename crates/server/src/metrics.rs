@@ -164,12 +164,12 @@ impl Families {
         );
         self.counter(
             "danmaku_frames_sealed_total",
-            "Frames sealed: once per room and window with comments or likes.",
+            "Frames sealed: once per watched room and window with comments or likes.",
             stats.room.frames.value(),
         );
         self.counter(
             "danmaku_comments_sealed_total",
-            "Comments in sealed frames.",
+            "Comments in sealed frames, or in windows without viewers.",
             stats.room.comments.value(),
         );
         self.add(
@@ -184,7 +184,7 @@ impl Families {
         );
         self.counter(
             "danmaku_events_sealed_total",
-            "Events in sealed frames: retractions.",
+            "Events in sealed frames, or in windows without viewers: retractions.",
             stats.room.events.value(),
         );
         self.counter(

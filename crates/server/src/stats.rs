@@ -232,13 +232,13 @@ pub struct RoomStats {
     /// Frames.
     #[serde(rename = "frames_sealed")]
     pub frames: Counter,
-    /// Comments in frames.
+    /// Comments in frames, or in windows without viewers.
     #[serde(rename = "comments_sealed")]
     pub comments: Counter,
     /// Comments left out of a full window's frame.
     #[serde(rename = "comments_shed_by_priority")]
     pub shed: ByPriority,
-    /// Events in frames.
+    /// Events in frames, or in windows without viewers.
     #[serde(rename = "events_sealed")]
     pub events: Counter,
     /// Gaps for everyone, because a log had lost entries.
@@ -260,14 +260,14 @@ pub struct RoomStats {
 impl RoomStats {
     /// Adds what a room counted since the last call: once per frame.
     pub fn add(&self, room: &RoomCounters) {
-        self.frames.add(room.batches);
+        self.frames.add(room.batches.into());
         self.comments.add(room.comments_total() - room.shed_total());
         for (priority, counter) in self.shed.iter() {
             counter.add(room.shed(priority));
         }
-        self.events.add(room.events);
-        self.gaps.add(room.gaps);
-        self.repeated.add(room.repeated);
+        self.events.add(room.events.into());
+        self.gaps.add(room.gaps.into());
+        self.repeated.add(room.repeated.into());
         self.likes.add(room.likes);
     }
 }

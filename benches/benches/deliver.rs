@@ -155,7 +155,7 @@ impl Room {
         }
     }
 
-    /// Gives all descriptors back.
+    /// Closes all sockets.
     fn close(self) {
         drop((self.shard, self.viewers));
         self.drainer.join().expect("it ends with its first socket");
@@ -182,7 +182,7 @@ fn connect(viewers: usize) -> (Vec<TcpStream>, Vec<mio::net::TcpStream>) {
     (0..viewers).map(pair).unzip()
 }
 
-/// Reads whatever comes, and counts it, until the room is closed.
+/// Reads and counts everything until the room is closed.
 fn drain(mut peers: Vec<mio::net::TcpStream>, drained_bytes: &AtomicU64) {
     let mut poll = Poll::new().expect("a poll");
     for (index, peer) in peers.iter_mut().enumerate() {
@@ -212,7 +212,7 @@ fn drain(mut peers: Vec<mio::net::TcpStream>, drained_bytes: &AtomicU64) {
     }
 }
 
-/// A frame in mid-group, with all its forms made.
+/// A frame in the middle of a group, with all its forms made.
 fn frame() -> Arc<FrameSet> {
     let mut chat = Chat::new(SEED);
     let chains = Chains {
@@ -225,14 +225,14 @@ fn frame() -> Arc<FrameSet> {
     Arc::new(frame)
 }
 
-/// Processor time of this thread, without that of other programs.
+/// CPU time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let nanos = u32::try_from(time.tv_nsec).expect("below a second");
     Duration::new(u64::try_from(time.tv_sec).expect("not negative"), nanos)
 }
 
-/// Time per send of one pass, on the wall and of the processor, in nanoseconds.
+/// Wall-clock and CPU time per send of one pass, in nanoseconds.
 fn time_pass(room: &mut Room, pass: impl FnOnce(&mut Room)) -> (u64, u64) {
     let (wall, processor) = (Instant::now(), thread_time());
     pass(room);
@@ -250,7 +250,7 @@ fn median(mut times: Vec<u64>) -> u64 {
     times[times.len() / 2]
 }
 
-/// Alternates shard and bare loop, so that other load on the machine hits both.
+/// Alternates shard and bare loop, so that other load on the machine affects both.
 #[allow(clippy::print_stdout, reason = "the ratio is what this bench is for")]
 #[allow(clippy::cast_precision_loss, reason = "a few microseconds")]
 fn print_beside_bare(room: &mut Room) {

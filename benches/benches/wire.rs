@@ -42,8 +42,8 @@ fn group(comments: usize) -> Vec<Batch> {
         .collect()
 }
 
-/// Texts that cost a compressor the most: two letters in random order, so that every position starts like hundreds of
-/// others and continues like none.
+/// The most expensive texts for a compressor: two letters in random order, so that every position starts like hundreds of
+/// others but continues like none.
 fn hostile_group(comments: usize) -> Vec<Batch> {
     let mut batches = group(comments);
     let limits = CommentLimits::default();

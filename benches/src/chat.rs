@@ -35,7 +35,7 @@ const CATCHPHRASES: [&str; 24] = [
     "nice one",
 ];
 
-/// What the other texts are made of.
+/// The words of the other texts.
 const WORDS: [&str; 48] = [
     "今天",
     "直播",
@@ -87,7 +87,7 @@ const WORDS: [&str; 48] = [
     "楽しい",
 ];
 
-/// Posters a room has.
+/// Posters in a room.
 const POSTERS: usize = 2_000;
 
 /// Endless comments; the same seed gives the same ones.
@@ -98,7 +98,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The chat of this seed.
+    /// The chat for this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {

@@ -8,9 +8,9 @@ use danmaku_wire::{
     parse_client_message, parse_posted,
 };
 
-/// The decoder never panics, hands out only what it promises, and does not care how its input is cut.
+/// The decoder never panics, returns only valid events, and gives the same for any split of its input.
 ///
-/// The first byte tells where the input is cut, the rest is what the client sends.
+/// The first byte says where the input is split, the rest is what the client sends.
 pub fn decoder(data: &[u8]) {
     let Some((&cut, sent)) = data.split_first() else {
         return;
@@ -20,7 +20,7 @@ pub fn decoder(data: &[u8]) {
     assert_eq!(whole, decode(sent.chunks(1 + usize::from(cut))));
 }
 
-/// A message is refused, or it becomes values that say the same when they are read again.
+/// A message is refused, or parsed into values that give the same when written and parsed again.
 pub fn client_message(data: &[u8]) {
     if let Ok(ClientMessage::Comment { comment, .. }) =
         parse_client_message(&mut data.to_vec(), &CommentLimits::default())
@@ -29,7 +29,7 @@ pub fn client_message(data: &[u8]) {
     }
 }
 
-/// A body is refused as a whole, or all of its comments say the same when they are read again.
+/// A body is refused as a whole, or all its comments give the same when written and parsed again.
 pub fn posted(data: &[u8]) {
     let limits = CommentLimits::default();
     match parse_posted(&mut data.to_vec(), &limits) {
@@ -72,7 +72,7 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
     (events, Ok(()))
 }
 
-/// What a batch holds of a comment is JSON that means the comment.
+/// A batch's JSON of a comment has the comment's values.
 fn check_fragment(comment: &Comment) {
     let mut json = [b"{", comment.fragment().as_bytes(), b"}"].concat();
     let again = parse_posted(&mut json, &CommentLimits::default());

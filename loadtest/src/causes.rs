@@ -11,7 +11,7 @@ const OTHERS: &str = "other causes";
 
 /// Adds to the count of a cause.
 pub(crate) fn count(causes: &mut BTreeMap<String, u64>, cause: &str, times: u64) {
-    // A known one is quoted already: a fault repeated with every frame must not cost an allocation each time.
+    // A known one is already quoted: a fault repeated with every frame must not allocate each time.
     if let Some(known) = causes.get_mut(cause) {
         *known += times;
         return;

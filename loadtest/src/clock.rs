@@ -107,12 +107,12 @@ struct Reading {
     took: Duration,
 }
 
-/// Readings of which the quickest counts.
+/// Readings taken, of which the quickest is used.
 const READINGS: usize = 16;
 
 impl Reading {
-    /// A reading whose parts are close to each other. A thread may be preempted in the midst of one, and the clocks of two
-    /// processes would then be apart by as long: a viewer would seem to have joined before a comment that it joined after.
+    /// A reading whose parts are close to each other. A thread may be preempted in the middle of one, and the clocks of two
+    /// processes would then differ by as much: a viewer would seem to have joined before a comment that it joined after.
     fn close() -> Self {
         (1..READINGS).fold(Self::now(), |best, _| {
             let next = Self::now();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_clock_shows_the_same_moments() {
+    fn a_joined_clock_has_the_same_origin() {
         let clock = Clock::start();
         std::thread::sleep(Duration::from_millis(20));
         let json = serde_json::to_string(&clock.origin()).unwrap();
@@ -180,9 +180,9 @@ mod tests {
         assert!(between.micros() >= 18_000, "{between:?}");
     }
 
-    /// Regression: threads that were preempted between two readings had clocks that were milliseconds apart.
+    /// Regression: clocks of threads that were preempted between two readings were milliseconds apart.
     #[test]
-    fn clocks_that_are_joined_while_others_work_are_together() {
+    fn joined_clocks_agree_on_a_busy_machine() {
         let clock = Clock::start();
         let (began, until) = (Instant::now(), Duration::from_millis(300));
         let worst = std::thread::scope(|scope| {
@@ -203,14 +203,18 @@ mod tests {
     #[test]
     fn wall_clock_and_moments_agree() {
         let clock = Clock::start();
+        let before = clock.now();
         let unix_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_millis();
+        let after = clock.now();
         let moment = clock.from_unix_ms(u64::try_from(unix_ms).unwrap());
+        // Milliseconds are cut off, and the wall clock may be adjusted a little meanwhile.
+        let close = Duration::from_millis(20);
         assert!(
-            moment.micros() < 1_000_000,
-            "the origin is at most a second ago: {moment:?}"
+            moment.after(close) >= before && moment <= after.after(close),
+            "{before:?} {moment:?} {after:?}"
         );
     }
 }

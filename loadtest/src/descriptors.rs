@@ -6,7 +6,7 @@ use crate::error::{HarnessError, Remedy};
 
 /// Descriptors that are not viewers: standard streams, polls, wakers, the corpus, `/proc`, the sender of the floor.
 const OTHERS: u64 = 64;
-/// What a process of viewers costs the one that started it: a pipe to it and a pipe from it.
+/// Descriptors the parent needs per viewer process: a pipe to it and a pipe from it.
 const PER_PROCESS: u64 = 2;
 
 /// What a command wants to open.
@@ -18,7 +18,7 @@ pub struct Need {
     pub posters: u64,
     /// Processes the viewers are spread over. One of them is this process, several are all others.
     pub processes: u16,
-    /// As many as they could be spread over.
+    /// The most they could be spread over.
     pub processes_max: u16,
 }
 
@@ -43,7 +43,7 @@ impl Need {
 pub fn reserve(need: &Need, fullest: impl Fn(u16) -> u64) -> Result<(), HarnessError> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // When it is refused the present limit counts, so the outcome does not matter.
+        // If this fails, the current limit applies, so the outcome does not matter.
         let _ = setrlimit(
             Resource::Nofile,
             Rlimit {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_says_what_would() {
+    fn the_error_says_what_would_fit() {
         let processes = |viewers_max, processes| Remedy::Processes {
             viewers_max,
             processes,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_spread_is_not_told_to() {
+    fn commands_of_one_process_are_not_told_to_use_more() {
         let error = check(&Need::here(2000), |_| 2000, 1024).unwrap_err();
         assert_eq!(
             error.to_string(),

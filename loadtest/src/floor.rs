@@ -89,7 +89,7 @@ impl Floor {
 
 /// How long the child may take for its start and for handshakes.
 const CHILD_DEADLINE: Duration = Duration::from_secs(30);
-/// Between the last handshake and the first round, so that nothing of the one is counted in the other.
+/// Between the last handshake and the first round, so that handshakes are not measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Measures the floor once.
@@ -138,7 +138,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         report = sender.expect("done", took) => report?,
         () = stopped(stop) => return Err(HarnessError::FloorSender("interrupted".to_owned())),
     };
-    // What was sent last is still on its way into the swarm's counters.
+    // The last frames may not be in the swarm's counters yet.
     tokio::time::sleep(SETTLE).await;
     let after = (swarm.snapshot().frames(), own_cpu());
     let result = tokio::task::block_in_place(|| swarm.finish())?;

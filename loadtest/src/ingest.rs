@@ -32,7 +32,7 @@ pub struct PostCost {
 const TAIL: Duration = Duration::from_millis(1500);
 
 /// Posts a whole program into `room` and takes the server's CPU time. The whole, at its own pace: a post that wakes an idle
-/// server costs several times what one in a rush does, so a sample would say nothing about the rest.
+/// server costs several times as much as one in a burst, so a sample would not be representative.
 ///
 /// # Errors
 /// Nothing can be posted, or the server's process is gone.

@@ -24,9 +24,9 @@ pub struct Summary {
     pub count: u64,
     /// The median.
     pub p50_ms: f64,
-    /// Nine in ten are at or below.
+    /// The 90th percentile.
     pub p90_ms: f64,
-    /// 99 in 100 are at or below.
+    /// The 99th percentile.
     pub p99_ms: f64,
     /// The largest.
     pub max_ms: f64,
@@ -168,7 +168,7 @@ mod tests {
         right.record(20, 2);
         left.merge(&right);
         assert_eq!(left.summary().count, 3);
-        // One that has not grown yet takes in one that has, and the other way round.
+        // A small distribution can take in a grown one, and the other way round.
         let mut grown = Distribution::default();
         grown.record(500_000_000, 4);
         left.merge(&grown);

@@ -10,7 +10,7 @@ use crate::clock::Moment;
 /// One acknowledged comment.
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledged {
-    /// When it was due to be posted, whenever it really was.
+    /// When it was due to be posted, which may not be when it was.
     pub scheduled: Moment,
     /// Fingerprint of what was posted.
     pub shape: u64,
@@ -50,7 +50,7 @@ pub struct Arrival {
     pub last: Moment,
 }
 
-/// Why an acknowledgement is contradictory.
+/// Why an acknowledgement contradicts earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum AckFault {
@@ -97,7 +97,7 @@ impl RoomLedger {
             last_arrival: None,
         };
         self.acknowledged.insert(position, entry);
-        // Acknowledgements overtake each other, though not by much: little has to move.
+        // Acknowledgements overtake each other only slightly, so little has to move.
         let before = self.positions.partition_point(|known| *known < position);
         self.positions.insert(before, position);
         Ok(())
@@ -109,7 +109,7 @@ impl RoomLedger {
         self.epoch
     }
 
-    /// Whether the room has this epoch: the first one that is said is the room's.
+    /// Whether the room has this epoch. The first one reported is the room's.
     pub fn is_epoch(&mut self, epoch: u64) -> bool {
         *self.epoch.get_or_insert(epoch) == epoch
     }
@@ -120,7 +120,7 @@ impl RoomLedger {
         self.acknowledged.get(&position)
     }
 
-    /// Notes that viewers had the comment at a position, sealed at one moment, between two others.
+    /// Records when the comment at a position was sealed, and when the first and last viewer had it.
     pub fn arrived(&mut self, position: u64, sealed: Moment, first: Moment, last: Moment) {
         if let Some(entry) = self.acknowledged.get_mut(&position) {
             entry.sealed = Some(entry.sealed.map_or(sealed, |known| known.min(sealed)));
@@ -157,7 +157,7 @@ impl RoomLedger {
         &self.positions[here.saturating_sub(distance)..end]
     }
 
-    /// When the comments that arrived did so, in no order.
+    /// When comments arrived, in no particular order.
     fn arrivals(&self, room: u32) -> impl Iterator<Item = Arrival> {
         self.acknowledged
             .iter()
@@ -172,7 +172,7 @@ impl RoomLedger {
             })
     }
 
-    /// All acknowledged comments, in no order.
+    /// All acknowledged comments, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Acknowledged> {
         self.acknowledged.values()
     }
@@ -184,7 +184,7 @@ impl RoomLedger {
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,
     named: u32,
-    /// What was entered and not taken yet, if the ledger is followed. It never holds more than the rooms do.
+    /// Entries not taken yet, if the ledger is followed. It never holds more than the rooms do.
     journal: Option<Mutex<Vec<Entry>>>,
 }
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_of_what_was_due_later() {
+    fn the_floor_is_the_lowest_position_due_later() {
         let (mut room, mut floor) = (RoomLedger::default(), PositionFloor::default());
         let at = Moment::from_micros;
         for (due, position) in [(10, 1), (20, 3), (30, 2), (40, 4)] {
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_only_widen() {
+    fn arrivals_only_widen_the_range() {
         let mut room = RoomLedger::default();
         let at = Moment::from_micros;
         assert_eq!(room.acknowledge(None, 1, at(0), 0), Ok(()));

@@ -35,7 +35,7 @@ impl EncodingMix {
     }
 
     /// The encoding of the `index`-th viewer of a room. Rooms start at different places of the period, so that small rooms
-    /// together have the asked shares too.
+    /// together have the requested shares too.
     #[must_use]
     pub fn encoding(&self, room: u32, index: usize) -> Encoding {
         self.pattern[(index + room as usize) % self.pattern.len()]
@@ -106,7 +106,7 @@ impl From<EncodingMix> for String {
     }
 }
 
-/// Each place goes to the encoding that is furthest behind its share.
+/// Each place goes to the encoding furthest below its share.
 fn spread(shares: &[(Encoding, usize)], sum: usize) -> Vec<Encoding> {
     let mut given = vec![0_usize; shares.len()];
     (0..sum)
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_form_gives_everybody_the_same_encoding_again() {
+    fn the_text_form_assigns_the_same_encodings_again() {
         for text in [
             "deflate,identity,gzip",
             "gzip:3,identity:2",
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mix_is_refused() {
+    fn an_invalid_mix_is_refused() {
         for text in [
             "",
             "brotli",

@@ -15,7 +15,7 @@ pub struct Process {
     root: PathBuf,
 }
 
-/// Processes that are looked at as one: the harness and those it started, or the server alone. When there is none, or one of
+/// Processes measured as one: the harness and those it started, or only the server. When there is none, or one of
 /// them is gone, every figure is absent.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessGroup(Vec<Process>);
@@ -51,7 +51,7 @@ pub struct Memory {
     pub anonymous_bytes: u64,
 }
 
-/// How far the scheduler's sum may be behind the ticks before we take it that threads have ended in between.
+/// How far the scheduler's sum may lag behind the ticks before we assume that threads have ended in between.
 const TICKS_AHEAD_MS_MAX: f64 = 50.0;
 
 impl Process {
@@ -96,7 +96,7 @@ impl Process {
         Self::open(std::process::id()).ok()
     }
 
-    /// Its number.
+    /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
@@ -120,7 +120,7 @@ impl Process {
         })
     }
 
-    /// CPU time so far of the threads that run now and whose names start like this.
+    /// CPU time so far of the running threads whose names start like this.
     ///
     /// # Errors
     /// The process is gone.
@@ -265,7 +265,7 @@ impl CpuMark {
         if exact_ms <= 0.0 || exact_ms + TICKS_AHEAD_MS_MAX < ticks_ms {
             return CpuTime { user_ms, system_ms };
         }
-        // The scheduler knows the sum, the ticks know the shares.
+        // The scheduler has the exact sum, the ticks have the shares.
         let user_share = if ticks_ms > 0.0 {
             user_ms / ticks_ms
         } else {
@@ -362,12 +362,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_shows_as_cpu_time_of_this_process() {
+    fn work_is_measured_as_cpu_time() {
         let process = Process::this().unwrap();
         let before = process.cpu().unwrap();
         let began = std::time::Instant::now();
         let mut spent = CpuTime::default();
-        // However little of the machine we get.
+        // However little CPU this process gets.
         while spent.total_ms() <= 20.0 && began.elapsed().as_secs() < 60 {
             spent = process.cpu().unwrap().since(&before);
         }
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_of_a_name_are_counted_and_the_others_are_not() {
+    fn only_threads_of_the_name_are_counted() {
         let spin = |name: &str| {
             let (ended, end) = std::sync::mpsc::sync_channel::<()>(0);
             let spin = move || {
@@ -404,16 +404,17 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_touched_shows_as_anonymous() {
+    fn touched_memory_counts_as_anonymous() {
         let process = Process::this().unwrap();
-        let before = process.memory().unwrap();
-        let held = std::hint::black_box(vec![1_u8; 32 << 20]);
-        let after = process.memory().unwrap();
-        assert!(
-            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20),
-            "{before:?} {after:?}"
-        );
-        drop(held);
+        let grows = || {
+            let before = process.memory().unwrap();
+            let held = std::hint::black_box(vec![1_u8; 32 << 20]);
+            let after = process.memory().unwrap();
+            drop(held);
+            after.anonymous_bytes >= before.anonymous_bytes + (30 << 20)
+        };
+        // Other tests of this process may free memory at the same time.
+        assert!((0..100).any(|_| grows()), "{:?}", process.memory());
     }
 
     #[test]
@@ -438,14 +439,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_spaces_and_brackets_does_not_confuse_the_fields() {
+    fn a_name_with_spaces_and_brackets_is_parsed() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
         assert_eq!(parse_stat(stat), Some((11, 12)));
         assert_eq!(parse_name(stat), Some("a) b (c"));
     }
 
     #[test]
-    fn who_listens_is_known_from_who_does_not() {
+    fn a_listening_process_is_told_from_others() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let process = Process::this().unwrap();
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_an_error() {
+    fn an_unknown_process_is_an_error() {
         assert!(matches!(
             Process::open(u32::MAX),
             Err(HarnessError::Process { .. })

@@ -47,7 +47,7 @@ impl PostVia {
         }
     }
 
-    /// Connections that post to so many rooms, when there may be `connections` of them over HTTP.
+    /// Connections needed to post to this many rooms; over HTTP there are `connections`.
     #[must_use]
     pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
         match self {
@@ -80,8 +80,8 @@ pub struct Publisher {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Connections to post over, one for each room over WebSocket. They are open before the schedule begins: what opening them
-/// takes is no lateness. Over HTTP they are opened when they are needed.
+/// Connections to post over, one for each room over WebSocket. They are open before the schedule begins, so that opening
+/// them makes no post late. Over HTTP they are opened when needed.
 pub struct Posters(Vec<socket::Joined>);
 
 /// The outcome of the posts.
@@ -97,9 +97,9 @@ pub struct Publication {
     pub failed: BTreeMap<String, u64>,
     /// Acknowledgements that contradict earlier ones.
     pub contradicted: u64,
-    /// How late posts were sent, against the schedule: the generator's doing, or that of answers that kept all connections busy.
+    /// How late posts were sent, because the generator was slow or all connections waited for answers.
     pub lateness: Distribution,
-    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
+    /// From sending a post to its outcome: an acknowledgement, a refusal, or over HTTP a failed connection.
     pub answer: Distribution,
 }
 
@@ -118,7 +118,7 @@ pub struct PublicationSummary {
     pub contradicted: u64,
     /// How late posts were sent, against the schedule.
     pub lateness: Summary,
-    /// From sending a post to what came of it: an acknowledgement, a refusal, over HTTP also a connection that failed.
+    /// From sending a post to its outcome: an acknowledgement, a refusal, or over HTTP a failed connection.
     pub answer: Summary,
 }
 
@@ -157,13 +157,13 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Why a due post was never sent.
 const UNSENT: &str = "not sent: no connection was free";
 
-/// What ended posts that were pending when the run ended.
+/// The cause recorded for posts that were pending when the run ended.
 const INTERRUPTED: &str = "interrupted";
 
 /// Why posting ends before everything is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// From outside.
+    /// The run was interrupted.
     Interrupted,
     /// The last post was due [`ANSWER_DEADLINE`] ago.
     OutOfTime,
@@ -187,7 +187,7 @@ struct Errand<'a> {
 }
 
 impl Publisher {
-    /// Opens what has to be open before the first post; not all of it when it is stopped meanwhile.
+    /// Opens the connections that must exist before the first post; fewer if it is stopped meanwhile.
     ///
     /// # Errors
     /// No connection to post over.
@@ -198,7 +198,7 @@ impl Publisher {
         }
     }
 
-    /// Posts everything; `start` is the moment of the schedule's zero. Ends when all posts are answered or given up, at the
+    /// Posts everything; `start` is when the schedule begins. Ends when all posts are answered or given up, at the
     /// latest ten seconds after the last was due, and at once when it is stopped.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Publisher {
         }
     }
 
-    /// Enters that a post leaves now; returns that moment.
+    /// Records that a post is sent now; returns that moment.
     fn leaves(&self, publication: &mut Publication, due: Moment) -> Moment {
         let sent = self.clock.now();
         let lateness_micros = sent.micros_since(due);

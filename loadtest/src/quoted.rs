@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_stays_as_it_is() {
+    fn readable_text_stays_as_it_is() {
         for text in [
             "",
             "rate_limited",
@@ -54,14 +54,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_is_written_out() {
+    fn control_characters_are_escaped() {
         check("\x1b[2Jx", r"\u{1b}[2Jx");
         check("x\r\n\nPASS: good", r"x\u{d}\u{a}\u{a}PASS: good");
         check("\u{7}\0\u{9b}31m\u{7f}", r"\u{7}\u{0}\u{9b}31m\u{7f}");
     }
 
     #[test]
-    fn what_misleads_a_reader_is_written_out() {
+    fn misleading_characters_are_escaped() {
         check("a\u{202e}b\u{2066}c", r"a\u{202e}b\u{2066}c");
         check(
             "a\u{200b}\u{200d}\u{feff}\u{ad}",

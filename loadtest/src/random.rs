@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_to_their_range() {
+    fn numbers_stay_in_their_range() {
         let mut random = Random::new(1);
         let mut seen = [false; 7];
         for _ in 0..1000 {

@@ -197,7 +197,7 @@ pub const SCHEMA: u32 = 1;
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();
 
 impl RunReport {
-    /// Puts the figures of a session together.
+    /// Combines the figures of a session.
     #[must_use]
     pub fn new(setup: Setup, connect: ConnectReport, outcome: &Outcome, partial: bool) -> Self {
         let result = &outcome.result;
@@ -240,7 +240,7 @@ impl RunReport {
             partial,
             verdict: String::new(),
             connect: if connect.viewers == 0 {
-                // They came while comments were posted.
+                // They joined while comments were posted.
                 ConnectReport {
                     viewers: result
                         .incidents
@@ -303,7 +303,7 @@ impl RunReport {
         }
     }
 
-    /// Makes it the report of a scenario: it has passed when every limit is met. Without limits it says what it said before.
+    /// Makes it the report of a scenario, which passes when every limit is met. Without limits the verdict stays.
     pub fn set_scenario(&mut self, scenario: ScenarioReport) {
         let is_judged = !scenario.checks.is_empty();
         self.passed = is_judged && scenario.failed().is_empty();

@@ -38,7 +38,7 @@ pub struct Patience<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// What is found where the server listens.
+/// What was found at the server's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
@@ -175,7 +175,7 @@ impl Patience<'_> {
     }
 }
 
-/// Gone, or a zombie whose parent has not looked yet.
+/// Gone, or a zombie that its parent has not reaped yet.
 fn has_ended(pid: Pid) -> bool {
     test_kill_process(pid).is_err()
         || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(

@@ -14,7 +14,7 @@ use crate::error::HarnessError;
 pub use bisection::Bisection;
 pub use slo::{Bound, Check, Evidence, Habit, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
 
-/// The scenarios there are.
+/// The kinds of scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -95,7 +95,7 @@ pub struct Spec {
     pub slo: Slo,
 }
 
-/// A line that is to say what happens in an hour is fitted to at least this many seconds.
+/// A slope per hour is fitted to at least this many seconds.
 const SLOPE_S_MIN: u64 = 60;
 
 const fn one() -> u32 {
@@ -287,7 +287,7 @@ fn unfit(said: &str) -> String {
     format!("`{name}` must be a whole number of 0 or more, not {is}")
 }
 
-/// Enters `key=value`; `slo.key` names a field of the verdict. What is no TOML value is a text.
+/// Sets `key=value`; `slo.key` is a field of the verdict. What is not a TOML value is text.
 fn set(changes: &mut Table, setting: &str) -> Result<(), HarnessError> {
     let Some((key, value)) = setting.split_once('=') else {
         return Err(HarnessError::Flags(format!(
@@ -315,7 +315,7 @@ fn set(changes: &mut Table, setting: &str) -> Result<(), HarnessError> {
     Ok(())
 }
 
-/// What a field that holds a text is set to. One that looks like a number or a truth, as in start=false, is still a text.
+/// The value for a text field. One that looks like a number or boolean, as in start=false, is still text.
 fn as_text(value: Value, key: &str) -> Result<String, HarnessError> {
     match value {
         Value::String(text) => Ok(text),
@@ -328,7 +328,7 @@ fn as_text(value: Value, key: &str) -> Result<String, HarnessError> {
     }
 }
 
-/// Puts changes over fields that are there.
+/// Applies changes to existing fields.
 fn merge(fields: &mut Table, changes: Table, kind: Kind, inside: &str) -> Result<(), HarnessError> {
     for (key, change) in changes {
         let names = fields.keys().filter(|name| *name != "scenario");
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shipped_file_is_whole() {
+    fn every_built_in_file_is_complete() {
         for kind in Kind::ALL {
             let settings = ["start=./server".to_owned()];
             let settings = if kind == Kind::Restart {
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_one_clear_line() {
+    fn invalid_settings_get_one_clear_line() {
         assert!(
             refused(Kind::HotRoom, "viewerz=1").contains("`viewerz` is not a field of hot-room")
         );

@@ -41,7 +41,7 @@ impl Schedule {
         let mut posts = Vec::with_capacity(lines.len());
         for (line, index) in lines.iter().zip(0_u32..) {
             let at_s = line.at.as_secs_f64() / speed;
-            // What is slowed down beyond all time is never due.
+            // Posts slowed down beyond what a duration holds are never due.
             let at = Duration::try_from_secs_f64(at_s).unwrap_or(Duration::MAX);
             match spread {
                 Spread::RoundRobin => posts.push(Post {
@@ -84,7 +84,7 @@ impl Schedule {
         self
     }
 
-    /// The same posts in another time: `steps` are intervals of the new time, each with its speed.
+    /// The same posts with time warped: `steps` are intervals of the new time, each with its speed.
     #[must_use]
     pub fn warped(mut self, steps: &[(Duration, f64)]) -> Self {
         for post in &mut self.posts {
@@ -161,7 +161,7 @@ mod tests {
 
     /// Regression: `seal --speed 1e-300` panicked.
     #[test]
-    fn a_speed_next_to_nothing_leaves_what_is_due_at_once() {
+    fn an_extremely_low_speed_leaves_only_what_is_due_at_once() {
         let schedule = Schedule::replay(&lines(&[0, 1000]), 1e-300, 1, Spread::RoundRobin);
         assert_eq!(schedule.posts()[1].at, Duration::MAX);
         let schedule = schedule.until(Duration::from_secs(86_400));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn warped_time_runs_faster_where_it_is_told_to() {
+    fn warped_time_runs_faster_where_asked() {
         let second = Duration::from_secs(1);
         let schedule = Schedule::replay(
             &lines(&[500, 1000, 11_000, 21_500]),

@@ -1,6 +1,6 @@
 //! Sealing a schedule offline: how large the frames of a run will be, and what sealing them costs.
 //!
-//! A batch is sealed when its window ends, and says of each comment when it was posted, in tenths of a second before that.
+//! A batch is sealed when its window ends, and carries each comment's age in tenths of a second.
 
 use std::time::{Duration, Instant};
 
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_sealed_apart() {
+    fn rooms_are_sealed_separately() {
         let lines = synthetic::chat(3, 20.0, Duration::from_secs(30));
         let schedule = Schedule::replay(&lines, 1.0, 10, Spread::RoundRobin);
         let sealing = Sealing::of(&schedule, &lines, 10, Duration::from_secs(1));

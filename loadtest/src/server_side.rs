@@ -88,7 +88,7 @@ impl ServerSide {
         if let Some(pid) = pid {
             let process = Process::open(pid)?;
             let port = target.socket.port();
-            // Elsewhere than here a process of this number has nothing to do with the server.
+            // On another machine, a process with this id has nothing to do with the server.
             if process.listens_on(port) == Some(false) {
                 return Err(HarnessError::NotTheServer { pid, port });
             }
@@ -108,7 +108,7 @@ impl ServerSide {
         })
     }
 
-    /// Looks at it, over a connection of its own when it takes one.
+    /// An observer of it, with its own connection if it needs one.
     #[must_use]
     pub fn observer(&self) -> Observer {
         Observer(match self {
@@ -140,7 +140,7 @@ impl Observer {
         }
     }
 
-    /// The figures now, cheap enough to ask for every second.
+    /// The figures now, cheap enough to read every second.
     pub async fn glance(&mut self) -> Option<Look> {
         match &mut self.0 {
             Eye::Process(process) => Look::of(process, Process::memory_at_a_glance),
@@ -157,7 +157,7 @@ impl Eye {
         let asked = tokio::time::timeout(ANSWER_WITHIN, http.get_text("/metrics")).await;
         let mut look = Look::read(&asked.ok()?.ok()?)?;
         if *machine == Machine::Same {
-            // The harness sees it itself.
+            // The harness reads it itself.
             look.kernel_tcp_bytes = None;
         }
         Some(look)
@@ -248,7 +248,7 @@ danmaku_kernel_tcp_memory_bytes 4096
 ";
 
     #[test]
-    fn figures_of_an_exposition_are_found_by_their_whole_name() {
+    fn metrics_are_found_by_their_whole_name() {
         let look = Look::read(EXPOSITION).unwrap();
         assert_eq!(
             look.memory,
@@ -264,7 +264,7 @@ danmaku_kernel_tcp_memory_bytes 4096
     }
 
     #[test]
-    fn a_server_without_these_figures_is_not_looked_at() {
+    fn a_server_without_these_figures_is_unknown() {
         assert!(Look::read("").is_none());
         assert!(Look::read("process_resident_memory_bytes 5\n").is_none());
         for odd in ["much", "NaN", "+Inf", "-1"] {

@@ -93,7 +93,7 @@ pub struct Program {
 
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// After this many refusals and no success, the remaining viewers do not try.
+/// After this many refusals without a success, the remaining viewers give up.
 const REFUSED_ALL: u64 = 100;
 /// Between the decision to post and the first post, so that every thread is waiting for it.
 const LEAD: Duration = Duration::from_millis(300);
@@ -390,7 +390,7 @@ impl Session {
         let viewers = u64::from(self.party.seating.viewers);
         loop {
             let snapshot = self.viewers.snapshot();
-            // Who has come back meanwhile has joined before.
+            // Viewers that came back meanwhile are counted twice.
             let joined = snapshot.joined.saturating_sub(snapshot.rejoined);
             if joined >= viewers {
                 return None;

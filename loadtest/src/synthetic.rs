@@ -60,7 +60,7 @@ const COLORS: [u32; 6] = [
     0xFF_0000, 0x00_CC_FF, 0xFF_D3_02, 0xA0_EE_00, 0xCC_0273, 0x89_D5_FF,
 ];
 
-/// How busy a stretch is against the average, and how often such a stretch comes, in percent: mostly calm, now and then
+/// How busy a stretch is relative to the average, and how often it occurs, in percent: mostly calm, now and then
 /// many times the average. The mean is close to 1 and made exact for each run.
 const SWINGS: [(f64, usize); 5] = [(0.4, 50), (0.8, 25), (1.5, 15), (3.0, 8), (7.0, 2)];
 const STRETCH_S: [f64; 2] = [2.0, 8.0];
@@ -76,7 +76,7 @@ pub fn chat(seed: u64, per_second: f64, duration: Duration) -> Vec<Line> {
     let mut at_s = 0.0;
     let mut wait = exponential(&mut random);
     for (until_s, swing) in stretches {
-        // What is left of a wait goes on at the next stretch's pace.
+        // The rest of a wait continues at the next stretch's pace.
         loop {
             let passes = (until_s - at_s) * per_second * swing;
             if wait >= passes {
@@ -187,7 +187,7 @@ mod tests {
         assert!(lines.windows(2).all(|pair| pair[0].at <= pair[1].at));
     }
 
-    /// Of many seeds and lengths, because a run may have any.
+    /// For many seeds and lengths, because a run may have any.
     fn of_all(check: impl Fn(&[Line], &str)) {
         for seed in 1..=5 {
             for (rate, duration_s) in [(5.0, 120), (20.0, 300), (100.0, 300)] {

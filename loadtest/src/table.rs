@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_whatever_the_script() {
+    fn columns_align_in_any_script() {
         let mut table = Table::new("latency, ms");
         table
             .row(["", "p50", "p99"])
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_no_more_digits_than_they_mean() {
+    fn figures_have_only_significant_digits() {
         let all: Vec<String> = [0.0, 0.0421, 0.123, 1.234, 45.678, 123.4, 12_345.6]
             .into_iter()
             .map(figure)

@@ -1,7 +1,7 @@
 //! The run second by second: viewers connected, deliveries and their latency, and what both sides and the kernel spent.
 //!
-//! The threads that do the work enter little into a [`Recorder`], once per distinct frame and once per post. A [`Sampler`] of
-//! its own thread looks at everything else once a second.
+//! Working threads record little in a [`Recorder`], once per distinct frame and once per post. A [`Sampler`] on
+//! its own thread reads everything else once a second.
 
 mod buckets;
 mod live;
@@ -21,7 +21,7 @@ pub use sampler::Sampler;
 /// One sample per second of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// When its zero was, in milliseconds since the Unix epoch.
+    /// When it began, in milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
     /// What began when.
     pub marks: Vec<Mark>,
@@ -63,7 +63,7 @@ pub struct Sample {
     pub latency: Summary,
     /// The same as counts.
     pub latency_buckets: Buckets,
-    /// How late posts were sent, against the schedule: the generator's doing, or that of answers that kept all connections busy.
+    /// How late posts were sent, because the generator was slow or all connections waited for answers.
     pub lateness: Summary,
     /// The same as counts.
     pub lateness_buckets: Buckets,
@@ -107,7 +107,7 @@ impl Sample {
 }
 
 impl Sample {
-    /// Takes up the little that came after it. What the processes used is not asked for so short a time.
+    /// Adds the short rest after it, without the processes' figures.
     fn extend(&mut self, rest: &Self) {
         self.t_s = rest.t_s;
         self.interval_s += rest.interval_s;

@@ -40,7 +40,7 @@ pub struct ViewerProcesses {
     progress: Vec<Arc<Progress>>,
     news: Receiver<News>,
     broken: Arc<AtomicBool>,
-    /// `None` once no more orders come. Before `members`, whose end waits for the feeder that listens to it.
+    /// `None` once no more orders come. Declared before `members`, which waits for the feeder that receives from it.
     orders: Option<SyncSender<ToChild>>,
     members: Members,
 }
@@ -66,7 +66,7 @@ enum Loss {
 const MUSTER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long they may take to close their connections and hand over their results.
 const HANDOVER_DEADLINE: Duration = Duration::from_secs(60);
-/// How long one that closed its output may take to end.
+/// How long a child that closed its output may take to exit.
 const EXIT_DEADLINE: Duration = Duration::from_secs(1);
 /// How long an acknowledgement may wait before it is sent to the children. An order does not wait.
 const FEED_EVERY: Duration = Duration::from_millis(50);
@@ -197,7 +197,7 @@ impl ViewerProcesses {
         Lookout::new(self.progress.clone())
     }
 
-    /// Gives an order to every process. It is obeyed with everything in the ledger that is there now.
+    /// Gives an order to every process. Everything in the ledger by now is sent before it.
     pub fn order(&self, order: Order) {
         self.send(ToChild::Order(order));
     }
@@ -254,7 +254,7 @@ impl ViewerProcesses {
     }
 }
 
-/// The child processes and the threads that talk to them. None of them outlives this.
+/// The child processes and the threads that talk to them. Dropping this ends them all.
 #[derive(Default)]
 struct Members {
     children: Vec<Child>,
@@ -390,7 +390,7 @@ impl Reader {
     }
 
     fn say(&self, news: News) {
-        // The channel holds all that all readers can say.
+        // The channel has room for every message of all readers.
         let _ = self.news.try_send(news);
     }
 }
@@ -399,7 +399,7 @@ fn encoded(message: &ToChild) -> Result<Vec<u8>, HarnessError> {
     line(message).map_err(HarnessError::system("plan of a viewer process"))
 }
 
-/// A child that does not listen is gone; its reader will notice.
+/// If a child no longer reads, it is gone; its reader thread will notice.
 fn tell(stdin: &mut Option<ChildStdin>, line: &[u8]) {
     if let Some(pipe) = stdin
         && pipe.write_all(line).is_err()
@@ -412,7 +412,7 @@ fn left_until(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// How a child ended that has closed its output; `None` when it has not ended.
+/// The exit status of a child that closed its output; `None` if it does not exit in time.
 fn exit_of(child: &mut Child) -> Option<std::process::ExitStatus> {
     let deadline = Instant::now() + EXIT_DEADLINE;
     loop {

@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 
-/// How many of `count` things each of `rooms` rooms gets, the largest first. Every room gets at least one while they last.
+/// How many of `count` things each of `rooms` rooms gets, the largest first. Every room gets at least one if there are enough.
 ///
 /// # Panics
 /// When there are no rooms.
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_add_up_and_every_room_has_somebody() {
+    fn shares_add_up_and_every_room_has_at_least_one() {
         for (count, rooms, exponent) in [
             (10_000, 5000, 1.0),
             (1000, 1, 1.0),

@@ -1,4 +1,4 @@
-//! The binary against a server that is broken on purpose: what the harness says must be what is wrong.
+//! The binary against a server that is broken on purpose: the report must name the fault.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Every fault happens once in each of the two rooms, to one viewer or to all 15 of them.
+/// Every fault happens once in each of the two rooms, to one viewer or to all 15.
 const VIEWERS_PER_ROOM: u64 = 15;
 /// Each has at least one frame.
 const VIEWERS_PER_ENCODING: u64 = 10;
@@ -57,7 +57,7 @@ async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, Str
         report.0.to_str().unwrap().to_owned(),
     );
     let mut args: Vec<&str> =
-        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 3 --rate 120 --late-ms 300 --url"
+        "run --viewers 30 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 60 --rate 120 --late-ms 300 --url"
             .split(' ')
             .collect();
     args.extend([url.as_str(), "--json", &path]);
@@ -68,8 +68,8 @@ async fn run(address: SocketAddr, name: &str, more: &[&str]) -> (i32, Value, Str
     (output.status.code().unwrap(), report.read(), text)
 }
 
-/// Runs against doubles with one fault, one that numbers its comments one after the other and one that leaves holes, the latter
-/// over Server-Sent Events too; looks at the exit code and the report of each.
+/// Runs against doubles with one fault: over WebSocket with dense and with sparse positions, and over Server-Sent Events with
+/// sparse ones. Checks the exit code and report of each.
 async fn against(fault: Fault, check: impl Fn(i32, &Value)) {
     let manners = [
         (Positions::Dense, "ws"),
@@ -88,7 +88,7 @@ async fn against(fault: Fault, check: impl Fn(i32, &Value)) {
     }
 }
 
-/// The counts that must not be zero, in this order.
+/// The audit's counts of faults: lost, duplicate, reordered, corrupt.
 fn counts(report: &Value) -> [u64; 4] {
     ["lost", "duplicate", "reordered", "corrupt"]
         .map(|name| report["audit"][name].as_u64().unwrap())
@@ -126,7 +126,7 @@ async fn a_good_server_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn posts_over_websocket_are_audited_the_same() {
+async fn posts_over_websocket_are_audited_too() {
     let double = Double::start(Fault::None).await;
     let (code, report, text) = run(double.address, "ws", &["--post-via", "ws"]).await;
     assert_eq!((code, counts(&report)), (0, [0; 4]), "{text}");
@@ -215,7 +215,7 @@ async fn a_stall_of_700_ms_shows_as_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_one_viewer_does_not_get_is_lost() {
+async fn a_frame_withheld_from_one_viewer_is_lost() {
     against(Fault::DropFrame, |code, report| {
         let [lost, others @ ..] = counts(report);
         assert!(code == 1 && lost >= 4 && others == [0; 3], "{report:#}");
@@ -238,7 +238,7 @@ async fn a_frame_that_one_viewer_gets_twice_is_duplicate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_comes_after_the_next_is_reordered() {
+async fn a_frame_sent_after_its_successor_is_reordered() {
     against(Fault::SwapFrames, |code, report| {
         let [lost, duplicate, reordered, corrupt] = counts(report);
         assert!(
@@ -251,7 +251,7 @@ async fn a_frame_that_comes_after_the_next_is_reordered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gap_that_is_told_is_accounted_for() {
+async fn a_reported_gap_is_accounted_for() {
     against(Fault::GapFrame, |code, report| {
         assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
         assert_eq!(report["audit"]["gaps"], 2, "{report:#}");
@@ -262,7 +262,7 @@ async fn a_gap_that_is_told_is_accounted_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_evicted_viewer_is_counted_and_no_loss() {
+async fn an_evicted_viewer_is_counted_but_not_as_a_loss() {
     against(Fault::Evict, |code, report| {
         assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
         assert_eq!(report["ends"]["evicted"], 2, "{report:#}");
@@ -275,7 +275,7 @@ async fn an_evicted_viewer_is_counted_and_no_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_cut_off_without_a_word_has_lost_what_follows() {
+async fn a_viewer_cut_off_silently_loses_what_follows() {
     against(Fault::Cut, |code, report| {
         assert_eq!(code, 1, "{report:#}");
         assert!(
@@ -287,7 +287,7 @@ async fn a_viewer_cut_off_without_a_word_has_lost_what_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_floor_is_measured_beside_a_run() {
+async fn the_floor_is_measured_during_a_run() {
     let double = Double::start(Fault::None).await;
     let (code, report, text) =
         run(double.address, "floor", &["--with-floor", "--floor-s", "1"]).await;
@@ -301,7 +301,7 @@ async fn the_floor_is_measured_beside_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quiet_and_idle_report_what_they_are_for() {
+async fn quiet_reports_latencies_and_idle_reports_connects() {
     let double = Double::start(Fault::None).await;
     let url = format!("http://{}", double.address);
     let report = Report::new("quiet");
@@ -404,7 +404,7 @@ async fn an_interrupted_run_still_writes_its_report_and_page() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // So many come due in two seconds and a half.
+    // As many as come due in two and a half seconds.
     double.posts_until(125).await;
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
@@ -444,7 +444,7 @@ enum Manner {
     Repeatedly,
 }
 
-/// A run that would last ten minutes gets a signal once it is `ready`, or again and again with `repeatedly`.
+/// Starts a run of ten minutes, waits until it is `ready`, and sends it a signal once or repeatedly.
 async fn signalled(
     name: &str,
     server: SocketAddr,
@@ -476,7 +476,7 @@ async fn signalled(
     let output = loop {
         tokio::select! {
             output = &mut ended => break output.unwrap().unwrap(),
-            // Two that come together are one to a process.
+            // Two signals at the same time would be one.
             () = tokio::time::sleep(Duration::from_millis(500)), if manner == Manner::Repeatedly => {
                 let _ = kill_process(pid, signal);
             }
@@ -487,7 +487,7 @@ async fn signalled(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
+async fn a_run_whose_terminal_closes_writes_its_report() {
     let double = Double::start(Fault::None).await;
     let (ready, how) = (double.posts_until(100), (Signal::HUP, Manner::Once));
     let (code, text, report) = signalled("hang-up", double.address, ready, how).await;
@@ -497,7 +497,7 @@ async fn a_terminal_that_goes_away_ends_a_run_with_its_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_a_run_at_once() {
-    // The kernel accepts its connections, and nobody answers.
+    // The kernel accepts connections, but nobody answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = mute.local_addr().unwrap();
     let how = (Signal::INT, Manner::Repeatedly);
@@ -508,11 +508,11 @@ async fn a_second_ctrl_c_ends_a_run_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compare_tells_by_its_exit_code() {
+async fn compare_exits_with_1_if_the_other_run_is_worse() {
     let double = Double::start(Fault::None).await;
     let good = Report::new("compare-good");
     let url = format!("http://{}", double.address);
-    let args = "run --viewers 10 --duration-s 1 --settle-s 0 --rate 20 --url";
+    let args = "run --viewers 10 --duration-s 1 --settle-s 0 --drain-s 60 --rate 20 --url";
     let mut args: Vec<&str> = args.split(' ').collect();
     let path = good.0.to_str().unwrap().to_owned();
     args.extend([&url, "--json", &path]);

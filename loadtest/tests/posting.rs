@@ -1,4 +1,4 @@
-//! Posting to a server that does not answer: the run ends in time, and its report says what became of every post.
+//! Posting to a server that does not answer: the run ends in time, and its report accounts for every post.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -44,14 +44,14 @@ impl Ran {
         }
     }
 
-    /// Posts of the report of a run that gets Ctrl-C now.
+    /// Sends Ctrl-C and returns the report's posts.
     async fn interrupted(self) -> Posts {
         let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
         self.posts().await
     }
 
-    /// Posts of the report. The causes of failure show which deadline ended them.
+    /// Waits for the end and returns the report's posts. Their causes of failure show which deadline ended them.
     async fn posts(mut self) -> Posts {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         assert!(ended.is_ok(), "it still runs after {PATIENCE:?}");
@@ -72,7 +72,7 @@ impl Posts {
         self.0["failed"][cause].as_u64().unwrap_or_default()
     }
 
-    /// Every post has come to something, and only to these.
+    /// Checks that every post was acknowledged or failed for one of these causes.
     fn add_up(&self, causes: &[&str]) {
         let failed: u64 = causes.iter().map(|cause| self.failed(cause)).sum();
         let due = self.number("due");
@@ -85,7 +85,7 @@ const UNSENT: &str = "not sent: no connection was free";
 const UNREAD: &str = "the server has not read for 10 s";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn posts_that_are_never_answered_end_with_a_report() {
+async fn a_run_whose_posts_are_never_answered_ends_with_a_report() {
     let args = "--duration-s 2 --rate 500 --post-connections 4";
     let ran = Ran::start(Fault::AnswerNoPost, "http", args).await;
     let posts = ran.posts().await;
@@ -96,7 +96,7 @@ async fn posts_that_are_never_answered_end_with_a_report() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_ends_posts_that_are_under_way() {
+async fn an_interrupt_ends_posts_in_progress() {
     let args = "--duration-s 600 --rate 50 --post-connections 4";
     let ran = Ran::start(Fault::AnswerNoPost, "interrupt", args).await;
     ran.double.posts_until(4).await;
@@ -107,7 +107,7 @@ async fn an_interrupt_ends_posts_that_are_under_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_read_its_posters_ends_with_a_report() {
-    // As much as the buffers in between do not hold.
+    // More than the buffers in between hold.
     let args = "--duration-s 3 --rate 30000 --post-via ws";
     let ran = Ran::start(Fault::ReadNothing, "unread", args).await;
     let posts = ran.posts().await;
@@ -120,13 +120,13 @@ async fn an_interrupt_ends_a_post_that_is_not_read() {
     let args = "--duration-s 30 --rate 30000 --post-via ws";
     let ran = Ran::start(Fault::ReadNothing, "unread-interrupt", args).await;
     ran.double.posts_until(1).await;
-    // The buffers in between are full by then, mostly, and no post has waited for as long as one may.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // By now the buffers in between are usually full, and no post has waited for the 10 s it may take.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let posts = ran.interrupted().await;
     posts.add_up(&["interrupted", UNSENT]);
 }
 
-/// Regression: posts came due while the connections to post over were opened, one after the other, and were called late.
+/// Regression: posting connections were opened one after the other while posts came due, which made posts late.
 #[tokio::test(flavor = "multi_thread")]
 async fn posts_do_not_wait_for_connections_to_be_opened() {
     let args = "--duration-s 2 --rate 50 --post-via ws --rooms 6";
@@ -140,7 +140,7 @@ async fn posts_do_not_wait_for_connections_to_be_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_is_passed_over_does_not_keep_the_run_open() {
+async fn a_run_does_not_wait_for_unanswered_posts_forever() {
     let args = "--duration-s 2 --rate 50 --post-via ws";
     let ran = Ran::start(Fault::AnswerSomePosts, "some", args).await;
     let posts = ran.posts().await;

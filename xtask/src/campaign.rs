@@ -1,17 +1,17 @@
-//! Owns the campaigns: regular tests, rerun with far more input than a change should wait for.
+//! Owns the campaigns: regular tests with far more input than a change should wait for.
 
 use std::path::Path;
 
 use crate::{Failure, cargo, run, say};
 
-/// A test command, and the variable that makes it long.
+/// A test command, and the environment variable that extends it.
 struct Campaign {
     name: &'static str,
     variable: Option<(&'static str, &'static str)>,
     arguments: &'static [&'static str],
 }
 
-/// Runs the campaigns of these names, or all of them.
+/// Runs the campaigns with these names, or all of them.
 pub(crate) fn run_all(root: &Path, names: &[String]) -> Result<(), Failure> {
     let known = |name: &String| CAMPAIGNS.iter().any(|campaign| campaign.name == name);
     if let Some(name) = names.iter().find(|name| !known(name)) {

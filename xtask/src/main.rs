@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use tools::Tools;
+use tools::{Tools, target};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         .map_or(("", &[][..]), |(command, rest)| (command.as_str(), rest));
     let outcome = match command {
         "test" => test(rest),
+        "web" => web(rest),
+        "screenshots" => screenshots(),
         "tools" => Tools::install(&root()).map(|_| ()),
         "" | "help" | "-h" | "--help" => {
             say(HELP);
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every test, or the part that the first argument names.
+/// Runs all tests, or the part named by the first argument.
 fn test(arguments: &[String]) -> Result<(), Failure> {
     let root = root();
     match arguments.split_first() {
@@ -54,6 +56,29 @@ fn everything(root: &Path, rest: &[String]) -> Result<(), Failure> {
     cargo.args(rest).args(["--", "--include-ignored"]);
     cargo.envs(tools.environment());
     run(&mut cargo)
+}
+
+/// Runs the tests of `web/`, or those whose names contain the arguments.
+fn web(names: &[String]) -> Result<(), Failure> {
+    let root = root();
+    let tools = Tools::install(&root)?;
+    let mut cargo = cargo(&root);
+    cargo.args(["test", "-p", "danmaku-server", "--test", "web", "--"]);
+    cargo.args(["--include-ignored", "--nocapture"]).args(names);
+    cargo.envs(tools.environment());
+    run(&mut cargo)
+}
+
+/// Takes the pictures of the page again.
+fn screenshots() -> Result<(), Failure> {
+    let root = root();
+    let tools = Tools::install(&root)?;
+    run(cargo(&root).args(["build", "-p", "danmaku-server"]))?;
+    let server = target(&root).join("debug/danmaku-server");
+    let mut node = Command::new(tools.node());
+    node.arg(root.join("web/test/screenshots.js"));
+    node.envs(tools.environment());
+    run(node.env("DANMAKU_TEST_SERVER", server))
 }
 
 /// Unit tests, and the tests that need neither sockets nor processes.
@@ -80,7 +105,7 @@ const QUICK: [&str; 10] = [
     "simulation",
 ];
 
-/// A failure in one line.
+/// A one-line error message.
 #[derive(Debug)]
 struct Failure(String);
 
@@ -104,7 +129,7 @@ fn cargo(root: &Path) -> Command {
     cargo
 }
 
-/// Runs a command to its end, its output shown as it comes.
+/// Runs a command to its end and shows its output.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let line = shown(command);
     say(&format!("$ {line}\n"));
@@ -151,8 +176,15 @@ cargo xtask COMMAND
         parsers     the fuzz targets, 5,000,000 inputs each
         durability  100 kills of a server with 1,000 viewers and 50 posters
         joins       how long an honest join takes beside a storm of joins
+  web [NAME]...
+      Run only the tests of the browser SDK and the pages in `web/`, or those
+      whose names contain NAME.
+  screenshots
+      Take the pictures in docs/images again, from the demo room. Install the
+      Debian packages fonts-noto-cjk and fonts-noto-color-emoji first.
   tools
-      Only install what the tests need: Node's `ws` and Python's `websockets`
-      into the build folder. Node, npm, Python and pip come from Debian packages
-      if they are missing and this user may install packages.
+      Only install what the tests need: the packages of `web/package.json` and
+      Python's `websockets` into the build folder. Chromium, nginx, Node, npm,
+      Python and pip come from Debian packages if they are missing and this
+      user may install packages.
 ";

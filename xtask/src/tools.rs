@@ -1,5 +1,6 @@
-//! Owns the third-party clients that the tests run against:
-//! Node's `ws` and Python's `websockets`, installed into the build folder.
+//! Owns what the tests need beside Rust: third-party clients and players, a
+//! browser and a cache. Packages go into the build folder, programs come from
+//! Debian if they are missing.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::{Failure, run};
 
-/// Where the tests find what they need.
+/// Paths of what the tests need.
 #[derive(Debug)]
 pub(crate) struct Tools {
     node: PathBuf,
@@ -17,17 +18,14 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Installs what is missing and leaves the rest alone.
+    /// Installs what is missing.
     pub(crate) fn install(root: &Path) -> Result<Self, Failure> {
         let folder = target(root).join("test-tools");
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure(format!("cannot make {}: {error}", folder.display())))?;
         debian(&missing_programs())?;
-        let node_modules = folder.join("node_modules");
-        let node = node(&folder, &node_modules)?;
-        if !node_modules.join("ws/package.json").is_file() {
-            npm(&folder, WS)?;
-        }
+        let node = node(&folder)?;
+        let node_modules = node_modules(root, &folder)?;
         let python_packages = folder.join("python");
         if !python_packages.join("websockets/__init__.py").is_file() {
             pip(&python_packages, WEBSOCKETS)?;
@@ -40,8 +38,12 @@ impl Tools {
         })
     }
 
-    /// The environment that tells the tests.
-    pub(crate) fn environment(&self) -> [(&'static str, OsString); 4] {
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    /// The environment variables with these paths.
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 6] {
         [
             ("DANMAKU_TEST_NODE", self.node.clone().into()),
             (
@@ -53,11 +55,14 @@ impl Tools {
                 "DANMAKU_TEST_PYTHON_PACKAGES",
                 self.python_packages.clone().into(),
             ),
+            ("DANMAKU_TEST_CHROMIUM", CHROMIUM.into()),
+            ("DANMAKU_TEST_NGINX", NGINX.into()),
         ]
     }
 }
 
-fn target(root: &Path) -> PathBuf {
+/// Where cargo builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
@@ -69,6 +74,8 @@ fn missing_programs() -> Vec<&'static str> {
         (&["npm", "--version"], "npm"),
         (&["python3", "--version"], "python3"),
         (&["python3", "-m", "pip", "--version"], "python3-pip"),
+        (&[CHROMIUM, "--version"], "chromium"),
+        (&[NGINX, "-v"], "nginx-light"),
     ] {
         if !succeeds(Command::new(arguments[0]).args(&arguments[1..])) {
             packages.push(package);
@@ -98,14 +105,15 @@ fn debian(packages: &[&str]) -> Result<(), Failure> {
 
 /// A Node whose `DecompressionStream` knows `deflate-raw` (20.12 and later):
 /// the machine's, or else one from the npm registry.
-fn node(folder: &Path, node_modules: &Path) -> Result<PathBuf, Failure> {
-    let ours = node_modules.join("node/bin/node");
+fn node(folder: &Path) -> Result<PathBuf, Failure> {
+    let folder = folder.join("node");
+    let ours = folder.join("node_modules/node/bin/node");
     for candidate in [PathBuf::from("node"), ours.clone()] {
         if knows_raw_deflate(&candidate) {
             return Ok(candidate);
         }
     }
-    npm(folder, NODE)?;
+    npm(&folder, &[NODE])?;
     if knows_raw_deflate(&ours) {
         Ok(ours)
     } else {
@@ -115,21 +123,43 @@ fn node(folder: &Path, node_modules: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The packages of `web/package.json`, installed again when that file changes.
+fn node_modules(root: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    let wanted = root.join("web/package.json");
+    let installed = folder.join("package.json");
+    let packages = folder.join("node_modules");
+    let read = |path: &Path| std::fs::read(path).ok();
+    if !packages.is_dir() || read(&wanted) != read(&installed) {
+        // Copied last: an installation that fails halfway is repeated.
+        let fresh = folder.join("fresh");
+        std::fs::create_dir_all(&fresh)
+            .and_then(|()| std::fs::copy(&wanted, fresh.join("package.json")))
+            .map_err(|error| Failure(format!("cannot copy {}: {error}", wanted.display())))?;
+        npm(&fresh, &[])?;
+        let _ = std::fs::remove_dir_all(&packages);
+        std::fs::rename(fresh.join("node_modules"), &packages)
+            .and_then(|()| std::fs::copy(&wanted, &installed))
+            .map_err(|error| Failure(format!("cannot fill {}: {error}", folder.display())))?;
+    }
+    Ok(packages)
+}
+
 fn knows_raw_deflate(node: &Path) -> bool {
     succeeds(Command::new(node).args(["-e", "new DecompressionStream('deflate-raw')"]))
 }
 
-fn npm(folder: &Path, package: &str) -> Result<(), Failure> {
+/// Installs `packages`, or those of the folder's `package.json` if none are named.
+fn npm(folder: &Path, packages: &[&str]) -> Result<(), Failure> {
     run(Command::new("npm")
         .args([
             "install",
             "--no-audit",
             "--no-fund",
-            "--no-save",
+            "--no-package-lock",
             "--prefix",
         ])
         .arg(folder)
-        .arg(package))
+        .args(packages))
 }
 
 fn pip(folder: &Path, package: &str) -> Result<(), Failure> {
@@ -155,6 +185,7 @@ fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-const WS: &str = "ws@8.23.0";
+const CHROMIUM: &str = "/usr/bin/chromium";
+const NGINX: &str = "/usr/sbin/nginx";
 const NODE: &str = "node@20.19.5";
 const WEBSOCKETS: &str = "websockets==15.0.1";

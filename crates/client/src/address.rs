@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_people_write_them() {
+    fn valid_addresses_are_parsed() {
         check("http://127.0.0.1:8080", Ok("127.0.0.1:8080"));
         check("ws://localhost:9/", Ok("localhost:9"));
         check("localhost:8080", Ok("localhost:8080"));

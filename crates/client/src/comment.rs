@@ -66,7 +66,7 @@ impl NewComment {
     }
 }
 
-/// What the server echoes in its answer to one message, so that the poster knows which one is meant.
+/// What the server echoes in its answer, so that the poster can match it with the message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reference {
@@ -127,13 +127,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bare_comment_is_only_its_text() {
+    fn a_minimal_comment_has_only_its_text() {
         let json = serde_json::to_string(&NewComment::new("前方高能")).unwrap();
         assert_eq!(json, r#"{"text":"前方高能"}"#);
     }
 
     #[test]
-    fn a_full_comment_names_every_member() {
+    fn a_full_comment_has_every_member() {
         let comment = NewComment {
             text: "hi \"you\"".to_owned(),
             user: Some("u1".to_owned()),

@@ -34,7 +34,7 @@ type Writer = Arc<Mutex<WebSocketWrite<OwnedWriteHalf>>>;
 
 /// Events read ahead of the caller. When the caller is slow, reading stops here and TCP pushes back on the server.
 const EVENTS_AHEAD_MAX: usize = 64;
-/// Largest message of the server; a replay of a busy hour stays far below.
+/// Largest message accepted from the server; a replay of a busy hour is far smaller.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// How long [`Connection::close`] waits for the server's half of the closing handshake.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);

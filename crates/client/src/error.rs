@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_own_words_reach_the_caller() {
+    fn the_servers_error_reaches_the_caller() {
         let body =
             br#"{"error":{"code":"room_id_invalid","message":"a room id has 1 to 64 characters"}}"#;
         let refusal = Refusal::from_body(400, body);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn another_body_still_gives_the_status() {
+    fn any_other_body_still_gives_the_status() {
         let refusal = Refusal::from_body(502, b"<html>");
         assert_eq!(refusal.to_string(), "the server answered 502");
         assert_eq!(refusal.retry_after_ms, None);

@@ -176,8 +176,7 @@ pub struct Closing {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Closed {
-    /// The close code; 1005 when the close frame had none and 1006 when the server did not say that it closes (RFC 6455
-    /// section 7.1.5).
+    /// The close code; 1005 when the close frame had none and 1006 when there was no close frame (RFC 6455 section 7.1.5).
     pub code: u16,
     /// The reason, as the server gave it.
     #[serde(default)]
@@ -193,7 +192,7 @@ impl Event {
     /// Reads one message: a text message, the plain text of a packed one, or the data of a server-sent event.
     ///
     /// # Errors
-    /// What is no JSON object with a `type`, or lacks a member its type must have.
+    /// A message that is not a JSON object with a `type`, or lacks a member its type must have.
     pub fn parse(json: &[u8]) -> Result<Self, EventError> {
         let kind = serde_json::from_slice::<Kind<'_>>(json)?.kind;
         Ok(match &*kind {
@@ -221,13 +220,13 @@ impl Joined {
     }
 }
 
-/// Why a message from the server is not understood.
+/// Why a message from the server cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// Not JSON, or a member is missing or of the wrong type.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// A comment's mode that is none of the protocol's.
+    /// A mode that the protocol does not have.
     #[error("unknown comment mode `{0}`")]
     Mode(String),
     /// A batch whose `ids` or `at` do not have one entry for each comment.
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn left_out_ids_follow_each_other_and_left_out_times_are_the_batchs() {
+    fn omitted_ids_are_consecutive_and_omitted_times_are_the_batchs() {
         let batch = batch(
             r#"{"type":"batch","after":9,"seq":12,"ts":5,"viewers":3,"comments":[{"text":"a"},{"text":"b"}]}"#,
         );
@@ -294,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_of_likes_stands_for_no_position() {
+    fn a_batch_of_likes_covers_no_position() {
         let batch = batch(
             r#"{"type":"batch","after":10,"seq":10,"ts":5,"viewers":3,"likes":9,"comments":[]}"#,
         );
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn left_out_members_have_their_defaults() {
+    fn omitted_members_have_their_defaults() {
         let batch = batch(
             r#"{"type":"batch","after":0,"seq":2,"ts":5,"viewers":3,"comments":[{"text":"a"},{"text":"b","mode":"top","color":255,"size":18,"user":"u","name":"n","role":"streamer","reply_to":1,"data":{"gift":7}}]}"#,
         );
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_message() {
+    fn other_messages_are_parsed() {
         assert_eq!(
             parse(
                 r#"{"type":"joined","room":"r","epoch":7,"after":1,"seq":3,"window_ms":1000,"viewers":2,"resumed":true}"#

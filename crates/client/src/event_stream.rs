@@ -20,7 +20,7 @@ use crate::unpack::{UnpackError, Unpacker};
 pub struct EventStream {
     body: Incoming,
     unpacker: Unpacker,
-    /// What is missing of the head of the gzip member.
+    /// What is still missing of the gzip header.
     gzip_head: Option<GzipHead>,
     parser: SseParser,
     last_event_id: Option<Position>,
@@ -28,8 +28,8 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Asks for a room's events. The first one is [`Event::Joined`]. `last_event_id` says where to go on, as a browser does
-    /// when it reconnects; it goes before `connect.since`.
+    /// Requests a room's events. The first one is [`Event::Joined`]. `last_event_id` is where to resume, as when a browser
+    /// reconnects; it overrides `connect.since`.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`], [`ClientError::Refused`] with the server's words, [`ClientError::Deadline`],
@@ -67,7 +67,7 @@ impl EventStream {
         event
     }
 
-    /// Where to go on after this connection: the id of the last event, or the one that was asked for.
+    /// Where to resume after this connection: the id of the last event, or the one requested.
     #[must_use]
     pub fn last_event_id(&self) -> Option<Position> {
         self.last_event_id
@@ -84,7 +84,7 @@ impl EventStream {
                 }
                 return Ok(Event::parse(&event.data)?);
             }
-            // However the body ends, it ends without a close message: a server that closes sends one first.
+            // The body ended without a close message, which a closing server would have sent first.
             let Some(Ok(frame)) = self.body.frame().await else {
                 return Ok(Event::Closed(Closed {
                     code: Closed::ABNORMAL,
@@ -139,7 +139,7 @@ async fn ask(
     }
 }
 
-/// What the answer is written in.
+/// The encoding of the response.
 fn dialect(headers: &HeaderMap) -> Result<Dialect, ClientError> {
     let value = |name| headers.get(name).map_or(&b""[..], |value| value.as_bytes());
     if !value(CONTENT_TYPE).starts_with(b"text/event-stream") {
@@ -156,7 +156,7 @@ fn dialect(headers: &HeaderMap) -> Result<Dialect, ClientError> {
     }
 }
 
-/// The head of a gzip member (RFC 1952 section 2.3), as far as it has come.
+/// The header of a gzip member (RFC 1952 section 2.3), as far as it has arrived.
 #[derive(Debug, Default)]
 struct GzipHead(Vec<u8>);
 
@@ -165,7 +165,7 @@ impl GzipHead {
     /// Magic, deflate, and no flags: none of the optional fields follows.
     const START: [u8; 4] = [0x1F, 0x8B, 8, 0];
 
-    /// Takes what belongs to the head from the start of `bytes`; returns whether it is whole.
+    /// Takes the header's bytes from the start of `bytes`; returns whether it is complete.
     fn take(&mut self, bytes: &mut &[u8]) -> Result<bool, UnpackError> {
         let missing = Self::BYTES - self.0.len();
         let (head, rest) = bytes.split_at(missing.min(bytes.len()));

@@ -15,7 +15,7 @@ use crate::error::{ClientError, Refusal};
 /// Largest error body that is read: the server's error shape is a few hundred bytes.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
-/// A socket after its handshake, with what the server had already sent behind it.
+/// A socket after its handshake, with what the server has already sent after it.
 pub(crate) struct Upgraded {
     pub(crate) stream: TcpStream,
     pub(crate) read_ahead: Bytes,
@@ -44,7 +44,7 @@ pub(crate) async fn within<T>(
         .unwrap_or(Err(ClientError::Deadline(deadline)))
 }
 
-/// Asks for `path_and_query` to become a WebSocket.
+/// Requests an upgrade to WebSocket at `path_and_query`.
 ///
 /// hyper does the HTTP part instead of `fastwebsockets::handshake::client`, because that one drops the body of a refusal,
 /// and the body is where the server says why.

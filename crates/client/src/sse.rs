@@ -1,22 +1,22 @@
-//! The text of an event stream (WHATWG HTML section 9.2.6), cut into its events.
+//! Parses an event stream (WHATWG HTML section 9.2.6) into its events.
 
-/// Largest text that is kept while its event is not whole.
+/// Largest text that is kept of an incomplete event.
 const EVENT_BYTES_MAX: usize = 16 << 20;
 
-/// Takes an event stream in pieces of any size and gives its events.
+/// Takes an event stream in pieces of any size and returns its events.
 ///
 /// Lines may end with LF or CR LF; a lone CR, which the standard also allows, ends no line here.
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
     text: Vec<u8>,
-    /// Where the first line that was not read begins.
+    /// Where the first unread line begins.
     unread: usize,
     data: Vec<u8>,
     has_data: bool,
     id: Option<String>,
 }
 
-/// One event: what its `data` lines say, and the last `id` of the stream so far.
+/// One event: its data, and the last `id` of the stream so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SseEvent {
     pub(crate) id: Option<String>,
@@ -24,7 +24,7 @@ pub(crate) struct SseEvent {
 }
 
 impl SseParser {
-    /// Where the next piece of text is to be appended.
+    /// The buffer to append the next piece of text to.
     pub(crate) fn text(&mut self) -> &mut Vec<u8> {
         self.text.drain(..self.unread);
         self.unread = 0;
@@ -36,7 +36,7 @@ impl SseParser {
         self.text.len() - self.unread + self.data.len() > EVENT_BYTES_MAX
     }
 
-    /// The next whole event.
+    /// The next complete event.
     pub(crate) fn next(&mut self) -> Option<SseEvent> {
         loop {
             let rest = &self.text[self.unread..];
@@ -70,7 +70,7 @@ impl SseParser {
         }
     }
 
-    /// The end of an event. One without data is none.
+    /// Ends an event. Without data it is not one.
     fn dispatch(&mut self) -> Option<SseEvent> {
         std::mem::take(&mut self.has_data).then(|| SseEvent {
             id: self.id.clone(),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_unknown_fields_are_passed_over() {
+    fn comments_and_unknown_fields_are_skipped() {
         check(":\n\n: x\nretry: 5\nevent: e\ndata: a\n\n", &[(None, "a")]);
         check("id: 7:1\n\ndata: a\n\n", &[(Some("7:1"), "a")]);
         check("data\n\n", &[(None, "")]);

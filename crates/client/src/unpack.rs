@@ -9,7 +9,7 @@ use danmaku_wire::Dialect;
 
 /// Largest plain text of one batch: what a hostile or broken server may make a client hold.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-/// How much room the inflater is given when its output is full.
+/// How much the inflater's output grows when it is full.
 const OUTPUT_STEP_BYTES: usize = 16 << 10;
 
 /// Turns the packed bytes of one connection into plain text, in the order they came.
@@ -25,13 +25,13 @@ enum Inflater {
     Member,
     /// A deflate stream of lines, one for each payload.
     Lines(Box<Decompress>),
-    /// A deflate stream whose pieces are not told apart.
+    /// A deflate stream without boundaries between its pieces.
     Stream(Box<Decompress>),
 }
 
 impl Unpacker {
-    /// An unpacker for a connection of this dialect. It takes the payloads of WebSocket batches whole; of an SSE body any
-    /// pieces, without the head of the gzip member.
+    /// An unpacker for a connection of this dialect. It takes whole payloads of WebSocket batches, or any pieces of an SSE
+    /// body after the header of the gzip member.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
         let stream = || Box::new(Decompress::new(false));
@@ -116,7 +116,7 @@ fn inflate(
 /// Why a payload does not unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// The bytes are not of the encoding, or refer to bytes this connection never got.
+    /// The bytes are not valid in this encoding, or refer to bytes this connection never got.
     #[error("the bytes do not decompress")]
     Corrupt,
     /// The plain text does not end where the batch ends.
@@ -131,7 +131,7 @@ pub enum UnpackError {
     /// Not the head of a gzip member without extras, which is what the server writes.
     #[error("the body does not begin as a gzip member")]
     Head,
-    /// More plain text than a client holds.
+    /// More plain text than a client accepts.
     #[error("the plain text is over 16 MiB")]
     TooBig,
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_members_stand_alone() {
+    fn gzip_members_are_independent() {
         let mut unpacker = Unpacker::new(Dialect::WsGzip);
         assert_eq!(unpack(&mut unpacker, &gzip("one")).as_deref(), Ok("one"));
         let mut trailing = gzip("two");
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_marker_or_a_missing_newline_is_a_fault() {
+    fn an_end_marker_or_a_missing_newline_is_an_error() {
         let mut compress = Compress::new(Compression::default(), false);
         let ended = deflate(&mut compress, "last\n", FlushCompress::Finish);
         assert_eq!(
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_cut_off() {
+    fn a_decompression_bomb_is_refused() {
         let bomb = gzip(&"0".repeat(BATCH_BYTES_MAX + 1));
         assert_eq!(
             unpack(&mut Unpacker::new(Dialect::WsGzip), &bomb),

@@ -119,7 +119,7 @@ async fn the_request_names_room_encoding_and_position() {
 }
 
 #[tokio::test]
-async fn batches_of_every_encoding_arrive_as_the_same_event() {
+async fn every_encoding_gives_the_same_events() {
     let address = serve_socket(|uri, mut socket| async move {
         let encoding = Encoding::ALL
             .into_iter()
@@ -160,7 +160,7 @@ async fn batches_of_every_encoding_arrive_as_the_same_event() {
     }
 }
 
-/// Where three batches begin. Each has two comments with a hole before the second, and ends with a retraction.
+/// Where each of three batches begins. Each has two comments with a hole before the second, and ends with a retraction.
 const AFTER: [u64; 3] = [0, 4, 8];
 const EPOCH: Epoch = Epoch::new(7);
 
@@ -220,7 +220,7 @@ fn check_batch(event: &Event, after: u64, encoding: Encoding) {
     assert_eq!(batch.events[0].kind, RoomEventKind::Retract { ids });
 }
 
-/// Serves one event stream: all that it writes, in pieces of three bytes, and then the end. Returns the head of the request.
+/// Serves one event stream in pieces of three bytes and closes it. Returns the head of the request.
 async fn serve_events(dialect: Dialect) -> (SocketAddr, tokio::task::JoinHandle<String>) {
     let room = RoomId::parse("room.1").unwrap();
     let joined = outbound::Joined {
@@ -486,7 +486,7 @@ async fn a_clean_close_waits_for_the_server() {
 }
 
 #[tokio::test]
-async fn a_refused_upgrade_carries_the_servers_words() {
+async fn a_refused_upgrade_carries_the_servers_error() {
     let body =
         r#"{"error":{"code":"too_many_connections","message":"try later","retry_after_ms":500}}"#;
     let address = serve(move |_| async move { answer(503, body) }).await;
@@ -504,7 +504,7 @@ async fn a_refused_upgrade_carries_the_servers_words() {
 }
 
 #[tokio::test]
-async fn an_answer_without_the_accept_value_is_not_trusted() {
+async fn a_response_without_the_accept_value_is_refused() {
     let address = serve(|_| async move {
         Response::builder()
             .status(101)
@@ -525,7 +525,7 @@ async fn an_answer_without_the_accept_value_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn nobody_listening_and_nobody_answering_are_different_errors() {
+async fn an_unreachable_and_a_silent_server_are_different_errors() {
     let unused = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()

@@ -39,21 +39,21 @@ pub struct RoomConfig {
 /// A room's window, history and position. It owns no clock, task or socket: the caller passes the time, asks for the
 /// [`deadline`](Self::deadline) and calls [`tick`](Self::tick) when it is due.
 ///
-/// Invariants: each sealed frame begins where the previous one ended; every comment given to the room is in exactly one
-/// frame, counted in the `shed` of one, or was retracted before it was sealed; every event is in exactly one frame; no
-/// frame sealed or handed out after a retraction contains a comment it names.
+/// Invariants: each sealed frame begins where the previous one or a window that was passed over ended; every comment given
+/// to the room is in exactly one frame, counted in the `shed` of one, was passed over, or was retracted before it was
+/// sealed; every event is in exactly one frame or was passed over; no frame sealed or handed out after a retraction
+/// contains a comment it names.
 #[derive(Debug)]
 pub struct Room {
     batch_comments_max: usize,
     epoch: Epoch,
     /// The last position given to the room.
     last: Seq,
-    /// The last position in a sealed frame.
+    /// The last position in a sealed frame or a window that was passed over.
     sealed: Seq,
     /// Boxed, so that a quiet room does not pay for it.
     pending: Option<Box<Pending>>,
     windows: Windows,
-    compression: CompressionPolicy,
     sealer: Sealer,
     history: History,
     random: SplitMix64,
@@ -78,7 +78,6 @@ impl Room {
             sealed: after,
             pending: None,
             windows: Windows::new(config.window, config.flush, config.phase),
-            compression: config.compression,
             sealer: Sealer::new(config.compression),
             history: History::new(config.history_frames_max, config.history_bytes_max),
             random: SplitMix64::new(config.seed),
@@ -142,7 +141,7 @@ impl Room {
         };
         self.last = through;
         self.counters.gaps += 1;
-        frames.push(self.keep(FrameSet::gap(gap, self.compression)));
+        frames.push(self.keep(FrameSet::gap(gap, self.sealer.policy())));
         frames
     }
 
@@ -165,6 +164,12 @@ impl Room {
             .map(|pending| self.windows.due(pending.since()))
     }
 
+    /// When the caller should look for more if the room gets something in every window: what comes before can wait.
+    /// `None` for a quiet room, which needs what comes at once.
+    pub fn awaited_end(&self) -> Option<Duration> {
+        self.windows.awaited_end()
+    }
+
     /// Seals what is pending, when it is due. Calls that come too early do nothing.
     #[must_use]
     pub fn tick(&mut self, now: Now, input: SealInput) -> Option<Arc<FrameSet>> {
@@ -174,6 +179,18 @@ impl Room {
         }
         self.windows.end(due, now.monotonic);
         self.seal(now, input)
+    }
+
+    /// Ends the window like [`tick`](Self::tick), but without a frame, and forgets the ring: nobody watches, and whoever
+    /// returns reads the log.
+    pub fn pass_over(&mut self, now: Now) {
+        let Some(due) = self.deadline().filter(|&due| due <= now.monotonic) else {
+            return;
+        };
+        self.windows.end(due, now.monotonic);
+        self.pending = None;
+        self.history.trim(usize::MAX);
+        self.sealed = self.last;
     }
 
     /// Seals what is pending, due or not: the last frame before a stop.
@@ -217,7 +234,7 @@ impl Room {
 
     /// Drops the text that frames refer back to, up to 32 KiB per stream. Called when the last viewer leaves.
     pub fn forget_chain(&mut self) {
-        self.sealer = Sealer::new(self.compression);
+        self.sealer = Sealer::new(self.sealer.policy());
     }
 
     /// Comments held in the window now.

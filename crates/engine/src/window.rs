@@ -40,6 +40,8 @@ pub(crate) struct Windows {
     phase: Duration,
     /// No frame is due before this time, when the last one's window ends.
     open_at: Duration,
+    /// Whether the last frame was sealed at the end of a window, rather than at once.
+    steady: bool,
     flush: Flush,
 }
 
@@ -50,6 +52,7 @@ impl Windows {
             window,
             phase: remainder(phase, window),
             open_at: Duration::ZERO,
+            steady: false,
             flush,
         }
     }
@@ -65,6 +68,7 @@ impl Windows {
 
     /// Ends the window that was `due`, at `now`.
     pub(crate) fn end(&mut self, due: Duration, now: Duration) {
+        self.steady = due <= self.open_at;
         self.open_at = match self.flush {
             Flush::Leading => {
                 // Timers fire a little late. Measuring from the due time keeps the delay from adding up and pushing
@@ -76,6 +80,11 @@ impl Windows {
             // The next tick, or the one after it when this frame was so late that two would bunch.
             Flush::Fixed => now + self.window / 2,
         };
+    }
+
+    /// The end of the window after the last frame, if that frame ended one too.
+    pub(crate) fn awaited_end(&self) -> Option<Duration> {
+        self.steady.then_some(self.open_at)
     }
 
     /// How far a window may move to spread the load: too little for anyone to notice.

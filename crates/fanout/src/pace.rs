@@ -30,11 +30,11 @@ impl Pace {
     }
 }
 
-/// Short compared to a window, long compared to a wake-up: two cores with 5,000 rooms get five messages in it.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Short compared to a window, long compared to a wake-up: two cores with 5,000 rooms get twenty messages in it.
+const PAUSE: Duration = Duration::from_millis(8);
 
 /// Messages closer together than this are frequent.
-const OFTEN: Duration = Duration::from_millis(4);
+const OFTEN: Duration = Duration::from_millis(16);
 
 #[cfg(test)]
 mod tests {
@@ -50,11 +50,11 @@ mod tests {
         pace.woken(ms(101));
         assert_eq!(pace.pause(), Some(PAUSE));
         // Slept for the pause, and something was there again.
-        pace.woken(ms(103));
+        pace.woken(ms(109));
         assert_eq!(pace.pause(), Some(PAUSE));
         pace.calm();
         assert_eq!(pace.pause(), None);
-        pace.woken(ms(120));
+        pace.woken(ms(140));
         assert_eq!(pace.pause(), None, "rare again");
     }
 }

@@ -34,7 +34,7 @@ pub use danmaku_store::{BackupError, OpenError, back_up};
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
 pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
-pub use page::{Lookup, Page, Recent};
+pub use page::{Interval, Lookup, Page, Recent};
 pub use room_log::RoomLog;
 pub use sqlite::{Health, Sqlite, SqliteConfig};
 pub use store::Store;

@@ -131,6 +131,70 @@ impl RecentCollector {
     }
 }
 
+/// What the log accepted in a stretch of log time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// The last position before it, whether or not that entry is still held.
+    pub after: Seq,
+    /// The last position in it, even if retracted; `after` when there is none.
+    pub seq: Seq,
+    /// Its entries, in order. Retracted comments are not among them.
+    pub entries: Vec<Entry>,
+    /// Its latest comments, if not all of them fit into the bytes. Events are
+    /// never left out.
+    pub left_out: u32,
+    /// Whether part of it may have been dropped, so that `entries` miss it.
+    pub dropped: bool,
+}
+
+impl Interval {
+    /// An interval that begins after `after` and has no entries yet.
+    pub(crate) fn new(after: Seq) -> Self {
+        Self {
+            after,
+            seq: after,
+            entries: Vec::new(),
+            left_out: 0,
+            dropped: false,
+        }
+    }
+
+    /// Adds the interval's entries, in order, as far as they fit into
+    /// `bytes_max`. A retracted comment has no body.
+    pub(crate) fn collect<'a>(
+        &mut self,
+        entries: impl Iterator<Item = (Seq, u64, Option<&'a EntryBody>)>,
+        bytes_max: usize,
+    ) {
+        let mut bytes_left = bytes_max;
+        for (seq, at_ms, body) in entries {
+            self.seq = seq;
+            if let Some(body) = body {
+                self.take(seq, at_ms, body, &mut bytes_left);
+            }
+        }
+    }
+
+    /// Adds the next entry, if it is an event or a comment that fits into what is
+    /// left of the bytes.
+    pub(crate) fn take(&mut self, seq: Seq, at_ms: u64, body: &EntryBody, bytes_left: &mut usize) {
+        if matches!(body, EntryBody::Comment { .. }) {
+            let left = bytes_left.checked_sub(body.bytes());
+            // Once one is left out, all later ones are: what is shown has no holes.
+            let Some(left) = left.filter(|_| self.left_out == 0) else {
+                self.left_out += 1;
+                return;
+            };
+            *bytes_left = left;
+        }
+        self.entries.push(Entry {
+            seq,
+            at_ms,
+            body: body.clone(),
+        });
+    }
+}
+
 /// What is known of a position, from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -177,6 +241,29 @@ mod tests {
         assert_eq!(recent(2, 9_999), (8, 8, vec![9, 10, 12]));
         assert_eq!(recent(4, 9_999), (2, 2, vec![3, 5, 6, 9, 10, 12]));
         assert_eq!(recent(9, 9_999), (2, 2, vec![3, 5, 6, 9, 10, 12]));
+    }
+
+    #[test]
+    fn an_interval_leaves_out_the_latest_comments_and_no_events() {
+        let log: Vec<(Seq, u64, Option<EntryBody>)> = vec![
+            (Seq::new(3), 5, Some(comment("x"))),
+            (Seq::new(4), 6, None),
+            (Seq::new(5), 6, Some(comment("x"))),
+            (Seq::new(6), 7, Some(retract(&[4]))),
+            (Seq::new(9), 9, None),
+        ];
+        let collect = |bytes_max: usize| {
+            let mut interval = Interval::new(Seq::new(2));
+            let entries = (log.iter()).map(|(seq, at, body)| (*seq, *at, body.as_ref()));
+            interval.collect(entries, bytes_max);
+            assert_eq!(interval.after, Seq::new(2));
+            assert_eq!(interval.seq, Seq::new(9));
+            (ids(&interval.entries), interval.left_out)
+        };
+        let one = comment("x").bytes();
+        assert_eq!(collect(2 * one), (vec![3, 5, 6], 0));
+        assert_eq!(collect(2 * one - 1), (vec![3, 6], 1));
+        assert_eq!(collect(0), (vec![6], 2));
     }
 
     #[test]

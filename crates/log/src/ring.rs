@@ -6,7 +6,7 @@ use danmaku_wire::{Event, Seq};
 
 use crate::config::LogConfig;
 use crate::entry::{Entry, EntryBody};
-use crate::page::{Lookup, Page, Recent};
+use crate::page::{Interval, Lookup, Page, Recent};
 
 /// A run of the log: every entry in (`after`, `head`] is here.
 ///
@@ -23,8 +23,11 @@ pub(crate) struct Ring {
     known: Seq,
     /// Where the tail stands.
     taken: Seq,
-    /// Log time of the newest entry.
+    /// Log time that has been reached: no later entry has less.
     at_ms: u64,
+    /// From this log time on, everything accepted is here, retracted or not; or
+    /// [`UNKNOWN_MS`].
+    whole_from_ms: u64,
     /// Retractions fed so far.
     retractions: u64,
     overflow: Overflow,
@@ -81,6 +84,11 @@ impl Ring {
             known: after,
             taken: after,
             at_ms: 0,
+            whole_from_ms: match overflow {
+                Overflow::Keep => 0,
+                // The store may hold earlier entries.
+                Overflow::KeepUntaken | Overflow::Drop => UNKNOWN_MS,
+            },
             retractions: 0,
             overflow,
             skipped: false,
@@ -144,6 +152,7 @@ impl Ring {
     /// Adds what the tail read from the store, as far as it continues the ring,
     /// and moves the tail to its end.
     pub(crate) fn fill(&mut self, page: &Page) {
+        let before = self.head;
         if page.after > self.head {
             self.restart(page.after);
         }
@@ -151,6 +160,10 @@ impl Ring {
             if entry.seq > self.head {
                 self.push(entry.clone());
             }
+        }
+        if page.seq > before {
+            // A page doesn't have the positions of retracted comments.
+            self.whole_from_ms = UNKNOWN_MS;
         }
         self.head = self.head.max(page.seq);
         self.known = self.known.max(self.head);
@@ -213,6 +226,7 @@ impl Ring {
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.slots.pop_front() {
             self.after = oldest.seq;
+            self.whole_from_ms = self.whole_from_ms.max(oldest.at_ms.saturating_add(1));
             self.bytes -= oldest.bytes();
         }
     }
@@ -315,6 +329,44 @@ impl Ring {
         }
     }
 
+    /// See [`Interval`]: the entries in [`from_ms`, `to_ms`). `None` when only a
+    /// store can tell.
+    pub(crate) fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Option<Interval> {
+        let dropped = from_ms < self.whole_from_ms;
+        let behind = dropped || self.head < self.known;
+        if behind && self.overflow != Overflow::Keep {
+            return None;
+        }
+        let start = self.slots.partition_point(|slot| slot.at_ms < from_ms);
+        let end = self.slots.partition_point(|slot| slot.at_ms < to_ms);
+        let before = start.checked_sub(1).and_then(|last| self.slots.get(last));
+        let mut interval = Interval::new(before.map_or(self.after, |slot| slot.seq));
+        let slots = self.slots.range(start..end.max(start));
+        interval.collect(
+            slots.map(|slot| (slot.seq, slot.at_ms, slot.body.as_ref())),
+            bytes_max,
+        );
+        interval.dropped = dropped;
+        Some(interval)
+    }
+
+    /// Log time that has been reached; 0 if only a store can tell.
+    pub(crate) fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// Moves log time on, unless a store decides it.
+    pub(crate) fn reach(&mut self, at_ms: u64) {
+        if self.overflow == Overflow::Keep {
+            self.at_ms = self.at_ms.max(at_ms);
+        }
+    }
+
     /// See [`Recent`]. `None` when only a store can tell.
     pub(crate) fn read_last(
         &self,
@@ -389,6 +441,10 @@ impl Ring {
         }
         self.head = seq;
         self.at_ms = self.at_ms.max(at_ms);
+        if self.whole_from_ms == UNKNOWN_MS {
+            // An entry that is not here may have the same log time.
+            self.whole_from_ms = self.at_ms.saturating_add(1);
+        }
         self.bytes += body.bytes();
         if self.slots.capacity() == 0 {
             // Many rooms hold a single comment.
@@ -418,6 +474,7 @@ impl Ring {
         self.bytes = 0;
         self.after = after;
         self.head = after;
+        self.whole_from_ms = UNKNOWN_MS;
     }
 
     fn index_of(&self, id: Seq) -> Option<usize> {
@@ -428,6 +485,9 @@ impl Ring {
         self.slots.partition_point(|slot| slot.seq <= since)
     }
 }
+
+/// Nobody knows from which log time on everything is in the ring: the next entry tells.
+const UNKNOWN_MS: u64 = u64::MAX;
 
 impl Slot {
     fn entry(&self) -> Option<Entry> {
@@ -510,6 +570,97 @@ mod tests {
         let page = ring.read_after(Seq::ZERO, 10).unwrap();
         let times: Vec<_> = page.entries.iter().map(|entry| entry.at_ms).collect();
         assert_eq!(times, [5, 9, 9]);
+    }
+
+    fn at(seq: u64, at_ms: u64) -> Entry {
+        Entry {
+            at_ms,
+            ..entry(seq, comment("x"))
+        }
+    }
+
+    /// The positions in [`from_ms`, `to_ms`): where they begin, the live ones, where they end.
+    fn between(ring: &Ring, from_ms: u64, to_ms: u64) -> Option<(u64, Vec<u64>, u64)> {
+        let it = ring.read_between(from_ms, to_ms, usize::MAX)?;
+        Some((it.after.value(), ids(&it.entries), it.seq.value()))
+    }
+
+    #[test]
+    fn entries_are_read_by_log_time() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        assert_eq!(between(&ring, 0, 10), Some((0, vec![], 0)));
+        for now_ms in [10, 19, 20, 20, 35] {
+            ring.append(vec![comment("x")], now_ms);
+        }
+        assert_eq!(between(&ring, 0, 10), Some((0, vec![], 0)));
+        assert_eq!(between(&ring, 10, 20), Some((0, vec![1, 2], 2)));
+        assert_eq!(between(&ring, 20, 30), Some((2, vec![3, 4], 4)));
+        assert_eq!(between(&ring, 30, 40), Some((4, vec![5], 5)));
+        assert_eq!(between(&ring, 40, 50), Some((5, vec![], 5)));
+        assert_eq!(between(&ring, 20, 20), Some((2, vec![], 2)));
+        assert_eq!(ring.at_ms(), 35);
+
+        // A retracted comment keeps its position.
+        ring.append(vec![retract(&[2])], 36);
+        assert_eq!(between(&ring, 10, 20), Some((0, vec![1], 2)));
+        assert_eq!(between(&ring, 20, 30), Some((2, vec![3, 4], 4)));
+    }
+
+    #[test]
+    fn nothing_is_added_to_log_time_that_was_reached() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        ring.reach(20);
+        assert_eq!(ring.at_ms(), 20);
+        ring.append(vec![comment("x")], 19);
+        assert_eq!(between(&ring, 0, 20), Some((0, vec![], 0)));
+        assert_eq!(between(&ring, 20, 30), Some((0, vec![1], 1)));
+    }
+
+    #[test]
+    fn a_dropped_part_of_an_interval_is_reported() {
+        let mut ring = Ring::new(Seq::ZERO, Overflow::Keep);
+        for now_ms in [10, 12, 20, 30] {
+            ring.append(vec![comment("x")], now_ms);
+        }
+        drained(&mut ring, 9);
+        ring.trim(&config(3));
+        let dropped = |ring: &Ring, from_ms: u64| {
+            let interval = ring.read_between(from_ms, from_ms + 10, usize::MAX);
+            interval.unwrap().dropped
+        };
+        assert!(dropped(&ring, 0) && dropped(&ring, 10));
+        assert!(!dropped(&ring, 11) && !dropped(&ring, 20));
+        ring.trim(&config(2));
+        assert!(dropped(&ring, 11) && !dropped(&ring, 20));
+        assert_eq!(between(&ring, 20, 30), Some((2, vec![3], 3)));
+        ring.trim(&config(0));
+        assert!(dropped(&ring, 30) && !dropped(&ring, 40));
+        assert_eq!(between(&ring, 40, 50), Some((4, vec![], 4)));
+    }
+
+    #[test]
+    fn a_ring_over_a_store_knows_only_the_time_since_its_first_entry() {
+        let mut ring = Ring::new(Seq::new(7), Overflow::Drop);
+        assert_eq!(between(&ring, 0, 10), None);
+        ring.feed(Seq::new(7), [at(8, 10), at(9, 12), at(11, 20)]);
+        // The store may have another entry of the same time.
+        assert_eq!(between(&ring, 10, 20), None);
+        assert_eq!(between(&ring, 11, 20), Some((8, vec![9], 9)));
+        assert_eq!(between(&ring, 20, 30), Some((9, vec![11], 11)));
+        // A committed entry is missing.
+        ring.announce(Seq::new(13));
+        assert_eq!(between(&ring, 20, 30), None);
+        ring.fill(&Page {
+            entries: vec![at(12, 25)],
+            ..page(11, 13, &[])
+        });
+        // What was retracted before is not in a page, and 13 was.
+        assert_eq!(between(&ring, 20, 30), None);
+        ring.feed(Seq::new(13), [at(14, 30), at(15, 41)]);
+        assert_eq!(between(&ring, 30, 40), None);
+        assert_eq!(between(&ring, 40, 50), Some((14, vec![15], 15)));
+        ring.reach(60);
+        assert_eq!(ring.at_ms(), 41, "the store decides");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use danmaku_wire::{Epoch, Seq};
 
 use crate::entry::{Append, AppendError, Appended, Unavailable};
 use crate::feed::Feed;
-use crate::page::{Lookup, Page, Recent};
+use crate::page::{Interval, Lookup, Page, Recent};
 use crate::store::RoomStore;
 use crate::tail::Tail;
 
@@ -122,6 +122,43 @@ impl RoomLog {
         let mut recent = self.store.read_last(until, comments, bytes_max).await?;
         self.feed.drop_retracted(&mut recent.entries, retractions)?;
         Ok(recent)
+    }
+
+    /// The entries whose log time is in [`from_ms`, `to_ms`), in Unix
+    /// milliseconds, with at most `bytes_max` bytes of comments.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        let retractions = {
+            let ring = self.feed.ring();
+            if let Some(interval) = ring.read_between(from_ms, to_ms, bytes_max) {
+                return Ok(interval);
+            }
+            ring.retractions()
+        };
+        let mut interval = self.store.read_between(from_ms, to_ms, bytes_max).await?;
+        self.feed
+            .drop_retracted(&mut interval.entries, retractions)?;
+        Ok(interval)
+    }
+
+    /// The log time that has been reached, in Unix milliseconds: later entries
+    /// have at least this. 0 as long as only the store knows.
+    #[must_use]
+    pub fn reached_ms(&self) -> u64 {
+        self.feed.ring().at_ms()
+    }
+
+    /// Gives all later entries a log time of at least `at_ms`, so that what was
+    /// read before it stays true. Without effect if a store sets the time.
+    pub fn reach(&self, at_ms: u64) {
+        self.feed.ring().reach(at_ms);
     }
 
     /// The log's epoch. It never changes: when a room begins a new epoch, its
@@ -307,6 +344,53 @@ mod tests {
         assert_eq!(log.read_after(Seq::ZERO, 4).await, Err(Unavailable));
         // The ring still answers.
         assert!(log.read_after(Seq::new(4), 4).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interval_is_the_same_from_the_ring_and_from_the_store() {
+        let double = Double::new(DoubleConfig::calm(1));
+        let log = over(&double, config(100)).await;
+        for (now_ms, entry) in [
+            (10, comment("1")),
+            (15, comment("2")),
+            (21, comment("3")),
+            (22, comment("4")),
+            (33, retract(&[4])),
+        ] {
+            let append = crate::Append {
+                now_ms,
+                ..append(vec![entry])
+            };
+            log.append(append).await.unwrap();
+        }
+        // A node that was opened later has nothing in its ring.
+        let other = over(&double, config(100)).await;
+        for (from_ms, expected) in [
+            (10, (0, vec![1, 2], 2)),
+            (20, (2, vec![3], 4)),
+            (30, (4, vec![5], 5)),
+            (40, (5, vec![], 5)),
+        ] {
+            let read = log.read_between(from_ms, from_ms + 10, 1_000).await;
+            let interval = read.clone().unwrap();
+            let found = (
+                interval.after.value(),
+                ids(&interval.entries),
+                interval.seq.value(),
+            );
+            assert_eq!(found, expected, "{from_ms}");
+            assert_eq!(
+                other.read_between(from_ms, from_ms + 10, 1_000).await,
+                read,
+                "{from_ms}"
+            );
+        }
+        double.drop_through(&crate::fixture::room_id(), Seq::new(3));
+        let dropped = async |from_ms| {
+            let read = other.read_between(from_ms, from_ms + 10, 1_000).await;
+            read.unwrap().dropped
+        };
+        assert!(dropped(10).await && dropped(20).await && !dropped(30).await);
     }
 
     #[tokio::test(start_paused = true)]

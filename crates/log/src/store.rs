@@ -9,7 +9,7 @@ use crate::config::LogConfig;
 use crate::double::{Double, DoubleRoom};
 use crate::entry::Unavailable;
 use crate::feed::Feed;
-use crate::page::{Lookup, Page, Recent};
+use crate::page::{Interval, Lookup, Page, Recent};
 use crate::ring::Overflow;
 use crate::sqlite::{Sqlite, SqliteRoom};
 
@@ -139,6 +139,21 @@ impl RoomStore {
             Self::Sqlite(room) => room.lookup(id).await,
             #[cfg(feature = "double")]
             Self::Double(_) => Ok(Lookup::NotHeld),
+        }
+    }
+
+    /// See [`Interval`].
+    pub(crate) async fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        match self {
+            Self::None => Err(Unavailable),
+            Self::Sqlite(room) => room.read_between(from_ms, to_ms, bytes_max).await,
+            #[cfg(feature = "double")]
+            Self::Double(room) => room.read_between(from_ms, to_ms, bytes_max).await,
         }
     }
 

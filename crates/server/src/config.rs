@@ -114,6 +114,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1..=1 << 50), help_heading = "Rooms")]
     pub memory_max: u64,
 
+    /// Length of the segments that pull viewers request, in milliseconds; the same on all servers of a room
+    #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=60_000), help_heading = "Rooms")]
+    pub segment_ms: u32,
+
+    /// How long caches may keep a segment, in seconds; a retracted comment may live there as long
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=86_400), help_heading = "Rooms")]
+    pub segment_max_age_s: u32,
+
     /// Maximum connections in total; `auto` uses what the descriptor limit allows
     #[arg(
         long,
@@ -280,6 +288,10 @@ pub struct Config {
     pub memory_bytes_max: usize,
     /// Bounds of a room's log.
     pub log: LogConfig,
+    /// Length of a segment, in milliseconds.
+    pub segment_ms: u32,
+    /// How long caches may keep a segment, in seconds.
+    pub segment_max_age_s: u32,
     /// Limits on connections, posts and requests.
     pub admission: AdmissionConfig,
     /// Deadline of a request head and of a request body.
@@ -395,6 +407,8 @@ impl ServeArgs {
                 bytes_max: self.log_bytes_max as usize,
                 ..LogConfig::default()
             },
+            segment_ms: self.segment_ms,
+            segment_max_age_s: self.segment_max_age_s,
             admission: self.admission(descriptors)?,
             handshake_deadline: millis(self.handshake_deadline_ms),
             answer_deadline: millis(self.answer_deadline_ms),

@@ -17,6 +17,7 @@ use crate::registry::Registry;
 use crate::replay::LeadMaker;
 use crate::room::actor::{RoomActor, RoomEnvironment};
 use crate::room::handle::RoomHandle;
+use crate::segments::SegmentMaker;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
@@ -43,6 +44,8 @@ pub struct Context {
     pub memory: Arc<MemoryBudget>,
     /// Replays from the log for joining viewers.
     pub leads: LeadMaker,
+    /// Segments for viewers who pull.
+    pub segments: SegmentMaker,
     /// Counters.
     pub stats: Arc<Stats>,
     /// The process's own figures.
@@ -91,6 +94,11 @@ impl Context {
                 replay_bytes_max,
                 processors().get(),
             ),
+            segments: SegmentMaker::new(
+                config.segment_ms.into(),
+                config.room.compression,
+                processors().get(),
+            ),
             stats,
             process: RecentProcess::default(),
             gate: StopGate::default(),
@@ -125,9 +133,10 @@ impl Context {
         self.registry.insert(id, |key| {
             let shards = self.fanout.shards().len();
             let memory = Arc::clone(&self.memory);
-            let (handle, inbox) = RoomHandle::new(id.clone(), key, log, shards, memory);
+            let segment_ms = self.config.segment_ms;
+            let handle = RoomHandle::new(id.clone(), key, log, shards, memory, segment_ms);
             let environment = Arc::clone(&self.environment);
-            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), inbox, environment));
+            (self.spawn_room)(RoomActor::new(Arc::clone(&handle), environment));
             handle
         })
     }

@@ -24,6 +24,7 @@ pub mod refusal;
 pub mod registry;
 pub mod replay;
 pub mod room;
+pub mod segments;
 mod snapshot;
 pub mod stats;
 pub mod stop_gate;

@@ -139,6 +139,15 @@ impl Families {
             "Bytes held for unfinished request bodies and unread pages.",
             stats.http_bytes_held,
         );
+        self.add(
+            MetricType::COUNTER,
+            "danmaku_segment_requests_total",
+            "Requests of pull viewers and caches for segments, by outcome; head asks for the newest one's number.",
+            stats
+                .pull
+                .by_outcome()
+                .map(|(outcome, requests)| count(requests).with("outcome", outcome)),
+        );
     }
 
     fn rooms(&mut self, stats: &Snapshot<'_>) {
@@ -155,12 +164,12 @@ impl Families {
         );
         self.counter(
             "danmaku_frames_sealed_total",
-            "Frames sealed: once per room and window with comments or likes.",
+            "Frames sealed: once per watched room and window with comments or likes.",
             stats.room.frames.value(),
         );
         self.counter(
             "danmaku_comments_sealed_total",
-            "Comments in sealed frames.",
+            "Comments in sealed frames, or in windows without viewers.",
             stats.room.comments.value(),
         );
         self.add(
@@ -175,7 +184,7 @@ impl Families {
         );
         self.counter(
             "danmaku_events_sealed_total",
-            "Events in sealed frames: retractions.",
+            "Events in sealed frames, or in windows without viewers: retractions.",
             stats.room.events.value(),
         );
         self.counter(

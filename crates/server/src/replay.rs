@@ -208,7 +208,7 @@ impl LeadMaker {
             _ => Resumed::No,
         };
         let batch = (until > read.after).then(|| {
-            let mut batch = replayed(log.epoch(), read.after, until, read.entries);
+            let mut batch = batch_of(log.epoch(), read.after, until, read.entries);
             batch.viewers = request.viewers;
             FrameSet::replay(batch, self.compression)
         });
@@ -276,7 +276,8 @@ struct Read {
 }
 
 /// The entries as one batch. Its time is the log time of its last entry.
-fn replayed(epoch: Epoch, after: Seq, seq: Seq, entries: Vec<Entry>) -> Batch {
+#[must_use]
+pub fn batch_of(epoch: Epoch, after: Seq, seq: Seq, entries: Vec<Entry>) -> Batch {
     let mut batch = Batch {
         epoch,
         after,

@@ -6,7 +6,7 @@ use danmaku_fanout::StatsSnapshot;
 use serde::{Serialize, Serializer};
 
 use crate::context::Context;
-use crate::stats::{ConnectionStats, InboundStats, RequestStats, RoomStats};
+use crate::stats::{ConnectionStats, InboundStats, PullStats, RequestStats, RoomStats};
 
 /// All counters at one moment.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) inbound: &'a InboundStats,
     #[serde(flatten)]
     pub(crate) request: &'a RequestStats,
+    #[serde(flatten)]
+    pub(crate) pull: &'a PullStats,
     #[serde(flatten)]
     pub(crate) room: &'a RoomStats,
     pub(crate) comments_shed: u64,
@@ -43,6 +45,7 @@ impl<'a> Snapshot<'a> {
             connection: &context.stats.connections,
             inbound: &context.stats.inbound,
             request: &context.stats.requests,
+            pull: &context.stats.pull,
             room,
             comments_shed: room.shed.iter().map(|(_, shed)| shed.value()).sum(),
             fanout: context.fanout.snapshot(),

@@ -18,6 +18,8 @@ pub struct Stats {
     pub inbound: InboundStats,
     /// HTTP requests.
     pub requests: RequestStats,
+    /// Segments.
+    pub pull: PullStats,
     /// What rooms sealed.
     pub rooms: RoomStats,
 }
@@ -189,19 +191,54 @@ impl RequestStats {
     }
 }
 
+/// Requests of pull viewers and caches, by outcome.
+#[derive(Debug, Default, Serialize)]
+pub struct PullStats {
+    /// Segments sent.
+    #[serde(rename = "segments_served")]
+    pub served: Counter,
+    /// Segments the requester already had.
+    #[serde(rename = "segments_not_modified")]
+    pub not_modified: Counter,
+    /// Requests for segments that were not complete.
+    #[serde(rename = "segments_not_ready")]
+    pub not_ready: Counter,
+    /// Requests for segments that the log had dropped.
+    #[serde(rename = "segments_gone")]
+    pub gone: Counter,
+    /// Requests for the newest segment's number.
+    #[serde(rename = "segments_head")]
+    pub heads: Counter,
+}
+
+impl PullStats {
+    /// Requests, by outcome.
+    #[must_use]
+    pub fn by_outcome(&self) -> [(&'static str, u64); 5] {
+        [
+            ("served", &self.served),
+            ("not_modified", &self.not_modified),
+            ("not_ready", &self.not_ready),
+            ("gone", &self.gone),
+            ("head", &self.heads),
+        ]
+        .map(|(outcome, counter)| (outcome, counter.value()))
+    }
+}
+
 /// What rooms sealed.
 #[derive(Debug, Default, Serialize)]
 pub struct RoomStats {
     /// Frames.
     #[serde(rename = "frames_sealed")]
     pub frames: Counter,
-    /// Comments in frames.
+    /// Comments in frames, or in windows without viewers.
     #[serde(rename = "comments_sealed")]
     pub comments: Counter,
     /// Comments left out of a full window's frame.
     #[serde(rename = "comments_shed_by_priority")]
     pub shed: ByPriority,
-    /// Events in frames.
+    /// Events in frames, or in windows without viewers.
     #[serde(rename = "events_sealed")]
     pub events: Counter,
     /// Gaps for everyone, because a log had lost entries.
@@ -223,14 +260,14 @@ pub struct RoomStats {
 impl RoomStats {
     /// Adds what a room counted since the last call: once per frame.
     pub fn add(&self, room: &RoomCounters) {
-        self.frames.add(room.batches);
+        self.frames.add(room.batches.into());
         self.comments.add(room.comments_total() - room.shed_total());
         for (priority, counter) in self.shed.iter() {
             counter.add(room.shed(priority));
         }
-        self.events.add(room.events);
-        self.gaps.add(room.gaps);
-        self.repeated.add(room.repeated);
+        self.events.add(room.events.into());
+        self.gaps.add(room.gaps.into());
+        self.repeated.add(room.repeated.into());
         self.likes.add(room.likes);
     }
 }

@@ -1,6 +1,8 @@
 //! Peers that misbehave in time: silent, stalled, trickling, too many; while
 //! another viewer watches and must not notice.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
@@ -68,7 +70,15 @@ fn trickled_and_unfinished_handshakes_are_closed_by_the_deadline() {
         assert!(start.elapsed() < PATIENCE, "closed without an answer");
     };
     assert!(answer.contains("body_timeout"), "{answer}");
-    runtime().block_on(server.stat_until("connections", |open| open <= 1));
+    // The one that asks may come too late itself, on a slow machine, and asks again.
+    let start = Instant::now();
+    let request = b"GET /v1/stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    while !String::from_utf8(server.raw(request))
+        .unwrap()
+        .contains(r#""connections":1,"#)
+    {
+        assert!(start.elapsed() < PATIENCE, "a connection is kept");
+    }
 }
 
 #[test]
@@ -249,22 +259,40 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
+/// A machine that delays a pong beyond the deadline has its sender closed, and rightly so: the deadline is then doubled.
 #[test]
 fn a_silent_peer_is_closed_by_the_idle_deadline_and_a_ponging_one_stays() {
-    // An honest peer delayed beyond the idle deadline would rightly be closed, so it is far longer than scheduling delays.
-    let server = Server::start(&["--ping-interval-ms", "100", "--idle-deadline-ms", "4000"]);
+    let stays = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000].map(|deadline_ms: u32| {
+        move || ponging_stays_while_silent_is_closed(&deadline_ms.to_string())
+    });
+    assert!(stays.iter().any(|stays| stays()), "pongs are not heard");
+}
+
+/// Whether a peer that answers pings is still there when one that joined after it, and says nothing, is closed.
+fn ponging_stays_while_silent_is_closed(idle_deadline_ms: &str) -> bool {
+    let server = Server::start(&[
+        "--ping-interval-ms",
+        "100",
+        "--idle-deadline-ms",
+        idle_deadline_ms,
+        "--shards",
+        "1",
+    ]);
     let runtime = runtime();
-    let mut silent = RawViewer::join(&server);
     // The client crate answers pings by itself.
-    let mut alive = runtime.block_on(server.watch("r", Encoding::Identity));
+    let mut ponging = runtime.block_on(server.watch("r", Encoding::Identity));
+    let joined = runtime.block_on(ponging.next()).unwrap();
+    assert!(matches!(joined, Event::Joined(_)));
+    let mut silent = RawViewer::join(&server);
     assert_eq!(silent.close_code(), 4002);
     runtime.block_on(async {
-        assert!(matches!(alive.next().await.unwrap(), Event::Joined(_)));
-        // Joined after the silent one, so wait until its own first deadline has passed too.
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
         let room = RoomId::parse("r").unwrap();
         let post = [NewComment::new("hello")];
         server.http().post_comments(&room, &post).await.unwrap();
-        assert!(matches!(alive.next().await.unwrap(), Event::Batch(_)));
-    });
+        match ponging.next().await.unwrap() {
+            Event::Batch(_) => true,
+            Event::Closed(_) => false,
+            other => panic!("{other:?}"),
+        }
+    })
 }

@@ -46,6 +46,8 @@ async fn over_the_budget_inactive_rooms_forget_first() {
     let many = vec![NewComment::new("x".repeat(200)); COMMENTS];
     for n in 0..ROOMS {
         let room = format!("room{n}");
+        // Only a room that somebody watches, or just has, keeps frames.
+        let _viewer = Connection::connect(&server.join(&room)).await.unwrap();
         let seq = post(&mut http, &room, &many).await;
         server.sealed_until(&room, seq).await;
         let seq = post(&mut http, "active", &[NewComment::new("again")]).await;

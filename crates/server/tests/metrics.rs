@@ -142,6 +142,8 @@ fn samples_of(counter: &str) -> Vec<String> {
                 of("frames_skipped", "reason", &[reason])
             } else if let Some(reason) = counter.strip_prefix("requests_") {
                 of("requests_refused", "reason", &[reason])
+            } else if let Some(outcome) = counter.strip_prefix("segments_") {
+                of("segment_requests", "outcome", &[outcome])
             } else if let Some(reason) = counter.strip_prefix("messages_") {
                 of("messages_refused", "reason", &[reason])
             } else if let Some(reason) = counter.strip_prefix("evicted_") {

@@ -129,7 +129,7 @@ fn a_preflight_lists_what_the_page_may_do() {
     let methods = "get, head, post, options";
     assert_eq!(answer.header("access-control-allow-methods"), Some(methods));
     assert_eq!(answer.header("allow"), Some(methods));
-    let headers = "content-type, idempotency-key, last-event-id";
+    let headers = "authorization, content-type, idempotency-key, last-event-id";
     assert_eq!(answer.header("access-control-allow-headers"), Some(headers));
     assert!(answer.header("access-control-max-age").is_some());
     assert_eq!(ask(&comments, EVIL, "POST").code(), "origin_not_allowed");

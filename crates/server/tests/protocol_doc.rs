@@ -10,7 +10,7 @@ use danmaku_wire::outbound::{Joined, Resumed, ack_json, gap_json};
 use danmaku_wire::{
     Batch, BatchComment, BatchEvent, ClientMessage, CloseReason, Comment, CommentLimits,
     CompressionPolicy, Dialect, Encoding, Epoch, Event, Form, FrameSet, Mode, Position, Reconnect,
-    Role, RoomId, Seq, parse_client_message,
+    Role, RoomId, Segment, Seq, parse_client_message,
 };
 
 fn document() -> String {
@@ -165,6 +165,38 @@ fn the_examples_are_what_is_on_the_wire() {
 }
 
 #[test]
+fn the_example_of_a_segment_is_what_is_on_the_wire() {
+    let document = document().replace("\n \"", "\"");
+    let room = RoomId::parse("demo").unwrap();
+    let [first, second] = [r#""user":"u7","name":"mira","text":"hello""#, GOAL].map(posted);
+    let end_ms = 1_764_000_006_000;
+    let comments =
+        [(42, 950, &first), (45, 400, &second)].map(|(id, ago_ms, posted)| BatchComment {
+            at_ms: end_ms - ago_ms,
+            ..comment(id, 0, posted)
+        });
+    let batch = Batch {
+        epoch: Epoch::new(1_764_000_000_000),
+        after: Seq::new(41),
+        seq: Seq::new(47),
+        ts_ms: end_ms,
+        viewers: 0,
+        likes: 0,
+        shed: 0,
+        comments: comments.into(),
+        events: vec![retraction(47, &[39, 46])],
+    };
+    let segment = Segment {
+        room: &room,
+        length_ms: 2_000,
+        n: end_ms / 2_000 - 1,
+        batch: &batch,
+    };
+    let sealed = segment.seal(CompressionPolicy::default());
+    check(&document, std::str::from_utf8(&sealed.json).unwrap());
+}
+
+#[test]
 fn the_examples_of_posts_are_accepted() {
     let document = document();
     let posts = document.lines().filter(|line| {
@@ -309,7 +341,7 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 13] = [
+const PATHS: [(&str, &str); 19] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
@@ -317,6 +349,12 @@ const PATHS: [(&str, &str); 13] = [
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
     ("GET", "/v1/users/{user}/comments"),
     ("DELETE", "/v1/users/{user}/comments"),
+    ("POST", "/v1/rooms/{room}/likes"),
+    ("GET", "/v1/rooms/{room}/segments/head"),
+    ("GET", "/v1/rooms/{room}/segments/{length_ms}/{n}"),
+    ("GET", "/"),
+    ("GET", "/overlay/{room}"),
+    ("GET", "/web/{path}"),
     ("GET", "/v1/rooms"),
     ("GET", "/v1/rooms/{room}"),
     ("GET", "/v1/stats"),

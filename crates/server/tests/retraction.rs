@@ -11,7 +11,7 @@ use danmaku_client::{
 };
 use danmaku_wire::{Encoding, Epoch, Position, RoomId, Seq};
 use support::raw::RawViewer;
-use support::{PATIENCE, Server};
+use support::{PATIENCE, Server, WINDOW_MS_MAX};
 
 const DEMO: &str = "r";
 
@@ -166,11 +166,16 @@ async fn a_retraction_reaches_viewers_and_hides_the_comment_from_later_ones() {
 
 #[tokio::test]
 async fn a_comment_retracted_before_sealing_is_never_sent() {
-    let server = Server::start(&["--window-ms", "1500"]);
+    let mut server = Server::start(&["--window-ms", WINDOW_MS_MAX]);
     let mut viewers = Viewer::all(&server, None, None).await;
     post(&server, &["leads"]).await;
+    // Otherwise the room may read the others with it, and seal them at once.
+    server.sealed_until(DEMO, 1).await;
     post(&server, &["waits", "secret", "waits too"]).await;
     retract(&server, 3).await.unwrap();
+    // Only shutdown seals them before the window ends.
+    let status = tokio::task::spawn_blocking(move || server.end("TERM"));
+    assert_eq!(status.await.unwrap().code(), Some(0));
     for viewer in &mut viewers {
         let screen = viewer.read(Seq::new(5)).await;
         assert_eq!(screen.shown, ["leads", "waits", "waits too"]);

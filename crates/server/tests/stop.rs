@@ -98,14 +98,15 @@ async fn sigint_delivers_what_was_acked_then_closes() {
 #[tokio::test]
 async fn an_unfinished_body_does_not_delay_shutdown() {
     use std::io::Write;
-    // Neither the window nor the body's own deadline ends in time: a stop that waits for one of them fails `end`.
+    // Neither the window, the body's own deadline nor that of the stop ends in time: a stop that waits for one of them
+    // fails `end`.
     let mut server = Server::start(&[
         "--window-ms",
         WINDOW_MS_MAX,
         "--handshake-deadline-ms",
         "600000",
         "--stop-deadline-ms",
-        "1000",
+        "600000",
     ]);
     let mut viewer = server.watch("r", Encoding::Identity).await;
     let mut stalled = server.raw_stream();

@@ -77,18 +77,30 @@ impl Batch {
 
     /// Appends the batch as JSON.
     pub(crate) fn json_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"type\":\"batch\",\"after\":");
-        integer_into(out, self.after.value());
-        out.extend_from_slice(b",\"seq\":");
-        integer_into(out, self.seq.value());
-        out.extend_from_slice(b",\"ts\":");
-        integer_into(out, self.ts_ms);
+        out.extend_from_slice(b"{\"type\":\"batch\"");
+        self.place_into(out);
         out.extend_from_slice(b",\"viewers\":");
         integer_into(out, u64::from(self.viewers));
         if self.likes > 0 {
             out.extend_from_slice(b",\"likes\":");
             integer_into(out, self.likes);
         }
+        self.contents_into(out);
+        out.push(b'}');
+    }
+
+    /// Appends `,"after":N,"seq":N,"ts":N`.
+    pub(crate) fn place_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"after\":");
+        integer_into(out, self.after.value());
+        out.extend_from_slice(b",\"seq\":");
+        integer_into(out, self.seq.value());
+        out.extend_from_slice(b",\"ts\":");
+        integer_into(out, self.ts_ms);
+    }
+
+    /// Appends the members from `shed` on, each with a comma before it.
+    pub(crate) fn contents_into(&self, out: &mut Vec<u8>) {
         if self.shed > 0 {
             out.extend_from_slice(b",\"shed\":");
             integer_into(out, u64::from(self.shed));
@@ -109,7 +121,6 @@ impl Batch {
         }
         out.push(b']');
         events_into(out, &self.events);
-        out.push(b'}');
     }
 
     /// Whether the ids are consecutive from `after`, so that they can be left out.

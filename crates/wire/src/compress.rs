@@ -11,6 +11,9 @@ pub(crate) const DEFLATE_WINDOW_BYTES: usize = 32 * 1024;
 /// Base-two logarithm of [`DEFLATE_WINDOW_BYTES`].
 const DEFLATE_WINDOW_BITS: u8 = 15;
 
+/// Texts shorter than this are compressed at the fastest level.
+const SHORT_BYTES: usize = 256;
+
 /// What a room's batches are compressed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressionPolicy {
@@ -105,7 +108,7 @@ pub(crate) fn raw_deflate<R>(
         let compress = pool
             .raw
             .get_or_insert_with(|| Compress::new(zlib_level(level), false));
-        compress.reset();
+        begin(compress, level, line);
         if !history.is_empty() {
             compress
                 .set_dictionary(history)
@@ -126,7 +129,7 @@ pub(crate) fn gzip<R>(
         let compress = pool
             .gzip
             .get_or_insert_with(|| Compress::new_gzip(zlib_level(level), DEFLATE_WINDOW_BITS));
-        compress.reset();
+        begin(compress, level, json);
         run(compress, json, FlushCompress::Finish, &mut pool.out);
         use_bytes(&pool.out)
     })
@@ -146,6 +149,20 @@ fn with_pool<R>(level: CompressionLevel, body: impl FnOnce(&mut Pooled) -> R) ->
 
 fn zlib_level(level: CompressionLevel) -> Compression {
     Compression::new(u32::from(level.value()))
+}
+
+/// Begins a stream for `input`. A short text gets the fastest level: building codes of its own would cost more than the
+/// few bytes they save.
+fn begin(compress: &mut Compress, level: CompressionLevel, input: &[u8]) {
+    let level = if input.len() < SHORT_BYTES {
+        CompressionLevel(1)
+    } else {
+        level
+    };
+    compress.reset();
+    compress
+        .set_level(zlib_level(level))
+        .expect("invariant: a fresh stream takes another level");
 }
 
 /// Compresses all of `input` into `out`, which is emptied first.

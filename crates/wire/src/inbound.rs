@@ -189,6 +189,19 @@ pub fn parse_posted(bytes: &mut [u8], limits: &CommentLimits) -> Result<Posted, 
     .unwrap_or_else(|| Err(whole(Field::Json, Fault::Invalid)))
 }
 
+/// Reads the body of an HTTP request that adds likes: `{"count":n}`. `bytes` is overwritten.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_like(bytes: &mut [u8], limits: &CommentLimits) -> Result<NonZeroU32, Problem> {
+    let json = |fault| Problem::new(Field::Json, fault);
+    with_document(bytes, |document| match document {
+        Value::Object(members) => like(&Members::new(members), limits),
+        _ => Err(json(Fault::WrongType)),
+    })
+    .unwrap_or_else(|| Err(json(Fault::Invalid)))
+}
+
 /// The known members of an object. If one appears twice, the last counts, as in `JSON.parse`; `null` is the same as
 /// leaving it out.
 #[derive(Default)]
@@ -270,14 +283,15 @@ fn typed_message(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Ty
                 .map_err(in_field(Field::Key))?;
             Ok(Typed::Comment(comment, key))
         }
-        "like" => {
-            let max = limits.like_count_max;
-            integer(members.count, 1, max.into())
-                .map(|count| Typed::Like(like_count(count)))
-                .map_err(in_field(Field::Count))
-        }
+        "like" => like(members, limits).map(Typed::Like),
         _ => Err(Problem::new(Field::Type, Fault::Unknown)),
     }
+}
+
+fn like(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<NonZeroU32, Problem> {
+    integer(members.count, 1, limits.like_count_max.into())
+        .map(like_count)
+        .map_err(in_field(Field::Count))
 }
 
 /// The integer fits: its range is that of a `u32`.

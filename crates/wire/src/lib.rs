@@ -25,6 +25,7 @@ pub mod limits;
 pub mod outbound;
 mod problem;
 mod sealer;
+mod segment;
 mod tape;
 mod text;
 
@@ -41,9 +42,11 @@ pub use event::{BatchEvent, Event};
 pub use frame::{Cursor, Form, FrameSet, GroupId};
 pub use ids::{Epoch, Position, PositionError, RoomId, RoomIdError, Seq};
 pub use inbound::{
-    ClientMessage, InboundError, Posted, PostedError, Reference, parse_client_message, parse_posted,
+    ClientMessage, InboundError, Posted, PostedError, Reference, parse_client_message, parse_like,
+    parse_posted,
 };
 pub use limits::CommentLimits;
 pub use problem::{Fault, Field, Problem};
 pub use sealer::{Chains, Sealer};
+pub use segment::{SealedSegment, Segment};
 pub use text::{CommentText, DisplayName, IdempotencyKey, UserId};

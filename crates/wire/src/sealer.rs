@@ -46,6 +46,12 @@ impl Sealer {
         }
     }
 
+    /// What it compresses with.
+    #[must_use]
+    pub fn policy(&self) -> CompressionPolicy {
+        self.policy
+    }
+
     /// Seals the next batch of the room.
     ///
     /// The chained forms are made here, because they need the group's text, which is not kept; all others when asked

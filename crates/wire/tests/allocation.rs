@@ -23,8 +23,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is passed on to the system's allocator unchanged; counting touches a plain thread-local cell,
-// which neither allocates nor unwinds.
+// SAFETY: every call goes to the system's allocator unchanged; counting uses a plain thread-local cell, which neither
+// allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
@@ -84,7 +84,7 @@ fn complete_messages_allocate_nothing() {
     check(&[&text, &text, &ping], 3, 0..=0);
 }
 
-/// The counter counts: without this, the test above would pass with an allocator that is not in use.
+/// Shows that the counter works: the test above would pass if its allocator were not in use.
 #[test]
 fn incomplete_messages_do_allocate() {
     let text = frame(0x81, b"hello");

@@ -6,7 +6,7 @@
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
 
-/// Inputs per target when nobody asks for more; a run takes about a second.
+/// Default inputs per target; a run takes about a second.
 const ROUNDS: u64 = 20_000;
 
 /// Bytes and choices from one seed (splitmix64).
@@ -75,7 +75,7 @@ fn frames(random: &mut Seeded) -> Vec<u8> {
         }
         let mask = [random.byte(), random.byte(), random.byte(), random.byte()];
         bytes.extend_from_slice(&mask);
-        // A close code that is allowed, or text: both pass the checks behind the head now and then.
+        // An allowed close code, or text: sometimes both pass the checks after the head.
         let content: &[u8] = random.pick(&[&b"\x03\xe8abc"[..], "弾幕".as_bytes()]);
         bytes.extend(
             content
@@ -90,7 +90,7 @@ fn frames(random: &mut Seeded) -> Vec<u8> {
     bytes
 }
 
-/// JSON made of the words our parsers look for.
+/// JSON made of words that our parsers look for.
 fn json(random: &mut Seeded) -> Vec<u8> {
     let mut text = String::new();
     for _ in 0..random.below(24) {
@@ -143,16 +143,16 @@ fn change_some(random: &mut Seeded, bytes: &mut [u8]) {
 }
 
 #[test]
-fn decoder() {
+fn decoder_survives_any_input() {
     check(frames, targets::decoder);
 }
 
 #[test]
-fn client_message() {
+fn client_message_survives_any_input() {
     check(json, targets::client_message);
 }
 
 #[test]
-fn posted() {
+fn posted_survives_any_input() {
     check(json, targets::posted);
 }

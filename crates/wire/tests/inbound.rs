@@ -1,4 +1,4 @@
-//! What viewers and posters may send, and what each mistake is called.
+//! What viewers and posters may send, and the error code for each mistake.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use danmaku_wire::outbound::ack_json;
 use danmaku_wire::{
     ClientMessage, Color, Comment, CommentLimits, CommentText, DisplayName, FontSize, InboundError,
-    Mode, Posted, Reference, Seq, UserId, parse_client_message, parse_posted,
+    Mode, Posted, Reference, Seq, UserId, parse_client_message, parse_like, parse_posted,
 };
 use proptest::prelude::*;
 
@@ -76,7 +76,7 @@ fn valid_messages_are_accepted() {
 }
 
 #[test]
-fn a_comment_may_carry_data_reply_to_and_key() {
+fn a_comment_may_have_data_reply_to_and_key() {
     let input = r#"{"type":"comment","text":"a","reply_to":41,"data":{"badge":"x","n":[1,{"y":null}]},"key":"k-1"}"#;
     let ClientMessage::Comment { key, comment, .. } = parse(input).unwrap() else {
         panic!("not a comment")
@@ -114,7 +114,7 @@ fn a_comment_may_carry_data_reply_to_and_key() {
 }
 
 #[test]
-fn references_are_echoed_as_they_came() {
+fn references_are_echoed_unchanged() {
     fn check(input: &str) {
         let parsed = parse(&format!(r#"{{"type":"comment","text":"a","ref":{input}}}"#)).unwrap();
         let ClientMessage::Comment {
@@ -142,7 +142,7 @@ fn references_are_echoed_as_they_came() {
     check(&format!("\"{}\"", "r".repeat(64)));
 }
 
-/// The message is refused, with this code, and this member named.
+/// Checks that the message is refused with this code and names this member.
 fn refused(input: &str, code: &str, field: Option<&str>) {
     let error = parse(input).unwrap_err();
     assert_eq!((error.code(), error.field()), (code, field), "{input}");
@@ -337,6 +337,29 @@ fn posted_bodies() {
     check(&"[".repeat(256 * 1024), Err((None, "json_invalid")));
     let error = parse_posted(&mut b"[{}]".to_vec(), &CommentLimits::default()).unwrap_err();
     assert_eq!(error.message(), "comment 0: text is missing");
+}
+
+#[test]
+fn posted_likes_are_counted() {
+    #[track_caller]
+    fn check(input: &str, expected: Result<u32, &str>) {
+        let parsed = parse_like(
+            &mut input.to_owned().into_bytes(),
+            &CommentLimits::default(),
+        );
+        let found = parsed
+            .map(NonZeroU32::get)
+            .map_err(|problem| problem.code());
+        assert_eq!(found, expected, "{input}");
+    }
+    check(r#"{"count":5}"#, Ok(5));
+    check("{}", Ok(1));
+    check(r#"{"type":"like","count":100,"new":1}"#, Ok(100));
+    check(r#"{"count":0}"#, Err("count_out_of_range"));
+    check(r#"{"count":101}"#, Err("count_out_of_range"));
+    check(r#"{"count":"1"}"#, Err("count_wrong_type"));
+    check("[]", Err("json_wrong_type"));
+    check("", Err("json_invalid"));
 }
 
 proptest! {

@@ -16,12 +16,12 @@ use crate::ledger::RoomLedger;
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) room: u32,
-    /// Where the one before ended.
+    /// Where the previous frame ended.
     pub(super) after: u64,
     /// Where it ends.
     pub(super) seq: u64,
     pub(super) mark: Mark,
-    /// No viewer has received it live yet, so no live frame refers back to it.
+    /// No viewer has received it live yet, so no live frame refers to it.
     pub(super) only_replayed: bool,
     /// Fingerprint of the plain text.
     pub(super) plain: u64,
@@ -46,14 +46,14 @@ struct Delivered {
     shape: u64,
 }
 
-/// Viewers that got the frame at about the same moment.
+/// Viewers that received the frame at about the same time.
 #[derive(Clone, Copy, Debug)]
 struct Arrivals {
     at: Moment,
     viewers: u32,
 }
 
-/// Arrivals this close together are one.
+/// Arrivals this close together count as one.
 const ARRIVALS_MERGED_MICROS: u64 = 20;
 /// Above this many, arrivals are merged to the millisecond before the comments are multiplied by them.
 const ARRIVALS_EXACT_MAX: usize = 512;
@@ -111,7 +111,7 @@ impl Content {
         self.comments.iter().map(|comment| comment.position)
     }
 
-    /// One more viewer has it. `now` never goes back within one thread.
+    /// Records that one more viewer has it. `now` never goes back within one thread.
     #[inline]
     pub(super) fn arrived(&mut self, now: Moment) {
         match self.arrivals.last_mut() {
@@ -123,7 +123,7 @@ impl Content {
         }
     }
 
-    /// One more viewer has it, in a replay: its lateness would show when the viewer came back, not how fast the server is.
+    /// Records that one more viewer has it, in a replay: its lateness depends on when the viewer came back, not on the server.
     pub(super) fn replayed(&mut self) {
         self.replays += 1;
     }
@@ -164,7 +164,7 @@ impl Content {
             return;
         }
         self.viewers += viewers;
-        // What comes on top of claims that a server may make as large as it likes must not wrap to nothing.
+        // A server may claim any number, so the sum must not wrap to zero.
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more * viewers);
         add(&mut tally.shed, self.shed.into());
         add(&mut tally.duplicate, self.faults.duplicate);
@@ -229,7 +229,7 @@ impl Content {
         tally.lost = tally.lost.saturating_add(lost * self.viewers);
     }
 
-    /// A comment at a position where another one was acknowledged: what happened?
+    /// Judges a comment at a position where another one was acknowledged.
     fn misplaced(&self, comment: Delivered, ledger: &RoomLedger) -> Misplaced {
         let home = ledger
             .neighbours(comment.position, SWAP_DISTANCE_MAX)
@@ -256,14 +256,14 @@ impl Content {
     }
 }
 
-/// What a comment in another's place means.
+/// The meaning of a comment in another's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Misplaced {
-    /// It stands in the place of one that was put elsewhere.
+    /// Swapped with one that is elsewhere.
     Swapped,
-    /// It is also where it belongs; the one whose place it took is lost.
+    /// It is also in its own place; the one whose place it took is lost.
     Repeated,
-    /// It was never posted like this.
+    /// It was never posted in this form.
     Corrupt,
 }
 
@@ -285,7 +285,7 @@ impl Misplaced {
 struct IdFaults {
     duplicate: u64,
     reordered: u64,
-    /// Events at positions that cannot be, or that name such.
+    /// Events at impossible positions, or that name one.
     contradicted: u64,
 }
 

@@ -22,7 +22,7 @@ impl Span {
 pub(super) struct Cursor {
     /// Where the last batch or gap ended.
     at: u64,
-    /// Positions that were jumped over. Boxed twice over: almost no viewer ever has any.
+    /// Positions that were jumped over. Boxed twice, because almost no viewer ever has any.
     #[expect(
         clippy::box_collection,
         reason = "8 bytes per viewer instead of 24, for something almost no viewer has"
@@ -35,7 +35,7 @@ pub(super) struct Cursor {
 pub(super) struct OutOfStep {
     /// Where the viewer was.
     pub(super) was_at: u64,
-    /// What had been jumped over and came now.
+    /// What had been jumped over and has now arrived.
     pub(super) late: Vec<Span>,
 }
 
@@ -64,7 +64,7 @@ impl Cursor {
         self.at
     }
 
-    /// A message that stands for (`after`, `seq`] has arrived. Nothing comes back when it is the next one.
+    /// Records a message that covers (`after`, `seq`]. Returns `None` when it is the next in the chain.
     #[inline]
     pub(super) fn advance(&mut self, after: u64, seq: u64) -> Option<OutOfStep> {
         if after == self.at && seq >= after {
@@ -94,7 +94,7 @@ impl Cursor {
         self.jumped.iter().flat_map(|spans| spans.iter().copied())
     }
 
-    /// Takes `span` out of what was jumped over; returns the parts that were in there.
+    /// Removes `span` from what was jumped over; returns the parts that were in it.
     fn fill(&mut self, span: Span) -> Vec<Span> {
         let mut filled = Vec::new();
         let Some(jumped) = &mut self.jumped else {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_in_order_leave_nothing_to_say() {
+    fn messages_in_order_are_no_breach() {
         let mut cursor = Cursor::at_position(4);
         for (after, seq) in [(4, 7), (7, 7), (7, 1000), (1000, 1001)] {
             assert_eq!(cursor.advance(after, seq), None);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_jumped_over_is_kept_until_it_comes_late() {
+    fn skipped_positions_are_kept_until_they_arrive_late() {
         let mut cursor = Cursor::at_position(0);
         let step = cursor.advance(30, 50).unwrap();
         assert_eq!((step.was_at, step.late.len()), (0, 0));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_is_one_also_when_it_reaches_further() {
+    fn a_repeat_counts_even_if_it_covers_more() {
         let mut cursor = Cursor::at_position(0);
         assert_eq!(cursor.advance(0, 5), None);
         let step = cursor.advance(3, 8).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_over_a_jump_is_part_repeated_part_late() {
+    fn a_repeat_over_a_jump_is_partly_repeated_and_partly_late() {
         let mut cursor = Cursor::at_position(0);
         let _ = cursor.advance(0, 1);
         let _ = cursor.advance(3, 4);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn likes_alone_are_in_the_chain_too() {
+    fn a_batch_of_likes_is_part_of_the_chain() {
         let mut cursor = Cursor::at_position(3);
         assert_eq!(cursor.advance(3, 3), None);
         assert!(cursor.advance(2, 2).is_some());

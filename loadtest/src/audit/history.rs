@@ -1,6 +1,6 @@
 //! The plain text a room's batches had, in order: what chained forms refer back to.
 //!
-//! With it any frame can be decoded on its own, as soon as some viewer of the room had the batches before it. So the swarm
+//! With it any frame can be decoded on its own, once some viewer of the room has had the batches before it. So the swarm
 //! needs one decode per distinct frame and no inflater per viewer.
 
 use std::collections::VecDeque;
@@ -22,8 +22,8 @@ impl Mark {
     /// Before the first batch.
     pub(super) const START: Self = Self(0);
 
-    /// The fingerprint of a payload in the hands of a viewer at this mark. Two batches may have the same chained bytes and
-    /// still be different texts, because they refer back to different ones.
+    /// The fingerprint of a payload for a viewer at this mark. Two batches may have the same chained bytes and
+    /// still be different texts, because they refer to different ones.
     #[must_use]
     pub(super) fn in_context(self, print: u64) -> u64 {
         print ^ u64::from(self.0).wrapping_mul(0xD6E8_FEB8_6659_FD93)
@@ -43,9 +43,9 @@ pub(super) struct History {
 pub(super) struct Past {
     /// Where it begins and when it was sealed: the order of a room's batches, also of those that stand for no position.
     pub(super) order: (u64, u64),
-    /// It was only replayed to returning viewers: live frames do not refer back to it.
+    /// It was only replayed to returning viewers: live frames do not refer to it.
     pub(super) only_replayed: bool,
-    /// Its plain text as it stands in the stream, with what ends it.
+    /// Its plain text as it is in the stream, with its terminator.
     pub(super) plain: Box<[u8]>,
 }
 
@@ -71,7 +71,7 @@ impl History {
         mark
     }
 
-    /// A batch that had only been replayed was sent live as well.
+    /// Records that a batch that was only replayed so far was also sent live.
     pub(super) fn went_live(&mut self, mark: Mark) {
         let mut batches = self.batches.iter_mut().rev();
         if let Some((_, past)) = batches.find(|(other, _)| *other == mark) {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chained_form_needs_exactly_what_its_viewer_had() {
+    fn a_chained_form_is_decoded_with_what_its_viewer_had() {
         let lines = [
             "a batch of words, first\n",
             "a batch of words, second\n",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_find_their_place_when_they_come_out_of_order() {
+    fn batches_out_of_order_are_sorted() {
         let mut history = History::default();
         let late = history.add(past(5, 50, b"fifth\n"));
         history.add(past(5, 40, b"likes before the fifth\n"));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_only_replayed_is_no_part_of_what_others_had() {
+    fn replayed_batches_are_not_in_the_history_of_other_viewers() {
         let mut history = History::default();
         history.add(past(1, 10, b"first\n"));
         let replay = history.add(Past {

@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::event_text::{EVENT_END, EventText};
 use crate::fingerprint::fingerprint;
 
-/// What the bytes that a thread had not seen before are.
+/// What bytes turned out to be that a thread sees for the first time.
 pub(super) enum Learned {
     /// A batch: the number of its content.
     Content(u64),
@@ -136,7 +136,7 @@ impl Auditor {
     }
 }
 
-/// Notes which comments the events retract.
+/// Records which comments the events retract.
 pub(super) fn retract(retracted: &mut HashSet<u64>, events: &[RoomEvent]) {
     for event in events {
         if let RoomEventKind::Retract { ids } = &event.kind {

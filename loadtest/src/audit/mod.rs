@@ -6,7 +6,7 @@
 //!
 //! Each thread of the swarm has one [`Auditor`] and shares nothing with the others but the ledger. A frame is known by the
 //! fingerprint of its payload: the first time it is decoded and its comments are compared with what was posted; every other
-//! viewer that gets the same bytes costs a look-up and a comparison of positions. Sampled viewers also decode every byte
+//! viewer that gets the same bytes costs a lookup and a comparison of positions. Sampled viewers also decode every byte
 //! through an unpacker of their own, as a real client would.
 
 mod content;
@@ -44,7 +44,7 @@ const FOLD_AFTER: Duration = Duration::from_secs(3);
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(15);
 /// How long a frame is remembered, so that a slow viewer's copy is still known.
 const KEEP_FOR: Duration = Duration::from_secs(60);
-/// The last position there can be: clients keep positions in doubles (docs/PROTOCOL.md), and sums of such stay far from wrapping.
+/// The highest position: clients keep positions in doubles (docs/PROTOCOL.md), and sums of these are far from wrapping.
 pub const POSITION_MAX: u64 = (1 << 53) - 1;
 /// What makes a message a batch: the server writes the type first.
 pub(crate) const BATCH_START: &[u8] = br#"{"type":"batch""#;
@@ -64,7 +64,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Whether a batch that stands for these positions was sent again because this viewer had missed it.
+    /// Whether a batch with these positions is a replay for this viewer.
     fn is_replay(&self, after: u64, seq: u64) -> bool {
         after < seq && seq <= self.joined_seq
     }
@@ -75,11 +75,11 @@ impl Watch {
 pub enum End {
     /// It was still connected.
     Open,
-    /// The server said that it closes, with a close frame.
+    /// The server closed it with a close frame.
     Told,
     /// The connection broke without a close frame.
     Silent,
-    /// It left by itself: what had not arrived yet is not a loss.
+    /// It left by itself: what had not arrived yet is not lost.
     Left,
 }
 
@@ -94,14 +94,14 @@ pub struct Carrier<'a> {
     pub payload: &'a [u8],
 }
 
-/// What a flushed piece of a packed event stream is.
+/// What a flushed piece of a packed event stream holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A batch, with so many comments. The audit has it.
     Batch(u64),
     /// The text of another event.
     Text(&'a [u8]),
-    /// It does not end where an event ends: what looked like its end is part of it.
+    /// It is not a whole event: what looked like its end is part of it.
     Unfinished,
     /// It cannot be decoded. The audit has counted it.
     Undecodable,
@@ -184,7 +184,7 @@ impl Auditor {
         }
     }
 
-    /// A viewer for whom the room begins after position `after`, when `seq` was sealed. With a dialect it is sampled: it
+    /// Adds a viewer for whom the room begins after position `after`, when `seq` was sealed. With a dialect it is sampled: it
     /// decodes every byte it gets.
     #[must_use]
     pub fn joined(after: u64, seq: u64, at: Moment, sampled: Option<Dialect>) -> Watch {
@@ -197,7 +197,7 @@ impl Auditor {
         }
     }
 
-    /// A viewer whose connection broke is back and resumes: it keeps its position, not its stream. What it gets up
+    /// Records that a viewer whose connection broke has resumed: it keeps its position, not its stream. What it gets up
     /// to position `seq` is a replay.
     pub fn resumed(watch: &mut Watch, seq: u64, at: Moment, sampled: Option<Dialect>) {
         watch.joined_seq = seq;
@@ -212,8 +212,8 @@ impl Auditor {
         watch.cursor.at()
     }
 
-    /// A viewer came back to a room in a new epoch: the rest of the old one cannot be replayed. Returns how many acknowledged
-    /// comments that is.
+    /// Records that a viewer came back to a room in a new epoch. Returns how many acknowledged comments of the old one cannot
+    /// be replayed.
     pub fn renumbered(&mut self, watch: &Watch, room: u32) -> u64 {
         self.finish(watch, room, End::Left);
         self.ledger.room(room).count_after(watch.cursor.at())
@@ -225,7 +225,7 @@ impl Auditor {
         self.ledger.room(room).positions_in(after, seq).len() as u64
     }
 
-    /// Whether a room has this epoch, as far as acknowledgements and other viewers have said.
+    /// Whether a room has this epoch, according to acknowledgements and other viewers.
     #[must_use]
     pub fn is_epoch(&self, room: u32, epoch: u64) -> bool {
         self.ledger.room(room).is_epoch(epoch)
@@ -237,7 +237,7 @@ impl Auditor {
         self.ledger.renumbered(room)
     }
 
-    /// A batch has arrived at a viewer. Returns how many comments it carries.
+    /// Records a batch for a viewer. Returns how many comments it carries.
     pub fn batch(&mut self, watch: &mut Watch, carrier: Carrier<'_>, now: Moment) -> u64 {
         match self.piece(watch, carrier, now) {
             Piece::Batch(comments) => comments,
@@ -249,7 +249,7 @@ impl Auditor {
         }
     }
 
-    /// A piece of a packed event stream, or a message that can only be a batch, has arrived at a viewer.
+    /// Records a piece of a packed event stream, or a message that can only be a batch, for a viewer.
     ///
     /// # Panics
     /// When a form outlived its content, which would be a fault of this auditor.
@@ -281,7 +281,7 @@ impl Auditor {
         }
         watch.mark = content.mark;
         let comments = content.comments();
-        // Almost every frame is the next one: nothing to write.
+        // Almost every frame is the next one, so nothing has to be recorded.
         if let Some(step) = watch.cursor.advance(content.after, content.seq) {
             let count = |is: fn(&cursor::OutOfStep, u64) -> bool| {
                 content
@@ -319,7 +319,7 @@ impl Auditor {
         }
     }
 
-    /// Looks bytes up, or decodes them when no viewer of this thread had them before.
+    /// Looks up bytes, or decodes them if no viewer of this thread had them before.
     #[inline]
     fn identify(&mut self, watch: &Watch, carrier: Carrier<'_>, now: Moment) -> Option<Learned> {
         let print = fingerprint(carrier.payload);
@@ -338,7 +338,7 @@ impl Auditor {
         usize::try_from(number - self.front).expect("invariant: a form goes when its content goes")
     }
 
-    /// A witness decodes what it got, on its own stream: it must be what was expected.
+    /// Decodes what a witness received on its own stream, which must give the expected text.
     fn witness(&mut self, watch: &mut Watch, carrier: Carrier<'_>, expected: u64) {
         // A text message is plain whatever the encoding, so it is not part of the witness's stream.
         if matches!(carrier.dialect, Dialect::WsIdentity | Dialect::SseIdentity) {
@@ -359,7 +359,7 @@ impl Auditor {
         self.witness(watch, carrier, expected);
     }
 
-    /// A `gap` message has arrived at a viewer.
+    /// Records a `gap` message for a viewer.
     pub fn gap(&mut self, watch: &mut Watch, room: u32, dialect: Dialect, gap: &Gap) {
         let (after, seq) = (gap.after.value(), gap.seq.value());
         let tally = &mut self.findings.rooms[room as usize];
@@ -391,7 +391,7 @@ impl Auditor {
         tally.skipped = tally.skipped.saturating_add(skipped);
         tally.contradicted = tally.contradicted.saturating_add(contradicted);
         if is_chained(dialect) && watch.witness.is_none() && self.witnesses < WITNESSES_MAX {
-            // After a skip the server must not refer back to what this viewer lacks. A fresh stream notices if it does.
+            // After a skip the server must not refer to what this viewer lacks. A fresh stream detects it.
             self.witnesses += 1;
             watch.witness = Some(Box::new(Unpacker::new(dialect)));
         }
@@ -403,7 +403,7 @@ impl Auditor {
         watch.cursor.at() >= self.ledger.room(room).last()
     }
 
-    /// A viewer is done: what it did not get is lost, or was reported.
+    /// Ends a viewer's audit: what it did not get is lost, or was reported.
     pub fn finish(&mut self, watch: &Watch, room: u32, end: End) {
         if end != End::Left && self.claimed_too_much(watch, room) {
             let tally = &mut self.findings.rooms[room as usize];
@@ -501,7 +501,7 @@ impl Auditor {
     }
 }
 
-/// Whether the forms of a dialect may refer back to what its viewer had before.
+/// Whether the forms of a dialect may refer to what its viewer had before.
 fn is_chained(dialect: Dialect) -> bool {
     match dialect {
         Dialect::WsIdentity | Dialect::WsGzip | Dialect::SseIdentity => false,
@@ -513,7 +513,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Keys that are fingerprints already need no hashing, only the room mixed in.
+/// Keys are fingerprints already, so only the room has to be mixed in.
 #[derive(Default)]
 struct Prehashed(u64);
 

@@ -32,7 +32,7 @@ pub struct Tally {
     #[serde(default)]
     pub unchained: u64,
     /// Acknowledged comments a `gap` message called missed although they had been delivered; also messages whose positions or
-    /// events cannot be, and viewers whose `joined` claimed later comments for earlier ones.
+    /// events cannot be, and viewers whose `joined` claimed later comments as earlier ones.
     pub contradicted: u64,
     /// Acknowledged comments that came after a viewer was evicted or closed.
     pub after_close: u64,

@@ -49,7 +49,7 @@ pub struct SenderReport {
 const BACKLOG: i32 = 4096;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// One connection: who gets which buffer.
+/// One connection, and which buffer it gets.
 struct Outlet {
     socket: OwnedFd,
     encoding: Encoding,
@@ -79,7 +79,7 @@ pub fn send(plan: &SenderPlan, input: &mut dyn BufRead, output: &mut dyn Write) 
         serde_json::to_string(&report).map_err(io::Error::other)?
     )?;
     output.flush()?;
-    // The connections stay open until the parent has read what was sent last.
+    // The connections stay open until the parent has read the last frames.
     line.clear();
     input.read_line(&mut line).map(drop)
 }
@@ -311,7 +311,7 @@ mod tests {
     use crate::swarm::ServerFrame;
 
     #[test]
-    fn frames_have_the_asked_size_and_are_batches_without_comments() {
+    fn frames_have_the_requested_size_and_are_batches_without_comments() {
         for bytes in [80, 127, 128, 131, 500, 20_000, 70_000] {
             let mut frames = [bytes; 3].map(frame);
             stamp(&mut frames);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_the_swarm_are_understood() {
+    fn requests_of_the_swarm_are_parsed() {
         let mut request = Vec::new();
         crate::swarm::handshake::write_request(
             "127.0.0.1:1",

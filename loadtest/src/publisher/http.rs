@@ -1,4 +1,4 @@
-//! Posting over HTTP: kept-alive connections, as many as posts are under way at once, share the schedule.
+//! Posting over HTTP: as many kept-alive connections as there are posts in progress.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,12 +53,12 @@ pub(super) async fn publish(
     Ok(publication)
 }
 
-/// Hands posts to connections and takes their answers.
+/// Gives posts to connections and takes their answers.
 struct Counter<'a> {
     publisher: &'a Publisher,
     posts: &'a Arc<[Post]>,
     start: Moment,
-    /// Connections that wait for a post. The last that was used is the next, so that no more are opened than are needed.
+    /// Idle connections. The last one used is the next, so that no more are opened than needed.
     idle: Vec<HttpClient>,
     /// Connections that may still be opened.
     unopened: usize,

@@ -18,7 +18,7 @@ use crate::publisher::{
 };
 use crate::schedule::Post;
 
-/// Why posts over a connection stay without an answer.
+/// Why posts over a connection stay unanswered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Everything is answered.
@@ -147,7 +147,7 @@ async fn join(server: ServerAddress, room: RoomId) -> Result<Joined, ClientError
 async fn come(cut: &mut watch::Receiver<Option<Cut>>) -> Cut {
     match cut.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(cut)) => *cut,
-        // Nobody is listening any more.
+        // The sender is gone.
         Ok(None) | Err(_) => Cut::Interrupted,
     }
 }
@@ -169,7 +169,7 @@ impl Poster {
         mut due: mpsc::Receiver<u32>,
         mut cut: watch::Receiver<Option<Cut>>,
     ) -> Publication {
-        // A cut comes whatever the server does, also while it does not read.
+        // A cut applies whatever the server does, even while it does not read.
         let end = tokio::select! {
             end = self.serve(&mut connection, &mut due) => end,
             cut = come(&mut cut) => End::Cut(cut),
@@ -177,7 +177,7 @@ impl Poster {
         let unanswered = self.pending.len() as u64;
         self.publisher
             .give_up(&mut self.publication, end.cause(), unanswered);
-        // Posts that are still to come cannot be sent any more, and must not hold up those of other rooms.
+        // Later posts cannot be sent any more, and must not delay those of other rooms.
         while !matches!(end, End::Cut(_)) && due.recv().await.is_some() {
             self.publication.due += 1;
             self.publisher
@@ -186,14 +186,14 @@ impl Poster {
         self.publication
     }
 
-    /// Posts what is due and hears the answers, until all are in or no more can come.
+    /// Sends due posts and reads the answers, until all are in or no more can come.
     async fn serve(&mut self, connection: &mut Connection, due: &mut mpsc::Receiver<u32>) -> End {
         let mut is_open = true;
         while is_open || !self.pending.is_empty() {
             tokio::select! {
                 index = due.recv(), if is_open => match index {
                     Some(index) => {
-                        // A post that was written in part leaves a connection that nothing can follow on.
+                        // After a partly written post, nothing more can be sent on the connection.
                         let posted = self.post(connection, index);
                         match tokio::time::timeout(ANSWER_DEADLINE, posted).await {
                             Ok(Ok(())) => {}
@@ -216,7 +216,7 @@ impl Poster {
         let post = self.posts[index as usize];
         let errand = self.publisher.errand(post, self.start);
         let sent = self.publisher.leaves(&mut self.publication, errand.due);
-        // It waits for an answer from the first byte on, so that it is not forgotten when it does not leave.
+        // It is pending from the first byte on, so that it is counted even if it cannot be sent.
         self.pending.insert(index, sent);
         let reference = Reference::Number(i64::from(index));
         connection.post(errand.comment, Some(&reference)).await

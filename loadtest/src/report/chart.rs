@@ -53,7 +53,7 @@ struct Line<'a> {
 impl Chart {
     /// The chart with its title and legend; `None` when there is nothing to draw.
     ///
-    /// It is there twice, and the page shows the one that fits: text that shrinks with the picture cannot be read on a
+    /// It is drawn twice, and the page shows the one that fits: text that shrinks with the picture cannot be read on a
     /// telephone.
     pub(super) fn render(&self) -> Option<String> {
         let series: Vec<(usize, &Series)> = self
@@ -216,7 +216,7 @@ impl Chart {
         );
     }
 
-    /// Names above the plot, in two rows, each where the row is free; a third that has no room keeps its line only.
+    /// Names above the plot, in two rows, each where there is room; a mark without room has only its line.
     fn name_marks(&self, frame: &Frame, x: &Axis, html: &mut String) {
         let mut free_from = [0.0_f64; 2];
         for (value, name) in &self.marks {
@@ -244,7 +244,7 @@ impl Chart {
     }
 }
 
-/// Merges series that look alike into one line with all their names, because a hidden line would seem to be missing.
+/// Merges series that look alike into one line with all their names, because a hidden line would look missing.
 fn gathered<'a>(series: &[(usize, &'a Series)], y: &Axis) -> Vec<Line<'a>> {
     let mut lines: Vec<Line<'a>> = Vec::new();
     for (tone, series) in series {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_values_never_reach_the_page() {
+    fn infinite_and_missing_values_are_not_drawn() {
         for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300, 1e-300] {
             for may_be_logarithmic in [false, true] {
                 let chart = Chart {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_on_each_other_are_one_with_both_names() {
+    fn overlapping_lines_are_merged_with_both_names() {
         let near = |far: f64| {
             let line = |name, last| Series::line(name, vec![(0.0, Some(100.0)), (1.0, Some(last))]);
             Chart {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_is_there_for_wide_and_for_narrow_pages() {
+    fn a_chart_is_drawn_for_wide_and_narrow_pages() {
         let chart = Chart {
             series: vec![Series::line(
                 "one",

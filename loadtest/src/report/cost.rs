@@ -1,4 +1,4 @@
-//! What a run cost: the server, this process, and the floor to hold them against.
+//! What a run cost: the server, this process, and the floor for comparison.
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ pub struct FloorReport {
 }
 
 impl RunReport {
-    /// Adds what posting alone costs, and takes it off the cost of a frame.
+    /// Adds what posting alone costs, and subtracts it from the cost of a frame.
     pub fn set_post_cost(&mut self, cost: PostCost) {
         let frames: u64 = self.traffic.values().map(|traffic| traffic.frames).sum();
         if let Some(server) = &mut self.server {
@@ -79,7 +79,7 @@ impl RunReport {
         }
     }
 
-    /// Adds the floor and sets the server against it.
+    /// Adds the floor and compares the server with it.
     pub fn set_floor(&mut self, halves: [Floor; 2], threads: usize) {
         let floor = halves[0].with(&halves[1]);
         let ratio = self

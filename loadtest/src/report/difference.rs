@@ -27,7 +27,7 @@ pub(crate) struct Row {
 /// How a figure changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Within the tolerance, or in no direction that is better or worse.
+    /// Within the tolerance, or neither better nor worse.
     Same,
     /// Better by more than the tolerance.
     Better,
@@ -42,7 +42,7 @@ pub(crate) enum Change {
 /// When a figure is worse.
 #[derive(Clone, Copy, Debug)]
 enum Sense {
-    /// More is worse, beyond the tolerance and by at least this much: below it lies noise.
+    /// More is worse, if beyond the tolerance and by at least this much: less is noise.
     Lower { noise: f64 },
     /// Less is worse, beyond the tolerance.
     Higher,
@@ -50,7 +50,7 @@ enum Sense {
     Fault,
 }
 
-/// What the same run differs by from one time to the next, on a machine that does other things too: the server lets a busy
+/// How much repeated runs differ on a machine that does other things too: the server lets a busy
 /// room's ticks drift by a twentieth of the window, so that two runs may be a tenth apart in all that waits for a tick.
 const WINDOW_NOISE: f64 = 0.1;
 const MEDIAN_NOISE_MS: f64 = 10.0;
@@ -159,7 +159,7 @@ impl Sense {
     }
 }
 
-/// A name with its unit, when it is worse, and its value in a report that has it.
+/// A name with its unit, when it counts as worse, and its value in a report.
 type Figure = (String, Sense, Option<f64>);
 
 /// What is compared, in the order it is printed; the same list for every report.
@@ -248,7 +248,7 @@ fn deliveries(report: &RunReport) -> Vec<Figure> {
     figures
 }
 
-/// Of viewers that came back, and of a search.
+/// Figures of returning viewers and of a search.
 fn returns(report: &RunReport) -> Vec<Figure> {
     let returns = report.returns.as_ref();
     let mut downs = report.events.iter().map(|event| event.down_s);
@@ -345,7 +345,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_got_worse_is_flagged_and_nothing_else() {
+    fn only_what_got_worse_is_flagged() {
         assert_eq!(worse(|_| {}), Vec::<String>::new());
         assert_eq!(worse(|report| report.audit.lost = 1), ["lost"]);
         assert_eq!(worse(|report| report.passed = false), ["failed"]);
@@ -384,7 +384,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_figure_only_one_run_has_is_shown_and_not_judged() {
+    fn a_figure_of_only_one_run_is_shown_but_not_judged() {
         let before = sample_report();
         let mut after = before.clone();
         after.server = None;

@@ -100,9 +100,9 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), HarnessError> {
     })
 }
 
-/// What is where a report is to be written.
+/// What exists where a report is to be written.
 enum Place {
-    /// A file, or nothing yet: a whole one takes its place. Links have been followed, so that they stay.
+    /// A file, or nothing yet: it is replaced as a whole. Links have been followed, so they stay.
     File(PathBuf),
     /// A device, a pipe or the like, such as `/dev/stdout`: it is written to, and must not be replaced.
     Pipe,
@@ -122,7 +122,7 @@ impl Place {
     }
 }
 
-/// Where a file is while it is written.
+/// Where a file is written before it is moved to its place.
 fn part_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");

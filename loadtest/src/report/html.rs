@@ -1,4 +1,4 @@
-//! A run as one page: the verdict, the figures, the run over time, the distribution of latencies, all tables.
+//! A run as one page: verdict, figures, charts over time, latency distributions, all tables.
 //!
 //! The page is self-contained: no scripts, fonts or pictures from elsewhere.
 
@@ -36,7 +36,7 @@ pub(super) fn page(report: &RunReport) -> String {
     let title = format!("{what}: {} viewers", count(setup.viewers.into()));
     let tone = match (report.passed, report.partial) {
         (false, _) => "bad",
-        // There is nothing that could have gone wrong.
+        // Nothing can have gone wrong.
         (true, false) if report.audit.delivered == 0 => "warn",
         (true, true) => "warn",
         (true, false) => "good",
@@ -48,7 +48,7 @@ pub(super) fn page(report: &RunReport) -> String {
         escape(&title),
         escape(&title)
     );
-    // A run that was ended while viewers connected may not know.
+    // A run that ended while viewers connected may not know.
     let when = match report.timeline.started_unix_ms {
         0 => String::new(),
         started => format!(" · started {}", date(started)),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_from_elsewhere() {
+    fn the_page_is_self_contained() {
         let page = page(&sample_report());
         for word in ["src=", "href=", "@import", "url(", "<script", "<link"] {
             assert!(!page.contains(word), "{word}");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_ended_before_it_began_has_a_page_too() {
+    fn a_run_that_ended_before_posting_has_a_page() {
         let mut report = RunReport::interrupted(sample_report().setup, 17, Clock::start());
         assert!(page(&report).contains(" · started 20"));
         report.timeline.started_unix_ms = 0;

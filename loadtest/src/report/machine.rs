@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_understood() {
+    fn figures_of_the_kernel_are_parsed() {
         assert_eq!(
             model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"),
             Some("Some CPU @ 2 GHz".to_owned())

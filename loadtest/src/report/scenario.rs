@@ -81,14 +81,14 @@ impl ScenarioReport {
         }
     }
 
-    /// The figures that were not within their limits, each with what it was and may be.
+    /// The figures that missed their limits, each with its value and limit.
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
         let failed = self.checks.iter().filter(|check| !check.met);
         failed.map(Check::missed).collect()
     }
 
-    /// What was found, in a sentence.
+    /// The result in a sentence.
     #[must_use]
     pub fn judge(&self, partial: bool) -> String {
         let name = self.fields.scenario.name();
@@ -112,7 +112,7 @@ impl ScenarioReport {
         text
     }
 
-    /// What a search has found, in words.
+    /// The result of a search, in words.
     pub(super) fn found(&self) -> Option<String> {
         let first = self.steps.first()?;
         let searched = self.searched();
@@ -186,7 +186,7 @@ impl ScenarioReport {
 }
 
 impl Check {
-    /// That it is not within its limit.
+    /// A sentence that says it missed its limit.
     fn missed(&self) -> String {
         format!("{} ({}, {})", self.what, self.measured(), self.allowed())
     }

@@ -1,4 +1,4 @@
-//! What holds for the report as a whole.
+//! Tests of the report as a whole.
 
 mod sample;
 
@@ -165,7 +165,7 @@ fn empty_members(path: &str, value: &Value, found: &mut Vec<String>) {
             }
         }
         Value::Array(items) if !items.is_empty() => {
-            // Something in one of them is enough.
+            // It is enough if one of them has it.
             let of_each = items.iter().map(|item| {
                 let mut empty = Vec::new();
                 empty_members(path, item, &mut empty);

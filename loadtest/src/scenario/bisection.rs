@@ -41,9 +41,9 @@ impl Bisection {
     pub fn next(&self) -> Option<f64> {
         match self.state {
             State::Low => Some(self.low),
-            // Often it is good, and everything below it needs no look.
+            // It is often good, and then nothing below it has to be tried.
             State::High => Some(self.high),
-            // In the middle of the ratio, as the precision is one: a range of a thousandfold is halved like one of twice.
+            // The geometric mean, because the precision is a ratio.
             State::Between => Some((self.low * self.high).sqrt()),
             State::Done => None,
         }
@@ -85,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn a_low_end_that_is_bad_ends_it_and_so_does_a_high_end_that_is_good() {
+    fn a_bad_low_end_or_a_good_high_end_ends_the_search() {
         assert_eq!(search(100.0), [500.0]);
         assert_eq!(search(9000.0), [500.0, 4000.0]);
     }
 
     #[test]
-    fn between_the_ends_it_closes_in_on_the_limit() {
+    fn it_closes_in_on_the_limit() {
         let tried = search(1700.0);
         assert_eq!(tried[..2], [500.0, 4000.0]);
         assert_eq!(tried[2].round(), 1414.0);

@@ -49,18 +49,18 @@ pub struct Evidence {
     pub lateness_p99_ms: f64,
     /// The server ended before the run did, or hangs.
     pub server_gone: bool,
-    /// What the viewers were to do besides watching, where that has no figure of its own.
+    /// What viewers had to do besides watching, where that has no figure of its own.
     pub habit: Option<Habit>,
 }
 
-/// How much of what viewers were to do they did.
+/// How much of their task the viewers did.
 #[derive(Clone, Copy, Debug)]
 pub struct Habit {
     /// What.
     pub what: &'static str,
     /// How much they did.
     pub done: f64,
-    /// How much is enough: without it the rest shows nothing.
+    /// How much is enough for the run to prove anything.
     pub enough: f64,
 }
 
@@ -94,7 +94,7 @@ pub const LATENESS_P99_MS_MAX: f64 = 50.0;
 const MIB: f64 = 1_048_576.0;
 
 impl Slo {
-    /// A limit that nothing can be held against.
+    /// A limit that no figure can be compared with.
     pub(super) fn odd_limit(&self) -> Option<&'static str> {
         let limits = [
             ("p99_beyond_window_ms", Some(self.p99_beyond_window_ms)),
@@ -313,7 +313,7 @@ mod tests {
 
     /// Regression: what a server claims saturates its count, and the sum of the counts wrapped to none.
     #[test]
-    fn claims_without_bounds_do_not_add_up_to_nothing() {
+    fn unbounded_claims_do_not_wrap_to_zero() {
         let (mut evidence, slo) = good();
         evidence.tally.lost = u64::MAX;
         evidence.tally.duplicate = 1;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_new_epoch_forgot_is_judged_where_a_log_should_have_kept_it() {
+    fn comments_lost_by_a_new_epoch_count_if_the_log_is_durable() {
         let (mut evidence, mut slo) = good();
         evidence.unreplayed = 1;
         assert!(failed(&evidence, &slo).is_empty());
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn viewers_that_did_not_do_what_they_were_to_do_show_nothing() {
+    fn a_run_whose_viewers_missed_their_task_fails() {
         let (mut evidence, slo) = good();
         for (done, expected) in [(90.0, None), (89.0, Some("viewers that left, a second"))] {
             evidence.habit = Some(Habit {
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_met() {
+    fn an_unmeasured_figure_misses_its_limit() {
         let (evidence, mut slo) = good();
         slo.last_back_s_max = Some(5.0);
         slo.memory_mib_per_hour_max = Some(5.0);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_delivered_is_no_pass_and_a_late_generator_is_named() {
+    fn nothing_delivered_fails_and_a_late_generator_is_reported() {
         let (mut evidence, slo) = good();
         evidence.tally.delivered = 0;
         evidence.lateness_p99_ms = 250.0;
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slope_is_that_of_the_line() {
+    fn the_slope_is_that_of_the_fitted_line() {
         let line: Vec<(f64, f64)> = (0..10)
             .map(|x| (f64::from(x), 5.0 + 3.0 * f64::from(x)))
             .collect();

@@ -78,7 +78,7 @@ impl Event {
         self.what == RESTART
     }
 
-    /// Enters how many left and joined as a new viewer until this second of the measured interval.
+    /// Sets how many left and joined as new viewers up to this second of the measured interval.
     pub(super) fn set_churn(&mut self, joined_anew: u64, until_s: f64) {
         self.back = joined_anew;
         self.per_second = joined_anew as f64 / (until_s - self.at_s).max(0.001);
@@ -155,8 +155,8 @@ impl Session {
             }
         }
         let give_up = clock.now().after(act.patience);
-        // Progress is shown once per turn of each thread, so the dip is waited for as well. Who came back and lost the
-        // connection again is not back: those that are in count, not the joins.
+        // Threads publish their progress once per turn, so wait for the dip as well. Viewers that came back and lost the
+        // connection again are not back: count connected viewers, not joins.
         let back = || {
             let now = self.viewers.snapshot();
             (now.rejoined - before.rejoined).min(now.up()).min(up)

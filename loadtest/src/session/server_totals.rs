@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_is_billed_from_look_to_look() {
+    fn one_process_counts_from_reading_to_reading() {
         let mut totals = ServerTotals::open(reading(1.0, 100));
         totals.close(&reading(1.25, 120));
         totals.go_on(reading(1.25, 120));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_process_is_billed_from_its_birth_and_the_old_one_until_its_death() {
+    fn a_new_process_counts_from_its_start_and_the_old_one_to_its_end() {
         // The new one has spent and counted more than the old one had at the beginning.
         let mut totals = ServerTotals::open(reading(1.0, 100));
         totals.close(&reading(1.5, 140));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_a_stretch_is_not_known_of_the_whole() {
+    fn a_figure_unknown_for_one_interval_is_unknown_for_all() {
         let mut totals = ServerTotals::open(reading(1.0, 100));
         totals.close(&Reading::default());
         totals.close(&reading(2.0, 300));

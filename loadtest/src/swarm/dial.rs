@@ -17,7 +17,7 @@ pub(crate) enum Receive {
 
 /// Viewers that share one source address. Each address has about 28,000 ports toward one server.
 const VIEWERS_PER_ADDRESS: u32 = 2000;
-/// 127.0.0.2 to 127.0.0.201; addresses wrap around after that, which is good for 400,000 viewers.
+/// 127.0.0.2 to 127.0.0.201; addresses wrap around after that, enough for 400,000 viewers.
 const ADDRESSES_MAX: u32 = 200;
 const TINY_BYTES: usize = 2048;
 
@@ -50,7 +50,7 @@ impl Dialer {
         )?;
         socket.set_nonblocking(true)?;
         if receive == Receive::Tiny {
-            // Before connecting: the window is agreed on in the handshake.
+            // Before connecting, because the window is negotiated in the handshake.
             socket.set_recv_buffer_size(TINY_BYTES)?;
         }
         if let Some(source) = self.source(index) {

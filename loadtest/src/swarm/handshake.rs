@@ -1,4 +1,4 @@
-//! A hand-written handshake: one request, one response head, nothing kept.
+//! A hand-written handshake: one request, one response head, no state kept.
 
 use danmaku_wire::{Dialect, Protocol};
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_is_what_rfc_6455_asks_for() {
+    fn the_request_follows_rfc_6455() {
         let text = request(Dialect::WsGzip, Some((7, 41)));
         assert!(
             text.starts_with(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stream_is_asked_for_as_browsers_do() {
+    fn an_event_stream_is_requested_like_a_browser() {
         assert_eq!(
             request(Dialect::SseGzip, Some((7, 41))),
             "GET /v1/rooms/load-0/events HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: text/event-stream\r\n\
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_only_when_whole_and_verified() {
+    fn a_response_is_accepted_only_if_complete_and_verified() {
         let read = |bytes: &[u8]| read_answer(bytes, Dialect::WsIdentity);
         let head =
             format!("HTTP/1.1 101 Switching Protocols\r\nSEC-WebSocket-Accept: {ACCEPT}\r\n\r\n");
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_stream_begins_behind_its_head() {
+    fn an_event_stream_begins_after_its_head() {
         for dialect in [Dialect::SseIdentity, Dialect::SseGzip] {
             let opening = dialect.opening().unwrap();
             let cut = &opening[..opening.len() - 1];

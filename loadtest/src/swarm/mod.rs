@@ -73,7 +73,7 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// An empty ledger for viewers like these: only who comes back can find a room in a new epoch.
+    /// An empty ledger for viewers like these: only returning viewers can find a room in a new epoch.
     #[must_use]
     pub fn ledger(&self, rooms: u32) -> Ledger {
         if self.reconnects {

@@ -14,7 +14,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `at_once` is the time whose worth may go in one moment; one always may.
+    /// `at_once` limits a burst to what is due in that time; one is always allowed.
     pub(super) fn new(per_second: f64, at_once: Duration, now: Moment) -> Self {
         Self {
             per_second,
@@ -24,7 +24,7 @@ impl Pace {
         }
     }
 
-    /// Whether one more may go now.
+    /// Whether one more is allowed now.
     #[expect(
         clippy::cast_precision_loss,
         reason = "microseconds of a run are far below 2^53"
@@ -45,7 +45,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// How many go when they are looked for this often for a second.
+    /// How many are allowed in a second when asked this often.
     fn gone(pace: &mut Pace, every: Duration) -> usize {
         let mut gone = 0;
         let mut now = Moment::default();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_kept_and_a_pause_is_made_up_for_only_so_far() {
+    fn the_rate_is_kept_and_a_pause_is_only_partly_made_up() {
         let hundredth = Duration::from_millis(10);
         let mut pace = Pace::new(1000.0, hundredth, Moment::default());
         let gone = gone(&mut pace, Duration::from_millis(1));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_kept_by_those_who_look_seldom() {
+    fn the_rate_is_kept_when_asked_rarely() {
         for (per_second, due) in [(50.0, 50), (1000.0, 1000)] {
             let mut pace = Pace::new(per_second, Duration::from_secs(1), Moment::default());
             let gone = gone(&mut pace, Duration::from_millis(70));

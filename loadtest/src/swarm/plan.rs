@@ -53,14 +53,14 @@ impl WatchVia {
     }
 }
 
-/// One viewer to be.
+/// A viewer's place before it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// Its room, by index.
     pub room: u32,
     /// What it speaks.
     pub dialect: Dialect,
-    /// What it is for.
+    /// Its role.
     pub part: Part,
 }
 
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn one_room_is_cut_over_threads_and_sampled_in_each() {
+    fn one_room_is_split_over_threads_and_sampled_in_each() {
         let seats = seats(&seating(1000, 1, 0), 2);
         assert_eq!([seats[0].len(), seats[1].len()], [500, 500]);
         for thread in &seats {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_divide_what_their_threads_would_have_in_one() {
+    fn processes_divide_viewers_like_threads_of_one() {
         for (viewers, rooms, zipf) in [(1000, 1, 0.0), (1001, 7, 0.0), (3000, 200, 1.1)] {
             let seating = Seating {
                 zipf,

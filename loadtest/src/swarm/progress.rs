@@ -1,4 +1,4 @@
-//! What a thread of the swarm shows of itself while it runs: written once per turn of its loop, read by anybody.
+//! The progress of a swarm thread: written once per turn of its loop, read by other threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -89,7 +89,7 @@ impl Snapshot {
 }
 
 /// The shared side of the [`Snapshot`] of one thread, or of one process. The counters are independent of each other, so relaxed
-/// stores will do; only a reader of "settled" must see the counters that go with it.
+/// stores are enough; only a reader of "settled" must see the counters that belong to it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     joined: AtomicU64,

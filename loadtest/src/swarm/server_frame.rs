@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_any_length_is_found_once_it_is_whole_and_not_before() {
+    fn a_frame_of_any_length_is_found_only_once_it_is_complete() {
         for len in [0, 1, 125, 126, 127, 0xFFFF, 0x1_0000] {
             let payload = vec![b'x'; len];
             let mut bytes = frame(0x82, &payload);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_must_not_send_is_a_fault_at_its_head() {
+    fn invalid_frames_are_detected_at_their_head() {
         let check = |bytes: &[u8], fault| {
             assert_eq!(ServerFrame::parse(bytes), Err(fault), "for {bytes:?}");
         };

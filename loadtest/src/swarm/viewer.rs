@@ -20,10 +20,10 @@ pub(super) struct Viewer {
     pub(super) watch: Watch,
     pub(super) seat: Seat,
     pub(super) state: State,
-    /// The epoch of the room it watches, as long as it has a place there: not before it has joined, and not after it has
-    /// gone by itself.
+    /// The epoch of the room it watches, while it is its viewer: not before it has joined, and not after it has
+    /// left by itself.
     pub(super) epoch: Option<u64>,
-    /// The start of a frame or response head whose rest has not come yet.
+    /// The start of an incomplete frame or response head.
     #[expect(
         clippy::box_collection,
         reason = "8 bytes per viewer instead of 24, for something few viewers have"
@@ -31,7 +31,7 @@ pub(super) struct Viewer {
     partial: Option<Box<Vec<u8>>>,
 }
 
-/// Where a viewer is on its way.
+/// The state of a viewer's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Not dialled yet.
@@ -108,7 +108,7 @@ impl Viewer {
             since,
             &mut thread.request,
         );
-        // A new socket takes a few hundred bytes at once; if it does not, something is wrong enough to give up on it.
+        // A new socket takes a few hundred bytes at once; if it does not, give up on it.
         match socket.write(&thread.request) {
             Ok(written) if written == thread.request.len() => self.state = State::Asked,
             Ok(_) => self.fail(index, "the request was only sent in part", thread),
@@ -206,8 +206,8 @@ impl Viewer {
         self.state = State::Ended(End::Silent);
     }
 
-    /// The run is over: says goodbye as RFC 6455 section 7.1.2 asks, so that the server closes first. Who watches an event stream
-    /// has nothing to say it with.
+    /// Ends the connection as RFC 6455 section 7.1.2 asks, so that the server closes first. A viewer of an event stream just
+    /// drops it.
     pub(super) fn leave(&mut self) {
         let can_speak = self.seat.dialect.protocol() == Protocol::WebSocket;
         match self.state {
@@ -301,7 +301,7 @@ impl Viewer {
         self.closed(index, frame.close_code(), thread);
     }
 
-    /// The server has said that it closes.
+    /// Handles the server's close.
     fn closed(&mut self, index: usize, code: u16, thread: &mut ThreadState) {
         match self.state {
             State::Live | State::Joining => *thread.incidents.closes.entry(code).or_default() += 1,
@@ -337,8 +337,8 @@ impl Viewer {
         self.state = State::Ended(end);
     }
 
-    /// Sends a small masked frame. If the socket does not take it at once it is left out: a viewer that cannot send a pong
-    /// is one the server should find out about.
+    /// Sends a small masked frame, or drops it if the socket does not take it at once: a viewer that cannot send a pong
+    /// is one the server should notice.
     fn send(&mut self, first: u8, payload: &[u8]) {
         let mut frame = [0_u8; 6 + 125];
         let payload = &payload[..payload.len().min(125)];

@@ -23,7 +23,7 @@ use crate::swarm::{Habits, SwarmResult};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// The viewers that are there to stall stop reading.
+    /// The stalling viewers stop reading.
     Stall,
     /// All viewers are disconnected and reconnect at once.
     Storm,
@@ -79,7 +79,7 @@ pub(super) struct Worker {
     pace: Pace,
     buffer: Vec<u8>,
     dialled: usize,
-    /// Viewers to dial again, and not before when.
+    /// Viewers to dial again, and when at the earliest.
     redials: VecDeque<(usize, Moment)>,
     /// Reconnects of a storm are not paced.
     storming: bool,
@@ -169,13 +169,13 @@ impl Worker {
                 }
             }
             let mut unfinished = std::mem::take(&mut self.unfinished);
-            // An event may have given a turn to a viewer that was waiting for one.
+            // An event may already have given one of them a turn.
             unfinished.sort_unstable();
             unfinished.dedup_by_key(|(index, _)| *index);
             for (index, closed) in unfinished {
                 self.ready(index, false, closed);
             }
-            // The next frame is often there already, and costs less than a look at all that is due by the clock.
+            // The next frame has often arrived already, and costs less than checking what is due.
             let last_arrival = self.thread.last_arrival;
             has_untended = !is_due && last_arrival < tended.after(TEND_EVERY);
             if has_untended {
@@ -289,7 +289,7 @@ impl Worker {
         }
     }
 
-    /// The slow ones read their share.
+    /// Lets slow viewers read their share.
     fn read_slowly(&mut self, now: Moment) {
         let share = self.terms.habits.slow_bytes_per_second / SLOW_READS_PER_SECOND;
         if share == 0 || now < self.next_slow_read {
@@ -320,7 +320,7 @@ impl Worker {
                     if let (State::Stalled | State::Slow, Some(socket)) =
                         (viewer.state, &mut viewer.socket)
                     {
-                        // Without it the thread would be woken for every frame it means to ignore.
+                        // Otherwise every frame it ignores would wake the thread.
                         let _ = self.poll.registry().deregister(socket);
                     }
                 }
@@ -353,7 +353,7 @@ impl Worker {
         }
     }
 
-    /// Closes the audit before anything is closed, so that our own goodbye is not mistaken for a loss.
+    /// Closes the audit before any connection, so that our own closes do not count as losses.
     fn leave(&mut self) {
         for viewer in &mut self.viewers {
             let end = match viewer.state {
@@ -366,7 +366,7 @@ impl Worker {
                 }
                 State::Ended(_) if viewer.seat.part == Part::Stalling => None,
                 State::Ended(end) => Some(end),
-                // Had joined and is not back.
+                // It had joined and is not back.
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
@@ -376,7 +376,7 @@ impl Worker {
             }
             viewer.leave();
         }
-        // By now all is acknowledged that a new epoch had before its viewers were back.
+        // By now everything is acknowledged that a new epoch had before its viewers were back.
         for (room, after) in self.thread.began_anew.drain(..) {
             let unreplayed = self.thread.auditor.acknowledged_in(room, 0, after);
             let incidents = &mut self.thread.incidents;
@@ -480,7 +480,7 @@ impl Worker {
             let lags = |viewer: &Viewer| {
                 let reads = match viewer.state {
                     State::Live => true,
-                    // On its way back, to where it was: what it missed is still to come.
+                    // It is coming back to its position: what it missed will be replayed.
                     State::Waiting | State::Connecting | State::Asked | State::Joining => {
                         viewer.epoch.is_some()
                     }

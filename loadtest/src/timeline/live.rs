@@ -38,7 +38,7 @@ pub(super) struct Posting {
     pub(super) planned: Duration,
 }
 
-/// How far the run is, in seconds.
+/// The run's progress, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// Since the first connect; when posting begins is not known.
@@ -84,7 +84,7 @@ impl Live {
     }
 }
 
-/// Takes the live line away, so that something else can be printed where it stood.
+/// Clears the live line, so that something else can be printed in its place.
 pub fn clear_live_line() {
     if Live::of_stderr() == Live::Line {
         let _ = io::stderr().write_all(b"\r\x1b[K");
@@ -116,7 +116,7 @@ impl Progress {
 }
 
 impl Glance {
-    /// In at most so many columns, with what matters less left out where they are few.
+    /// In at most this many columns; less important figures are left out if they don't fit.
     fn line(&self, columns: usize) -> String {
         let [frames, comments, bytes] = [
             rate(self.frames_per_s),
@@ -150,7 +150,7 @@ impl Glance {
         };
         let brief = format!("{progress}  {up}  {errors}");
         let [long_frames, long_comments] = long.clone();
-        // What is chosen depends on the width where it can, so that words do not change from second to second.
+        // The choice depends on the width where possible, so that words do not change every second.
         let choices = if matches!(self.progress, Progress::Connecting(_)) {
             vec![(0, brief)]
         } else {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_is_there_where_there_is_room() {
+    fn a_wide_line_shows_everything() {
         assert_eq!(
             glance().line(99),
             "12/60 s  2,000 up  2,000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"

@@ -1,4 +1,4 @@
-//! What processes and the kernel use, from one look to the next.
+//! What processes and the kernel use between two readings.
 
 use std::time::{Duration, Instant};
 

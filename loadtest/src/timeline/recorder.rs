@@ -1,4 +1,4 @@
-//! What only the working threads know, by the second it happened in.
+//! What only working threads know, by second.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -28,7 +28,7 @@ pub(super) struct Second {
 pub struct Arrivals<'a>(MutexGuard<'a, BTreeMap<u64, Second>>);
 
 const SECOND_MICROS: u64 = 1_000_000;
-/// A day and a bit. What happens later is in the totals only.
+/// A little over a day. Later events are only in the totals.
 const SECONDS_MAX: usize = 100_000;
 
 impl Recorder {

@@ -18,17 +18,17 @@ use crate::viewer_processes::protocol::{BATCH_MAX, FromChild, Plan, Report, ToCh
 
 /// How often a child checks for news to report, while there are some.
 const REPORT_EVERY: Duration = Duration::from_millis(10);
-/// The same after a while without: a look costs as much as a dozen frames.
+/// The same after a while without news: a look costs as much as a dozen frames.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(40);
 
-/// Runs a child. It reports only to its parent, and ends when its input does: then the parent is done or gone.
+/// Runs a child. It reports only to its parent, and ends with its input, when the parent is done or gone.
 #[must_use]
 pub fn attend() -> ExitCode {
     let mut output = io::stdout();
     match watch(&mut io::stdin().lock(), &mut output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If the parent is gone there is nobody to report to.
+            // If the parent is gone, there is nobody to report to.
             let _ = write(&mut output, &FromChild::Failed(error.to_string()));
             ExitCode::from(2)
         }
@@ -70,8 +70,8 @@ fn watch(input: &mut impl BufRead, output: &mut (impl Write + Send)) -> Result<(
     write(output, &FromChild::Result(Box::new(result))).map_err(failed())
 }
 
-/// Ctrl-C at a terminal, its hang-up, and a SIGTERM to a whole group reach every process of a command. They are the parent's to
-/// answer: its report needs what the children have. The answer stays in force as long as what is returned is kept.
+/// Ignores Ctrl-C, a terminal's hang-up and SIGTERM, which reach every process of a group: only the parent reacts, because its
+/// report needs the children's results. They are ignored as long as the returned value is kept.
 fn leave_signals_to_parent() -> io::Result<(Runtime, Vec<Signal>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -121,13 +121,13 @@ fn listen(
     Ok(())
 }
 
-/// Whether there was anything new.
+/// Whether there was any news.
 enum Reported {
     Something,
     Nothing,
 }
 
-/// Reports to the parent what has changed.
+/// Reports changes to the parent.
 struct Reporter<'a, W> {
     lookout: Lookout,
     judge: &'a Judge,

@@ -16,13 +16,13 @@ use crate::timeline::Buckets;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ToChild {
-    /// First of all, and once.
+    /// The first message, sent once.
     Plan(Box<Plan>),
     /// What was acknowledged since the last time.
     Acknowledged(Vec<Entry>),
     /// When the stage begins in which viewers stall.
     StallFrom(Moment),
-    /// Everything acknowledged before this order has been sent already.
+    /// An order. Everything acknowledged before it has been sent already.
     Order(Order),
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromChild {
-    /// It runs, and waits for its plan.
+    /// It is running, and waits for its plan.
     Ready,
     /// Progress, whenever it has changed.
     Report(Report),
@@ -63,7 +63,7 @@ pub(super) struct Report {
     pub(super) latencies: Vec<(u64, Buckets)>,
 }
 
-/// Acknowledgements, or arrivals, in one message; more than these are several messages.
+/// Acknowledgements or arrivals in one message; more are sent in several.
 pub(super) const BATCH_MAX: usize = 4096;
 
 /// A message as a line.
@@ -79,7 +79,7 @@ pub(super) fn write(output: &mut impl Write, message: &impl Serialize) -> io::Re
     output.flush()
 }
 
-/// Reads a message; `None` at the end. A message that is cut off is the end too: its sender is gone.
+/// Reads a message; `None` at the end. A truncated message is the end too: its sender is gone.
 pub(super) fn read<T: DeserializeOwned>(
     input: &mut impl BufRead,
     line: &mut String,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::audit::Tally;
 
-    /// Says it and hears it; the form that was said must be the one that would be said again.
+    /// Writes and reads a message, which must be the same when written again.
     fn round_trip<T: Serialize + DeserializeOwned>(message: &T) -> T {
         let mut bytes = Vec::new();
         write(&mut bytes, message).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_comes_over_whole() {
+    fn a_plan_survives_the_pipe() {
         let clock = crate::clock::Clock::start();
         let plan = Plan {
             config: SwarmConfig {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_and_acknowledgements_come_over_whole() {
+    fn orders_and_acknowledgements_survive_the_pipe() {
         let entry = Entry {
             room: 3,
             position: u64::MAX,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_comes_over_whole() {
+    fn a_result_survives_the_pipe() {
         let mut result = SwarmResult::default();
         result.findings.rooms = vec![Tally::default(); 3];
         result.findings.rooms[2].lost = 7;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_cut_off_is_the_end() {
+    fn a_truncated_message_is_the_end() {
         let mut line = String::new();
         let mut heard = |bytes: &[u8]| read::<FromChild>(&mut &*bytes, &mut line);
         assert!(matches!(heard(b"\"ready\"\n"), Ok(Some(FromChild::Ready))));

@@ -1,5 +1,5 @@
-//! A danmaku server small enough to be broken on purpose: a few tasks per connection, one lock, and a switch for each way of
-//! failing. It is not fast and forgets nothing.
+//! A small danmaku server that can be broken on purpose: a few tasks per connection, one lock, and a switch for each fault.
+//! It is not fast and keeps everything.
 
 pub(crate) mod process;
 mod room;
@@ -33,14 +33,14 @@ use wire::{header, parameter, request, response, upgrade};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    // These happen once per room, at its third batch of at least two comments.
+    // Once per room, at its third batch of at least two comments:
     /// A comment is left out silently.
     DropComment,
-    /// A comment stands in the place of the next one too.
+    /// A comment also takes the place of the next one.
     RepeatComment,
-    /// Two comments change places.
+    /// Two comments are swapped.
     SwapComments,
-    /// A letter of a comment is changed.
+    /// A comment's text is changed.
     CorruptComment,
     /// A comment is left out and counted as shed.
     ShedComment,
@@ -54,16 +54,16 @@ pub(crate) enum Fault {
     SwapFrames,
     /// One viewer misses a frame and gets a `gap`.
     GapFrame,
-    /// One viewer is cut off without a word.
+    /// One viewer is cut off without a close.
     Cut,
     /// One viewer is evicted.
     Evict,
-    // These happen whenever they can.
-    /// A viewer that is behind is cut off without a word.
+    // Whenever possible:
+    /// A viewer that is behind is cut off without a close.
     CutSlow,
     /// All viewers wait while one is behind.
     WaitForSlow,
-    /// Once a viewer has come back, each batch cuts off some viewers.
+    /// A viewer that has come back is cut off without a close, [`CUTS`] times in all.
     CutAgain,
     /// A returning viewer is promised a replay that never comes.
     ReplayNothing,
@@ -71,41 +71,49 @@ pub(crate) enum Fault {
     ReplayLeavesOut,
     /// A replay begins with a comment the viewer has.
     ReplayRepeats,
-    /// The first two comments of a replay have changed places.
+    /// The first two comments of a replay are swapped.
     ReplaySwaps,
     /// A returning viewer is refused.
     RefuseReturn,
     /// A returning viewer is accepted and closed at once.
     SendAway,
-    /// Nothing is read any more once a viewer has closed.
+    /// The server stops listening once a viewer has closed.
     GoWithTheFirst,
     /// Every join is delayed.
     WelcomesLate,
     /// Only the first thirty are accepted.
     RefuseLate,
-    /// Posts are taken over HTTP and never answered.
+    /// Posts over HTTP are never answered.
     AnswerNoPost,
-    /// Nothing is read of what a viewer sends.
+    /// The server reads nothing that viewers send.
     ReadNothing,
-    /// Of posts over a WebSocket one in ten is not answered, and there is always something else to hear.
+    /// One in ten posts over a WebSocket is not answered, while other messages keep coming.
     AnswerSomePosts,
 }
 
 pub(crate) const WINDOW: Duration = Duration::from_millis(100);
 const EPOCH: u64 = 42;
-/// Who comes back waits for a few windows, so that it has missed something.
+/// A returning viewer waits at least this long.
 const RETURN_TAKES: Duration = Duration::from_millis(250);
-/// Who joins waits this long under [`Fault::WelcomesLate`].
-pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(1);
+/// Unless the server cuts it off or sends it away, it also waits until it has missed this many comments, so that there is
+/// something to replay.
+const MISSED_MIN: usize = 3;
+/// How long it waits for them: nothing may be posted any more.
+const MISSED_BY: Duration = Duration::from_secs(5);
+/// How long a join takes under [`Fault::WelcomesLate`].
+pub(crate) const WELCOME_TAKES: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_millis(700);
-/// How long all viewers wait under [`Fault::WaitForSlow`], each time.
-const HOLD_UP: Duration = Duration::from_secs(3);
-/// How many are accepted under [`Fault::RefuseLate`], returning ones included.
+/// How long all viewers wait each time under [`Fault::WaitForSlow`].
+const HOLD_UP: Duration = Duration::from_secs(6);
+/// Joins accepted under [`Fault::RefuseLate`], including returning viewers.
 pub(crate) const LET_IN: u64 = 30;
-/// How long a test waits for what must come.
+/// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Viewers cut off under [`Fault::CutAgain`].
+pub(crate) const CUTS: u64 = 60;
+/// More frames than there are in a run.
 const OUTBOX_FRAMES: usize = 1024;
-/// Frames and bytes that make a viewer slow when that matters.
+/// An outbox and socket buffers small enough for a viewer to become slow.
 const SLOW_FRAMES: usize = 16;
 const SLOW_BYTES: usize = 4096;
 
@@ -116,11 +124,11 @@ pub(crate) struct Double {
     posts: Arc<AtomicU64>,
 }
 
-/// How often a fault was made: in comments that a replay had wrong, or in viewers that were cut off.
+/// Faults made so far: wrong comments in replays, or viewers cut off.
 #[derive(Debug, Default)]
 struct Made(AtomicU64);
 
-/// Waits until a process that has just been started ends early on this signal, and does not die of it.
+/// Waits until a new process has a handler for this signal.
 pub(crate) async fn catches(pid: Pid, signal: Signal) {
     let status = format!("/proc/{}/status", pid.as_raw_nonzero());
     let began = Instant::now();
@@ -143,13 +151,13 @@ struct Server {
     epoch: u64,
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     made: Arc<Made>,
-    /// Posts that came, answered or not.
+    /// Posts received, answered or not.
     posts: Arc<AtomicU64>,
-    /// How many have asked to join.
+    /// Join requests so far.
     asked: Arc<AtomicU64>,
     /// Tells it to stop listening.
     gone: Arc<Notify>,
-    /// What a double that is a process of its own writes down.
+    /// The state on disk of a double in its own process.
     records: Option<Arc<Records>>,
 }
 
@@ -181,7 +189,7 @@ impl Double {
         }
     }
 
-    /// Waits until so many posts have come.
+    /// Waits until this many posts have come.
     pub(crate) async fn posts_until(&self, count: u64) {
         let began = Instant::now();
         while self.posts.load(Ordering::Relaxed) < count {
@@ -190,13 +198,17 @@ impl Double {
         }
     }
 
-    /// Faults it made in replays, in comments, or viewers it cut off.
+    /// Faults made so far: wrong comments in replays, or viewers cut off.
     pub(crate) fn made(&self) -> u64 {
-        self.made.0.load(Ordering::Relaxed)
+        self.made.count()
     }
 }
 
 impl Made {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn add(&self, more: usize) {
         self.0.fetch_add(more as u64, Ordering::Relaxed);
     }
@@ -205,7 +217,24 @@ impl Made {
 impl Fault {
     /// Whether it happens whenever it can.
     fn recurs(self) -> bool {
-        matches!(self, Self::CutSlow | Self::WaitForSlow | Self::CutAgain)
+        self.is_about_slow_viewers() || self == Self::CutAgain
+    }
+
+    /// Whether it depends on how far behind a viewer is.
+    fn is_about_slow_viewers(self) -> bool {
+        matches!(self, Self::CutSlow | Self::WaitForSlow)
+    }
+
+    /// Whether a returning viewer stays and gets a replay.
+    fn replays(self) -> bool {
+        matches!(
+            self,
+            Self::None
+                | Self::ReplayNothing
+                | Self::ReplayLeavesOut
+                | Self::ReplayRepeats
+                | Self::ReplaySwaps
+        )
     }
 }
 
@@ -232,7 +261,7 @@ impl Server {
             if self.fault == Fault::ReadNothing {
                 let _ = socket2::SockRef::from(&stream).set_recv_buffer_size(SLOW_BYTES);
             }
-            if self.fault.recurs() {
+            if self.fault.is_about_slow_viewers() {
                 let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SLOW_BYTES);
             }
             let server = self.clone();
@@ -314,11 +343,11 @@ impl Server {
         if self.fault == Fault::WelcomesLate {
             tokio::time::sleep(WELCOME_TAKES).await;
         }
-        if asked.since.is_some() {
+        if let Some(since) = asked.since {
             if self.fault == Fault::RefuseReturn {
                 return refuse(&mut writer).await;
             }
-            tokio::time::sleep(RETURN_TAKES).await;
+            self.delay_return(room, since).await;
         }
         let opening = match asked.dialect.opening() {
             Some(opening) => opening.to_vec(),
@@ -340,8 +369,22 @@ impl Server {
         let frames = self.watch(room, asked, writer);
         match asked.dialect.protocol() {
             Protocol::WebSocket => self.listen(room, (reader, read), frames).await,
-            // There is nothing to hear but the end.
-            Protocol::Sse => hold_until_gone(reader).await,
+            // Nothing comes but the end of the connection.
+            Protocol::Sse => read_to_the_end(reader).await,
+        }
+    }
+
+    async fn delay_return(&self, room: &str, (epoch, seq): (u64, u64)) {
+        tokio::time::sleep(RETURN_TAKES).await;
+        let has_missed_enough = || {
+            let rooms = self.rooms.lock().unwrap();
+            let room = rooms.get(room);
+            let since = if epoch == self.epoch { seq } else { 0 };
+            room.is_some_and(|room| room.sealed_after(since) >= MISSED_MIN)
+        };
+        let began = Instant::now();
+        while self.fault.replays() && !has_missed_enough() && began.elapsed() < MISSED_BY {
+            tokio::time::sleep(WINDOW / 10).await;
         }
     }
 
@@ -367,14 +410,14 @@ impl Server {
         dialect.positioned(&joined.to_json(), position)
     }
 
-    /// Welcomes a viewer and enters it into its room; returns where frames for it go.
+    /// Welcomes a viewer and adds it to its room; returns the sender of its frames.
     fn watch(
         &self,
         room: &str,
         Asked { dialect, since }: Asked,
         mut writer: OwnedWriteHalf,
     ) -> mpsc::Sender<Option<Bytes>> {
-        let outbox_frames = if self.fault.recurs() {
+        let outbox_frames = if self.fault.is_about_slow_viewers() {
             SLOW_FRAMES
         } else {
             OUTBOX_FRAMES
@@ -406,11 +449,12 @@ impl Server {
             cursor: Cursor::default(),
             frames: frames.clone(),
             writer: writing.abort_handle(),
+            has_returned: since.is_some(),
         });
         frames
     }
 
-    /// Takes what a viewer posts, until it goes; what it sent right after its request has been read already.
+    /// Takes what a viewer posts until it leaves; `bytes` were read together with its request.
     async fn listen(
         &self,
         room: &str,
@@ -418,7 +462,7 @@ impl Server {
         frames: mpsc::Sender<Option<Bytes>>,
     ) {
         if self.fault == Fault::ReadNothing {
-            // What came with the request, or later, is not read: it is only known to be there.
+            // Wait until something has come, without reading it.
             let _ = reader.readable().await;
             self.posts.fetch_add(1, Ordering::Relaxed);
             pending::<()>().await;
@@ -502,7 +546,7 @@ impl Asked {
     }
 }
 
-async fn hold_until_gone(mut reader: OwnedReadHalf) {
+async fn read_to_the_end(mut reader: OwnedReadHalf) {
     let mut bytes = [0; 64];
     while matches!(reader.read(&mut bytes).await, Ok(1..)) {}
 }

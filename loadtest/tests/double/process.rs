@@ -1,5 +1,5 @@
-//! The double as a process of its own, so that it can be stopped by a signal and started again: the test binary runs itself
-//! with one of its tests, which serves when a variable says how. What it knows is in a directory.
+//! The double as its own process, which can be stopped by a signal and restarted: the test binary runs one of its own tests,
+//! which serves if an environment variable says how. Its state is in a directory.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use super::room::{Positions, Room, unix_ms};
 use super::{Fault, PATIENCE, Server};
 
-/// What a double that is started again knows of the one before, and other ways of starting.
+/// How a double starts: what it remembers of the previous process, or another behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// Everything.
@@ -26,9 +26,9 @@ pub(crate) enum Manner {
     Memory,
     /// Everything but the last comment it acknowledged.
     LosesLast,
-    /// Nothing, and says that it is the numbering of before.
+    /// Nothing, but it keeps the epoch.
     KeepsEpochOnly,
-    /// It runs and does not listen.
+    /// It runs but does not listen.
     NeverListens,
     /// It ignores SIGTERM.
     IgnoresTerm,
@@ -36,36 +36,35 @@ pub(crate) enum Manner {
     Lingers,
 }
 
-/// A double in a process of its own. Nothing of it is left when this is dropped: not the process, not those that were
-/// started in its place, not the directory.
+/// A double in its own process. Dropping this ends the process and those that replaced it, and deletes the directory.
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     directory: PathBuf,
     first: Child,
 }
 
-/// A viewer came back: its position, and the room's position it was given. Both are epoch and position.
+/// A viewer's return: the position it had and the one it was given, both with their epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Return {
     pub(crate) was: (u64, u64),
     pub(crate) is: (u64, u64),
 }
 
-/// What a double writes down.
+/// The double's state on disk.
 #[derive(Debug)]
 pub(super) struct Records {
     log: Mutex<File>,
     returns: Mutex<File>,
 }
 
-/// Says how to serve: the manner, the port, the directory.
+/// The environment variable with manner, port and directory.
 const VARIABLE: &str = "DANMAKU_DOUBLE";
 /// The test that serves.
 const TEST: &str = "double_process";
 /// A process that is never stopped exits by itself.
 const LIFE: Duration = Duration::from_secs(180);
 /// How long [`Manner::Lingers`] takes to end.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(4);
 
 impl Manner {
     const ALL: [Self; 7] = [
@@ -112,12 +111,12 @@ impl Site {
         }
     }
 
-    /// The number of the first process.
+    /// The id of the first process.
     pub(crate) fn pid(&self) -> u32 {
         self.first.id()
     }
 
-    /// The command for a shell that starts it again on the same port.
+    /// A shell command that restarts it on the same port.
     pub(crate) fn start_again(&self, manner: Manner) -> String {
         format!(
             "env '{VARIABLE}={manner:?} {} {}' '{}' --exact {TEST} --ignored --nocapture",
@@ -127,7 +126,7 @@ impl Site {
         )
     }
 
-    /// The processes so far, the first one included.
+    /// The ids of all processes so far.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let pids = std::fs::read_to_string(self.directory.join("pids"));
         let pids = pids.unwrap_or_default();
@@ -147,7 +146,7 @@ impl Site {
         returns.lines().map(of).collect()
     }
 
-    /// How many comments the present process has taken under its numbering.
+    /// How many comments the current process has in its epoch.
     pub(crate) fn accepted(&self) -> u64 {
         let log = std::fs::read_to_string(self.directory.join("log")).unwrap();
         let comments = log
@@ -175,7 +174,7 @@ impl Drop for Site {
     }
 }
 
-/// Serves as the environment says; returns at once without it, when all tests are run.
+/// Serves if the environment says so, and returns at once if not, as in a run of all tests.
 pub(crate) async fn serve_if_told() {
     let Ok(how) = std::env::var(VARIABLE) else {
         return;
@@ -222,10 +221,10 @@ async fn serve(manner: Manner, port: u16, directory: &Path) {
     }
 }
 
-/// Begins the line of the log that names a numbering.
+/// The start of a log line that begins an epoch.
 const EPOCH_LINE: &str = "epoch ";
 
-/// What the process before wrote down, as far as this one remembers it.
+/// A server with what it remembers of the previous process.
 fn remember(manner: Manner, directory: &Path) -> Server {
     let path = directory.join("log");
     let log = std::fs::read_to_string(&path).unwrap_or_default();
@@ -274,10 +273,10 @@ fn remember(manner: Manner, directory: &Path) -> Server {
 }
 
 impl Records {
-    /// A comment was accepted: this comes before its acknowledgement.
+    /// Records an accepted comment, before it is acknowledged.
     pub(super) fn accepted(&self, room: &str, fragment: &Fragment) {
         let json = std::str::from_utf8(fragment.as_bytes()).unwrap();
-        // In one write, so that a process that is killed leaves whole lines.
+        // In one write, so that a killed process leaves only whole lines.
         let line = format!("{room}\t{{{json}}}\n");
         self.log.lock().unwrap().write_all(line.as_bytes()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A room of the double: every comment it ever took, what is sealed of them, and who watches. The faults are here.
+//! A room of the double: all its comments, how many are sealed, and its viewers. The faults are made here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,9 +10,9 @@ use danmaku_wire::{
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{Fault, Made};
+use super::{CUTS, Fault, Made};
 
-/// Where a room puts its comments.
+/// How a room numbers its comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Positions {
     /// One after the other.
@@ -22,7 +22,7 @@ pub(crate) enum Positions {
 }
 
 impl Positions {
-    /// Where a comment goes when the last one went there.
+    /// The position after `last`.
     fn after(self, last: u64) -> u64 {
         match self {
             Self::Dense => last + 1,
@@ -34,17 +34,14 @@ impl Positions {
 pub(super) struct Room {
     epoch: u64,
     positions: Positions,
-    /// All of them, by position.
+    /// All comments, by position.
     comments: Vec<BatchComment>,
-    /// How many of them were sealed.
+    /// How many of them are sealed.
     sealed: usize,
     sealer: Sealer,
     viewers: Vec<Viewer>,
-    /// Batches of at least two comments, and all of them.
+    /// Batches of at least two comments.
     full_batches: u32,
-    batches: usize,
-    /// Someone has lost the connection and is back.
-    has_returned: bool,
     held_back: Option<Bytes>,
 }
 
@@ -53,11 +50,13 @@ pub(super) struct Viewer {
     pub(super) cursor: Cursor,
     pub(super) frames: mpsc::Sender<Option<Bytes>>,
     pub(super) writer: AbortHandle,
+    /// It lost its connection before.
+    pub(super) has_returned: bool,
 }
 
 /// What a viewer is sent when it joins.
 pub(super) struct Welcome {
-    /// Where what follows begins.
+    /// Where everything that follows begins.
     pub(super) after: u64,
     /// The last sealed position.
     pub(super) seq: u64,
@@ -65,18 +64,18 @@ pub(super) struct Welcome {
     pub(super) replay: Option<FrameSet>,
 }
 
-/// What a batch did to the server itself.
+/// What a batch did to the room's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pulse {
     Beats,
     Stalls,
 }
 
-/// Under [`Fault::CutAgain`] each batch cuts off every so many-th viewer.
-const CUT_EVERY: usize = 12;
+/// Comments in a batch, so that there are many batches even when comments come all at once.
+const BATCH_COMMENTS_MAX: usize = 16;
 
 impl Room {
-    /// A room that has sealed all of these.
+    /// A room with these comments, all sealed.
     pub(super) fn with(epoch: u64, positions: Positions, fragments: Vec<Fragment>) -> Self {
         let mut room = Self {
             epoch,
@@ -86,8 +85,6 @@ impl Room {
             sealer: Sealer::new(CompressionPolicy::default()),
             viewers: Vec::new(),
             full_batches: 0,
-            batches: 0,
-            has_returned: false,
             held_back: None,
         };
         for fragment in fragments {
@@ -122,7 +119,6 @@ impl Room {
     /// The replay for a viewer at position `since` of this epoch.
     pub(super) fn welcome(&mut self, since: Option<u64>, fault: Fault, made: &Made) -> Welcome {
         let seq = self.end_of(self.sealed);
-        self.has_returned |= since.is_some();
         let since = since.filter(|since| *since <= seq);
         let replay = since.and_then(|since| self.replay(since, fault, made));
         Welcome {
@@ -167,27 +163,51 @@ impl Room {
         stands_for_some.then(|| FrameSet::replay(batch, CompressionPolicy::default()))
     }
 
+    /// How many sealed comments come after a position.
+    pub(super) fn sealed_after(&self, since: u64) -> usize {
+        let had = self
+            .comments
+            .partition_point(|comment| comment.seq.value() <= since);
+        self.sealed.saturating_sub(had)
+    }
+
     pub(super) fn watch(&mut self, viewer: Viewer) {
         self.viewers.push(viewer);
     }
 
-    /// Seals what is new, if anything, and sends it to all viewers.
+    /// Seals new comments, if any, and sends them to all viewers.
     pub(super) fn tick(&mut self, fault: Fault, made: &Made) -> Pulse {
-        let pending = self.comments.len() - self.sealed;
-        if pending == 0 {
-            return Pulse::Beats;
+        if fault == Fault::CutAgain {
+            self.cut_returned(made);
         }
-        self.batches += 1;
-        self.full_batches += u32::from(pending >= 2);
-        let is_due = fault.recurs() || (self.full_batches == 3 && pending >= 2);
+        // Slow viewers are told by frames behind, so there must not be more than one frame per window.
+        let comments_max = if fault.is_about_slow_viewers() {
+            usize::MAX
+        } else {
+            BATCH_COMMENTS_MAX
+        };
+        let mut pulse = Pulse::Beats;
+        while self.sealed < self.comments.len() && pulse == Pulse::Beats {
+            let pending = self.comments.len() - self.sealed;
+            pulse = self.batch_of(pending.min(comments_max), fault, made);
+        }
+        pulse
+    }
+
+    /// Seals this many comments and sends them to all viewers.
+    fn batch_of(&mut self, count: usize, fault: Fault, made: &Made) -> Pulse {
+        self.full_batches += u32::from(count >= 2);
+        let is_due = fault.recurs() || (self.full_batches == 3 && count >= 2);
         let fault = if is_due { fault } else { Fault::None };
-        let set = self.seal(fault);
+        let set = self.seal(count, fault);
         self.viewers.retain(|viewer| !viewer.frames.is_closed());
         let has_slow = self
             .viewers
             .iter()
             .any(|viewer| viewer.frames.capacity() == 0);
-        self.cut(fault, made);
+        if fault == Fault::CutSlow {
+            self.cut_slow(made);
+        }
         self.deliver(&set, fault);
         match fault {
             Fault::Stall => Pulse::Stalls,
@@ -196,27 +216,33 @@ impl Room {
         }
     }
 
-    /// Breaks connections without a word.
-    fn cut(&mut self, fault: Fault, made: &Made) {
-        let mut place = self.batches;
-        let is_cut = |viewer: &mut Viewer| {
-            place += 1;
-            match fault {
-                Fault::CutSlow => viewer.frames.capacity() == 0,
-                Fault::CutAgain => self.has_returned && place.is_multiple_of(CUT_EVERY),
-                _ => false,
-            }
-        };
-        for cut in self.viewers.extract_if(.., is_cut) {
+    /// Breaks the connections of viewers whose outbox is full.
+    fn cut_slow(&mut self, made: &Made) {
+        let is_slow = |viewer: &mut Viewer| viewer.frames.capacity() == 0;
+        for cut in self.viewers.extract_if(.., is_slow) {
             cut.writer.abort();
             made.add(1);
         }
     }
 
-    fn seal(&mut self, fault: Fault) -> FrameSet {
+    /// Breaks the connections of viewers that have come back, once everything sent to them so far is written: each has its
+    /// `joined`.
+    fn cut_returned(&mut self, made: &Made) {
+        let is_cut = |viewer: &mut Viewer| {
+            let is_cut = viewer.has_returned && made.count() < CUTS;
+            made.add(usize::from(is_cut));
+            is_cut
+        };
+        for cut in self.viewers.extract_if(.., is_cut) {
+            let _ = cut.frames.try_send(None);
+        }
+    }
+
+    fn seal(&mut self, count: usize, fault: Fault) -> FrameSet {
         let after = self.end_of(self.sealed);
-        let mut comments = self.comments[self.sealed..].to_vec();
-        self.sealed = self.comments.len();
+        let end = self.sealed + count;
+        let mut comments = self.comments[self.sealed..end].to_vec();
+        self.sealed = end;
         let mut shed = 0;
         match fault {
             Fault::DropComment => drop(comments.remove(0)),

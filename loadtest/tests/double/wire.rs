@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: as much of it as a publisher and a viewer send.
+//! The part of HTTP/1.1 that publishers and viewers use.
 
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;

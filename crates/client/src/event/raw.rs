@@ -142,7 +142,7 @@ pub(crate) struct RawRoomEvent {
     ts: Option<u64>,
     #[serde(rename = "type")]
     kind: String,
-    /// A member of this name may be anything in an event of a later version.
+    /// In an event of a later version, a member of this name may be anything.
     #[serde(default)]
     ids: serde_json::Value,
 }
@@ -183,9 +183,9 @@ pub(crate) struct RawComment {
     data: Option<serde_json::Value>,
 }
 
-/// What a left-out `color` means: white.
+/// The default `color`: white.
 const COLOR_DEFAULT: u32 = 0x00FF_FFFF;
-/// What a left-out `size` means.
+/// The default `size`.
 const SIZE_DEFAULT: u32 = 25;
 
 impl RawComment {

@@ -33,6 +33,43 @@ fn the_first_comment_goes_out_at_once_and_the_next_a_window_later() {
 }
 
 #[test]
+fn only_a_room_that_filled_a_window_awaits_the_end_of_the_next() {
+    let mut room = room();
+    comments(&mut room, at(5_300), 1, 1);
+    let _first = room.tick(at(5_300), INPUT).unwrap();
+    assert_eq!(room.awaited_end(), None, "it was quiet before");
+    comments(&mut room, at(5_400), 2, 2);
+    let _second = room.tick(at(6_303), INPUT).unwrap();
+    let end = Duration::from_millis(7_300);
+    assert_eq!(room.awaited_end(), Some(end));
+    // What waited is given with that time, whenever its timer fires, so that the windows keep their pace.
+    comments(&mut room, at(7_300), 3, 3);
+    let _third = room.tick(at(7_306), INPUT).unwrap();
+    assert_eq!(room.awaited_end(), Some(end + Duration::from_secs(1)));
+    comments(&mut room, at(9_500), 4, 4);
+    let _fourth = room.tick(at(9_500), INPUT).unwrap();
+    assert_eq!(room.awaited_end(), None, "it was quiet again");
+}
+
+#[test]
+fn a_window_that_is_passed_over_leaves_no_frame_and_no_hole_in_the_ring() {
+    let mut room = room();
+    frame(&mut room, 1, 2);
+    comments(&mut room, at(9_000), 3, 4);
+    room.pass_over(at(8_999));
+    assert_eq!(room.sealed(), position(2), "it is not due");
+    room.pass_over(at(9_000));
+    assert_eq!((room.sealed(), room.deadline()), (position(4), None));
+    assert_eq!((room.history_frames(), room.history_bytes()), (0, 0));
+    let Resume::At { boundary, frames } = room.resume(position(1)) else {
+        panic!("the epoch and the position are known");
+    };
+    assert_eq!((boundary, frames.len()), (Seq::new(4), 0));
+    assert_eq!(spans(&[frame(&mut room, 5, 5)]), [(4, 5)]);
+    assert_eq!(room.drain_counters().batches, 2);
+}
+
+#[test]
 fn a_fixed_window_ends_at_the_phase() {
     let mut room = Room::new(
         RoomConfig {

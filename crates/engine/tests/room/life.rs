@@ -296,9 +296,9 @@ proptest! {
         let shed: u64 = model.frames.iter().map(|frame| u64::from(frame.shed())).sum();
         prop_assert_eq!(counters.comments_total(), model.given.len() as u64);
         prop_assert_eq!(counters.shed_total(), shed);
-        prop_assert_eq!(counters.events, model.events.len() as u64);
-        prop_assert_eq!(counters.gaps, gaps as u64);
-        prop_assert_eq!(counters.batches, (model.frames.len() - gaps) as u64);
+        prop_assert_eq!(u64::from(counters.events), model.events.len() as u64);
+        prop_assert_eq!(u64::from(counters.gaps), gaps as u64);
+        prop_assert_eq!(u64::from(counters.batches), (model.frames.len() - gaps) as u64);
         prop_assert_eq!(counters.likes, model.likes);
     }
 }

@@ -12,7 +12,7 @@ use super::state::State;
 use crate::config::LogConfig;
 use crate::entry::{Append, AppendError, Appended, Unavailable};
 use crate::feed::Feed;
-use crate::page::{Page, Recent};
+use crate::page::{Interval, Page, Recent};
 use crate::ring::Overflow;
 
 /// One room of the double, opened in one epoch.
@@ -116,6 +116,21 @@ impl DoubleRoom {
             .read_last(self.epoch, until, comments, bytes_max)?;
         self.shared.wait(self.shared.config.read_delay_max).await;
         Ok(recent)
+    }
+
+    pub(crate) async fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        self.shared.wait(self.shared.config.read_delay_max).await;
+        let interval = self
+            .shared
+            .state()
+            .read_between(self.epoch, from_ms, to_ms, bytes_max)?;
+        self.shared.wait(self.shared.config.read_delay_max).await;
+        Ok(interval)
     }
 
     pub(crate) fn floor(&self) -> Seq {

@@ -9,7 +9,7 @@ use danmaku_wire::{Epoch, Event, Seq};
 use super::DoubleConfig;
 use crate::entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
-use crate::page::{Page, Recent};
+use crate::page::{Interval, Page, Recent};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -21,6 +21,8 @@ pub(super) struct State {
     /// Everything committed, as it was.
     committed: Vec<Entry>,
     floor: Seq,
+    /// Log time of the entry at `floor`.
+    floor_ms: u64,
     head: Seq,
     at_ms: u64,
     keys: HashMap<AppendKey, Vec<Seq>>,
@@ -44,6 +46,7 @@ impl State {
             held: BTreeMap::new(),
             committed: Vec::new(),
             floor: Seq::ZERO,
+            floor_ms: 0,
             head: Seq::ZERO,
             at_ms: 0,
             keys: HashMap::new(),
@@ -142,8 +145,9 @@ impl State {
             seqs.push(self.head);
         }
         while self.held.len() > self.config.entries_max {
-            if let Some((seq, _)) = self.held.pop_first() {
+            if let Some((seq, (at_ms, _))) = self.held.pop_first() {
                 self.floor = seq;
+                self.floor_ms = at_ms;
             }
         }
         seqs
@@ -159,7 +163,11 @@ impl State {
 
     pub(super) fn drop_through(&mut self, through: Seq) {
         let through = through.min(self.head);
-        self.held = self.held.split_off(&through.next());
+        let kept = self.held.split_off(&through.next());
+        if let Some((_, (at_ms, _))) = self.held.last_key_value() {
+            self.floor_ms = *at_ms;
+        }
+        self.held = kept;
         self.floor = self.floor.max(through);
     }
 
@@ -172,6 +180,7 @@ impl State {
         self.committed.clear();
         self.keys.clear();
         self.floor = Seq::ZERO;
+        self.floor_ms = 0;
         self.head = Seq::ZERO;
     }
 
@@ -305,6 +314,30 @@ impl State {
             .rev()
             .filter_map(|(&seq, (at_ms, body))| Some((seq, *at_ms, body.as_ref()?)));
         Ok(Recent::collect(until, newest_first, comments, bytes_max).0)
+    }
+
+    pub(super) fn read_between(
+        &mut self,
+        epoch: Epoch,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        if epoch != self.epoch || self.fails() {
+            return Err(Unavailable);
+        }
+        let before = |entry: &(&Seq, &(u64, Option<EntryBody>))| entry.1.0 < from_ms;
+        let after = self.held.iter().take_while(before).last();
+        let mut interval = Interval::new(after.map_or(self.floor, |(seq, _)| *seq));
+        let entries = self
+            .held
+            .iter()
+            .skip_while(before)
+            .take_while(|(_, (at_ms, _))| *at_ms < to_ms)
+            .map(|(&seq, (at_ms, body))| (seq, *at_ms, body.as_ref()));
+        interval.collect(entries, bytes_max);
+        interval.dropped = self.floor > Seq::ZERO && self.floor_ms >= from_ms;
+        Ok(interval)
     }
 }
 

@@ -12,7 +12,7 @@ use super::codec;
 use super::{Health, QUEUE_LEN, Shared};
 use crate::entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
-use crate::page::{Lookup, Page, Recent};
+use crate::page::{Interval, Lookup, Page, Recent};
 
 /// A room that somebody uses, or that has appends in the queue. Everybody who opens it gets the same one.
 #[derive(Debug)]
@@ -225,6 +225,45 @@ impl SqliteRoom {
         let (floor, head) = (numbering.floor.value(), numbering.head.value());
         let found = self.read(move |reader| reader.last_before(key, floor, head, at_ms));
         found.await.map(Seq::new)
+    }
+
+    /// See [`Interval`].
+    pub(crate) async fn read_between(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Interval, Unavailable> {
+        let room = Arc::clone(&self.0);
+        self.read(move |reader| {
+            let numbering = *room.numbering();
+            let (floor, head) = (numbering.floor.value(), numbering.head.value());
+            let Some(key) = numbering.key else {
+                return Ok(Interval::new(numbering.floor));
+            };
+            let after = reader.last_before(key, floor, head, from_ms)?;
+            let seq = reader.last_before(key, floor, head, to_ms)?;
+            let mut interval = Interval::new(Seq::new(after));
+            let mut bytes_left = bytes_max;
+            reader.rows_after(key, after, |row| {
+                if row.seq > seq {
+                    return ControlFlow::Break(());
+                }
+                if let Some(entry) = entry(row) {
+                    interval.take(entry.seq, entry.at_ms, &entry.body, &mut bytes_left);
+                }
+                ControlFlow::Continue(())
+            })?;
+            // Erased entries keep their positions.
+            interval.seq = Seq::new(seq.max(after));
+            // Read last: what was dropped meanwhile may be missing above. The log time of a dropped entry is known only if it
+            // was the room's last.
+            let floor = room.numbering().floor;
+            let ends_before = floor == numbering.head && numbering.at_ms < from_ms;
+            interval.dropped = floor > Seq::ZERO && after <= floor.value() && !ends_before;
+            Ok(interval)
+        })
+        .await
     }
 
     /// See [`Recent`].

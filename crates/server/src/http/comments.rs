@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use danmaku_log::{Appended, EntryBody, Page, RoomLog, Unavailable};
-use danmaku_wire::limits::BODY_BYTES_MAX;
 use danmaku_wire::{Epoch, IdempotencyKey, Posted, RoomId, Seq, parse_posted};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
+use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
 use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
-use crate::admission::{AddressPermit, Held};
+use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::posting::{self, Retracted, Target};
 use crate::refusal::{RateScope, Refusal};
@@ -170,61 +170,6 @@ fn comment_id(segment: &str) -> Result<Seq, ApiError> {
         .ok_or(ApiError::BadCommentId)
 }
 
-/// A body, whose bytes are counted as held as they arrive. The first few are not counted: a connection costs more anyway,
-/// and this way short posts are accepted even when long ones use up the budget.
-async fn read_body(
-    context: &Context,
-    permit: &AddressPermit,
-    mut body: Incoming,
-) -> Result<(Vec<u8>, Option<Held>), ApiError> {
-    let too_large = || ApiError::BodyTooLarge {
-        max: BODY_BYTES_MAX,
-    };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    let mut held = None;
-    let read = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
-                // Trailers.
-                continue;
-            };
-            let len = bytes.len() + data.len();
-            if len > BODY_BYTES_MAX {
-                return Err(too_large());
-            }
-            if len > FREE_BODY_BYTES {
-                hold_body(context, permit, &mut held, data.len())?;
-            }
-            bytes.reserve_exact(data.len());
-            bytes.extend_from_slice(&data);
-        }
-        Ok(())
-    };
-    match tokio::time::timeout(context.config.handshake_deadline, read).await {
-        Err(_) => Err(ApiError::BodyTimeout),
-        Ok(read) => read.map(|()| (bytes, held)),
-    }
-}
-
-fn hold_body(
-    context: &Context,
-    permit: &AddressPermit,
-    held: &mut Option<Held>,
-    bytes: usize,
-) -> Result<(), Refusal> {
-    let now = context.clock.now().monotonic;
-    let counted = match held {
-        Some(held) => held.more(now, bytes),
-        None => permit.hold(now, bytes).map(|first| *held = Some(first)),
-    };
-    counted
-        .map_err(Refusal::from)
-        .inspect_err(|refusal| context.stats.inbound.refused(refusal))
-}
-
 fn id_json(appended: &Appended) -> String {
     // One comment has one position.
     let id = appended.seqs.first().copied().unwrap_or(Seq::ZERO);
@@ -301,9 +246,6 @@ fn page_json(epoch: Epoch, since: Seq, page: &Page, bytes_max: usize) -> Vec<u8>
     json.push(b'}');
     json
 }
-
-/// Bytes of a body that are not counted.
-const FREE_BODY_BYTES: usize = 4 << 10;
 
 /// Bytes around the entries of a page: names and seven numbers of at most 20 digits.
 const PAGE_HEAD_BYTES_MAX: usize = 256;

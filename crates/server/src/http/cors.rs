@@ -68,7 +68,7 @@ pub(super) fn open(headers: &mut HeaderMap) {
 
 /// Request headers that pages may send besides the safelisted ones.
 const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("Content-Type, Idempotency-Key, Last-Event-ID");
+    HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, Last-Event-ID");
 
 /// How long a browser may cache the response, in seconds: two hours, the most that browsers accept.
 const PREFLIGHT_AGE_S: HeaderValue = HeaderValue::from_static("7200");

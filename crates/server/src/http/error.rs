@@ -109,6 +109,24 @@ pub enum ApiError {
     /// The address behind a proxy is at its connection limit.
     #[error(transparent)]
     TooManyConnections(#[from] ConnectionRefusal),
+    /// Segments have another length here.
+    #[error("segments are {length_ms} ms long here")]
+    BadSegmentLength {
+        /// The length that is served.
+        length_ms: u64,
+    },
+    /// The path's segment number is invalid.
+    #[error("a segment's number must be an integer from 0 on, without leading zeros")]
+    BadSegment,
+    /// Comments may still be added to the segment.
+    #[error("this segment is not complete yet")]
+    SegmentNotReady {
+        /// It is complete after this many milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The log has dropped the segment, or part of it.
+    #[error("the room's log no longer holds all of this segment")]
+    SegmentGone,
     /// No comment ever had this id.
     #[error("no such comment")]
     CommentNotFound,
@@ -154,6 +172,10 @@ impl ApiError {
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
+            Self::BadSegmentLength { .. } => "bad_segment_length",
+            Self::BadSegment => "bad_segment",
+            Self::SegmentNotReady { .. } => "segment_not_ready",
+            Self::SegmentGone => "segment_gone",
             Self::CommentNotFound => "comment_not_found",
             Self::DataFailing { .. } => "unavailable",
             Self::Refused(refusal) => refusal.code(),
@@ -164,7 +186,11 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::RoomNotFound | Self::CommentNotFound => StatusCode::NOT_FOUND,
+            Self::NotFound
+            | Self::RoomNotFound
+            | Self::CommentNotFound
+            | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
+            Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::BadWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::BadHttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -189,7 +215,9 @@ impl ApiError {
             | Self::BodyBroken
             | Self::BadIdempotencyKey
             | Self::BadCommentId
-            | Self::BadLastEventId => StatusCode::BAD_REQUEST,
+            | Self::BadLastEventId
+            | Self::BadSegmentLength { .. }
+            | Self::BadSegment => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -202,6 +230,7 @@ impl ApiError {
         };
         let retry_after_ms = match self {
             Self::TooManyConnections(_) => Some(u64::from(REFUSED_RETRY_S) * 1_000),
+            Self::SegmentNotReady { retry_after_ms } => Some(*retry_after_ms),
             _ => refusal.and_then(Refusal::retry_after_ms),
         };
         let mut response = json(
@@ -308,9 +337,9 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<B
 }
 
 /// A page of JSON, counted as held until its last byte is written or its connection ends.
-pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
+pub(super) fn held_json(json: impl Into<Bytes>, held: Held) -> Response<Full<Bytes>> {
     struct Page {
-        json: Vec<u8>,
+        json: Bytes,
         _held: Held,
     }
     impl AsRef<[u8]> for Page {
@@ -318,6 +347,7 @@ pub(super) fn held_json(json: Vec<u8>, held: Held) -> Response<Full<Bytes>> {
             &self.json
         }
     }
+    let json = json.into();
     raw_json(
         StatusCode::OK,
         Bytes::from_owner(Page { json, _held: held }),

@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use danmaku_wire::{Dialect, Position, RoomId};
 use hyper::Request;
-use hyper::header::{ACCEPT_ENCODING, HeaderMap};
 
 use super::error::ApiError;
+use super::negotiation::takes_gzip;
 use super::peer::Requester;
 use super::{Watch, query, room_to_watch};
 use crate::context::Context;
@@ -40,51 +40,4 @@ pub(super) async fn watch<B>(
         origin: Ok(()),
         forwarded: requester.into_forwarded(),
     })
-}
-
-/// Whether the peer accepts gzip (RFC 9110, section 12.5.3): named with a weight that is not 0, or covered by `*`.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let mut named = None;
-    let mut any = None;
-    for value in headers.get_all(ACCEPT_ENCODING) {
-        for item in value.to_str().unwrap_or("").split(',') {
-            let mut parts = item.split(';').map(str::trim);
-            let coding = parts.next().unwrap_or("");
-            let refused = parts
-                .filter_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")))
-                .any(|weight| weight.parse() == Ok(0.0));
-            if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-                named = Some(!refused);
-            } else if coding == "*" {
-                any = Some(!refused);
-            }
-        }
-    }
-    named.or(any).unwrap_or(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_sent_if_accepted() {
-        fn check(accept: Option<&str>, expected: bool) {
-            let mut headers = HeaderMap::new();
-            if let Some(accept) = accept {
-                headers.insert(ACCEPT_ENCODING, accept.parse().unwrap());
-            }
-            assert_eq!(takes_gzip(&headers), expected, "{accept:?}");
-        }
-        check(None, false);
-        check(Some(""), false);
-        check(Some("gzip"), true);
-        check(Some("br, GZIP;q=0.5"), true);
-        check(Some("deflate, br"), false);
-        check(Some("gzip;q=0"), false);
-        check(Some("gzip;Q=0"), false);
-        check(Some("gzip; q=0.000, *"), false);
-        check(Some("*"), true);
-        check(Some("br, *;q=0"), false);
-    }
 }

@@ -1,16 +1,21 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod body;
 mod comments;
 mod cors;
 mod deadline;
 mod error;
 mod events;
+mod likes;
+mod negotiation;
 mod operations;
 mod peer;
 mod query;
 mod rooms;
 mod route;
+mod segments;
 mod users;
+mod web;
 mod websocket;
 
 use std::convert::Infallible;
@@ -166,7 +171,9 @@ async fn route(
     }
     let query = request.uri().query().unwrap_or("").to_owned();
     match &route {
-        Route::Index => Ok(plain(INDEX)),
+        Route::Page => web::page(request.headers()),
+        Route::Overlay => web::overlay(request.headers()),
+        Route::Web(path) => web::module(path, request.headers()),
         Route::Healthz | Route::Readyz => operations::probe(context, &route),
         Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
             Err(ApiError::NotFound)
@@ -175,6 +182,12 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::SegmentHead(room) => segments::head(context, &requester, room).await,
+        Route::Segment(room, length_ms, n) => {
+            let name = (length_ms.as_str(), n.as_str());
+            segments::show(context, requester.permit(), room, name, request.headers()).await
+        }
+        Route::Likes(room) => likes::post(context, requester.permit(), room, request).await,
         Route::Socket(room) => {
             let wanted = websocket::upgrade(context, requester, room, request).await?;
             *lock(watch) = Some(wanted);
@@ -260,19 +273,3 @@ fn text(content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
 
 /// Maximum bytes of request headers.
 const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
-
-const INDEX: &str = "\
-danmaku: a live-stream comment fan-out server
-
-  GET  /v1/rooms/{room}/ws        watch a room (WebSocket; ?encoding=identity|gzip|deflate)
-  GET  /v1/rooms/{room}/events    watch a room (Server-Sent Events)
-  POST /v1/rooms/{room}/comments  post {\"text\":\"...\"}, or an array of such
-  GET  /v1/rooms/{room}/comments  read comments again (?since=&until=&from=&to=&order=&limit=)
-  DELETE /v1/rooms/{room}/comments/{id}  take a comment back (from this machine)
-  GET  /v1/users/{user}/comments  what a user posted (from this machine); DELETE erases it
-  GET  /v1/rooms                  rooms and their viewers
-  GET  /v1/rooms/{room}           one room
-  GET  /v1/stats                  counters
-  GET  /metrics                   counters and process figures, for Prometheus
-  GET  /healthz, /readyz          probes
-";

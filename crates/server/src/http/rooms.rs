@@ -1,5 +1,7 @@
 //! Owns the views of rooms.
 
+use std::time::Duration;
+
 use danmaku_wire::RoomId;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -31,6 +33,7 @@ pub(super) fn list(context: &Context, permit: &AddressPermit, query: &str) -> Ht
     let more = rooms.len() > fitting;
     rooms.truncate(fitting);
     let held = context.hold_answer(permit, bytes)?;
+    let now = context.clock.now().monotonic;
     let list = List {
         total: context.registry.len(),
         more,
@@ -38,7 +41,7 @@ pub(super) fn list(context: &Context, permit: &AddressPermit, query: &str) -> Ht
             .then(|| rooms.last())
             .flatten()
             .map(|room| room.id().as_str()),
-        rooms: rooms.iter().map(|room| View::new(room)).collect(),
+        rooms: rooms.iter().map(|room| View::new(room, now)).collect(),
     };
     let mut json = Vec::with_capacity(bytes);
     serde_json::to_writer(&mut json, &list).expect("invariant: views have string keys only");
@@ -48,7 +51,10 @@ pub(super) fn list(context: &Context, permit: &AddressPermit, query: &str) -> Ht
 /// `GET /v1/rooms/{room}`.
 pub(super) async fn show(context: &Context, room: &RoomId) -> HttpResult {
     if let Some(room) = context.registry.find(room) {
-        return Ok(json(StatusCode::OK, &View::new(&room)));
+        return Ok(json(
+            StatusCode::OK,
+            &View::new(&room, context.clock.now().monotonic),
+        ));
     }
     let log = context.log.find(room).await.map_err(Refusal::from)?;
     let log = log.ok_or(ApiError::RoomNotFound)?;
@@ -87,8 +93,8 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(room: &'a RoomHandle) -> Self {
-        let view = room.view();
+    fn new(room: &'a RoomHandle, now: Duration) -> Self {
+        let view = room.view(now);
         Self {
             room: room.id().as_str(),
             epoch: view.epoch.value(),

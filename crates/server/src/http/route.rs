@@ -10,7 +10,11 @@ use super::error::ApiError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/`
-    Index,
+    Page,
+    /// `/overlay/{room}`
+    Overlay,
+    /// `/web/{path}`, with the path as written
+    Web(String),
     /// `/healthz`
     Healthz,
     /// `/readyz`
@@ -27,6 +31,12 @@ pub(super) enum Route {
     Socket(RoomId),
     /// `/v1/rooms/{room}/events`
     Events(RoomId),
+    /// `/v1/rooms/{room}/likes`
+    Likes(RoomId),
+    /// `/v1/rooms/{room}/segments/head`
+    SegmentHead(RoomId),
+    /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
+    Segment(RoomId, String, String),
     /// `/v1/rooms/{room}/comments`
     Comments(RoomId),
     /// `/v1/rooms/{room}/comments/{id}`, with the id as written
@@ -39,10 +49,14 @@ impl Route {
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::BadRoomId`].
     pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
+        if let Some(file) = path.strip_prefix("/web/") {
+            return Ok(Self::Web(file.to_owned()));
+        }
         let mut segments = path.trim_start_matches('/').split('/');
         let segments = [(); SEGMENTS_MAX].map(|()| segments.next());
         match segments {
-            [Some(""), None, ..] => Ok(Self::Index),
+            [Some(""), None, ..] => Ok(Self::Page),
+            [Some("overlay"), Some(room), None, ..] => room_id(room).map(|_| Self::Overlay),
             [Some("healthz"), None, ..] => Ok(Self::Healthz),
             [Some("readyz"), None, ..] => Ok(Self::Readyz),
             [Some("metrics"), None, ..] => Ok(Self::Metrics),
@@ -73,7 +87,12 @@ impl Route {
             [Some("ws"), None, ..] => Ok(Self::Socket(room)),
             [Some("events"), None, ..] => Ok(Self::Events(room)),
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
-            [Some("comments"), Some(id), None] => Ok(Self::Comment(room, id.to_owned())),
+            [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
+            [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
+            [Some("segments"), Some(length_ms), Some(n), None] => {
+                Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
+            }
             _ => Err(ApiError::NotFound),
         }
     }
@@ -81,8 +100,17 @@ impl Route {
     /// The methods that the path accepts, as listed in `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Self::Index | Self::Healthz | Self::Readyz | Self::Metrics | Self::Stats => "GET, HEAD",
-            Self::Rooms | Self::Room(_) => "GET, HEAD, OPTIONS",
+            Self::Page
+            | Self::Overlay
+            | Self::Web(_)
+            | Self::Healthz
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Stats => "GET, HEAD",
+            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
+                "GET, HEAD, OPTIONS"
+            }
+            Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
@@ -121,7 +149,7 @@ fn room_id(segment: &str) -> Result<RoomId, ApiError> {
 }
 
 /// Segments of the longest path, plus one.
-const SEGMENTS_MAX: usize = 6;
+const SEGMENTS_MAX: usize = 7;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +164,10 @@ mod tests {
             assert_eq!(found, allow, "{path}");
         }
         check("/", Ok("GET, HEAD"));
+        check("/overlay/r", Ok("GET, HEAD"));
+        check("/overlay/no%20room", Err("bad_room_id"));
+        check("/overlay/r/x", Err("not_found"));
+        check("/web/sdk/index.js", Ok("GET, HEAD"));
         check("/metrics", Ok("GET, HEAD"));
         check("/metrics/", Err("not_found"));
         check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));
@@ -145,6 +177,11 @@ mod tests {
         check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
+        check("/v1/rooms/r/likes", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/segments/2000", Err("not_found"));
+        check("/v1/rooms/r/segments/2000/7/x", Err("not_found"));
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_engine::{Resume, Room, RoomConfig, SealInput, phase};
+use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
 use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
 use danmaku_log::{Entry, EntryBody, Tail, Tailed};
 use danmaku_wire::outbound::{Joined, Resumed};
 use danmaku_wire::{BatchComment, BatchEvent, CloseReason, FrameSet, Gap, Position, Seq};
 
-use super::handle::{Join, JoinAnswer, JoinFrom, Likes, RoomHandle, RoomInbox, RoomMsg};
+use super::handle::{Join, JoinAnswer, JoinFrom, Likes, RoomHandle, RoomMsg};
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::replay::{Lead, bytes_for, is_prepared};
@@ -40,22 +40,19 @@ pub struct RoomActor {
     handle: Arc<RoomHandle>,
     room: Room,
     tail: Tail,
-    inbox: RoomInbox,
     environment: Arc<RoomEnvironment>,
     /// Monotonic time of the last activity.
     active: Duration,
     /// How long after that an unwatched room is forgotten; short as long as nothing was ever posted.
     idle_max: Duration,
+    /// Until when frames are sealed for viewers that may return.
+    keep_until: Duration,
 }
 
 impl RoomActor {
     /// The actor of a room that continues where its log ends.
     #[must_use]
-    pub fn new(
-        handle: Arc<RoomHandle>,
-        inbox: RoomInbox,
-        environment: Arc<RoomEnvironment>,
-    ) -> Self {
+    pub fn new(handle: Arc<RoomHandle>, environment: Arc<RoomEnvironment>) -> Self {
         let config = RoomConfig {
             phase: phase(handle.id(), environment.room.window),
             seed: handle.key().0,
@@ -67,8 +64,8 @@ impl RoomActor {
             tail: handle.log().tail_after(after),
             active: environment.clock.now().monotonic,
             idle_max: environment.room_idle.min(UNUSED_ROOM_IDLE),
+            keep_until: Duration::ZERO,
             handle,
-            inbox,
             environment,
         }
     }
@@ -79,31 +76,18 @@ impl RoomActor {
     pub async fn run(&mut self) {
         let mut entries = Vec::new();
         loop {
-            let window = self.window();
-            let wake_at = self
-                .wake_at()
-                .map(|at| tokio::time::Instant::from_std(self.environment.clock.instant(at)));
             let mut joining = None;
-            let tailed = tokio::select! {
-                biased;
-                msg = self.inbox.messages.recv() => match msg {
-                    Some(RoomMsg::Join(join)) => {
-                        joining = Some(join);
-                        Tailed::Nothing
-                    }
-                    Some(RoomMsg::Stop { done }) => {
-                        Box::pin(self.stop(&mut entries)).await;
-                        drop(done);
-                        return;
-                    }
-                    None => return,
-                },
-                tailed = follow(&mut self.tail, &mut entries, window) => tailed,
-                () = self.inbox.wake.notified() => {
-                    self.woken();
+            let tailed = match self.handle.next_msg() {
+                Some(RoomMsg::Join(join)) => {
+                    joining = Some(join);
                     Tailed::Nothing
                 }
-                () = sleep_until(wake_at), if wake_at.is_some() => Tailed::Nothing,
+                Some(RoomMsg::Stop { done }) => {
+                    Box::pin(self.stop(&mut entries)).await;
+                    drop(done);
+                    return;
+                }
+                None => self.wait(&mut entries).await,
             };
             if self.ingest_all(tailed, &mut entries).await == Life::Ended {
                 return;
@@ -116,31 +100,70 @@ impl RoomActor {
             entries = Vec::new();
             self.seal_when_due().await;
             if self.is_idle() {
-                if self.environment.registry.retire(&self.handle) {
+                let now = self.environment.clock.now().monotonic;
+                let is_pulled = self.handle.pulls().is_used(now);
+                if !is_pulled && self.environment.registry.retire(&self.handle) {
                     tracing::debug!(room = %self.handle.id(), "room retired");
                     return;
                 }
-                // Someone still holds the room: try again later.
-                self.active = self.environment.clock.now().monotonic;
+                // Someone still pulls or holds the room: try again later.
+                self.active = now;
             }
+        }
+    }
+
+    /// Waits for entries, a message, likes, or the next timer.
+    async fn wait(&mut self, entries: &mut Vec<Entry>) -> Tailed {
+        let window = self.window();
+        let wake_at = self.wake_at().map(|at| {
+            let at = next_multiple(at, self.environment.room.window / TIMERS_PER_WINDOW);
+            tokio::time::Instant::from_std(self.environment.clock.instant(at))
+        });
+        tokio::select! {
+            biased;
+            tailed = follow(&mut self.tail, entries, window) => tailed,
+            () = self.handle.to_be_woken() => {
+                self.woken();
+                Tailed::Nothing
+            }
+            () = sleep_until(wake_at), if wake_at.is_some() => Tailed::Nothing,
         }
     }
 
     /// Whether a window is open. If so, likes wait for its end; those that came while it closed open the next one.
     fn window(&mut self) -> Window {
-        if self.room.deadline().is_none() {
+        if self.window_end().is_none() {
             self.collect_likes(Likes::Wake);
         }
-        if self.room.deadline().is_none() {
+        if self.window_end().is_none() {
             return Window::Closed;
         }
         self.collect_likes(Likes::Wait);
         Window::Open
     }
 
+    /// When the open window ends. In a busy room the next one opens right away.
+    fn window_end(&self) -> Option<Duration> {
+        self.room.deadline().or_else(|| {
+            let now = self.environment.clock.now().monotonic;
+            self.room.awaited_end().filter(|&end| now < end)
+        })
+    }
+
+    /// When entries that are read now came, as far as it matters: those that waited for a window's end count as coming
+    /// at it, so that the room's windows don't slip by the delay of its timer.
+    fn arrival(&self, mut now: Now) -> Now {
+        if let Some(end) = self.room.awaited_end()
+            && now.monotonic.saturating_sub(end) <= self.environment.room.window / 20
+        {
+            now.monotonic = now.monotonic.min(end);
+        }
+        now
+    }
+
     /// The next timer: the window's end, or the end of an empty room. A quiet room with viewers has none.
     fn wake_at(&self) -> Option<Duration> {
-        self.room.deadline().or_else(|| {
+        self.window_end().or_else(|| {
             (self.handle.audience().viewers() == 0).then(|| self.active + self.idle_max)
         })
     }
@@ -179,6 +202,7 @@ impl RoomActor {
         let now = self.environment.clock.now();
         self.active = now.monotonic;
         self.idle_max = self.environment.room_idle;
+        let now = self.arrival(now);
         for Entry { seq, at_ms, body } in entries.drain(..) {
             match body {
                 EntryBody::Comment { fragment, priority } => {
@@ -260,29 +284,43 @@ impl RoomActor {
             return;
         }
         self.collect_likes(Likes::Wait);
+        let viewers = self.handle.audience().viewers();
+        if viewers > 0 {
+            self.keep_until = now.monotonic + RETURN_TIME;
+        } else if now.monotonic >= self.keep_until {
+            self.room.pass_over(now);
+            self.note_sealed();
+            return;
+        }
         if let Some(frame) = self.room.tick(now, self.seal_input()) {
             self.deliver(frame).await;
         }
     }
 
+    /// Records the end of a window.
+    fn note_sealed(&mut self) {
+        self.handle.note_sealed(self.room.sealed().seq);
+        self.handle
+            .note_active(self.environment.clock.now().monotonic);
+        self.handle
+            .note_held(self.room.history_bytes() + self.handle.log().bytes_held());
+        let counters = self.room.drain_counters();
+        self.environment.stats.rooms.add(&counters);
+    }
+
     fn seal_input(&self) -> SealInput {
-        let audience = self.handle.audience();
+        let now = self.environment.clock.now().monotonic;
         SealInput {
-            viewers: audience.viewers(),
-            chains: audience.chains(),
+            viewers: self.handle.viewers(now),
+            chains: self.handle.audience().chains(),
         }
     }
 
     /// Makes the forms in use and hands the frame to every shard with viewers of this room. A full inbox holds up
     /// the room, not the shards with space; meanwhile comments collect in the log and the next window is longer.
     async fn deliver(&mut self, frame: Arc<FrameSet>) {
-        self.handle.note_sealed(frame.seq());
-        self.handle
-            .note_active(self.environment.clock.now().monotonic);
-        self.handle
-            .note_held(self.room.history_bytes() + self.handle.log().bytes_held());
+        self.note_sealed();
         let stats = &self.environment.stats.rooms;
-        stats.add(&self.room.drain_counters());
         let audience = self.handle.audience();
         audience.prepare(&frame);
         let mut full = Vec::new();
@@ -310,6 +348,7 @@ impl RoomActor {
     async fn join(&mut self, join: Join) {
         self.active = self.environment.clock.now().monotonic;
         self.handle.note_active(self.active);
+        self.keep_until = self.active + RETURN_TIME;
         if join.answer.is_closed() {
             // The requester has given up.
             return;
@@ -427,6 +466,7 @@ impl RoomActor {
 
     async fn attach(&mut self, join: Join, start: StartFrames) {
         let audience = self.handle.audience();
+        let now = self.environment.clock.now().monotonic;
         let sealed = self.room.sealed();
         let joined = Joined {
             room: self.handle.id(),
@@ -434,7 +474,7 @@ impl RoomActor {
             after: start.after,
             seq: sealed.seq,
             window_ms: self.window_ms(),
-            viewers: audience.viewers().saturating_add(1),
+            viewers: self.handle.viewers(now).saturating_add(1),
             resumed: start.resumed,
         };
         let after = Position {
@@ -489,6 +529,12 @@ impl RoomActor {
     }
 }
 
+impl Drop for RoomActor {
+    fn drop(&mut self) {
+        self.handle.close_mailbox();
+    }
+}
+
 /// What a viewer is sent when it is attached.
 #[derive(Debug)]
 struct StartFrames {
@@ -526,6 +572,13 @@ async fn follow(tail: &mut Tail, entries: &mut Vec<Entry>, window: Window) -> Ta
     }
 }
 
+/// The first multiple of `step` at or after `at`.
+fn next_multiple(at: Duration, step: Duration) -> Duration {
+    let step = step.as_nanos().max(1);
+    let nanos = at.as_nanos().div_ceil(step) * step;
+    u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+}
+
 async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -536,6 +589,13 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 /// How long an unwatched room that was never posted to is kept. Abandoned rooms must not keep others from creating
 /// theirs, and there is nothing in them to lose.
 const UNUSED_ROOM_IDLE: Duration = Duration::from_secs(5);
+
+/// Timers of all rooms end at this many common times per window, so that one wake-up of the runtime serves many rooms.
+const TIMERS_PER_WINDOW: u32 = 125;
+
+/// How long after its last viewer a room seals frames: viewers that lost their connection together come back for the
+/// same ones.
+const RETURN_TIME: Duration = Duration::from_secs(60);
 
 /// Log reads between two checks of the clock: together more than the log lets a room fall behind.
 const TAIL_READS_MAX: usize = 16;

@@ -11,6 +11,8 @@ use danmaku_log::{Append, AppendKey, Appended, EntryBody, RoomLog};
 use danmaku_wire::{Comment, Dialect, Epoch, FrameSet, Position, RoomId, Seq};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::mailbox::{Mailbox, RoomEnded};
+use super::pulls::Pulls;
 use crate::memory::{Holder, MemoryBudget};
 use crate::refusal::{RateScope, Refusal};
 use crate::replay::Lead;
@@ -21,13 +23,14 @@ pub struct RoomHandle {
     id: RoomId,
     key: RoomKey,
     log: RoomLog,
-    mailbox: mpsc::Sender<RoomMsg>,
+    mailbox: Mailbox<RoomMsg>,
     audience: Arc<Audience>,
     posts: SharedBucket,
     /// Likes that the actor has not collected, and [`AWAKE`].
     likes: AtomicU64,
     likes_total: AtomicU64,
     sealed: AtomicU64,
+    /// A message or likes came, the last viewer left, or memory must be freed.
     wake: Arc<Notify>,
     memory: Arc<MemoryBudget>,
     /// Bytes that the room is charged for.
@@ -36,21 +39,13 @@ pub struct RoomHandle {
     to_free: AtomicUsize,
     /// Monotonic time of the last frame or join, in milliseconds.
     active_ms: AtomicU64,
-}
-
-/// The actor's ends of a room's channels.
-#[derive(Debug)]
-pub struct RoomInbox {
-    /// Join and stop requests.
-    pub messages: mpsc::Receiver<RoomMsg>,
-    /// Likes came, the last viewer left, or memory must be freed.
-    pub wake: Arc<Notify>,
+    pulls: Pulls,
 }
 
 /// A message to the room's actor.
 #[derive(Debug)]
 pub enum RoomMsg {
-    /// A join request. Boxed: every room has a block of mailbox slots.
+    /// A join request. Boxed, so that it does not set the size of all messages.
     Join(Box<Join>),
     /// Seal what is pending and end; dropping `done` tells the sender.
     Stop {
@@ -113,7 +108,7 @@ pub struct RoomView {
     pub epoch: Epoch,
     /// The last position in its log.
     pub head: Seq,
-    /// The last position in a sealed frame.
+    /// The last position whose window has ended.
     pub sealed: Seq,
     /// Current viewers.
     pub viewers: u32,
@@ -122,7 +117,7 @@ pub struct RoomView {
 }
 
 impl RoomHandle {
-    /// A room's handle, and its actor's ends of the channels.
+    /// A room's handle.
     #[must_use]
     pub fn new(
         id: RoomId,
@@ -130,28 +125,28 @@ impl RoomHandle {
         log: RoomLog,
         shards: usize,
         memory: Arc<MemoryBudget>,
-    ) -> (Arc<Self>, RoomInbox) {
-        let (mailbox, messages) = mpsc::channel(MAILBOX_LEN);
+        segment_ms: u32,
+    ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         let left = Arc::clone(&wake);
         let audience = Audience::new(shards, Some(Box::new(move || left.notify_one())));
-        let handle = Arc::new(Self {
+        Arc::new(Self {
             id,
             key,
-            mailbox,
+            mailbox: Mailbox::new(MAILBOX_LEN),
             audience: Arc::new(audience),
             posts: SharedBucket::new(),
             likes: AtomicU64::new(0),
             likes_total: AtomicU64::new(0),
             sealed: AtomicU64::new(log.head().value()),
-            wake: Arc::clone(&wake),
+            wake,
             memory,
             held: AtomicUsize::new(0),
             to_free: AtomicUsize::new(0),
             active_ms: AtomicU64::new(0),
+            pulls: Pulls::new(segment_ms),
             log,
-        });
-        (handle, RoomInbox { messages, wake })
+        })
     }
 
     /// The room's name.
@@ -172,10 +167,24 @@ impl RoomHandle {
         &self.log
     }
 
-    /// The room's viewers.
+    /// The room's viewers with a connection.
     #[must_use]
     pub fn audience(&self) -> &Arc<Audience> {
         &self.audience
+    }
+
+    /// Viewers who pull segments.
+    #[must_use]
+    pub fn pulls(&self) -> &Pulls {
+        &self.pulls
+    }
+
+    /// All viewers of the room on this server.
+    #[must_use]
+    pub fn viewers(&self, now: Duration) -> u32 {
+        self.audience
+            .viewers()
+            .saturating_add(self.pulls.viewers(now))
     }
 
     /// Appends all of `comments` to the log, or none.
@@ -259,15 +268,32 @@ impl RoomHandle {
         self.to_free.swap(0, Ordering::Relaxed)
     }
 
-    /// Sends the room's actor a message.
+    /// Sends the room's actor a message, when its mailbox has space.
     ///
     /// # Errors
-    /// The message back when the actor has ended.
-    pub async fn send(&self, msg: RoomMsg) -> Result<(), mpsc::error::SendError<RoomMsg>> {
-        self.mailbox.send(msg).await
+    /// [`RoomEnded`]; the message is dropped.
+    pub async fn send(&self, msg: RoomMsg) -> Result<(), RoomEnded> {
+        self.mailbox.send(msg).await?;
+        self.wake.notify_one();
+        Ok(())
     }
 
-    /// The last position in a sealed frame.
+    /// The oldest message to the actor.
+    pub(super) fn next_msg(&self) -> Option<RoomMsg> {
+        self.mailbox.next()
+    }
+
+    /// The actor has ended: drops its messages, and all that still come.
+    pub(super) fn close_mailbox(&self) {
+        self.mailbox.close();
+    }
+
+    /// Waits until the actor is needed for something other than entries.
+    pub(super) async fn to_be_woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// The last position whose window has ended.
     #[must_use]
     pub fn sealed(&self) -> Seq {
         Seq::new(self.sealed.load(Ordering::Relaxed))
@@ -285,12 +311,12 @@ impl RoomHandle {
 
     /// A snapshot of the room.
     #[must_use]
-    pub fn view(&self) -> RoomView {
+    pub fn view(&self, now: Duration) -> RoomView {
         RoomView {
             epoch: self.log.epoch(),
             head: self.log.head(),
             sealed: self.sealed(),
-            viewers: self.audience.viewers(),
+            viewers: self.viewers(now),
             likes: self.likes_total.load(Ordering::Relaxed),
         }
     }
@@ -324,51 +350,51 @@ mod tests {
 
     use super::*;
 
-    async fn room(memory: &Arc<MemoryBudget>) -> (Arc<RoomHandle>, RoomInbox) {
+    async fn room(memory: &Arc<MemoryBudget>) -> Arc<RoomHandle> {
         let id = RoomId::parse("r").unwrap();
         let log = Log::new(LogConfig::default(), Store::None);
         let log = log.open(&id, Epoch::new(7)).await.unwrap();
-        RoomHandle::new(id, RoomKey(1), log, 1, Arc::clone(memory))
+        RoomHandle::new(id, RoomKey(1), log, 1, Arc::clone(memory), 2_000)
     }
 
     /// Whether the room was woken since it was last asked.
-    async fn woken(inbox: &RoomInbox) -> bool {
+    async fn woken(room: &RoomHandle) -> bool {
         tokio::select! {
             biased;
-            () = inbox.wake.notified() => true,
+            () = room.to_be_woken() => true,
             () = std::future::ready(()) => false,
         }
     }
 
     #[tokio::test]
     async fn likes_wake_a_room_once_and_not_while_its_window_is_open() {
-        let (room, inbox) = room(&Arc::new(MemoryBudget::new(1))).await;
+        let room = room(&Arc::new(MemoryBudget::new(1))).await;
         room.like(2);
-        assert!(woken(&inbox).await);
+        assert!(woken(&room).await);
         room.like(3);
-        assert!(!woken(&inbox).await, "it is on its way");
+        assert!(!woken(&room).await, "it is on its way");
         assert_eq!(room.collect_likes(Likes::Wait), 5);
         room.like(4);
-        assert!(!woken(&inbox).await, "the window's end is soon enough");
+        assert!(!woken(&room).await, "the window's end is soon enough");
         // Later likes are found when the window closes; after that the next like wakes the room again.
         assert_eq!(room.collect_likes(Likes::Wake), 4);
         room.like(1);
-        assert!(woken(&inbox).await);
+        assert!(woken(&room).await);
         assert_eq!(room.collect_likes(Likes::Wake), 1);
-        assert_eq!(room.view().likes, 10);
+        assert_eq!(room.view(Duration::ZERO).likes, 10);
     }
 
     #[tokio::test]
     async fn a_rooms_memory_is_given_back_with_it() {
         let memory = Arc::new(MemoryBudget::new(1_000));
-        let (one, inbox) = room(&memory).await;
-        let (two, _inbox) = room(&memory).await;
+        let one = room(&memory).await;
+        let two = room(&memory).await;
         one.note_held(300);
         two.note_held(500);
         one.note_held(200);
         assert_eq!(memory.held(), 700);
         one.ask_to_free(50);
-        assert!(woken(&inbox).await);
+        assert!(woken(&one).await);
         assert_eq!((one.asked_to_free(), one.asked_to_free()), (50, 0));
         drop(one);
         assert_eq!(memory.held(), 500);

@@ -3,3 +3,5 @@
 
 pub mod actor;
 pub mod handle;
+pub mod mailbox;
+pub mod pulls;

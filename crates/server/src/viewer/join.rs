@@ -122,13 +122,14 @@ impl Joining {
                 frames: Vec::new(),
             });
         }
+        let now = context.clock.now().monotonic;
         let request = LeadRequest {
             room: self.room.key(),
             stretch,
             until,
             dialect: self.dialect,
             ring_bytes: ring.iter().map(|it| bytes_for(it, self.dialect)).sum(),
-            viewers: self.room.audience().viewers().saturating_add(1),
+            viewers: self.room.viewers(now).saturating_add(1),
         };
         match context.leads.lead(self.room.log(), request).await {
             Ok(lead) => JoinFrom::Lead(lead),

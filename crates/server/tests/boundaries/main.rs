@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod circles;
+mod cycles;
 mod modules;
 mod source;
 
@@ -59,8 +59,8 @@ fn dependencies(folder: &str, table: &str) -> Vec<(String, Value)> {
         .unwrap_or_default()
 }
 
-/// What a crate's own dependencies must not hold. Development dependencies are
-/// free: a test may bring two crates together that must not know each other.
+/// What a crate must not depend on. Development dependencies may be anything: a
+/// test may bring two crates together that must not know each other.
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     (
         "crates/wire",
@@ -234,10 +234,9 @@ fn every_crate_is_under_the_workspace_lints() {
     }
 }
 
-/// Threads, tasks and channels of the server are made in one file; the shards'
-/// threads and inboxes in another; the loads of the load test are its own.
+/// All of the server's threads and tasks are started in one file, except the shards'.
 #[test]
-fn the_server_spawns_in_one_file() {
+fn only_one_file_of_the_server_spawns() {
     for path in files(&root().join("crates/server/src")) {
         let text = std::fs::read_to_string(&path).unwrap();
         let spawns = ["tokio::spawn(", "thread::spawn(", "spawn_blocking("]

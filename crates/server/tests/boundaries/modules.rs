@@ -1,4 +1,4 @@
-//! Finds circles among the modules of a crate, from its sources.
+//! Finds import cycles between the modules of a crate, from its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,29 +8,29 @@ use crate::source::{Import, Path, Source};
 /// A crate's files: their paths below `src`, and their text.
 pub(crate) type Sources = BTreeMap<String, String>;
 
-/// The modules of one library or binary, and which of them names which.
+/// The modules of one library or binary, and the imports between them.
 pub(crate) struct Modules {
     modules: BTreeMap<Path, Source>,
-    /// From module to module, with the paths that were written.
-    pub(crate) arrows: BTreeMap<(Path, Path), BTreeSet<String>>,
-    /// The files they were read from, those of tests too.
+    /// Imports from one module to another, with their paths as written.
+    pub(crate) edges: BTreeMap<(Path, Path), BTreeSet<String>>,
+    /// The files they were read from, including tests.
     pub(crate) files: BTreeSet<String>,
 }
 
 impl Modules {
-    /// Follows the `mod` items from the file `root` on.
+    /// Follows the `mod` items, starting at the file `root`.
     pub(crate) fn read(sources: &Sources, root: &str) -> Result<Self, String> {
         let mut read = Self {
             modules: BTreeMap::new(),
-            arrows: BTreeMap::new(),
+            edges: BTreeMap::new(),
             files: BTreeSet::new(),
         };
         read.file(sources, root, "", Some(Vec::new()))?;
-        read.draw();
+        read.add_edges();
         Ok(read)
     }
 
-    /// Reads one file, whose modules lie in `folder`. A file of tests is no `module`.
+    /// Reads one file, whose modules are in `folder`. A test file has no `module`.
     fn file(
         &mut self,
         sources: &Sources,
@@ -67,36 +67,36 @@ impl Modules {
         }
         source.children.retain(|child| !child.test);
         if let Some(module) = module {
-            // A module may be there once per platform.
+            // A module may be declared once per platform.
             self.modules.entry(module).or_default().append(source);
         }
         Ok(())
     }
 
-    /// Draws an arrow for each path that leads to another module.
-    fn draw(&mut self) {
-        let mut arrows = BTreeMap::new();
+    /// Adds an edge for each path that leads to another module.
+    fn add_edges(&mut self) {
+        let mut edges = BTreeMap::new();
         for (from, source) in &self.modules {
             let imports = source.imports.iter().map(|import| &import.path);
             for path in imports.chain(&source.paths) {
                 let Some((to, _)) = self.resolve(from, path, &mut BTreeSet::new()) else {
                     continue;
                 };
-                if is_kin(from, &to) {
+                if is_nested(from, &to) {
                     continue;
                 }
-                let written: &mut BTreeSet<_> = arrows.entry((from.clone(), to)).or_default();
+                let written: &mut BTreeSet<_> = edges.entry((from.clone(), to)).or_default();
                 // A path through an imported name repeats what the import says.
                 if written.is_empty() || ROOTS.contains(&path[0].as_str()) {
                     written.insert(path.join("::"));
                 }
             }
         }
-        self.arrows = arrows;
+        self.edges = edges;
     }
 
-    /// The module that `path`, written in `from`, leads to, and what is left of the path there. `None` is a path into
-    /// another crate. `met` ends the search when imports name each other.
+    /// Resolves `path`, written in `from`, to a module and the rest of the path in it; `None` for a path into another
+    /// crate. `met` ends the search when imports refer to each other.
     fn resolve(
         &self,
         from: &Path,
@@ -128,7 +128,7 @@ impl Modules {
         self.walk(at, rest, met)
     }
 
-    /// Goes on from a module as far as modules and their imports lead.
+    /// Resolves the rest of a path, as far as modules and their imports lead.
     fn walk(
         &self,
         at: Path,
@@ -145,7 +145,7 @@ impl Modules {
         }
     }
 
-    /// Where a name in a module leads, when it is a module below or is imported.
+    /// Resolves one name in a module, if it is a child module or an import.
     fn step(
         &self,
         module: &Path,
@@ -186,12 +186,12 @@ impl Modules {
         source.is_some_and(|source| source.items.iter().any(|item| item == name))
     }
 
-    /// Sets of modules that each lead to all the others.
-    pub(crate) fn circles(&self) -> Vec<Circle> {
+    /// The cycles: sets of modules that each reach all the others.
+    pub(crate) fn cycles(&self) -> Vec<Cycle> {
         let reached: BTreeMap<_, _> = (self.modules.keys())
             .map(|module| (module, self.reached(module)))
             .collect();
-        let mut circles = Vec::new();
+        let mut cycles = Vec::new();
         let mut done = BTreeSet::new();
         for (module, below) in &reached {
             let modules: BTreeSet<_> = below
@@ -200,17 +200,17 @@ impl Modules {
                 .cloned()
                 .collect();
             if !modules.is_empty() && done.insert(modules.clone()) {
-                circles.push(self.circle(&modules));
+                cycles.push(self.cycle(&modules));
             }
         }
-        circles
+        cycles
     }
 
     fn reached(&self, from: &Path) -> BTreeSet<Path> {
         let mut reached = BTreeSet::new();
         let mut open = vec![from];
         while let Some(module) = open.pop() {
-            for (_, to) in self.arrows.keys().filter(|(from, _)| from == module) {
+            for (_, to) in self.edges.keys().filter(|(from, _)| from == module) {
                 if reached.insert(to.clone()) {
                     open.push(to);
                 }
@@ -219,13 +219,12 @@ impl Modules {
         reached
     }
 
-    fn circle(&self, modules: &BTreeSet<Path>) -> Circle {
-        let within =
-            |arrow: &(Path, Path)| modules.contains(&arrow.0) && modules.contains(&arrow.1);
-        let ties = self.arrows.iter().filter(|(arrow, _)| within(arrow));
-        Circle {
+    fn cycle(&self, modules: &BTreeSet<Path>) -> Cycle {
+        let within = |edge: &(Path, Path)| modules.contains(&edge.0) && modules.contains(&edge.1);
+        let edges = self.edges.iter().filter(|(edge, _)| within(edge));
+        Cycle {
             modules: modules.iter().map(|module| module.join("::")).collect(),
-            ties: ties
+            edges: edges
                 .map(|((from, to), paths)| {
                     let paths: Vec<_> = paths.iter().map(String::as_str).collect();
                     let (from, to) = (from.join("::"), to.join("::"));
@@ -236,41 +235,41 @@ impl Modules {
     }
 }
 
-/// Modules that each lead to all the others.
+/// Modules that each reach all the others.
 #[derive(Debug)]
-pub(crate) struct Circle {
+pub(crate) struct Cycle {
     pub(crate) modules: Vec<String>,
-    /// Each arrow between them, with the paths that were written.
-    pub(crate) ties: Vec<String>,
+    /// The imports between them, with their paths as written.
+    pub(crate) edges: Vec<String>,
 }
 
-impl fmt::Display for Circle {
+impl fmt::Display for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, names) = (self.modules.len(), self.modules.join(", "));
         writeln!(f, "{count} modules: {names}")?;
-        (self.ties.iter()).try_for_each(|tie| writeln!(f, "    {tie}"))
+        (self.edges.iter()).try_for_each(|edge| writeln!(f, "    {edge}"))
     }
 }
 
-/// The circles in a crate's library and in its binary. A file that is part of neither is an error.
-pub(crate) fn circles(sources: &Sources) -> Result<Vec<Circle>, String> {
-    let mut circles = Vec::new();
+/// The cycles in a crate's library and binary. A file that is part of neither is an error.
+pub(crate) fn cycles(sources: &Sources) -> Result<Vec<Cycle>, String> {
+    let mut cycles = Vec::new();
     let mut files = BTreeSet::new();
     for root in ["lib.rs", "main.rs"] {
         if sources.contains_key(root) {
             let modules = Modules::read(sources, root)?;
-            circles.extend(modules.circles());
+            cycles.extend(modules.cycles());
             files.extend(modules.files);
         }
     }
     match sources.keys().find(|file| !files.contains(*file)) {
         Some(file) => Err(format!("{file} is in no module that was read")),
-        None => Ok(circles),
+        None => Ok(cycles),
     }
 }
 
 /// Whether one of two modules contains the other.
-fn is_kin(one: &Path, other: &Path) -> bool {
+fn is_nested(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
@@ -280,5 +279,5 @@ fn join(module: &Path, name: &str) -> Path {
     path
 }
 
-/// What a path within a crate begins with, unless it goes through a name in scope.
+/// The first segment of a path within a crate, unless it is a name in scope.
 const ROOTS: [&str; 3] = ["crate", "self", "super"];

@@ -1,10 +1,10 @@
 //! Reads one source file: the modules it declares, what it imports, and the paths it writes, all outside tests.
 //!
-//! It works on tokens, so comments, doc links and strings are out of the way and paths inside macros are not.
+//! It works on tokens, so it skips comments, doc links and strings, and sees paths inside macros.
 
 use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 
-/// A path as it was written, segment by segment.
+/// A path as written, by segment.
 pub(crate) type Path = Vec<String>;
 
 /// One module's text.
@@ -14,7 +14,7 @@ pub(crate) struct Source {
     /// Names of the items defined here.
     pub(crate) items: Vec<String>,
     pub(crate) imports: Vec<Import>,
-    /// Paths of two or more segments, but for those of imports.
+    /// Paths of two or more segments outside imports.
     pub(crate) paths: Vec<Path>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Child {
 /// One name of a `use`.
 pub(crate) struct Import {
     pub(crate) path: Path,
-    /// What the path is called here; `None` is a glob.
+    /// The name it has here; `None` for a glob.
     pub(crate) name: Option<String>,
 }
 
@@ -95,7 +95,7 @@ impl Source {
         &rest[3..]
     }
 
-    /// One branch of a `use`, whose path begins with `prefix`.
+    /// Reads one branch of a `use` whose path begins with `prefix`.
     fn import(&mut self, tree: &[TokenTree], prefix: &[String]) {
         let mut path = prefix.to_vec();
         let mut name = None;
@@ -114,12 +114,12 @@ impl Source {
                     break;
                 }
                 TokenTree::Ident(word) => path.push(word.to_string()),
-                // `use ::name`: another crate, whatever has that name here.
+                // `use ::name` is another crate, even if a module here has that name.
                 _ if path.is_empty() => return,
                 token => glob |= is_punct(token, '*'),
             }
         }
-        // A comma at the end of a group leaves an empty branch.
+        // A trailing comma in a group leaves an empty branch.
         if tree.is_empty() {
             return;
         }
@@ -132,7 +132,7 @@ impl Source {
         self.imports.push(Import { path, name });
     }
 
-    /// A path, or a name that is defined, or any other token.
+    /// Reads a path, a defined name, or any other token.
     fn path<'a>(&mut self, rest: &'a [TokenTree], place: Place) -> &'a [TokenTree] {
         let mut path = Vec::new();
         let mut after = rest;
@@ -160,14 +160,14 @@ impl Source {
     }
 }
 
-/// Whether tokens are a module's items, or what is inside one of them.
+/// Whether tokens are items of a module or inside one.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Module,
     Inside,
 }
 
-/// `#[…]`, or `#![…]`, which is an inner one.
+/// `#[…]`, or the inner form `#![…]`.
 fn attribute(rest: &[TokenTree]) -> Option<(&Group, bool)> {
     match rest {
         [hash, TokenTree::Group(group), ..] if is_punct(hash, '#') => Some((group, false)),
@@ -178,7 +178,7 @@ fn attribute(rest: &[TokenTree]) -> Option<(&Group, bool)> {
     }
 }
 
-/// `cfg(test)` or `cfg(all(test, …))`; what `any(test, …)` guards is not for tests alone.
+/// `cfg(test)` or `cfg(all(test, …))`; `any(test, …)` is not only for tests.
 fn is_cfg_test(attribute: &Group) -> bool {
     let text = attribute.stream().to_string().replace(' ', "");
     text == "cfg(test)" || text.starts_with("cfg(all(test,")
@@ -197,7 +197,7 @@ fn after_visibility(rest: &[TokenTree]) -> &[TokenTree] {
     }
 }
 
-/// What follows the item, field, arm or statement that `rest` begins with.
+/// What follows the item, field, arm or statement at the start of `rest`.
 fn after_item(rest: &[TokenTree], place: Place) -> &[TokenTree] {
     let import = is_import(rest);
     let mut item = import || place == Place::Module;
@@ -214,7 +214,7 @@ fn after_item(rest: &[TokenTree], place: Place) -> &[TokenTree] {
     &[]
 }
 
-/// A `use`, but not that of `impl Trait + use<'a>`.
+/// A `use` item, not the `use<'a>` of `impl Trait + use<'a>`.
 fn is_import(rest: &[TokenTree]) -> bool {
     matches!(rest, [word, next, ..] if is_word(word, "use") && !is_punct(next, '<'))
 }
@@ -232,13 +232,13 @@ fn is_punct(token: &TokenTree, mark: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
-/// What a visibility in parentheses begins with.
+/// The first word in the parentheses of a visibility.
 const SCOPES: [&str; 4] = ["crate", "in", "self", "super"];
 
-/// The words that stand before the name of an item.
+/// Keywords before the name of an item.
 const DEFINES: [&str; 8] = [
     "const", "enum", "fn", "static", "struct", "trait", "type", "union",
 ];
 
-/// The words of what ends in a semicolon or a brace, and not in a comma.
+/// Keywords of items and statements that end with a semicolon or a brace, not a comma.
 const ITEMS: [&str; 4] = ["const", "fn", "impl", "let"];

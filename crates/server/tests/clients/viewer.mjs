@@ -1,16 +1,17 @@
 // A viewer on npm's `ws`: reads until a comment says "end".
 //
-// usage: node viewer.mjs URL ENCODING INFLATER PAUSE_MS
-// INFLATER: `stream` for DecompressionStream, `zlib` for node:zlib. PAUSE_MS > 0: stops reading that long, again and
-// again, so that the server has to skip frames.
+// usage: node viewer.mjs URL ENCODING INFLATER [told]
+// INFLATER: `stream` for DecompressionStream, `zlib` for node:zlib. With `told`, each line on standard input makes it stop
+// reading, or read on, so that the server has to skip frames.
 // Prints one JSON object: the position it joined at, the id and text of every comment, and the gaps it was told.
 
 import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
 import zlib from 'node:zlib';
 
 const require = createRequire(`${process.env.DANMAKU_TEST_NODE_MODULES}/`);
 const WebSocket = require('ws');
-const [url, encoding, inflater, pauseMs] = process.argv.slice(2);
+const [url, encoding, inflater, told] = process.argv.slice(2);
 
 /** One batch's bytes in, its JSON out; it must be whole before the next batch's bytes are there. */
 function unpacker() {
@@ -85,11 +86,11 @@ socket.on('message', (data, isBinary) => {
 socket.on('close', (code) => fail(`closed with ${code}`));
 socket.on('error', (error) => fail(error.stack));
 setTimeout(() => fail('nothing said "end"'), 180_000);
-if (Number(pauseMs) > 0) {
+if (told) {
   let paused = false;
-  setInterval(() => {
-    paused = !paused && position !== null;
+  createInterface({ input: process.stdin }).on('line', () => {
+    paused = !paused;
     if (paused) socket.pause();
     else socket.resume();
-  }, Number(pauseMs)).unref();
+  });
 }

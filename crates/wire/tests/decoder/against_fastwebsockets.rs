@@ -1,7 +1,7 @@
-//! A second opinion: where fastwebsockets checks a rule too, it and our decoder must say the same.
+//! Where fastwebsockets checks a rule too, it and our decoder must agree.
 //!
-//! It checks less (it takes frames that are not masked, lengths that are not minimal, and text that ends inside of a
-//! scalar value in a last fragment), so the input here keeps to what both check.
+//! It checks less (it accepts unmasked frames, lengths that are not minimal, and text that ends inside a scalar value in a
+//! last fragment), so the input here has only what both check.
 
 use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket, WebSocketError};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ enum End {
     Refused,
 }
 
-/// What fastwebsockets makes of it.
+/// Decodes with fastwebsockets.
 fn their_opinion(input: Vec<u8>) -> (Vec<Event>, End) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -99,7 +99,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// An end both must agree on: none, a close, or something both refuse.
+/// How the input ends: with nothing, a close, or something both refuse.
 fn ending() -> impl Strategy<Value = Vec<u8>> {
     let close =
         |code: u16, reason: &[u8]| frame(FIN | CLOSE, &[&code.to_be_bytes()[..], reason].concat());
@@ -122,7 +122,7 @@ fn ending() -> impl Strategy<Value = Vec<u8>> {
         1 => Just([frame(TEXT, b"a"), frame(FIN | TEXT, b"b")].concat()),
         1 => Just([frame(TEXT, b"a"), frame(FIN | CONTINUATION, b"\xff")].concat()),
         1 => Just(frame(FIN | BINARY, &[0; 5_000])),
-        // Input that ends in the middle of a frame is no error: the rest may come.
+        // Input that ends in the middle of a frame is not an error: the rest may come.
         2 => (message(), 0_usize..100).prop_map(|(mut bytes, cut)| {
             bytes.truncate(bytes.len().saturating_sub(cut));
             bytes
@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1_000)))]
 
     #[test]
-    fn both_say_the_same(messages in prop::collection::vec(message(), 0..4), ending in ending()) {
+    fn both_decoders_agree(messages in prop::collection::vec(message(), 0..4), ending in ending()) {
         let input = [messages.concat(), ending].concat();
         prop_assert_eq!(our_opinion(&input), their_opinion(input));
     }

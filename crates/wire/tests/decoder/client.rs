@@ -1,4 +1,4 @@
-//! Frames as clients send them, and what the decoder makes of them.
+//! Frames as clients send them, and how to decode them.
 
 use danmaku_wire::{ClientDecoder, ClientEvent, DecodeError};
 
@@ -22,7 +22,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with_length(first, &length, payload)
 }
 
-/// A masked frame whose length is written as told.
+/// A masked frame with this encoding of its length.
 pub(crate) fn frame_with_length(first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first, 0x80 | length[0]];
     bytes.extend_from_slice(&length[1..]);
@@ -36,7 +36,7 @@ pub(crate) fn frame_with_length(first: u8, length: &[u8], payload: &[u8]) -> Vec
     bytes
 }
 
-/// An event with bytes of its own.
+/// An event that owns its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Text(String),
@@ -52,7 +52,7 @@ impl Event {
     }
 }
 
-/// What came out, and how it ended.
+/// The events, and how decoding ended.
 pub(crate) type Decoded = (Vec<Event>, Result<(), DecodeError>);
 
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 4096;

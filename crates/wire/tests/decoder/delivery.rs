@@ -1,10 +1,10 @@
-//! How input is cut into reads never changes what comes out.
+//! How input is split into reads never changes the outcome.
 
 use proptest::prelude::*;
 
 use crate::client::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, decode, frame};
 
-/// Frames that mostly make sense, and sometimes do not.
+/// Frames that are mostly valid.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         8 => prop::collection::vec(any::<u8>(), 0..20),

@@ -1,4 +1,4 @@
-//! The decoder of client frames: every rule of RFC 6455 it holds clients to, delivery in pieces, and a second opinion.
+//! The decoder of client frames: the rules of RFC 6455 it enforces, input in pieces, and a comparison with fastwebsockets.
 
 #![allow(
     clippy::unwrap_used,

@@ -7,7 +7,7 @@ use crate::client::{
     frame_with_length,
 };
 
-/// Whole and byte by byte, the outcome is the same.
+/// Checks the outcome for whole input and byte by byte.
 fn check(input: &[u8], events: &[Event], end: Result<(), DecodeError>) {
     let expected = (events.to_vec(), end);
     assert_eq!(
@@ -29,7 +29,7 @@ fn refused(input: &[u8], error: DecodeError) {
 }
 
 #[test]
-fn whole_messages() {
+fn unfragmented_messages() {
     check(&frame(FIN | TEXT, b""), &[Event::text("")], Ok(()));
     check(
         &frame(FIN | TEXT, "弾幕".as_bytes()),
@@ -198,7 +198,7 @@ fn fragments_add_up_to_the_limit() {
         b"",
     );
     refused(&[full.clone(), huge].concat(), DecodeError::TooBig);
-    // A message's size says nothing about the control frames inside of it, nor about the message after it.
+    // The limit covers neither control frames between the fragments nor the next message.
     let ping = [
         full,
         frame(FIN | PING, &[7; 125]),

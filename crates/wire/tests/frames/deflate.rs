@@ -1,4 +1,4 @@
-//! Viewers of chained streams, each with one streaming inflater, which join and skip at any time.
+//! Viewers of chained streams that join and skip at any time, each with one streaming inflater.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -33,7 +33,7 @@ impl Viewer {
         }
     }
 
-    /// Writes the set to the viewer: right after its own bytes the frame must be out, whole, and nothing else.
+    /// Writes the set to the viewer, which must be able to inflate exactly this frame from its bytes.
     fn receive(&mut self, set: &FrameSet) -> Result<(), TestCaseError> {
         let bytes = set.form(self.cursor.choose(self.dialect, set));
         let json = String::from_utf8(set.json().to_vec()).unwrap();
@@ -50,7 +50,7 @@ impl Viewer {
         self.inflate(input, &format!("{json}\n"))
     }
 
-    /// Writes a message beside the frames.
+    /// Writes a message other than a frame.
     fn receive_message(&mut self) -> Result<(), TestCaseError> {
         if self.dialect.message_ends_chain() {
             self.cursor.skipped();
@@ -80,7 +80,7 @@ impl Viewer {
     }
 }
 
-/// What happens in the room between two ticks.
+/// An event in the room between two ticks.
 #[derive(Debug, Clone)]
 enum Event {
     /// A batch is sealed; the viewers whose bit is set skip it.
@@ -100,7 +100,7 @@ enum Event {
     Gap {
         viewer: usize,
     },
-    /// A viewer is sent something beside the frames.
+    /// A viewer is sent a message other than a frame.
     Message {
         viewer: usize,
     },

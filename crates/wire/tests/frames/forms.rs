@@ -55,7 +55,7 @@ fn each_form_holds_the_batch() {
 
         let (opcode, blocks) = payload(set.form(Form::WsDeflate));
         let mut unpacked = Vec::new();
-        // Non-final blocks: the stream goes on, so the decoder finds no end, but everything is out by then.
+        // Only non-final blocks: the decoder finds no end, but must have output everything.
         let end = DeflateDecoder::new(blocks).read_to_end(&mut unpacked);
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         assert_eq!((opcode, unpacked), (2, [json, b"\n"].concat()));
@@ -114,7 +114,7 @@ fn each_form_is_made_once_and_shared() {
         ];
         forms.map(|form| (form.as_ptr().addr(), form.len()))
     };
-    // All ask at once, so that they race to make what is not made yet.
+    // All ask at once, so that they race to make the missing forms.
     let start = Arc::new(Barrier::new(4));
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -180,7 +180,7 @@ fn a_retracted_comment_is_gone_from_every_form() {
     let kept: Vec<_> = again.comments().iter().map(|it| it.seq.value()).collect();
     assert_eq!(kept, [5, 7]);
     assert!(!String::from_utf8_lossy(again.json()).contains("secret"));
-    // It stands in no group: a viewer in the middle of one must not be given it as if it did.
+    // It belongs to no group, so a viewer in the middle of one must not get a chained form.
     let mut cursor = Cursor::default();
     assert_eq!(
         cursor.choose(Dialect::WsDeflate, &set),
@@ -191,7 +191,7 @@ fn a_retracted_comment_is_gone_from_every_form() {
 
 #[test]
 fn groups_end_at_their_length_and_without_deflate_viewers() {
-    /// The index in its group, as far as a viewer that has had every frame can tell.
+    /// Checks the form for a viewer that has had every frame.
     fn check(sealer: &mut Sealer, cursor: &mut Cursor, chains: Chains, expected: Form) {
         let set = sealer.seal(batch(Seq::ZERO, &["a"], 0), chains);
         assert_eq!(cursor.choose(Dialect::WsDeflate, &set), expected);
@@ -216,7 +216,7 @@ fn groups_end_at_their_length_and_without_deflate_viewers() {
 }
 
 #[test]
-fn a_sealer_keeps_no_more_than_deflate_can_reach() {
+fn a_sealer_keeps_only_what_deflate_can_reach() {
     let mut sealer = Sealer::new(CompressionPolicy::default());
     let texts: Vec<String> = (0..97).map(|n| format!("{n}{}", "x".repeat(100))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

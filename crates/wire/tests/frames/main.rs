@@ -1,4 +1,4 @@
-//! Sealed frames: their forms, that each is made once and shared, and that a viewer of `deflate` decodes every batch.
+//! Sealed frames: each form is made once and shared, and `deflate` viewers decode every batch.
 
 #![allow(
     clippy::unwrap_used,

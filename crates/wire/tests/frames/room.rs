@@ -1,4 +1,4 @@
-//! Batches of a made-up room, and what a client makes of the frames.
+//! Batches of a made-up room, and frames as a client reads them.
 
 use danmaku_wire::{Batch, BatchComment, Comment, CommentLimits, CommentText, Epoch, Seq};
 

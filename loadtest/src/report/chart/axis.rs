@@ -1,4 +1,4 @@
-//! Axes: where a value stands, which round numbers are written beside it, and how.
+//! Axes: where values go, and which round numbers label them.
 
 /// How ticks are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,16 +20,16 @@ pub(super) struct Axis {
     pub(super) logarithmic: bool,
     /// Values that are written beside it, and how.
     pub(super) ticks: Vec<(f64, String)>,
-    /// Where the least value stands.
+    /// Where the smallest value goes.
     pub(super) from: f64,
-    /// Where the largest value stands.
+    /// Where the largest value goes.
     pub(super) to: f64,
 }
 
 const DECADES_MAX: i32 = 12;
 
 impl Axis {
-    /// Where a value stands; one beyond the ends stands at the end.
+    /// Where a value goes; values beyond the ends go to the end.
     pub(super) fn place(&self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
@@ -80,7 +80,7 @@ pub(in crate::report) fn plain(value: f64) -> String {
     format!("{}{suffix}", short(scaled))
 }
 
-/// Without digits that say nothing.
+/// Without insignificant digits.
 fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_beside_an_axis_are_short() {
+    fn labels_of_an_axis_are_short() {
         let all = [0.0, 0.05, 250.0, 1500.0, 20e6, 3e9].map(plain);
         assert_eq!(all, ["0", "0.05", "250", "1.5k", "20M", "3G"]);
         assert_eq!(Unit::Bytes.write(4_194_304.0, 9e6), "4 MiB");

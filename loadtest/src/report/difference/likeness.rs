@@ -148,7 +148,7 @@ mod tests {
     use crate::report::tests::sample_report;
     use crate::scenario::{Kind, Spec};
 
-    /// What is said of a report and the same after a change.
+    /// The differences between a report and the same report after a change.
     fn lines(change: impl FnOnce(&mut RunReport)) -> Vec<String> {
         let before = sample_report();
         let mut after = before.clone();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_are_not_alike_are_called_so() {
+    fn different_setups_are_reported() {
         assert_eq!(lines(|_| {}), Vec::<String>::new());
         let lines = lines(|report| {
             report.setup.viewers += 1;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn another_scenario_is_said_first() {
+    fn a_different_scenario_is_listed_first() {
         let other = lines(|report| fields_of(report).scenario = Kind::Churn);
         assert_eq!(other[0], "the scenario storm in A, the scenario churn in B");
         let none = lines(|report| report.scenario = None);

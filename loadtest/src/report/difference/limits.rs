@@ -8,7 +8,7 @@ use crate::scenario::{Bound, Check};
 
 /// What a figure may change by and still be the same, as a share of its limit.
 const NOISE: f64 = 0.1;
-/// Figures that are compared already, as they are in every run.
+/// Figures of every run, which are compared elsewhere.
 const ALSO_IN_EVERY_RUN: [&str; 2] = ["faults of the audit", "viewer-comments delivered"];
 
 /// Each limit of either, in the order of the first.
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_was_met_and_no_longer_is_is_flagged_whatever_the_tolerance() {
+    fn a_limit_no_longer_met_is_flagged_whatever_the_tolerance() {
         let back = "the last viewer is back, s";
         assert_eq!(worse(|report| set(report, back, 30.5)), [back]);
         let unmeasured = |report: &mut RunReport| {
@@ -84,7 +84,7 @@ mod tests {
             (check.value, check.met) = (None, false);
         };
         assert_eq!(worse(unmeasured), [back]);
-        // Though the audit's own figures are not repeated.
+        // The audit's own figures are not repeated.
         let faults = "faults of the audit";
         assert_eq!(worse(|report| set(report, faults, 1.0)), [faults]);
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_one_side_are_shown_and_not_judged() {
+    fn limits_of_only_one_run_are_shown_but_not_judged() {
         let nothing: [&str; 0] = [];
         assert_eq!(worse(|report| report.scenario = None), nothing);
     }

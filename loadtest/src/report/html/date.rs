@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn unix_times_become_calendar_dates() {
         assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(date(951_827_696_000), "2000-02-29 12:34:56 UTC");
         assert_eq!(date(1_767_225_599_999), "2025-12-31 23:59:59 UTC");

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_within_the_window_has_no_bar_and_is_told() {
+    fn latencies_within_the_window_are_counted_but_have_no_bar() {
         let mut report = sample_report();
         assert!(beyond(&report).is_none());
         let mut histogram = Histogram {

@@ -1,10 +1,10 @@
-//! Tables with heads of columns, each row in a tone.
+//! Tables with column headers, each row in a tone.
 
 use std::fmt::Write as _;
 
 use crate::report::markup::escape;
 
-/// A table with heads of columns, each row in a tone.
+/// A table with column headers, each row in a tone.
 pub(super) struct Grid<'a> {
     pub(super) title: &'a str,
     pub(super) heads: Vec<&'a str>,
@@ -17,7 +17,7 @@ pub(super) struct Grid<'a> {
 /// What the last column of a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Last {
-    /// A figure as the others.
+    /// A figure like the others.
     Figure,
     /// A verdict on the row, in words.
     Words,
@@ -31,7 +31,7 @@ pub(super) enum Tone {
     Bad,
 }
 
-/// Columns that fit a telephone side by side. In a wider table each row becomes a block there, with the head before each cell.
+/// Columns that fit side by side on a phone. A wider table shows each row as a block there, with the header before each cell.
 const COLUMNS_NARROW_MAX: usize = 4;
 
 /// A section of the page with the given tables; nothing without one.

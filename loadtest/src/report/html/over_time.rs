@@ -360,7 +360,7 @@ mod tests {
 
     /// Regression: a tick that fell just after the end of its second looked like an outage.
     #[test]
-    fn a_burst_at_the_edge_of_a_second_is_no_outage_and_an_outage_is() {
+    fn a_burst_at_the_edge_of_a_second_does_not_look_like_an_outage() {
         let edge = means(&[90, 90, 0, 180, 90, 90, 90], 1000);
         assert!(edge.iter().all(|mean| *mean >= 60.0), "{edge:?}");
         assert_eq!(edge[3], 90.0);
@@ -373,13 +373,13 @@ mod tests {
 
     /// Regression: a tick of 1.05 windows skips a second without a double one beside it, and a third was missing there.
     #[test]
-    fn a_skipped_second_is_no_dip_of_a_third() {
+    fn a_skipped_second_does_not_look_like_a_dip() {
         let means = means(&[90, 90, 90, 90, 0, 90, 90, 90, 90], 1000);
         assert!(means[2..7].iter().all(|mean| *mean == 72.0), "{means:?}");
     }
 
     #[test]
-    fn the_note_of_a_mean_says_what_is_true_of_the_window() {
+    fn the_note_of_a_mean_fits_the_window() {
         let note = |window_ms| {
             Seconds {
                 samples: &[],
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_window_is_no_row_of_outages() {
+    fn a_long_window_does_not_look_like_outages() {
         let means = means(&[0, 0, 300, 0, 0, 300, 0, 0, 300], 3000);
         assert!(means.iter().all(|mean| *mean > 50.0), "{means:?}");
     }
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_cut_off_and_back_between_two_samples_is_told() {
+    fn viewers_cut_off_and_back_between_two_samples_are_noted() {
         let note = |report: &RunReport| chart(report, "Viewers connected").unwrap().note;
         let mut report = sample_report();
         assert_eq!(
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_an_axis_of_their_own_when_there_are_any() {
+    fn errors_have_their_own_axis_if_there_are_any() {
         let mut report = sample_report();
         let both = chart(&report, "Posts and errors").unwrap();
         assert_eq!(both.series.len(), 2);
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_without_a_burst_is_no_gap_and_several_are() {
+    fn only_several_seconds_without_a_burst_are_a_gap() {
         let seconds = Seconds {
             samples: &[],
             marks: Vec::new(),

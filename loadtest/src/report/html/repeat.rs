@@ -174,7 +174,7 @@ mod tests {
     use crate::scenario::Kind;
 
     #[test]
-    fn words_that_need_it_are_quoted_and_others_are_not() {
+    fn only_words_that_need_it_are_quoted() {
         for (word, expected) in [
             ("--set", "--set"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
@@ -188,9 +188,9 @@ mod tests {
         }
     }
 
-    /// Regression: `--set start=./x --listen y` was written as it is here, and could not be pasted.
+    /// Regression: `--set start=./x --listen y` was printed unquoted, so the command could not be pasted.
     #[test]
-    fn a_shell_reads_the_words_that_were() {
+    fn a_shell_reads_the_original_words() {
         let words = [
             "printf",
             r"%s\n",
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_shows_the_fields_of_its_file_and_no_others() {
+    fn a_scenario_shows_only_the_fields_of_its_file() {
         for kind in Kind::ALL {
             let start = (kind == Kind::Restart).then(|| "start=./x --listen y".to_owned());
             let settings: Vec<String> = start.into_iter().chain(["seed=77".to_owned()]).collect();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_on_the_page_with_what_was_changed() {
+    fn fields_are_shown_with_their_changes() {
         let mut html = String::new();
         write_repeat(&sample_report(), &mut html);
         assert!(!html.contains("class=\"long\""), "{html}");

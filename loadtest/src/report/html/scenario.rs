@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_says_in_words_whether_it_is_met() {
+    fn every_limit_says_whether_it_is_met() {
         let good = written(&sample_report());
         assert!(good.contains("Limits of storm") && good.contains(">ok</td>"));
         assert!(!good.contains("NOT MET") && !good.contains("unmet"));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_says_of_which_step_its_page_is() {
+    fn a_search_names_the_step_its_page_shows() {
         assert_eq!(step_shown(&sample_report()), None);
         let mut report = faulty_report();
         let shown = |report: &RunReport| step_shown(report).unwrap();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn events_and_returns_are_there() {
+    fn events_and_returns_are_shown() {
         let page = written(&faulty_report());
         for text in [
             "PROBLEM: exit code 1",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_rooms_are_shown_and_the_rest_is_counted() {
+    fn only_twenty_rooms_are_shown() {
         let mut report = sample_report();
         report.setup.rooms = 5000;
         report.rooms = (0..100_u64)

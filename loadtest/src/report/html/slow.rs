@@ -147,7 +147,7 @@ mod tests {
     use crate::report::tests::{faulty_report, sample_report};
 
     #[test]
-    fn what_became_of_slow_viewers_is_in_words() {
+    fn the_ends_of_slow_viewers_are_in_words() {
         assert!(slow_viewers(&sample_report()).is_none());
         let mut report = faulty_report();
         let stalled = report.ends.stalled.as_mut().unwrap();
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_has_both_stages_side_by_side_and_is_not_asked_without_them() {
+    fn the_question_is_answered_only_with_both_stages() {
         assert_eq!(question(&sample_report()), None);
         let mut report = faulty_report();
         report.latency = [(5, 38.1), (7, 0.75), (0, 0.0)]
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_is_not_said_to_have_stopped() {
+    fn a_slow_reader_is_not_reported_as_stopped() {
         let mut report = faulty_report();
         let note = connected_note(&report).unwrap();
         assert!(note.starts_with("A viewer that does not read"), "{note}");

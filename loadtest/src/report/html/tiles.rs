@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_judged_has_a_tile_with_its_limit() {
+    fn judged_figures_have_a_tile_with_their_limit() {
         let mut report = judged(true);
         let page = written(&report);
         let tile = "<li class=\"within\"><b>40.0 ms</b><span>post to viewer, p99 beyond the window</span>\
@@ -249,7 +249,7 @@ mod tests {
 
     /// Regression: the tile showed the worst stage without saying so, beside a histogram of all.
     #[test]
-    fn each_stage_of_a_stall_has_a_tile_that_says_which_it_is() {
+    fn each_stage_of_a_stall_has_its_own_tile() {
         let mut report = judged(false);
         report.ends.stalled = faulty_report().ends.stalled;
         report.latency = [1400.0, 9.5]
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_frame_says_when_joins_are_in_it() {
+    fn the_cost_of_a_frame_says_if_it_includes_joins() {
         let mut report = sample_report();
         assert!(written(&report).contains("per delivered frame, joins included<"));
         report.returns = None;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_viewer_back_has_a_tile() {
+    fn the_return_of_the_last_viewer_has_a_tile() {
         let mut report = sample_report();
         let page = written(&report);
         assert!(
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replayed_and_who_was_cut_off_is_there_when_it_was() {
+    fn replays_and_cut_off_viewers_are_shown_if_there_were_any() {
         let mut report = sample_report();
         let page = written(&report);
         assert!(!page.contains("replayed") && !page.contains("cut off"));

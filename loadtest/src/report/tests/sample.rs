@@ -34,7 +34,7 @@ pub(crate) fn sample_report() -> RunReport {
     report
 }
 
-/// The same with everything wrong that can be: nothing in it is empty.
+/// The same with every possible fault: nothing in it is empty.
 pub(crate) fn faulty_report() -> RunReport {
     let mut report = sample_report();
     report.posts.refused.insert("rate_limited".to_owned(), 3);

@@ -108,7 +108,7 @@ impl Viewer {
         }
     }
 
-    /// A batch as a binary message: only packed ones travel so.
+    /// A batch as a binary message: only packed ones are sent this way.
     #[inline]
     fn binary(
         &mut self,
@@ -124,7 +124,7 @@ impl Viewer {
         self.batch(index, dialect, (frame.payload, frame.bytes), now, thread);
     }
 
-    /// A batch as a text message: only plain ones travel so.
+    /// A batch as a text message: only plain ones are sent this way.
     #[inline]
     fn text_batch(
         &mut self,
@@ -163,7 +163,7 @@ impl Viewer {
         self.had(index, comments, bytes, thread);
     }
 
-    /// Counts a batch that came.
+    /// Counts a batch that arrived.
     #[inline]
     fn had(&mut self, index: usize, comments: u64, bytes: usize, thread: &mut ThreadState) {
         match self.state {
@@ -186,7 +186,7 @@ impl Viewer {
         thread: &mut ThreadState,
     ) {
         match Event::parse(frame.payload) {
-            // A batch in which something else comes first.
+            // A batch whose first member is not the type.
             Ok(Event::Batch(_)) if self.state != State::Joining => {
                 self.text_batch(index, frame, now, thread);
             }
@@ -243,7 +243,7 @@ impl Viewer {
         }
     }
 
-    /// Takes its place: a new one, the old one, or one in a room that is in a new epoch.
+    /// Joins its room: for the first time, at its old position, or in a new epoch.
     fn joined(&mut self, joined: &Joined, now: Moment, thread: &mut ThreadState) {
         let sampled = (self.seat.part == Part::Sampled).then_some(self.seat.dialect);
         let epoch = joined.epoch.value();

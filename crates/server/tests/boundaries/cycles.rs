@@ -1,37 +1,37 @@
-//! No crate has a circle of modules; and the checker finds the circles it should.
+//! The modules of a crate have no import cycles, and the checker finds those it should.
 
 use std::path::Path;
 
-use crate::modules::{Circle, Modules, Sources, circles};
+use crate::modules::{Cycle, Modules, Sources, cycles};
 use crate::{members, root};
 
 #[test]
-fn no_crate_has_a_circle_of_modules() {
+fn modules_have_no_import_cycles() {
     let mut found = String::new();
     for folder in members() {
-        for circle in circles(&sources(&folder)).unwrap() {
-            found.push_str(&format!("{folder}: {circle}"));
+        for cycle in cycles(&sources(&folder)).unwrap() {
+            found.push_str(&format!("{folder}: {cycle}"));
         }
     }
-    assert!(found.is_empty(), "circles of modules:\n{found}");
+    assert!(found.is_empty(), "import cycles:\n{found}");
 }
 
-/// One line closes a circle with an arrow that the crate has, whichever way the line is written.
+/// Adds one line to each crate that closes a cycle with an existing import, in each way to write one.
 #[test]
-fn a_circle_in_any_crate_is_found() {
+fn a_cycle_in_any_crate_is_found() {
     for folder in members() {
         let sources = sources(&folder);
         let root = ["lib.rs", "main.rs"]
             .into_iter()
             .find(|root| sources.contains_key(*root));
         let modules = Modules::read(&sources, root.unwrap()).unwrap();
-        let known = modules.circles();
-        let arrow = (modules.arrows.keys()).find(|(from, _)| {
+        let known = modules.cycles();
+        let edge = (modules.edges.keys()).find(|(from, _)| {
             let from = from.join("::");
-            !known.iter().any(|circle| circle.modules.contains(&from))
+            !known.iter().any(|cycle| cycle.modules.contains(&from))
         });
-        // A crate of one module below its root has no arrow to close.
-        let Some((from, to)) = arrow else {
+        // A crate with only one module below its root has no imports between modules.
+        let Some((from, to)) = edge else {
             continue;
         };
         let (from, supers) = (from.join("::"), "super::".repeat(to.len()));
@@ -48,10 +48,10 @@ fn a_circle_in_any_crate_is_found() {
                 .unwrap();
             let text = sources.get_mut(&file).unwrap();
             text.insert_str(text.len(), &format!("\n{line}\n"));
-            let found = circles(&sources).unwrap();
+            let found = cycles(&sources).unwrap();
             assert!(
-                found.iter().any(|circle| {
-                    circle.modules.contains(&from) && circle.modules.contains(&to.join("::"))
+                found.iter().any(|cycle| {
+                    cycle.modules.contains(&from) && cycle.modules.contains(&to.join("::"))
                 }),
                 "{folder}: {file} with `{line}`: {found:?}"
             );
@@ -60,22 +60,22 @@ fn a_circle_in_any_crate_is_found() {
 }
 
 #[test]
-fn a_circle_of_two_is_found() {
-    let circle = the_circle(&[
+fn a_cycle_of_two_is_found() {
+    let cycle = the_cycle(&[
         ("lib.rs", "mod a;\nmod b;"),
         ("a.rs", "use crate::{\n    b::{self, B},\n};\npub struct A;"),
         ("b.rs", "pub struct B;\nfn a() { crate::a::A; }"),
     ]);
-    assert_eq!(circle.modules, ["a", "b"]);
+    assert_eq!(cycle.modules, ["a", "b"]);
     assert_eq!(
-        circle.ties,
+        cycle.edges,
         ["a -> b: crate::b, crate::b::B", "b -> a: crate::a::A"]
     );
 }
 
 #[test]
-fn a_circle_of_three_through_names_of_parents_is_found() {
-    let circle = the_circle(&[
+fn a_cycle_of_three_through_reexports_is_found() {
+    let cycle = the_cycle(&[
         ("lib.rs", "pub mod http;\nmod room;\npub use room::Room;"),
         (
             "http/mod.rs",
@@ -88,9 +88,9 @@ fn a_circle_of_three_through_names_of_parents_is_found() {
             "pub struct Room;\nfn f(_: super::http::ApiError) {}",
         ),
     ]);
-    assert_eq!(circle.modules, ["http::error", "http::query", "room"]);
+    assert_eq!(cycle.modules, ["http::error", "http::query", "room"]);
     assert_eq!(
-        circle.ties,
+        cycle.edges,
         [
             "http::error -> http::query: super::Query",
             "http::query -> room: crate::Room",
@@ -101,7 +101,7 @@ fn a_circle_of_three_through_names_of_parents_is_found() {
 
 #[test]
 fn a_path_through_an_imported_module_counts() {
-    let circle = the_circle(&[
+    let cycle = the_cycle(&[
         ("main.rs", "mod a;\nmod b;"),
         ("a.rs", "mod inner;\npub use inner::run;"),
         ("a/inner.rs", "pub fn run() {}\nuse super::super::b::B;"),
@@ -110,15 +110,15 @@ fn a_path_through_an_imported_module_counts() {
             "use crate::a;\npub struct B;\nfn b() { vec![a::run()]; }",
         ),
     ]);
-    assert_eq!(circle.modules, ["a::inner", "b"]);
+    assert_eq!(cycle.modules, ["a::inner", "b"]);
     assert_eq!(
-        circle.ties,
+        cycle.edges,
         ["a::inner -> b: super::super::b::B", "b -> a::inner: a::run"]
     );
 }
 
 #[test]
-fn parents_and_their_own_make_no_circle() {
+fn imports_between_parent_and_descendant_are_no_cycle() {
     none(&[
         ("lib.rs", "mod a;\nuse a::deep::Deep;\npub struct Top;"),
         (
@@ -133,7 +133,7 @@ fn parents_and_their_own_make_no_circle() {
 }
 
 #[test]
-fn tests_comments_and_strings_make_no_circle() {
+fn tests_comments_and_strings_are_ignored() {
     none(&[
         ("lib.rs", "mod a;\nmod b;\n#[cfg(test)]\nmod tests;"),
         ("tests.rs", "mod sample;\nuse crate::{a, b};"),
@@ -171,22 +171,22 @@ fn tests_comments_and_strings_make_no_circle() {
 }
 
 #[test]
-fn a_file_that_is_not_read_is_an_error() {
-    let unread = circles(&tree(&[("lib.rs", "mod a;"), ("a.rs", ""), ("b.rs", "")]));
+fn a_file_in_no_module_is_an_error() {
+    let unread = cycles(&tree(&[("lib.rs", "mod a;"), ("a.rs", ""), ("b.rs", "")]));
     assert_eq!(unread.unwrap_err(), "b.rs is in no module that was read");
-    let missing = circles(&tree(&[("lib.rs", "mod a;")]));
+    let missing = cycles(&tree(&[("lib.rs", "mod a;")]));
     assert_eq!(missing.unwrap_err(), "module a has no file");
 }
 
-fn the_circle(files: &[(&str, &str)]) -> Circle {
-    let mut circles = circles(&tree(files)).unwrap();
-    assert_eq!(circles.len(), 1, "{circles:?}");
-    circles.remove(0)
+fn the_cycle(files: &[(&str, &str)]) -> Cycle {
+    let mut cycles = cycles(&tree(files)).unwrap();
+    assert_eq!(cycles.len(), 1, "{cycles:?}");
+    cycles.remove(0)
 }
 
 fn none(files: &[(&str, &str)]) {
-    let circles = circles(&tree(files)).unwrap();
-    assert!(circles.is_empty(), "{circles:?}");
+    let cycles = cycles(&tree(files)).unwrap();
+    assert!(cycles.is_empty(), "{cycles:?}");
 }
 
 fn tree(files: &[(&str, &str)]) -> Sources {

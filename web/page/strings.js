@@ -1,0 +1,79 @@
+// What the page says, in English and Chinese. The panels bring their own rows.
+
+const TABLE = {
+  live: ['Live', '直播'],
+  rooms: ['Choose a room', '选择房间'],
+  watching: ['{n} watching', '{n} 人在看'],
+  other_language: ['中文', 'English'],
+  theme: ['Dark or light', '深色或浅色'],
+  player: ['Player', '播放器'],
+  pause: ['Pause (K)', '暂停 (K)'],
+  play: ['Play (K)', '播放 (K)'],
+  danmaku: ['Comments over the video (D)', '弹幕开关 (D)'],
+  figures: ['Under the hood (E)', '技术面板 (E)'],
+  settings: ['Settings (S)', '设置 (S)'],
+  fullscreen: ['Full screen (F)', '全屏 (F)'],
+  style: ['Name, colour and position', '昵称、颜色和位置'],
+  comment: ['Your comment (C)', '你的弹幕 (C)'],
+  hint: ['Say something…', '发条弹幕吧…'],
+  hint_named: ['Say something as {name}…', '以 {name} 的身份发弹幕…'],
+  send: ['Send', '发送'],
+  like: ['Like (L)', '点赞 (L)'],
+  chat: ['Chat', '聊天'],
+  newer: ['{n} new ↓', '{n} 条新消息 ↓'],
+  guest: ['guest', '游客'],
+  streamer: ['streamer', '主播'],
+  moderator: ['mod', '房管'],
+  member: ['member', '会员'],
+  missed: ['Some comments were missed here', '此处有弹幕未能送达'],
+  quiet: ['It is quiet in here', '这里还很安静'],
+  first: ['Post the first comment', '来发第一条弹幕'],
+  or_curl: ['or from a terminal:', '或者在终端里:'],
+  spoken: ['{n} new comments. {name}: {text}', '{n} 条新弹幕。{name}:{text}'],
+  connecting: ['Connecting…', '连接中…'],
+  joined: ['Connected', '已连接'],
+  reconnecting: ['Reconnecting…', '重新连接中…'],
+  retry_in: ['Connection lost. Trying again in {n} s', '连接已断开,{n} 秒后重试'],
+  closed: ['Disconnected', '已断开'],
+  media_failed: ['This video does not play', '视频无法播放'],
+  text_empty: ['Write something first', '请先输入内容'],
+  text_too_long: ['At most 200 characters', '最多 200 字'],
+  rate_limited: ['You are posting too fast', '发送太频繁'],
+  origin_not_allowed: ['This page may watch but not post', '此页面只能观看'],
+  network: ['No connection to the server', '未连接到服务器'],
+  wait: ['{reason}. Try again in {n} s', '{reason},{n} 秒后再试'],
+};
+
+let column = 0;
+
+/** Adds the rows of a panel. */
+export function addStrings(rows) {
+  Object.assign(TABLE, rows);
+}
+
+/** Switches to `en` or `zh`; anything else follows the browser. */
+export function chooseLanguage(language) {
+  column = /^zh/i.test(language === 'auto' ? navigator.language : language) ? 1 : 0;
+  document.documentElement.lang = column ? 'zh' : 'en';
+  translate(document);
+}
+
+/** The text of `key` with `{name}` filled in, or undefined. */
+export function say(key, values = {}) {
+  return TABLE[key]?.[column].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+/** Fills in the texts and labels that elements name in `data-text` and `data-label`. */
+export function translate(root) {
+  for (const element of root.querySelectorAll('[data-text], [data-label]')) {
+    const { text, label } = element.dataset;
+    if (text) element.textContent = say(text);
+    if (label) element.ariaLabel = say(label);
+    if (label && element.localName === 'button') element.title = say(label);
+  }
+}
+
+/** A number as people read it: 12K. */
+export function count(n) {
+  return new Intl.NumberFormat(document.documentElement.lang, { notation: 'compact' }).format(n);
+}

@@ -1,0 +1,119 @@
+// A room as segments: plain, cacheable responses, each a fixed stretch of time, made into the messages of a connection.
+
+/** @import { Open } from './transport.js' */
+
+import { DanmakuError, asDanmakuError, networkError } from './errors.js';
+
+/** @type {Open} */
+export function openPull({ http, position, history, clock }, listener) {
+  const abort = new AbortController();
+  const timer = clock.timer();
+  /** Each viewer has its own part of a segment's time to ask in, or all would ask at once. */
+  const offset = Math.random();
+  /** What to add to our clock to get the server's. */
+  let skewMs = 0;
+  /** @type {any} */
+  let head;
+
+  /** @param {number} ms @returns {Promise<void>} */
+  const sleep = (ms) => new Promise((done) => timer.set(Math.max(0, ms), done));
+
+  /** @param {string} name */
+  async function get(name) {
+    const message = await http.request(`segments/${name}`, { abort, ms: RESPONSE_MS_MAX }, async (response) => {
+      const buffer = await response.arrayBuffer();
+      return { ...JSON.parse(new TextDecoder().decode(buffer)), bytes: buffer.byteLength };
+    });
+    if (head && message.epoch !== head.epoch) throw new DanmakuError('new_epoch', 'the room has a new epoch');
+    return message;
+  }
+
+  async function getHead() {
+    head = await get('head');
+    skewMs = head.now - clock.now();
+  }
+
+  /**
+   * A segment, or `null` if the server no longer has it.
+   *
+   * @param {number} n
+   */
+  async function read(n) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await get(`${head.length_ms}/${n}`);
+      } catch (error) {
+        const { code, retryAfterMs = 1000 } = asDanmakuError(error);
+        if (code === 'segment_gone' || code === 'room_not_found') return null;
+        if (code !== 'segment_not_ready') throw error;
+        if (tries === TRIES_MAX) throw networkError('a segment is overdue');
+        await sleep(Math.min(retryAfterMs, head.length_ms));
+      }
+    }
+  }
+
+  async function run() {
+    await getHead();
+    const { epoch, n, seq, length_ms } = head;
+    const known = position?.epoch === epoch ? position?.seq : undefined;
+    /** @type {any[]} */
+    const segments = [];
+    let begin = seq;
+    let missing = history;
+    const countMax = known === undefined ? HISTORY_MAX : MISSED_MAX;
+    // Backwards, until the history is long enough or nothing is missing.
+    while (segments.length < countMax && (known === undefined ? missing > 0 : begin > known)) {
+      const segment = await read(n - segments.length);
+      if (!segment) break;
+      segments.unshift(segment);
+      begin = segment.after;
+      missing -= segment.comments.length;
+    }
+    const resumed = begin <= (known ?? -1);
+    tell({ type: 'joined', after: known ?? begin, window_ms: length_ms, resumed, likes: 0 });
+    segments.forEach(hand);
+    for (let next = n + 1; ; next += 1) {
+      if (next % HEAD_EVERY === 0) await count();
+      const waitMs = (next + 1 + offset) * length_ms + COMPLETE_MS - skewMs - clock.now();
+      // A page that was frozen joins again instead of reading what nobody wants to see.
+      if (waitMs < -BEHIND_MS_MAX) throw networkError('fell behind');
+      await sleep(waitMs);
+      const segment = await read(next);
+      if (!segment) throw networkError('a segment is gone');
+      hand(segment);
+    }
+  }
+
+  async function count() {
+    const { likes } = head;
+    await getHead();
+    tell({ type: 'counts', likes: head.likes - likes });
+  }
+
+  /** @param {object} members beside those of the head */
+  const tell = (members) => listener.message({ ...head, ...members }, 0);
+
+  /** @param {any} segment */
+  const hand = ({ bytes, ...segment }) =>
+    listener.message({ ...segment, type: 'batch', sentAt: clock.now() + skewMs }, bytes);
+
+  run().catch((error) => listener.end(asDanmakuError(error)));
+  return {
+    encoding: null,
+    close() {
+      timer.clear();
+      abort.abort();
+    },
+  };
+}
+
+/** A segment is served once this time has passed since its end. */
+const COMPLETE_MS = 1000;
+const RESPONSE_MS_MAX = 10_000;
+const TRIES_MAX = 5;
+const BEHIND_MS_MAX = 60_000;
+/** In segments. */
+const HISTORY_MAX = 5;
+const MISSED_MAX = 30;
+/** Counts are asked for once in so many segments. */
+const HEAD_EVERY = 5;

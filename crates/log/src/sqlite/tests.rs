@@ -208,6 +208,40 @@ async fn a_retracted_entry_comes_from_neither_ring_nor_file() {
 }
 
 #[tokio::test]
+async fn an_interval_is_the_same_from_the_ring_and_the_file() {
+    let fixture = Fixture::start(100);
+    let log = fixture.open().await;
+    for text in ["a", "b", "c"] {
+        log.append(comments(&[text])).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    log.append(append(vec![retract(&[2])])).await.unwrap();
+    let at = |page: &crate::Page| page.entries.iter().map(|entry| entry.at_ms).collect();
+    let times: Vec<u64> = at(&log.read_after(Seq::ZERO, 9).await.unwrap());
+    let (first, last) = (times[0], times[times.len() - 1]);
+    let stretches = [
+        (0, first),
+        (first, first + 1),
+        (first + 1, last),
+        (first, last + 1),
+        (last + 1, last + 2),
+    ];
+    let mut before = Vec::new();
+    for (from_ms, to_ms) in stretches {
+        before.push(log.read_between(from_ms, to_ms, 1_000).await.unwrap());
+    }
+    assert_eq!(ids(&before[3].entries), [1, 3, 4]);
+    drop(log);
+
+    let fixture = fixture.restart(100).await;
+    let log = fixture.open().await;
+    for ((from_ms, to_ms), expected) in stretches.into_iter().zip(before) {
+        let read = log.read_between(from_ms, to_ms, 1_000).await.unwrap();
+        assert_eq!(read, expected, "{from_ms} to {to_ms}");
+    }
+}
+
+#[tokio::test]
 async fn the_oldest_go_when_a_room_is_over_its_bound() {
     let fixture = Fixture::start_in(TempDir::new().unwrap(), 4, |config| {
         config.room_entries_max = Some(10);

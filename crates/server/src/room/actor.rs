@@ -114,8 +114,13 @@ impl RoomActor {
 
     /// Waits for entries, a message, likes, or the next timer.
     async fn wait(&mut self, entries: &mut Vec<Entry>) -> Tailed {
-        let window = self.window();
-        let wake_at = self.wake_at().map(|at| {
+        // One look at the clock decides all of it: between two, a window could end and leave the room without a timer.
+        let window_end = self.open_window(self.environment.clock.now().monotonic);
+        let window = match window_end {
+            Some(_) => Window::Open,
+            None => Window::Closed,
+        };
+        let wake_at = self.wake_at(window_end).map(|at| {
             let at = next_multiple(at, self.environment.room.window / TIMERS_PER_WINDOW);
             tokio::time::Instant::from_std(self.environment.clock.instant(at))
         });
@@ -130,24 +135,21 @@ impl RoomActor {
         }
     }
 
-    /// Whether a window is open. If so, likes wait for its end; those that came while it closed open the next one.
-    fn window(&mut self) -> Window {
-        if self.window_end().is_none() {
+    /// When the window that is open at `now` ends, if one is: then likes wait for its end. Those that came while it
+    /// closed open the next one.
+    fn open_window(&mut self, now: Duration) -> Option<Duration> {
+        if self.window_end(now).is_none() {
             self.collect_likes(Likes::Wake);
         }
-        if self.window_end().is_none() {
-            return Window::Closed;
-        }
+        let end = self.window_end(now)?;
         self.collect_likes(Likes::Wait);
-        Window::Open
+        Some(end)
     }
 
     /// When the open window ends. In a busy room the next one opens right away.
-    fn window_end(&self) -> Option<Duration> {
-        self.room.deadline().or_else(|| {
-            let now = self.environment.clock.now().monotonic;
-            self.room.awaited_end().filter(|&end| now < end)
-        })
+    fn window_end(&self, now: Duration) -> Option<Duration> {
+        let awaited = || self.room.awaited_end().filter(|&end| now < end);
+        self.room.deadline().or_else(awaited)
     }
 
     /// When entries that are read now came, as far as it matters: those that waited for a window's end count as coming
@@ -162,8 +164,8 @@ impl RoomActor {
     }
 
     /// The next timer: the window's end, or the end of an empty room. A quiet room with viewers has none.
-    fn wake_at(&self) -> Option<Duration> {
-        self.window_end().or_else(|| {
+    fn wake_at(&self, window_end: Option<Duration>) -> Option<Duration> {
+        window_end.or_else(|| {
             (self.handle.audience().viewers() == 0).then(|| self.active + self.idle_max)
         })
     }

@@ -38,7 +38,7 @@ pub struct JoinError;
 /// # Errors
 /// [`JoinError`]; nothing was written to the viewer.
 pub async fn join(context: &Context, viewer: &Joining) -> Result<ConnId, JoinError> {
-    let mut from = viewer.first_from(context).await;
+    let (mut from, mut stretch) = viewer.first_from(context).await;
     let mut tries = 0;
     loop {
         let resumes_after = match &from {
@@ -47,7 +47,6 @@ pub async fn join(context: &Context, viewer: &Joining) -> Result<ConnId, JoinErr
             JoinFrom::GapAfter(after) => Some(*after),
             JoinFrom::Live => None,
         };
-        let stretch = viewer.stretch();
         from = match viewer.ask(from).await? {
             JoinAnswer::Attached(conn) => return Ok(conn),
             JoinAnswer::NeedsLead { boundary, frames } => {
@@ -58,20 +57,24 @@ pub async fn join(context: &Context, viewer: &Joining) -> Result<ConnId, JoinErr
                 }
             }
             // We waited already, or the room has a new epoch: the position is unknown.
-            JoinAnswer::Ahead | JoinAnswer::OtherEpoch => viewer.history(context).await,
+            JoinAnswer::Ahead | JoinAnswer::OtherEpoch => {
+                stretch = viewer.newest();
+                viewer.history(context).await
+            }
         };
     }
 }
 
 impl Joining {
-    async fn first_from(&self, context: &Context) -> JoinFrom {
+    /// Where to start, and what to read from the log when the ring does not go back far enough.
+    async fn first_from(&self, context: &Context) -> (JoinFrom, Stretch) {
         match self.start.since {
             Some(since)
                 if since.epoch == self.room.log().epoch() && self.is_sealed(since.seq).await =>
             {
-                JoinFrom::Since(since)
+                (JoinFrom::Since(since), Stretch::After(since.seq))
             }
-            _ => self.history(context).await,
+            _ => (self.history(context).await, self.newest()),
         }
     }
 
@@ -85,22 +88,26 @@ impl Joining {
         tokio::time::timeout(SEALED_WAIT_MAX, sealed).await.is_ok()
     }
 
-    /// What to read from the log when the ring does not go back far enough.
-    fn stretch(&self) -> Stretch {
-        match self.start.since {
-            Some(since) if since.epoch == self.room.log().epoch() => Stretch::After(since.seq),
-            _ => Stretch::Newest(self.start.history),
-        }
+    fn newest(&self) -> Stretch {
+        Stretch::Newest(self.start.history)
     }
 
     /// The newest comments up to the last sealed position, as many as requested.
     async fn history(&self, context: &Context) -> JoinFrom {
         let until = self.room.sealed();
-        if self.start.history == 0 || until == Seq::ZERO {
+        if self.start.history == 0 {
             return JoinFrom::Live;
         }
-        let stretch = Stretch::Newest(self.start.history);
-        self.lead(context, stretch, until, &[]).await
+        if until == Seq::ZERO {
+            // Not `Live`: the room's first comment may be sealed before the viewer is attached.
+            return JoinFrom::Lead(Lead {
+                after: until,
+                until,
+                resumed: Resumed::No,
+                frames: Vec::new(),
+            });
+        }
+        self.lead(context, self.newest(), until, &[]).await
     }
 
     /// Reads and seals the log's entries up to `until`, and makes the forms of the ring's frames after it.

@@ -3,11 +3,12 @@
 /** @import { Open } from './transport.js' */
 
 import { DanmakuError, asDanmakuError, networkError } from './errors.js';
+import { createTimer } from './timer.js';
 
 /** @type {Open} */
-export function openPull({ http, position, history, clock }, listener) {
+export function open({ http, position, history, clock }, listener) {
   const abort = new AbortController();
-  const timer = clock.timer();
+  const timer = createTimer(clock);
   /** Each viewer has its own part of a segment's time to ask in, or all would ask at once. */
   const offset = Math.random();
   /** What to add to our clock to get the server's. */
@@ -20,10 +21,10 @@ export function openPull({ http, position, history, clock }, listener) {
 
   /** @param {string} name */
   async function get(name) {
-    const message = await http.request(`segments/${name}`, { abort, ms: RESPONSE_MS_MAX }, async (response) => {
-      const buffer = await response.arrayBuffer();
-      return { ...JSON.parse(new TextDecoder().decode(buffer)), bytes: buffer.byteLength };
-    });
+    timer.set(RESPONSE_MS_MAX, () => abort.abort());
+    const response = await http.request(`segments/${name}`, { signal: abort.signal });
+    const body = await response.blob();
+    const message = { ...JSON.parse(await body.text()), bytes: body.size };
     if (head && message.epoch !== head.epoch) throw new DanmakuError('new_epoch', 'the room has a new epoch');
     return message;
   }
@@ -56,7 +57,6 @@ export function openPull({ http, position, history, clock }, listener) {
     await getHead();
     const { epoch, n, seq, length_ms } = head;
     const known = position?.epoch === epoch ? position?.seq : undefined;
-    /** @type {any[]} */
     const segments = [];
     let begin = seq;
     let missing = history;
@@ -69,11 +69,14 @@ export function openPull({ http, position, history, clock }, listener) {
       begin = segment.after;
       missing -= segment.comments.length;
     }
-    const resumed = begin <= (known ?? -1);
-    tell({ type: 'joined', after: known ?? begin, window_ms: length_ms, resumed, likes: 0 });
+    tell({ type: 'joined', after: known ?? begin, window_ms: length_ms, resumed: begin <= (known ?? -1), likes: 0 });
     segments.forEach(hand);
     for (let next = n + 1; ; next += 1) {
-      if (next % HEAD_EVERY === 0) await count();
+      if (next % HEAD_EVERY === 0) {
+        const { likes } = head;
+        await getHead();
+        tell({ type: 'counts', likes: head.likes - likes });
+      }
       const waitMs = (next + 1 + offset) * length_ms + COMPLETE_MS - skewMs - clock.now();
       // A page that was frozen joins again instead of reading what nobody wants to see.
       if (waitMs < -BEHIND_MS_MAX) throw networkError('fell behind');
@@ -84,22 +87,14 @@ export function openPull({ http, position, history, clock }, listener) {
     }
   }
 
-  async function count() {
-    const { likes } = head;
-    await getHead();
-    tell({ type: 'counts', likes: head.likes - likes });
-  }
-
   /** @param {object} members beside those of the head */
   const tell = (members) => listener.message({ ...head, ...members }, 0);
 
   /** @param {any} segment */
-  const hand = ({ bytes, ...segment }) =>
-    listener.message({ ...segment, type: 'batch', sentAt: clock.now() + skewMs }, bytes);
+  const hand = (segment) => listener.message({ ...segment, type: 'batch', sentAt: clock.now() + skewMs }, segment.bytes);
 
-  run().catch((error) => listener.end(asDanmakuError(error)));
+  run().catch(listener.end);
   return {
-    encoding: null,
     close() {
       timer.clear();
       abort.abort();

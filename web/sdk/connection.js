@@ -1,10 +1,11 @@
 // Keeps a room connected: chooses a transport, reconnects, falls back where WebSockets are blocked and returns to them.
 
 /** @import { Clock, TransportName } from './index.js' */
+/** @import { DanmakuError } from './errors.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link, Listener } from './transport.js' */
 
-import { DanmakuError, asDanmakuError, networkError } from './errors.js';
+import { asDanmakuError, networkError } from './errors.js';
 import { createTimer } from './timer.js';
 
 /** @typedef {{index: number, name: TransportName, link?: Link}} Dialed */
@@ -19,14 +20,14 @@ import { createTimer } from './timer.js';
 
 /**
  * @param {object} options
- * @param {TransportName[]} options.names in the order to try them
+ * @param {TransportName[]} options.transports in the order to try them
  * @param {(name: TransportName) => Promise<(listener: Listener) => Link>} options.load
  * @param {Http} options.http
  * @param {Clock} options.clock
  * @param {(message: any, bytes: number) => void} options.take
  * @param {(change: Change) => void} options.changed
  */
-export function createConnection({ names, load, http, clock, take, changed }) {
+export function createConnection({ transports: names, load, http, clock, take, changed }) {
   /** The link of a joined room. @type {Dialed | null} */
   let current = null;
   /** The one being tried: alone, or as a way back to the WebSocket. @type {Dialed | null} */
@@ -113,7 +114,6 @@ export function createConnection({ names, load, http, clock, take, changed }) {
       next = null;
       tryWebSocketLater();
     } else if (one === next) {
-      timer.clear();
       if (error.code === 'network' && !error.status) unreachable(one, error);
       else settle(error);
     }
@@ -132,10 +132,10 @@ export function createConnection({ names, load, http, clock, take, changed }) {
       // a server that would have taken it.
       const abort = new AbortController();
       const asking = (next = { index, name, link: { close: () => abort.abort() } });
-      timer.set(ASK_MS_MAX, () => abort.abort());
-      const answer = await http.request('ws', { signal: abort.signal, cache: 'no-store' }).catch(asDanmakuError);
+      timer.set(ASK_MS_MAX, asking.link.close);
+      const answer = await http.request('ws', { signal: abort.signal, cache: 'no-store' }).then(() => error, asDanmakuError);
       if (next !== asking) return;
-      if (answer instanceof DanmakuError && answer.status && answer.status !== 426) return settle(answer);
+      if (answer.status && answer.status !== 426) return settle(answer);
       isBlocked = !webSocketWorked || (answer.status === 426 && attempt >= SURE_AFTER);
     }
     if (isBlocked && index + 1 < names.length) return dial(index + 1);
@@ -169,7 +169,7 @@ export function createConnection({ names, load, http, clock, take, changed }) {
   /** @param {DanmakuError} [error] */
   function close(error) {
     hangUp();
-    tell('closed', error && { error });
+    tell('closed', { error });
   }
 
   return {

@@ -3,6 +3,7 @@
 /** @import { ErrorDetails } from './index.js' */
 
 export class DanmakuError extends Error {
+  name = 'DanmakuError';
   /** @type {string | undefined} */
   field;
   /** @type {number | undefined} */
@@ -18,7 +19,6 @@ export class DanmakuError extends Error {
    */
   constructor(code, message, details) {
     super(message);
-    this.name = 'DanmakuError';
     this.code = code;
     Object.assign(this, details);
   }
@@ -37,7 +37,7 @@ export const corruptedFrame = (cause) => new DanmakuError('corrupted_frame', `${
 /** @param {unknown} cause whatever was thrown */
 export function asDanmakuError(cause) {
   if (cause instanceof DanmakuError) return cause;
-  return cause instanceof SyntaxError ? corruptedFrame(cause) : new DanmakuError('network', `${cause}`, { cause });
+  return new DanmakuError(cause instanceof SyntaxError ? 'corrupted_frame' : 'network', `${cause}`, { cause });
 }
 
 /**

@@ -21,13 +21,12 @@ export function open({ http, query, clock }, listener) {
       const { value, done } = await reader.read();
       if (done) throw networkError('the event stream ended');
       bytes += value.length;
-      const events = (rest + utf8.decode(value, { stream: true })).split('\n\n');
-      rest = events.pop() ?? '';
-      for (const event of events) {
-        // Each of ours has one line of data, a heartbeat has none.
-        const [, data] = /^data: ?(.*)$/m.exec(event) ?? [];
-        if (!data) continue;
-        const message = JSON.parse(data);
+      const lines = (rest + utf8.decode(value, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) {
+        // Each of our events has one line of data, a heartbeat has none.
+        if (!line.startsWith('data:')) continue;
+        const message = JSON.parse(line.slice(5));
         if (message.type === 'close') throw closeError(message.code, message.reason, message.reconnect);
         listener.message(message, bytes);
         bytes = 0;

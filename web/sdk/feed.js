@@ -19,19 +19,15 @@
  * @param {(batch: Batch, context: Context) => void} takeBatch
  */
 export function createFeed(room, takeBatch) {
-  let windowMs = 0;
-  /** Batches up to here are a replay. */
-  let replaySeq = 0;
-  let resumed = false;
+  /** What the server said when the connection joined; batches up to its `seq` are a replay. @type {any} */
+  let session;
 
   /** @param {any} message */
-  function joined({ epoch, after, seq, ...message }) {
+  function joined(message) {
     const before = room.position;
-    windowMs = message.window_ms;
-    replaySeq = seq;
-    resumed = message.resumed && before?.epoch === epoch;
-    if (!resumed) {
-      room.position = { epoch, seq: after };
+    session = message;
+    if (!message.resumed) {
+      room.position = { epoch: message.epoch, seq: message.after };
       if (before) room.emit('clear', {});
     }
     count(message);
@@ -44,7 +40,7 @@ export function createFeed(room, takeBatch) {
    */
   function batch({ after, seq, ts, ids, at, comments, sentAt = ts, ...message }, { epoch, seq: from }, bytes) {
     // One without a step forward is live: it brings likes.
-    const replay = seq <= replaySeq && seq > after;
+    const replay = seq <= session.seq && seq > after;
     let id = after;
     /** @type {Comment[]} */
     const all = comments.map((/** @type {any} */ comment, /** @type {number} */ index) => {
@@ -54,7 +50,7 @@ export function createFeed(room, takeBatch) {
     room.position = { epoch, seq };
     if (after > from) room.emit('gap', { after: from, seq: after });
     const fresh = all.filter((comment) => comment.id > from);
-    takeBatch({ after, seq, ts, comments: fresh, bytes, replay }, { windowMs, resumed, sentAt });
+    takeBatch({ after, seq, ts, comments: fresh, bytes, replay }, { windowMs: session.window_ms, resumed: session.resumed, sentAt });
     if (!replay) count(message);
   }
 

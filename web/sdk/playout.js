@@ -1,6 +1,6 @@
 // Decides when a comment is handed out: at once, in the rhythm of the chat, or in step with a video.
 
-/** @import { Clock, Comment, SyncSource } from './index.js' */
+/** @import { Batch, Clock, Comment, SyncSource } from './index.js' */
 /** @import { Context } from './feed.js' */
 
 import { createTimer } from './timer.js';
@@ -11,14 +11,14 @@ import { createTimer } from './timer.js';
  * @param {{clock: Clock, paced: boolean, pendingMax: number, staleMs: number}} settings
  * @param {object} outlet where comments go
  * @param {(comment: Comment) => void} outlet.show
- * @param {(count: number) => void} outlet.drop
+ * @param {(count: number) => void} outlet.drop how many were dropped, or 0
  */
 export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, drop }) {
   const timer = createTimer(clock);
   /** What waits, by `due`; what is past stays for a video that is moved back. @type {Entry[]} */
   let entries = [];
   let lastDue = 0;
-  /** The time on screen, which may stand still and be moved; without one, our clock counts. @type {(() => number | null) | null} */
+  /** The time on screen, which may stand still and be moved; without one, our clock counts. @type {(() => number) | null} */
   let video = null;
   /** The latest time on screen, and when that was. */
   let shownAt = NaN;
@@ -30,7 +30,7 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
 
   function look() {
     const now = video ? video() : clock.now();
-    if (now !== null) handOut(now, video !== null && wasMoved(now));
+    if (Number.isFinite(now)) handOut(now, video !== null && wasMoved(now));
     entries = entries.filter(({ isPast }) => video || !isPast);
     if (entries.length > 0) timer.set(LOOK_MS, look);
   }
@@ -61,7 +61,7 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
     const oldest = time - (isSeek ? SEEK_MS : staleMs);
     const fresh = due.filter((entry) => entry.due >= oldest);
     for (const entry of due) entry.isPast = true;
-    if (!isSeek && fresh.length < due.length) drop(due.length - fresh.length);
+    if (!isSeek) drop(due.length - fresh.length);
     for (const { comment } of fresh) show(comment);
   }
 
@@ -82,9 +82,8 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
       entries.push({ comment, due, isPast: due < begin });
     }
     entries.sort((a, b) => a.due - b.due || a.comment.id - b.comment.id);
-    const surplus = entries.splice(0, Math.max(0, entries.length - (video ? BUFFER_MAX : pendingMax)));
-    const dropped = surplus.filter(({ isPast }) => !isPast).length;
-    if (dropped > 0) drop(dropped);
+    const surplus = entries.splice(0, entries.length - (video ? BUFFER_MAX : pendingMax));
+    drop(surplus.filter(({ isPast }) => !isPast).length);
     look();
   }
 
@@ -97,10 +96,10 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
   return {
     clear,
     /**
-     * @param {Comment[]} comments
-     * @param {Context & {replay: boolean}} context
+     * @param {Batch} batch
+     * @param {Context} context
      */
-    add(comments, { windowMs, resumed, sentAt, replay }) {
+    add({ comments, replay }, { windowMs, resumed, sentAt }) {
       if (!replay) lags.push(clock.now() - sentAt);
       if (lags.length > LAGS_MAX) lags.shift();
       // History was asked for, however old it is; what was missed meanwhile was not.
@@ -108,7 +107,7 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
       if (video) return wait(comments, windowMs, isHistory);
       const oldest = isHistory || lags.length === 0 ? 0 : serverNow() - staleMs;
       const fresh = comments.filter(({ ts }) => ts >= oldest);
-      if (fresh.length < comments.length) drop(comments.length - fresh.length);
+      drop(comments.length - fresh.length);
       if (paced && !isHistory) wait(fresh, windowMs);
       else fresh.forEach(show);
     },
@@ -126,23 +125,18 @@ export function createPlayout({ clock, paced, pendingMax, staleMs }, { show, dro
 }
 
 /**
- * The wall-clock time of what is on screen, or `null` while that isn't known.
+ * The wall-clock time of what is on screen, or `NaN` while that isn't known.
  *
  * @param {Exclude<SyncSource, null>} source
  * @param {() => number} serverNow
- * @returns {() => number | null}
+ * @returns {() => number}
  */
 function timeOnScreen(source, serverNow) {
+  if (typeof source === 'number') return () => serverNow() - source;
+  if (typeof source === 'function') return () => Number(source() ?? NaN);
   const video = /** @type {HTMLVideoElement & {getStartDate?: () => Date}} */ (source);
-  /** @returns {unknown} */
-  let time = () => Number(video.getStartDate?.()) + video.currentTime * 1000;
-  if (typeof source === 'number') time = () => serverNow() - source;
-  else if (typeof source === 'function') time = source;
-  else if (!video.getStartDate) throw new TypeError('a video without getStartDate(): pass a function');
-  return () => {
-    const ms = Number(time() ?? NaN);
-    return Number.isFinite(ms) ? ms : null;
-  };
+  if (!video.getStartDate) throw new TypeError('a video without getStartDate(): pass a function');
+  return () => Number(video.getStartDate?.()) + video.currentTime * 1000;
 }
 
 const LAGS_MAX = 120;

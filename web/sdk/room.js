@@ -14,7 +14,6 @@ import { createLikes } from './likes.js';
 import { createPlayout } from './playout.js';
 import { createPosts } from './posts.js';
 import { createTimer } from './timer.js';
-import { bestEncoding } from './unpack.js';
 import { openWebSocket } from './websocket-transport.js';
 
 /** @extends {Emitter<RoomEvents>} */
@@ -46,12 +45,13 @@ export class DanmakuRoom extends Emitter {
     super();
     this.room = room;
     const settings = (this.#settings = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options });
-    const { clock, encoding, history } = settings;
+    const { clock, history } = settings;
     const http = createHttp({ ...settings, url, room });
     this.#hold = createTimer(clock);
     this.#playout = createPlayout(settings, {
       show: (comment) => this.emit('comment', comment),
       drop: (count) => {
+        if (count === 0) return;
         this.stats.stale += count;
         this.emit('stale', { count });
       },
@@ -60,15 +60,14 @@ export class DanmakuRoom extends Emitter {
     this.on('retract', ({ ids }) => this.#playout.retract(ids));
     this.#feed = createFeed(this, (batch, context) => this.#batch(batch, context));
     this.#connection = createConnection({
-      names: settings.transports,
+      ...settings,
       load: async (one) => {
         const open = await LOAD[one]();
         const { position } = this;
         const query = { since: position ? `${position.epoch}:${position.seq}` : undefined, history };
-        return (listener) => open({ ...settings, http, position, query, encoding: encoding === 'auto' ? bestEncoding() : encoding }, listener);
+        return (listener) => open({ ...settings, http, position, query }, listener);
       },
       http,
-      clock,
       take: (message, bytes) => this.#take(message, bytes),
       changed: (change) => this.#changed(change),
     });
@@ -98,7 +97,7 @@ export class DanmakuRoom extends Emitter {
   }
 
   like(count = 1) {
-    if (this.state !== 'closed') this.#likes.add(count);
+    this.#likes.add(count);
   }
 
   /** @param {SyncSource} source */
@@ -177,7 +176,7 @@ export class DanmakuRoom extends Emitter {
     if (!replay) this.stats.latencyMs = this.#settings.clock.now() - ts;
     this.emit('batch', batch);
     if (comments.length > 0) this.emit('comments', comments);
-    this.#playout.add(comments, { ...context, replay });
+    this.#playout.add(batch, context);
   }
 }
 

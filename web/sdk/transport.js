@@ -9,7 +9,7 @@
  * @property {Position | null} position where to resume
  * @property {number} history
  * @property {Query} query the same for a URL
- * @property {Encoding} encoding of a WebSocket
+ * @property {'auto' | Encoding} encoding of a WebSocket
  * @property {Clock} clock
  * @property {any} WebSocket
  */

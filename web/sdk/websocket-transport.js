@@ -4,10 +4,10 @@
 
 import { closeError, corruptedFrame } from './errors.js';
 import { createTimer } from './timer.js';
-import { createInflater, gunzip } from './unpack.js';
 
 /** @type {Open} */
-export function openWebSocket({ http, query, encoding, clock, WebSocket }, listener) {
+export function openWebSocket({ http, query, clock, WebSocket, ...asked }, listener) {
+  const encoding = asked.encoding === 'auto' ? bestEncoding() : asked.encoding;
   /** @type {globalThis.WebSocket | undefined} */
   let socket;
   let isClosed = false;
@@ -24,11 +24,10 @@ export function openWebSocket({ http, query, encoding, clock, WebSocket }, liste
 
   /** @param {string | ArrayBuffer} data */
   async function take(data) {
-    const isText = typeof data === 'string';
-    if (!isText) timer.set(UNPACK_MS_MAX, () => listener.end(corruptedFrame('a frame without an end')));
-    const text = isText ? data : await unpacker.unpack(new Uint8Array(data));
+    timer.set(UNPACK_MS_MAX, () => listener.end(corruptedFrame('a frame without an end')));
+    const text = typeof data === 'string' ? data : await unpacker.unpack(new Uint8Array(data));
     timer.clear();
-    listener.message(JSON.parse(text), isText ? new Blob([data]).size : data.byteLength);
+    listener.message(JSON.parse(text), new Blob([data]).size);
   }
 
   then((url) => {
@@ -48,6 +47,52 @@ export function openWebSocket({ http, query, encoding, clock, WebSocket }, liste
       timer.clear();
       unpacker.close();
       socket?.close();
+    },
+  };
+}
+
+/** The smallest encoding that this runtime can decode. */
+function bestEncoding() {
+  try {
+    new DecompressionStream('deflate-raw');
+    return 'deflate';
+  } catch {
+    // The first browsers that had it didn't know raw deflate.
+    return globalThis.DecompressionStream ? 'gzip' : 'identity';
+  }
+}
+
+/** Each batch is one gzip member. */
+const gunzip = {
+  /** @param {Uint8Array<ArrayBuffer>} bytes */
+  unpack: (bytes) => new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text(),
+  close() {},
+};
+
+/** All batches of a connection are one raw-deflate stream; each one's JSON ends in a line feed. */
+function createInflater() {
+  const stream = new DecompressionStream('deflate-raw');
+  const writer = stream.writable.getWriter();
+  const reader = stream.readable.getReader();
+  const utf8 = new TextDecoder('utf-8', { fatal: true });
+  // Damage shows up in `read()`; the same rejection elsewhere needs no second report.
+  const ignore = () => {};
+  for (const end of [writer, reader]) end.closed.catch(ignore);
+  return {
+    /** @param {Uint8Array<ArrayBuffer>} bytes */
+    async unpack(bytes) {
+      writer.write(bytes).catch(ignore);
+      let text = '';
+      while (!text.endsWith('\n')) {
+        const { value, done } = await reader.read();
+        if (done) throw new Error('a batch without an end');
+        text += utf8.decode(value, { stream: true });
+      }
+      return text;
+    },
+    close() {
+      writer.abort().catch(ignore);
+      reader.cancel().catch(ignore);
     },
   };
 }

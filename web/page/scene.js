@@ -4,7 +4,7 @@
 const HORIZON = 0.7;
 const WIDTH_MAX = 1280;
 const FRAME_MS_MIN = 40;
-const FRAME_MS_MAX = 320;
+const FRAME_MS_MAX = 640;
 /** With more time than this between two frames of the browser, the page is falling behind. */
 const BUSY_MS = 18.5;
 /** Rows of houses from far to near: the height of the highest (of the scene's), colour, and drift (scene widths in 1,000 s). */

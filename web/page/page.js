@@ -4,7 +4,6 @@ import { DanmakuStage } from '../renderer/index.js';
 import { DanmakuRoom } from '../sdk/index.js';
 import { ChatList } from './chat-list.js';
 import { Composer } from './composer.js';
-import { Likes } from './likes.js';
 import { setUpPlayer } from './player.js';
 import { Scene } from './scene.js';
 import { Settings } from './settings.js';
@@ -25,14 +24,20 @@ const room = new DanmakuRoom(base.href, name, {
 const stage = new DanmakuStage($('stage'), { ...settings.stageOptions(), fontFamily: getComputedStyle(document.body).fontFamily });
 const scene = new Scene($('scene'), still);
 const chat = new ChatList($('chat'));
-const likes = new Likes($('hearts'), still);
 const composer = new Composer(room, settings);
 const context = { base, name, settings, room, scene, stage };
 let countdown = 0;
+let hearts;
 
 /** Opens a panel, which is loaded the first time somebody does. */
 async function open(panel) {
   (await import(`./${panel}.js`)).open(context);
+}
+
+/** The hearts, which are loaded with the first like. */
+function likes() {
+  hearts ??= import('./likes.js').then(({ Likes }) => new Likes($('hearts'), still));
+  return hearts;
 }
 
 /** Shows the connection's state; while there is none, over the player too. */
@@ -84,7 +89,7 @@ room.on('comment', (comment) => {
   if (settings.get('show') && !comment.replay) stage.show(comment);
 });
 room.on('comments', (comments) => {
-  chat.add(comments.filter((comment) => !settings.blocks(comment)));
+  chat.add(comments.filter((comment) => !stage.blocks(comment)));
   showEmpty();
 });
 room.on('retract', ({ ids }) => {
@@ -99,9 +104,9 @@ room.on('clear', () => {
 });
 room.on('gap', () => chat.addGap());
 room.on('viewers', showCounts);
-room.on('likes', (arrived) => {
-  likes.show(arrived.count);
+room.on('likes', async (arrived) => {
   showCounts();
+  (await likes()).show(arrived.count);
 });
 room.on('state', showState);
 
@@ -109,9 +114,9 @@ $('room').firstChild.textContent = document.title = name;
 $('room').onclick = () => open('room-picker');
 $('brush').onclick = () => open('style-picker');
 $('first').onclick = () => composer.focus();
-$('like').onclick = () => {
+$('like').onclick = async () => {
   room.like();
-  likes.press();
+  (await likes()).press();
 };
 $('language').onclick = () => settings.set('language', document.documentElement.lang === 'zh' ? 'en' : 'zh');
 $('theme').onclick = () => settings.set('theme', isDark() ? 'light' : 'dark');

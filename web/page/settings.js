@@ -60,16 +60,6 @@ export class Settings {
     const { area, density, fontScale, opacity, speed, blockedWords, blockedUsers } = this.#values;
     return { area, density, fontScale, opacity, speed, blockedWords: list(blockedWords), blockedUsers: list(blockedUsers) };
   }
-
-  /** Whether the viewer does not want to see a comment. The renderer decides likewise. */
-  blocks({ text, user, own }) {
-    const { blockedWords, blockedUsers } = this.stageOptions();
-    return !own && (blockedUsers.includes(user) || blockedWords.some((word) => folded(text).includes(folded(word))));
-  }
-}
-
-function folded(text) {
-  return text.normalize('NFKC').toLowerCase();
 }
 
 /** What a person separated by commas. */

@@ -73,6 +73,8 @@ export declare class DanmakuStage {
   follow(media: HTMLMediaElement | null): void;
   /** The topmost comment at a point in CSS pixels from the element's top left corner. */
   at(x: number, y: number): StageComment | null;
+  /** Whether the viewer's words or users block this comment, for lists that should show the same. */
+  blocks(comment: StageComment): boolean;
   stats(): StageStats;
   /** Takes the layer away. */
   destroy(): void;

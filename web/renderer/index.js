@@ -135,6 +135,14 @@ export class DanmakuStage {
     return hit?.comment ?? null;
   }
 
+  /** @param {StageComment} comment @returns {boolean} */
+  blocks({ text, user, own }) {
+    const { blockedWords, blockedUsers } = this.#options;
+    const plain = folded(text);
+    const isBlocked = blockedUsers.includes(user) || blockedWords.some((/** @type {string} */ word) => word && plain.includes(folded(word)));
+    return !own && isBlocked;
+  }
+
   stats() {
     return { ...this.#counts, onStage: this.#items.length };
   }
@@ -150,20 +158,13 @@ export class DanmakuStage {
   /** @param {StageComment} comment @returns {StageOutcome} */
   #offer(comment) {
     if (!this.#isRunning()) return 'stopped';
-    if (!comment.own && this.#isBlocked(comment)) return 'blocked';
+    if (this.blocks(comment)) return 'blocked';
     const item = this.#place(comment);
     if (!item) return 'crowded';
     this.#items.push(item);
     this.#items.sort((a, b) => a.rank - b.rank);
     this.#run();
     return 'shown';
-  }
-
-  /** @param {StageComment} comment @returns {boolean} */
-  #isBlocked({ text, user }) {
-    const { blockedWords, blockedUsers } = this.#options;
-    const plain = folded(text);
-    return blockedUsers.includes(user) || blockedWords.some((/** @type {string} */ word) => word && plain.includes(folded(word)));
   }
 
   /** @param {StageComment} comment @returns {Item | undefined} */

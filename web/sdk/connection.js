@@ -1,13 +1,12 @@
 // Keeps a room connected: chooses a transport, reconnects, falls back where WebSockets are blocked and returns to them.
 
-/** @import { TransportName } from './index.js' */
-/** @import { Clock } from './clock.js' */
+/** @import { Clock, TransportName } from './index.js' */
 /** @import { DanmakuError } from './errors.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link, Listener } from './transport.js' */
 
-import { backoffMs } from './backoff.js';
-import { networkError } from './errors.js';
+import { asDanmakuError, networkError } from './errors.js';
+import { createTimer } from './timer.js';
 
 /** @typedef {{index: number, name: TransportName, link?: Link}} Dialed */
 
@@ -21,20 +20,20 @@ import { networkError } from './errors.js';
 
 /**
  * @param {object} options
- * @param {TransportName[]} options.names in the order to try them
- * @param {(name: TransportName, listener: Listener) => Link} options.open
+ * @param {TransportName[]} options.transports in the order to try them
+ * @param {(name: TransportName) => Promise<(listener: Listener) => Link>} options.load
  * @param {Http} options.http
  * @param {Clock} options.clock
  * @param {(message: any, bytes: number) => void} options.take
  * @param {(change: Change) => void} options.changed
  */
-export function createConnection({ names, open, http, clock, take, changed }) {
+export function createConnection({ transports: names, load, http, clock, take, changed }) {
   /** The link of a joined room. @type {Dialed | null} */
   let current = null;
   /** The one being tried: alone, or as a way back to the WebSocket. @type {Dialed | null} */
   let next = null;
   /** Until the next attempt begins, or has to have joined. */
-  const timer = clock.timer();
+  const timer = createTimer(clock);
   let attempt = 0;
   let joinedAt = 0;
   let preferred = 0;
@@ -59,10 +58,13 @@ export function createConnection({ names, open, http, clock, take, changed }) {
     const one = { index, name: names[index] };
     next = one;
     timer.set(JOIN_MS_MAX, () => ended(one, networkError('no answer in time')));
-    one.link = open(one.name, {
-      message: (message, bytes) => received(one, message, bytes),
-      end: (error) => ended(one, error),
-    });
+    /** @param {unknown} cause */
+    const end = (cause) => ended(one, asDanmakuError(cause));
+    load(one.name)
+      .then((open) => {
+        if (next === one) one.link = open({ message: (message, bytes) => received(one, message, bytes), end });
+      })
+      .catch(end);
   }
 
   /**
@@ -112,7 +114,6 @@ export function createConnection({ names, open, http, clock, take, changed }) {
       next = null;
       tryWebSocketLater();
     } else if (one === next) {
-      timer.clear();
       if (error.code === 'network' && !error.status) unreachable(one, error);
       else settle(error);
     }
@@ -124,20 +125,20 @@ export function createConnection({ names, open, http, clock, take, changed }) {
    * @param {Dialed} one
    * @param {DanmakuError} error
    */
-  async function unreachable(one, error) {
+  async function unreachable({ index, name }, error) {
     let isBlocked = true;
-    if (one.name === 'websocket') {
+    if (name === 'websocket') {
       // A browser hides the response to an upgrade, so the same URL is requested without one. 426 is the answer of
       // a server that would have taken it.
       const abort = new AbortController();
-      one.link = { encoding: null, close: () => abort.abort() };
-      const details = { abort, ms: ASK_MS_MAX, cache: /** @type {const} */ ('no-store') };
-      const answer = await http.request('ws', details, async () => null).catch((refusal) => refusal);
-      if (next !== one) return;
-      if (answer?.status && answer.status !== 426) return settle(answer);
-      isBlocked = !webSocketWorked || (answer?.status === 426 && attempt >= SURE_AFTER);
+      const asking = (next = { index, name, link: { close: () => abort.abort() } });
+      timer.set(ASK_MS_MAX, asking.link.close);
+      const answer = await http.request('ws', { signal: abort.signal, cache: 'no-store' }).then(() => error, asDanmakuError);
+      if (next !== asking) return;
+      if (answer.status && answer.status !== 426) return settle(answer);
+      isBlocked = !webSocketWorked || (answer.status === 426 && attempt >= SURE_AFTER);
     }
-    if (isBlocked && one.index + 1 < names.length) return dial(one.index + 1);
+    if (isBlocked && index + 1 < names.length) return dial(index + 1);
     preferred = 0;
     settle(error);
   }
@@ -145,11 +146,14 @@ export function createConnection({ names, open, http, clock, take, changed }) {
   /** @param {DanmakuError} error */
   function settle(error) {
     const { status = 0 } = error;
-    error.fatal ||= status >= 400 && status < 500 && !PASSING.has(status);
+    // Timeouts and limits pass.
+    error.fatal ||= status >= 400 && status < 500 && ![408, 429].includes(status);
     if (error.fatal) return close(error);
     next = null;
     attempt += 1;
-    const retryInMs = backoffMs(attempt, error.retryAfterMs ?? askedMs);
+    // With full jitter, so that the viewers of a server that comes back don't all arrive at once.
+    const jitterMs = Math.random() * Math.min(LONGEST_MS, FIRST_MS * 2 ** (attempt - 1));
+    const retryInMs = Math.min(error.retryAfterMs ?? askedMs ?? 0, ASKED_MS_MAX) + jitterMs;
     askedMs = undefined;
     timer.set(retryInMs, start);
     tell('connecting', { retryInMs, error });
@@ -165,7 +169,7 @@ export function createConnection({ names, open, http, clock, take, changed }) {
   /** @param {DanmakuError} [error] */
   function close(error) {
     hangUp();
-    tell('closed', error && { error });
+    tell('closed', { error });
   }
 
   return {
@@ -182,10 +186,12 @@ export function createConnection({ names, open, http, clock, take, changed }) {
   };
 }
 
-/** 4xx that pass. */
-const PASSING = new Set([408, 425, 429]);
 const JOIN_MS_MAX = 15_000;
 const ASK_MS_MAX = 5000;
+const FIRST_MS = 1000;
+const LONGEST_MS = 30_000;
+/** A server that asks for more patience than this is asked again anyway. */
+const ASKED_MS_MAX = 600_000;
 const STABLE_MS = 10_000;
 /** So many failures in a row until a WebSocket that has worked counts as blocked. */
 const SURE_AFTER = 2;

@@ -2,8 +2,8 @@
 
 /** @template {object} Events */
 export class Emitter {
-  /** @type {Map<keyof Events, Set<(detail: any) => void>>} */
-  #listeners = new Map();
+  /** @type {{[K in keyof Events]?: Set<(detail: any) => void>}} */
+  #listeners = {};
 
   /**
    * @template {keyof Events} K
@@ -11,8 +11,7 @@ export class Emitter {
    * @param {(detail: Events[K]) => void} listener
    */
   on(type, listener) {
-    const listeners = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, listeners.add(listener));
+    (this.#listeners[type] ??= new Set()).add(listener);
     return () => this.off(type, listener);
   }
 
@@ -35,7 +34,7 @@ export class Emitter {
    * @param {(detail: Events[K]) => void} listener
    */
   off(type, listener) {
-    this.#listeners.get(type)?.delete(listener);
+    this.#listeners[type]?.delete(listener);
   }
 
   /**
@@ -44,7 +43,7 @@ export class Emitter {
    * @param {Events[K]} detail
    */
   emit(type, detail) {
-    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+    for (const listener of [...(this.#listeners[type] ?? [])]) {
       try {
         listener(detail);
       } catch (error) {

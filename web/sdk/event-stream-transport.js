@@ -2,15 +2,16 @@
 
 /** @import { Open } from './transport.js' */
 
-import { DanmakuError, closeError, networkError } from './errors.js';
+import { closeError, networkError } from './errors.js';
+import { createTimer } from './timer.js';
 
 /** @type {Open} */
-export function openEventStream({ http, query, clock }, listener) {
+export function open({ http, query, clock }, listener) {
   const abort = new AbortController();
-  const silence = clock.timer();
+  const silence = createTimer(clock);
 
-  /** @param {Response} response */
-  async function read({ body }) {
+  async function read() {
+    const { body } = await http.request('events', { signal: abort.signal, query, cache: 'no-store' });
     const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
     const utf8 = new TextDecoder();
     let rest = '';
@@ -20,14 +21,12 @@ export function openEventStream({ http, query, clock }, listener) {
       const { value, done } = await reader.read();
       if (done) throw networkError('the event stream ended');
       bytes += value.length;
-      const events = (rest + utf8.decode(value, { stream: true })).split('\n\n');
-      rest = events.pop() ?? '';
-      if (rest.length > EVENT_CHARS_MAX) throw new DanmakuError('corrupted_frame', 'an event without an end');
-      for (const event of events) {
-        // Each of ours has one line of data, a heartbeat has none.
-        const [, data] = /^data: ?(.*)$/m.exec(event) ?? [];
-        if (!data) continue;
-        const message = JSON.parse(data);
+      const lines = (rest + utf8.decode(value, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) {
+        // Each of our events has one line of data, a heartbeat has none.
+        if (!line.startsWith('data:')) continue;
+        const message = JSON.parse(line.slice(5));
         if (message.type === 'close') throw closeError(message.code, message.reason, message.reconnect);
         listener.message(message, bytes);
         bytes = 0;
@@ -35,9 +34,8 @@ export function openEventStream({ http, query, clock }, listener) {
     }
   }
 
-  http.request('events', { abort, query, cache: 'no-store' }, read).catch(listener.end);
+  read().catch(listener.end);
   return {
-    encoding: null,
     close() {
       silence.clear();
       abort.abort();
@@ -47,4 +45,3 @@ export function openEventStream({ http, query, clock }, listener) {
 
 /** Twice the time between the server's heartbeats. */
 const SILENCE_MS_MAX = 120_000;
-const EVENT_CHARS_MAX = 16 << 20;

@@ -1,16 +1,13 @@
 // The URLs of one room, and requests to them.
 
-/** @import { Clock } from './clock.js' */
-
-import { asDanmakuError, responseError } from './errors.js';
+import { refusal } from './errors.js';
 
 /** @typedef {ReturnType<typeof createHttp>} Http */
 /** @typedef {Record<string, string | number | undefined>} Query */
 
 /**
  * @typedef {object} Details
- * @property {AbortController} [abort] also used when it takes too long
- * @property {number} [ms] how long the response may take
+ * @property {AbortSignal} [signal]
  * @property {Query} [query]
  * @property {object} [body] makes it a POST
  * @property {Record<string, string>} [headers]
@@ -23,12 +20,11 @@ import { asDanmakuError, responseError } from './errors.js';
  * @param {string} options.room
  * @param {string | (() => string | Promise<string>)} [options.token]
  * @param {typeof globalThis.fetch} options.fetch
- * @param {Clock} options.clock
  */
-export function createHttp({ url, room, token, fetch, clock }) {
+export function createHttp({ url, room, token, fetch }) {
   const base = new URL(url, globalThis.document?.baseURI);
   const prefix = `${base.pathname.replace(/\/+$/, '')}/v1/rooms/${encodeURIComponent(room)}/`;
-  const word = async () => (typeof token === 'function' ? token() : token);
+  const secret = async () => (typeof token === 'function' ? token() : token);
 
   /**
    * @param {string} scheme
@@ -45,38 +41,40 @@ export function createHttp({ url, room, token, fetch, clock }) {
 
   return {
     /** @param {Query} query */
-    webSocketUrl: async (query) => target('ws', 'ws', { ...query, token: await word() }),
+    webSocketUrl: async (query) => target('ws', 'ws', { ...query, token: await secret() }),
 
     /**
-     * Hands a successful response to `read`. Everything else is thrown as a `DanmakuError`.
+     * Resolves with a successful response; any other is thrown as a `DanmakuError`.
      *
-     * @template T
      * @param {string} path
      * @param {Details} details
-     * @param {(response: Response) => Promise<T>} read
      */
-    async request(path, { abort = new AbortController(), ms, query = {}, body, headers, cache }, read) {
-      const timer = clock.timer();
-      if (ms) timer.set(ms, () => abort.abort());
-      try {
-        const bearer = await word();
-        const response = await fetch(target('http', path, query), {
-          ...(body && { method: 'POST', body: JSON.stringify(body) }),
-          headers: {
-            ...(body && { 'Content-Type': 'application/json' }),
-            ...(bearer && { Authorization: `Bearer ${bearer}` }),
-            ...headers,
-          },
-          signal: abort.signal,
-          cache,
-        });
-        if (!response.ok) throw await responseError(response);
-        return await read(response);
-      } catch (error) {
-        throw asDanmakuError(error);
-      } finally {
-        timer.clear();
-      }
+    async request(path, { query = {}, body, headers, ...details }) {
+      const bearer = await secret();
+      const response = await fetch(target('http', path, query), {
+        ...details,
+        ...(body && { method: 'POST', body: JSON.stringify(body) }),
+        headers: {
+          ...(body && { 'Content-Type': 'application/json' }),
+          ...(bearer && { Authorization: `Bearer ${bearer}` }),
+          ...headers,
+        },
+      });
+      if (!response.ok) throw await refused(response);
+      return response;
     },
   };
+}
+
+/**
+ * A proxy's own error has no code of ours and counts as `network`.
+ *
+ * @param {Response} response
+ */
+async function refused(response) {
+  const { status, headers } = response;
+  const code = status === 401 ? 'unauthorized' : 'network';
+  const body = await response.json().catch(() => null);
+  const retry_after_ms = Number(headers.get('retry-after')) * 1000 || undefined;
+  return refusal({ code, message: `the server answered ${status}`, retry_after_ms, ...body?.error }, status);
 }

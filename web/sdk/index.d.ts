@@ -95,12 +95,12 @@ export interface RoomEvents {
   error: DanmakuError;
 }
 
-/** Time, replaceable in tests. */
+/** Time, replaceable in tests. The functions are called without `this`. */
 export interface Clock {
   /** Milliseconds since 1970. */
-  now(): number;
-  setTimeout(callback: () => void, ms: number): unknown;
-  clearTimeout(timer: any): void;
+  now: () => number;
+  setTimeout: (callback: () => void, ms: number) => unknown;
+  clearTimeout: (timer: any) => void;
 }
 
 /**

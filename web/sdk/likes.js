@@ -1,20 +1,22 @@
 // Likes until they are sent: added up, one message a second.
 
-/** @import { Clock } from './clock.js' */
-/** @import { Emit } from './feed.js' */
+/** @import { Clock, RoomEvents } from './index.js' */
+/** @import { Emitter } from './emitter.js' */
 /** @import { Http } from './http.js' */
 /** @import { Link } from './transport.js' */
 
+import { asDanmakuError } from './errors.js';
+import { createTimer } from './timer.js';
 
 /**
  * @param {object} options
  * @param {Clock} options.clock
  * @param {Http} options.http
  * @param {() => Link | null} options.link
- * @param {Emit} options.emit
+ * @param {Emitter<RoomEvents>} options.room
  */
-export function createLikes({ clock, http, link, emit }) {
-  const timer = clock.timer();
+export function createLikes({ clock, http, link, room }) {
+  const timer = createTimer(clock);
   let waiting = 0;
 
   function send() {
@@ -24,21 +26,22 @@ export function createLikes({ clock, http, link, emit }) {
     waiting -= count;
     timer.set(EVERY_MS, send);
     if (to.send) to.send({ type: 'like', count });
-    else http.request('likes', { body: { count } }, async () => {}).catch(reject);
+    else http.request('likes', { body: { count } }).catch(reject);
   }
 
-  /** @param {import('./errors.js').DanmakuError} error */
-  function reject(error) {
+  /** @param {unknown} cause */
+  function reject(cause) {
+    const error = asDanmakuError(cause);
     // Likes that got lost aren't worth an alarm; the connection notices by itself that the server is gone.
     if (error.code === 'network') return;
     timer.set(error.retryAfterMs ?? EVERY_MS, send);
-    emit('error', error);
+    room.emit('error', error);
   }
 
   return {
     /** @param {number} count */
     add(count) {
-      waiting = Math.min(WAITING_MAX, waiting + Math.max(0, Math.trunc(count) || 0));
+      if (count >= 1) waiting += Math.trunc(count);
       send();
     },
     joined: send,
@@ -52,4 +55,3 @@ export function createLikes({ clock, http, link, emit }) {
 
 const EVERY_MS = 1000;
 const COUNT_MAX = 100;
-const WAITING_MAX = 1000;

@@ -1,11 +1,12 @@
 // Posted comments until the server has answered, and which of the room's comments are our own.
 
-/** @import { Accepted, Comment, Post } from './index.js' */
-/** @import { Clock } from './clock.js' */
+/** @import { Accepted, Clock, Comment, Post } from './index.js' */
 /** @import { Http } from './http.js' */
+/** @import { Timer } from './timer.js' */
 /** @import { Link } from './transport.js' */
 
-import { DanmakuError, networkError, refusal } from './errors.js';
+import { DanmakuError, asDanmakuError, networkError, refusal } from './errors.js';
+import { createTimer } from './timer.js';
 
 /**
  * @typedef {object} Pending
@@ -13,10 +14,8 @@ import { DanmakuError, networkError, refusal } from './errors.js';
  * @property {Post} comment
  * @property {(accepted: Accepted) => void} resolve
  * @property {(error: DanmakuError) => void} reject
- * @property {AbortController} abort
- * @property {ReturnType<Clock['timer']>} deadline
- * @property {ReturnType<Clock['timer']>} retry when to do something about a missing answer
- * @property {boolean} isSent
+ * @property {Timer} deadline
+ * @property {Timer} retry when to do something about a missing answer
  * @property {number} [holdUntil]
  */
 
@@ -34,62 +33,50 @@ export function createPosts({ clock, http, link, lose }) {
   const own = [];
 
   /** @param {Pending} post */
-  function deliver(post) {
+  function deliver({ key, comment, retry }) {
     const to = link();
-    if (!to || post.isSent) return;
-    post.isSent = true;
-    const { key, comment, abort } = post;
-    if (to.send) {
+    retry.clear();
+    if (to?.send) {
       to.send({ type: 'comment', ref: key, key, ...comment });
-      post.retry.set(ANSWER_MS_MAX, () => lose(networkError('a post was not answered')));
-    } else {
-      const details = { abort, body: comment, headers: { 'Idempotency-Key': key } };
-      http.request('comments', details, (response) => response.json()).then(
-        (accepted) => acknowledged(post, accepted),
-        (error) => refused(post, error),
-      );
+      retry.set(ANSWER_MS_MAX, () => lose(networkError('a post was not answered')));
+    } else if (to) {
+      const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+      http
+        .request('comments', { signal, body: comment, headers: { 'Idempotency-Key': key } })
+        .then((response) => response.json())
+        .then((accepted) => acknowledged(key, accepted))
+        .catch((cause) => refused(key, asDanmakuError(cause)));
     }
   }
 
   /**
-   * @param {Pending} post
+   * @param {string} key
    * @param {Accepted} accepted
    */
-  function acknowledged(post, { id, epoch }) {
-    if (!end(post)) return;
+  function acknowledged(key, { id, epoch }) {
     own.push(`${epoch}:${id}`);
     if (own.length > OWN_MAX) own.shift();
-    post.resolve({ id, epoch });
+    end(key)?.resolve({ id, epoch });
   }
 
   /**
-   * @param {Pending} post
+   * @param {string} key
    * @param {DanmakuError} error
    */
-  function refused(post, error) {
-    if (!AGAIN.has(error.code)) {
-      fail(post, error);
-    } else if (pending.has(post.key)) {
-      post.retry.set(error.retryAfterMs ?? AGAIN_MS, () => {
-        post.isSent = false;
-        deliver(post);
-      });
-    }
+  function refused(key, error) {
+    const post = pending.get(key);
+    if (!AGAIN.has(error.code)) end(key)?.reject(error);
+    else post?.retry.set(error.retryAfterMs ?? AGAIN_MS, () => deliver(post));
   }
 
-  /** @param {Pending} post */
-  function end({ key, deadline, retry, abort }) {
-    deadline.clear();
-    retry.clear();
-    abort.abort();
-    return pending.delete(key);
+  /** @param {string} key */
+  function end(key) {
+    const post = pending.get(key);
+    post?.deadline.clear();
+    post?.retry.clear();
+    pending.delete(key);
+    return post;
   }
-
-  /**
-   * @param {Pending} post
-   * @param {DanmakuError} error
-   */
-  const fail = (post, error) => end(post) && post.reject(error);
 
   return {
     /**
@@ -104,41 +91,25 @@ export function createPosts({ clock, http, link, lose }) {
         }
         // Not randomUUID: pages without TLS don't have it.
         const key = crypto.getRandomValues(new Uint32Array(4)).join('-');
-        /** @type {Pending} */
-        const post = {
-          ...{ key, comment, resolve, reject, isSent: false },
-          ...{ abort: new AbortController(), deadline: clock.timer(), retry: clock.timer() },
-        };
+        const deadline = createTimer(clock);
+        const post = { key, comment, resolve, reject, deadline, retry: createTimer(clock) };
         pending.set(key, post);
-        post.deadline.set(POST_MS_MAX, () => {
-          fail(post, new DanmakuError('timeout', 'no answer; the comment may have been posted'));
+        deadline.set(POST_MS_MAX, () => {
+          end(key)?.reject(new DanmakuError('timeout', 'no answer; the comment may have been posted'));
         });
         deliver(post);
       });
     },
 
-    /** The room is joined: delivers what waits. */
+    /** The room is joined: delivers what has no answer yet. */
     joined() {
       pending.forEach(deliver);
     },
 
-    /** The link is lost, and with it the answers to what was sent. */
-    lost() {
-      for (const post of pending.values()) {
-        post.isSent = false;
-        post.retry.clear();
-      }
-    },
-
-    /**
-     * @param {any} message an `ack`, or an `error` with a `ref`
-     * @param {number} epoch
-     */
-    answer(message, epoch) {
-      const post = pending.get(message.ref);
-      if (!post) return;
-      if (message.type === 'ack') acknowledged(post, { id: message.id, epoch });
-      else refused(post, refusal(message));
+    /** @param {any} message an `ack`, or an `error` with a `ref` */
+    answer(message) {
+      if (message.type === 'ack') acknowledged(message.ref, message);
+      else refused(message.ref, refusal(message));
     },
 
     /**
@@ -161,7 +132,7 @@ export function createPosts({ clock, http, link, lose }) {
     isOwn: ({ epoch, id }) => own.includes(`${epoch}:${id}`),
 
     close() {
-      for (const post of pending.values()) fail(post, new DanmakuError('closed', 'the room is closed'));
+      for (const key of pending.keys()) end(key)?.reject(new DanmakuError('closed', 'the room is closed'));
     },
   };
 }

@@ -2,12 +2,13 @@
 
 /** @import { Open } from './transport.js' */
 
-import { DanmakuError, asDanmakuError, networkError } from './errors.js';
+import { asDanmakuError, closeError, networkError } from './errors.js';
+import { createTimer } from './timer.js';
 
 /** @type {Open} */
-export function openPull({ http, position, history, clock }, listener) {
+export function open({ http, position, history, clock }, listener) {
   const abort = new AbortController();
-  const timer = clock.timer();
+  const timer = createTimer(clock);
   /** Each viewer has its own part of a segment's time to ask in, or all would ask at once. */
   const offset = Math.random();
   /** What to add to our clock to get the server's. */
@@ -16,15 +17,15 @@ export function openPull({ http, position, history, clock }, listener) {
   let head;
 
   /** @param {number} ms @returns {Promise<void>} */
-  const sleep = (ms) => new Promise((done) => timer.set(Math.max(0, ms), done));
+  const sleep = (ms) => new Promise((done) => timer.set(ms, done));
 
   /** @param {string} name */
   async function get(name) {
-    const message = await http.request(`segments/${name}`, { abort, ms: RESPONSE_MS_MAX }, async (response) => {
-      const buffer = await response.arrayBuffer();
-      return { ...JSON.parse(new TextDecoder().decode(buffer)), bytes: buffer.byteLength };
-    });
-    if (head && message.epoch !== head.epoch) throw new DanmakuError('new_epoch', 'the room has a new epoch');
+    timer.set(RESPONSE_MS_MAX, () => abort.abort());
+    const response = await http.request(`segments/${name}`, { signal: abort.signal });
+    const body = await response.blob();
+    const message = { ...JSON.parse(await body.text()), bytes: body.size };
+    if (head && message.epoch !== head.epoch) throw closeError(4003, 'new epoch');
     return message;
   }
 
@@ -34,7 +35,7 @@ export function openPull({ http, position, history, clock }, listener) {
   }
 
   /**
-   * A segment, or `null` if the server no longer has it.
+   * A segment, or `null` if the server doesn't have it.
    *
    * @param {number} n
    */
@@ -44,9 +45,8 @@ export function openPull({ http, position, history, clock }, listener) {
         return await get(`${head.length_ms}/${n}`);
       } catch (error) {
         const { code, retryAfterMs = 1000 } = asDanmakuError(error);
-        if (code === 'segment_gone' || code === 'room_not_found') return null;
-        if (code !== 'segment_not_ready') throw error;
-        if (tries === TRIES_MAX) throw networkError('a segment is overdue');
+        if (!MISSING.has(code)) throw error;
+        if (code !== 'segment_not_ready' || tries === TRIES_MAX) return null;
         await sleep(Math.min(retryAfterMs, head.length_ms));
       }
     }
@@ -55,51 +55,46 @@ export function openPull({ http, position, history, clock }, listener) {
   async function run() {
     await getHead();
     const { epoch, n, seq, length_ms } = head;
-    const known = position?.epoch === epoch ? position?.seq : undefined;
-    /** @type {any[]} */
+    const known = position && position.epoch === epoch ? position.seq : -1;
+    const countMax = known < 0 ? HISTORY_MAX : MISSED_MAX;
     const segments = [];
     let begin = seq;
-    let missing = history;
-    const countMax = known === undefined ? HISTORY_MAX : MISSED_MAX;
+    let missing = known < 0 ? history : Infinity;
     // Backwards, until the history is long enough or nothing is missing.
-    while (segments.length < countMax && (known === undefined ? missing > 0 : begin > known)) {
+    while (segments.length < countMax && missing > 0 && begin > known) {
       const segment = await read(n - segments.length);
       if (!segment) break;
       segments.unshift(segment);
       begin = segment.after;
       missing -= segment.comments.length;
     }
-    const resumed = begin <= (known ?? -1);
-    tell({ type: 'joined', after: known ?? begin, window_ms: length_ms, resumed, likes: 0 });
+    const after = known < 0 ? begin : known;
+    tell({ type: 'joined', after, window_ms: length_ms, resumed: begin <= known, likes: 0 });
     segments.forEach(hand);
     for (let next = n + 1; ; next += 1) {
-      if (next % HEAD_EVERY === 0) await count();
+      if (next % HEAD_EVERY === 0) {
+        const { likes } = head;
+        await getHead();
+        tell({ type: 'counts', likes: head.likes - likes });
+      }
       const waitMs = (next + 1 + offset) * length_ms + COMPLETE_MS - skewMs - clock.now();
       // A page that was frozen joins again instead of reading what nobody wants to see.
       if (waitMs < -BEHIND_MS_MAX) throw networkError('fell behind');
       await sleep(waitMs);
       const segment = await read(next);
-      if (!segment) throw networkError('a segment is gone');
+      if (!segment) throw networkError('a segment is missing');
       hand(segment);
     }
-  }
-
-  async function count() {
-    const { likes } = head;
-    await getHead();
-    tell({ type: 'counts', likes: head.likes - likes });
   }
 
   /** @param {object} members beside those of the head */
   const tell = (members) => listener.message({ ...head, ...members }, 0);
 
   /** @param {any} segment */
-  const hand = ({ bytes, ...segment }) =>
-    listener.message({ ...segment, type: 'batch', sentAt: clock.now() + skewMs }, bytes);
+  const hand = (segment) => listener.message({ ...segment, type: 'batch', sentAt: clock.now() + skewMs }, segment.bytes);
 
-  run().catch((error) => listener.end(asDanmakuError(error)));
+  run().catch(listener.end);
   return {
-    encoding: null,
     close() {
       timer.clear();
       abort.abort();
@@ -109,6 +104,7 @@ export function openPull({ http, position, history, clock }, listener) {
 
 /** A segment is served once this time has passed since its end. */
 const COMPLETE_MS = 1000;
+const MISSING = new Set(['segment_gone', 'segment_not_ready', 'room_not_found']);
 const RESPONSE_MS_MAX = 10_000;
 const TRIES_MAX = 5;
 const BEHIND_MS_MAX = 60_000;

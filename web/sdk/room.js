@@ -1,22 +1,19 @@
 // The room as a page sees it: what connects the parts.
 
-/** @import { Batch, Clock, Comment, Post, RoomEvents, RoomOptions, RoomState, RoomStats, SyncSource, TransportName } from './index.js' */
+/** @import { Batch, Position, Post, RoomEvents, RoomOptions, RoomState, RoomStats, SyncSource, TransportName } from './index.js' */
 /** @import { Change } from './connection.js' */
 /** @import { Context } from './feed.js' */
 /** @import { Open } from './transport.js' */
 
-import { createClock } from './clock.js';
 import { createConnection } from './connection.js';
-import { bestEncoding } from './decoder.js';
 import { Emitter } from './emitter.js';
-import { DanmakuError, refusal } from './errors.js';
-import { openEventStream } from './event-stream-transport.js';
+import { DanmakuError, corruptedFrame, refusal } from './errors.js';
 import { createFeed } from './feed.js';
 import { createHttp } from './http.js';
 import { createLikes } from './likes.js';
 import { createPlayout } from './playout.js';
 import { createPosts } from './posts.js';
-import { openPull } from './pull-transport.js';
+import { createTimer } from './timer.js';
 import { openWebSocket } from './websocket-transport.js';
 
 /** @extends {Emitter<RoomEvents>} */
@@ -25,16 +22,18 @@ export class DanmakuRoom extends Emitter {
   state = 'closed';
   /** @type {RoomStats} */
   stats = { bytes: 0, frames: 0, comments: 0, reconnects: 0, stale: 0, latencyMs: null };
-  #wasJoined = false;
-  #author;
-  #clock;
+  /** @type {Position | null} */
+  position = null;
+  viewers = 0;
+  likes = 0;
+  #settings;
   #connection;
   #feed;
   #posts;
   #likes;
   #playout;
-  /** Messages behind a batch that waits for an acknowledgement. @type {Array<[any, number]> | null} */
-  #held = null;
+  /** Messages that have not been applied yet, each with its size. @type {Array<[any, number]>} */
+  #held = [];
   #hold;
 
   /**
@@ -45,51 +44,37 @@ export class DanmakuRoom extends Emitter {
   constructor(url, room, options = {}) {
     super();
     this.room = room;
-    const settings = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options };
-    const { user, name, token, fetch, history, transports, WebSocket } = settings;
-    const encoding = settings.encoding === 'auto' ? bestEncoding() : settings.encoding;
-    const clock = (this.#clock = createClock(settings.clock));
-    const http = createHttp({ url, room, token, clock, fetch });
-    this.#author = { user, name };
-    this.#hold = clock.timer();
-    this.#playout = createPlayout({ ...settings, clock }, this.#outlet);
-    this.#feed = createFeed(
-      (type, detail) => {
-        if (type === 'clear') this.#playout.clear();
-        if (type === 'retract') this.#playout.retract(/** @type {RoomEvents['retract']} */ (detail).ids);
-        this.emit(type, detail);
+    const settings = (this.#settings = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options });
+    const { clock, history } = settings;
+    const http = createHttp({ ...settings, url, room });
+    this.#hold = createTimer(clock);
+    this.#playout = createPlayout(settings, {
+      show: (comment) => this.emit('comment', comment),
+      drop: (count) => {
+        if (count === 0) return;
+        this.stats.stale += count;
+        this.emit('stale', { count });
       },
-      (batch, context) => this.#batch(batch, context),
-    );
-    const { position } = this.#feed;
+    });
+    this.on('clear', () => this.#playout.clear());
+    this.on('retract', ({ ids }) => this.#playout.retract(ids));
+    this.#feed = createFeed(this, (batch, context) => this.#batch(batch, context));
     this.#connection = createConnection({
-      names: transports,
-      open: (one, listener) => {
-        const at = position();
-        const query = { since: at ? `${at.epoch}:${at.seq}` : undefined, history };
-        return OPEN[one]({ http, position: at, history, query, encoding, clock, WebSocket }, listener);
+      ...settings,
+      load: async (one) => {
+        const open = await LOAD[one]();
+        const { position } = this;
+        const query = { since: position ? `${position.epoch}:${position.seq}` : undefined, history };
+        return (listener) => open({ ...settings, http, position, query }, listener);
       },
       http,
-      clock,
       take: (message, bytes) => this.#take(message, bytes),
       changed: (change) => this.#changed(change),
     });
     const { link, lose } = this.#connection;
     this.#posts = createPosts({ clock, http, link, lose });
-    this.#likes = createLikes({ clock, http, link, emit: this.emit.bind(this) });
+    this.#likes = createLikes({ clock, http, link, room: this });
     if (settings.autoConnect) this.connect();
-  }
-
-  get viewers() {
-    return this.#feed.viewers();
-  }
-
-  get likes() {
-    return this.#feed.likes();
-  }
-
-  get position() {
-    return this.#feed.position();
   }
 
   get transport() {
@@ -107,11 +92,12 @@ export class DanmakuRoom extends Emitter {
   /** @param {string | Post} comment */
   async post(comment) {
     if (this.state === 'closed') throw new DanmakuError('closed', 'the room is closed');
-    return this.#posts.post({ ...this.#author, ...(typeof comment === 'string' ? { text: comment } : comment) });
+    const { user, name } = this.#settings;
+    return this.#posts.post({ user, name, ...(typeof comment === 'string' ? { text: comment } : comment) });
   }
 
   like(count = 1) {
-    if (this.state !== 'closed') this.#likes.add(count);
+    this.#likes.add(count);
   }
 
   /** @param {SyncSource} source */
@@ -123,25 +109,18 @@ export class DanmakuRoom extends Emitter {
     if (this.state !== 'closed') this.#connection.close();
   }
 
-  #outlet = {
-    show: (/** @type {Comment} */ comment) => this.emit('comment', comment),
-    drop: (/** @type {number} */ count) => {
-      this.stats.stale += count;
-      this.emit('stale', { count });
-    },
-  };
-
   /** @param {Change} change */
   #changed({ state, ...details }) {
     const previous = this.state;
-    this.state = state === 'connecting' && this.#wasJoined ? 'reconnecting' : state;
-    if (state === 'joined') this.#wasJoined = true;
-    else this.#posts.lost();
-    if (previous === 'joined' && state === 'connecting') this.stats.reconnects += 1;
-    if (state === 'closed') {
-      this.#wasJoined = false;
-      this.#held = null;
+    const isAgain = state === 'connecting' && ['joined', 'reconnecting'].includes(previous);
+    this.state = isAgain ? 'reconnecting' : state;
+    if (isAgain && previous === 'joined') this.stats.reconnects += 1;
+    if (state !== 'joined') {
+      // The server repeats them after the position.
+      this.#held = [];
       this.#hold.clear();
+    }
+    if (state === 'closed') {
       this.#posts.close();
       this.#likes.close();
       this.#playout.clear();
@@ -161,37 +140,29 @@ export class DanmakuRoom extends Emitter {
   #take(message, bytes) {
     this.stats.frames += 1;
     this.stats.bytes += bytes;
-    if (message.type !== 'ack' && message.type !== 'error') return this.#apply(message, bytes);
+    if (message.type !== 'ack' && message.type !== 'error') this.#held.push([message, bytes]);
     // Only refused likes have no `ref`.
-    if (message.ref === undefined) this.#likes.reject(refusal(message));
-    else this.#posts.answer(message, this.position?.epoch ?? 0);
-    this.#release();
+    else if (message.ref === undefined) this.#likes.reject(refusal(message));
+    else this.#posts.answer({ epoch: this.position?.epoch, ...message });
+    this.#apply();
   }
 
   /**
    * A batch may come just before the acknowledgement that says which of its comments is ours: it is held for a moment,
    * and what comes after it too.
-   *
-   * @param {any} message
-   * @param {number} bytes
    */
-  #apply(message, bytes) {
-    if (this.#held?.push([message, bytes])) return;
+  #apply() {
     try {
-      const holdMs = message.type === 'batch' ? this.#posts.holdMs(message.comments) : 0;
-      if (holdMs <= 0) return this.#feed.apply(message, bytes);
-      this.#held = [[message, bytes]];
-      this.#hold.set(holdMs, () => this.#release());
+      while (this.#held.length > 0) {
+        const [[message, bytes]] = this.#held;
+        const holdMs = message.type === 'batch' ? this.#posts.holdMs(message.comments) : 0;
+        if (holdMs > 0) return this.#hold.set(holdMs, () => this.#apply());
+        this.#held.shift();
+        this.#feed(message, bytes);
+      }
     } catch (cause) {
-      this.#connection.lose(new DanmakuError('corrupted_frame', `${cause}`, { cause }));
+      this.#connection.lose(corruptedFrame(cause));
     }
-  }
-
-  #release() {
-    const held = this.#held ?? [];
-    this.#hold.clear();
-    this.#held = null;
-    for (const [message, bytes] of held) this.#apply(message, bytes);
   }
 
   /**
@@ -202,29 +173,28 @@ export class DanmakuRoom extends Emitter {
     const { comments, replay, ts } = batch;
     for (const comment of comments) comment.own = this.#posts.isOwn(comment);
     this.stats.comments += comments.length;
-    if (!replay) this.stats.latencyMs = this.#clock.now() - ts;
+    if (!replay) this.stats.latencyMs = this.#settings.clock.now() - ts;
     this.emit('batch', batch);
     if (comments.length > 0) this.emit('comments', comments);
-    this.#playout.add(comments, { ...context, replay });
+    this.#playout.add(batch, context);
   }
 }
 
-/** @type {Record<TransportName, Open>} */
-const OPEN = { websocket: openWebSocket, sse: openEventStream, pull: openPull };
+/** The fallbacks are loaded when they are needed. @type {Record<TransportName, () => Promise<Open>>} */
+const LOAD = {
+  websocket: async () => openWebSocket,
+  sse: async () => (await import('./event-stream-transport.js')).open,
+  pull: async () => (await import('./pull-transport.js')).open,
+};
 
 const DEFAULTS = {
   encoding: /** @type {const} */ ('auto'),
   history: 50,
-  transports: /** @type {TransportName[]} */ (Object.keys(OPEN)),
+  transports: /** @type {TransportName[]} */ (Object.keys(LOAD)),
   paced: true,
   pendingMax: 500,
   staleMs: 10_000,
   autoConnect: true,
-  // Browsers insist on the right `this`.
-  fetch: fetch.bind(globalThis),
-  clock: {
-    now: Date.now,
-    setTimeout: /** @type {Clock['setTimeout']} */ (setTimeout.bind(globalThis)),
-    clearTimeout: clearTimeout.bind(globalThis),
-  },
+  fetch,
+  clock: { now: Date.now, setTimeout, clearTimeout },
 };

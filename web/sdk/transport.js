@@ -1,8 +1,6 @@
 // What every transport is: it opens one connection to a room and hands out the server's messages.
 
-/** @import { Encoding, Position } from './index.js' */
-/** @import { Clock } from './clock.js' */
-/** @import { DanmakuError } from './errors.js' */
+/** @import { Clock, Encoding, Position } from './index.js' */
 /** @import { Http, Query } from './http.js' */
 
 /**
@@ -11,7 +9,7 @@
  * @property {Position | null} position where to resume
  * @property {number} history
  * @property {Query} query the same for a URL
- * @property {Encoding} encoding of a WebSocket
+ * @property {'auto' | Encoding} encoding of a WebSocket
  * @property {Clock} clock
  * @property {any} WebSocket
  */
@@ -19,13 +17,13 @@
 /**
  * @typedef {object} Listener
  * @property {(message: any, bytes: number) => void} message
- * @property {(error: DanmakuError) => void} end it is over; only the first call counts, and none after `close()`
+ * @property {(cause: unknown) => void} end it is over; only the first call counts, and none after `close()`
  */
 
 /**
  * @typedef {object} Link
- * @property {Encoding | null} encoding
- * @property {(message: object) => void} [send] only a WebSocket has it
+ * @property {Encoding} [encoding] of a WebSocket
+ * @property {(message: object) => void} [send] the same
  * @property {() => void} close
  */
 

@@ -8,8 +8,11 @@ import { startProxy } from './support/proxy.js';
 import { startServer } from './support/server.js';
 import { require, until } from './support/tools.js';
 
-/** What Chromium itself writes to the console while a server is away. */
-const AWAY = [/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to/];
+/**
+ * What Chromium itself writes to the console while a server is away. One that is back already answers 426 when the SDK asks why
+ * the WebSocket failed.
+ */
+const AWAY = [/ERR_CONNECTION|ERR_EMPTY_RESPONSE|WebSocket connection to|426/];
 
 let browser;
 let server;

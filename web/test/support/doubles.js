@@ -1,6 +1,9 @@
 // Stand-ins for what connects the SDK to a server, played by the test.
 
 import { FakeClock, settle } from './fake_clock.js';
+// The SDK loads these when it needs them, which would take real time.
+import '../../sdk/event-stream-transport.js';
+import '../../sdk/pull-transport.js';
 
 /** A room of the SDK on a fake clock, with fake sockets and a scripted fetch. */
 export function stage(DanmakuRoom, { url = 'http://chat.test', script = () => unreachable(), ...options } = {}) {

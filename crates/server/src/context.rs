@@ -152,7 +152,7 @@ impl Context {
         Ok(self.log.find(id).await?)
     }
 
-    /// Up to [`ROOMS_AT_ONCE`] rooms that are in use or that the data file has something of, in order of their ids, after
+    /// Up to `ROOMS_AT_ONCE` rooms that are in use or that the data file has something of, in order of their ids, after
     /// `after`.
     ///
     /// # Errors

@@ -18,6 +18,9 @@ const TABLE = {
   hint: ['Say something…', '发条弹幕吧…'],
   hint_named: ['Say something as {name}…', '以 {name} 的身份发弹幕…'],
   send: ['Send', '发送'],
+  sending: ['Sending…', '发送中…'],
+  retry: ['Retry', '重试'],
+  discard: ['Discard', '丢弃'],
   like: ['Like (L)', '点赞 (L)'],
   chat: ['Chat', '聊天'],
   newer: ['{n} new ↓', '{n} 条新消息 ↓'],
@@ -41,6 +44,7 @@ const TABLE = {
   rate_limited: ['You are posting too fast', '发送太频繁'],
   origin_not_allowed: ['This page may watch but not post', '此页面只能观看'],
   network: ['No connection to the server', '未连接到服务器'],
+  timeout: ['No answer. It may have been posted', '没有回应,可能已经发出'],
   wait: ['{reason}. Try again in {n} s', '{reason},{n} 秒后再试'],
 };
 

@@ -172,6 +172,24 @@ test('a refusal says why, counts down, and keeps the text', async () => {
   await strict.stop();
 });
 
+test('a comment that fails after something else was typed is kept until it is sent or discarded', async () => {
+  const page = await openRoom('kept');
+  await page.getByLabel('Your comment').fill('x'.repeat(201));
+  await page.evaluate(() => {
+    const text = document.getElementById('text');
+    text.form.requestSubmit();
+    text.value = 'typed since';
+  });
+  const kept = page.locator('#outbox li');
+  await kept.getByText('At most 200 characters').waitFor();
+  assert.equal(await page.getByLabel('Your comment').inputValue(), 'typed since');
+  await kept.getByRole('button', { name: 'Retry' }).click();
+  await kept.getByText('At most 200 characters').waitFor();
+  await kept.getByRole('button', { name: 'Discard' }).click();
+  assert.equal(await kept.count(), 0);
+  page.assertClean();
+});
+
 test('any text is shown as text and breaks no layout', async () => {
   const page = await openRoom('text', { viewport: { width: 360, height: 640 } });
   const texts = [

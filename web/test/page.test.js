@@ -190,6 +190,36 @@ test('a comment that fails after something else was typed is kept until it is se
   page.assertClean();
 });
 
+test('a video that cannot play is reported until another one is chosen', async () => {
+  const page = await openRoom('media', { expectedErrors: [/404|Not Found|ERR_/] });
+  await page.keyboard.press('s');
+  const url = page.getByLabel('Video URL');
+  const choose = (value) =>
+    url.evaluate((input, chosen) => {
+      input.value = chosen;
+      input.dispatchEvent(new Event('change'));
+    }, value);
+  await url.waitFor();
+  await choose('nonsense');
+  await page.getByText('The video URL must start with').waitFor();
+  await choose(`${server.url}/missing.mp4`);
+  await page.getByText("Can't play this video").waitFor();
+  await choose('');
+  await page.locator('#problem').waitFor({ state: 'hidden' });
+  page.assertClean();
+});
+
+test('panels open while the server is away', async () => {
+  const own = await startServer();
+  const page = await openRoom('away', { expectedErrors: AWAY }, own.url);
+  await until(() => page.evaluate(() => [...document.styleSheets].some(({ href }) => href?.endsWith('panels.css'))), 'the panels');
+  await own.kill();
+  await page.locator('#state.reconnecting').waitFor();
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.getByRole('dialog').waitFor();
+  page.assertClean();
+});
+
 test('any text is shown as text and breaks no layout', async () => {
   const page = await openRoom('text', { viewport: { width: 360, height: 640 } });
   const texts = [

@@ -66,10 +66,11 @@ function showState({ state, retryInMs = 0, error }) {
   const text = reason ? `${say(state)}: ${reason}` : say(state);
   const show = () => {
     const n = Math.ceil((until - Date.now()) / 1000);
-    $('notice').textContent = n > 0 ? say('retry_in', { n }) : text;
+    $('notice').firstChild.textContent = n > 0 ? say('retry_in', { n }) : text;
   };
   show();
   if (retryInMs) countdown = setInterval(show, 250);
+  $('again').hidden = state !== 'closed' && !retryInMs;
   $('notice').hidden = state === 'joined' || (state === 'connecting' && !retryInMs);
   $('state').className = state;
   $('state').textContent = text;
@@ -132,6 +133,7 @@ room.on('state', showState);
 $('room').firstChild.textContent = document.title = name;
 $('room').onclick = () => open('room-picker');
 $('brush').onclick = () => open('style-picker');
+$('again').onclick = () => room.reconnect();
 $('first').onclick = () => composer.focus();
 $('like').onclick = async () => {
   room.like();

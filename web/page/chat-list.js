@@ -3,6 +3,8 @@
 import { count, say } from './strings.js';
 
 const ITEMS_MAX = 200;
+/** The list scrolls because of the viewer if it was touched within this time. */
+const SCROLL_MS = 500;
 /** A batch flows in over about a second: at each tick, this share of what waits. */
 const TICK_MS = 100;
 const SHARE = 1 / 8;
@@ -18,14 +20,20 @@ export class ChatList {
   #items = new Map();
   #unseen = 0;
   #untold = 0;
+  /** Whether the list stays at its end. Only the viewer's own scrolling changes it. */
+  #follows = true;
+  #touchedAt = 0;
   #toldAt = 0;
   #timer = 0;
 
   constructor(section) {
     [this.#view, this.#list, this.#newer, this.#spoken] = ['#log', 'ol', '#newer', '#spoken'].map((selector) => section.querySelector(selector));
     this.#newer.onclick = () => this.#toEnd();
-    this.#view.onscroll = () => this.#isAtEnd() && this.#seen();
-    new ResizeObserver(() => this.#unseen || this.#toEnd()).observe(this.#view);
+    for (const type of ['wheel', 'touchmove', 'keydown', 'pointerdown']) {
+      this.#view.addEventListener(type, () => (this.#touchedAt = Date.now()), { passive: true });
+    }
+    this.#view.onscroll = () => this.#scrolled();
+    new ResizeObserver(() => this.#follows && this.#toEnd()).observe(this.#view);
   }
 
   get isEmpty() {
@@ -76,18 +84,26 @@ export class ChatList {
   }
 
   #append(items) {
-    const follow = this.#isAtEnd();
     this.#list.append(...items);
     // Someone who reads further up keeps what they read, within bounds.
-    const max = follow ? ITEMS_MAX : 3 * ITEMS_MAX;
+    const max = this.#follows ? ITEMS_MAX : 3 * ITEMS_MAX;
     while (this.#list.childElementCount > max) {
       this.#items.delete(Number(this.#list.firstChild.dataset.id));
       this.#list.firstChild.remove();
     }
-    if (follow) return this.#toEnd();
+    if (this.#follows) return this.#toEnd();
     this.#unseen += items.length;
     this.#newer.textContent = say('newer', { n: count(this.#unseen) });
     this.#newer.hidden = false;
+  }
+
+  #scrolled() {
+    const now = Date.now();
+    // A list that was flung goes on without being touched.
+    if (now - this.#touchedAt > SCROLL_MS) return;
+    this.#follows = this.#isAtEnd();
+    if (this.#follows) this.#seen();
+    else this.#touchedAt = now;
   }
 
   #isAtEnd() {
@@ -96,6 +112,7 @@ export class ChatList {
   }
 
   #toEnd() {
+    this.#follows = true;
     this.#view.scrollTop = this.#view.scrollHeight;
     this.#seen();
   }

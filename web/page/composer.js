@@ -1,8 +1,10 @@
 // The box that comments are posted with.
 
-import { say } from './strings.js';
+import { say, translate } from './strings.js';
 
 const TEXT_MAX = 200;
+/** A post that takes longer is shown as being sent. */
+const SLOW_MS = 400;
 const $ = (id) => document.getElementById(id);
 
 export class Composer {
@@ -33,19 +35,42 @@ export class Composer {
     $('brush').style.color = `#${this.#settings.get('color').toString(16).padStart(6, '0')}`;
   }
 
-  async #post() {
+  #post() {
     const text = this.#text.value;
     if (Date.now() < this.#refusedUntil) return;
     const [user, mode, color, name] = ['user', 'mode', 'color', 'name'].map((key) => this.#settings.get(key));
     this.#fill('');
     this.#refuse();
+    if (text.trim()) this.#deliver({ text, user, mode, color, name: name || undefined });
+    else this.#refuse({ code: 'text_empty' });
+  }
+
+  /** A comment that fails goes back into the box, or is kept above it if something else was typed since. */
+  async #deliver(comment) {
+    const item = outgoing(comment.text);
+    const timer = setTimeout(() => $('outbox').append(item), SLOW_MS);
     try {
-      if (!text.trim()) throw { code: 'text_empty' };
-      await this.#room.post({ text, user, mode, color, name: name || undefined });
+      await this.#room.post(comment);
+      item.remove();
     } catch (error) {
-      this.#fill(this.#text.value || text);
+      if (this.#text.value) return this.#keep(item, comment, error);
+      item.remove();
+      this.#fill(comment.text);
       this.#refuse(error);
+    } finally {
+      clearTimeout(timer);
     }
+  }
+
+  #keep(item, comment, error) {
+    const reason = Object.assign(document.createElement('small'), { textContent: say(error.code) ?? error.message });
+    const again = button('retry', () => {
+      item.remove();
+      this.#deliver(comment);
+    });
+    item.lastChild.replaceWith(reason, again, button('discard', () => item.remove()));
+    translate(item);
+    $('outbox').append(item);
   }
 
   /** Says why the server refused, and counts down until it will not. */
@@ -76,4 +101,20 @@ export class Composer {
     $('left').textContent = left < 50 ? left : '';
     $('left').className = left < 0 ? 'over' : '';
   }
+}
+
+/** A comment that is being sent. */
+function outgoing(text) {
+  const item = document.createElement('li');
+  const state = document.createElement('small');
+  state.dataset.text = 'sending';
+  item.append(Object.assign(document.createElement('span'), { textContent: text, dir: 'auto' }), state);
+  translate(item);
+  return item;
+}
+
+function button(key, onclick) {
+  const element = Object.assign(document.createElement('button'), { type: 'button', onclick });
+  element.dataset.text = key;
+  return element;
 }

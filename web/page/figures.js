@@ -20,7 +20,7 @@ let panel;
 /** Shows the panel, or hides it: as the settings say. */
 export async function open({ settings, room, scene }) {
   panel ??= new Figures(room, scene);
-  await styled;
+  await styled();
   panel.section.hidden = !settings.get('figures');
 }
 

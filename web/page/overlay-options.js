@@ -36,8 +36,8 @@ export function overlayOptions(query) {
   for (const [parameter, text] of query) {
     const [option, read] = Object.hasOwn(PARAMETERS, parameter) ? PARAMETERS[parameter] : [];
     const value = read?.(text);
-    if (!option) warnings.push(`overlay: there is no option "${parameter}"; there are ${Object.keys(PARAMETERS).join(', ')}`);
-    else if (value === undefined) warnings.push(`overlay: "${text}" is no value of ${parameter}; it stays ${DEFAULTS[option]}`);
+    if (!option) warnings.push(`overlay: unknown option "${parameter}"; known options: ${Object.keys(PARAMETERS).join(', ')}`);
+    else if (value === undefined) warnings.push(`overlay: "${text}" is not a valid ${parameter}; using ${DEFAULTS[option]}`);
     else options[option] = value;
   }
   return { options, warnings };

@@ -4,11 +4,14 @@ import { DanmakuStage } from '../renderer/index.js';
 import { DanmakuRoom } from '../sdk/index.js';
 import { ChatList } from './chat-list.js';
 import { Composer } from './composer.js';
-import { setUpPlayer } from './player.js';
+import { hideProblem, setUpPlayer, showProblem } from './player.js';
 import { Scene } from './scene.js';
 import { Settings } from './settings.js';
 import { chooseLanguage, count, say } from './strings.js';
 
+const PANELS = ['settings-panel', 'room-picker', 'style-picker', 'figures'];
+const PRELOAD_MS = 3000;
+const PROBLEM_MS = 6000;
 const $ = (id) => document.getElementById(id);
 const base = new URL('.', location);
 const name = new URLSearchParams(location.search).get('room') || 'demo';
@@ -28,15 +31,30 @@ const composer = new Composer(room, settings);
 const context = { base, name, settings, room, scene, stage };
 let countdown = 0;
 let hearts;
+let preloading;
 
 /** Opens a panel, which is loaded the first time somebody does. */
 async function open(panel) {
-  (await import(`./${panel}.js`)).open(context);
+  try {
+    await (await import(`./${panel}.js`)).open(context);
+  } catch {
+    showProblem('panel_failed');
+    setTimeout(() => hideProblem('panel_failed'), PROBLEM_MS);
+  }
+}
+
+/** Loads the panels while the server is there, so that they open when it is not. */
+function preload() {
+  for (const panel of PANELS) import(`./${panel}.js`).catch(() => {});
+  import('./panel.js').then(({ styled }) => styled()).catch(() => {});
 }
 
 /** The hearts, which are loaded with the first like. */
 function likes() {
-  hearts ??= import('./likes.js').then(({ Likes }) => new Likes($('hearts'), still));
+  hearts ??= import('./likes.js').then(
+    ({ Likes }) => new Likes($('hearts'), still),
+    () => (hearts = undefined),
+  );
   return hearts;
 }
 
@@ -48,13 +66,15 @@ function showState({ state, retryInMs = 0, error }) {
   const text = reason ? `${say(state)}: ${reason}` : say(state);
   const show = () => {
     const n = Math.ceil((until - Date.now()) / 1000);
-    $('notice').textContent = n > 0 ? say('retry_in', { n }) : text;
+    $('notice').firstChild.textContent = n > 0 ? say('retry_in', { n }) : text;
   };
   show();
   if (retryInMs) countdown = setInterval(show, 250);
+  $('again').hidden = state !== 'closed' && !retryInMs;
   $('notice').hidden = state === 'joined' || (state === 'connecting' && !retryInMs);
   $('state').className = state;
   $('state').textContent = text;
+  if (state === 'joined') preloading ??= setTimeout(preload, PRELOAD_MS);
   showEmpty();
 }
 
@@ -106,17 +126,18 @@ room.on('gap', () => chat.addGap());
 room.on('viewers', showCounts);
 room.on('likes', async (arrived) => {
   showCounts();
-  (await likes()).show(arrived.count);
+  (await likes())?.show(arrived.count);
 });
 room.on('state', showState);
 
 $('room').firstChild.textContent = document.title = name;
 $('room').onclick = () => open('room-picker');
 $('brush').onclick = () => open('style-picker');
+$('again').onclick = () => room.reconnect();
 $('first').onclick = () => composer.focus();
 $('like').onclick = async () => {
   room.like();
-  (await likes()).press();
+  (await likes())?.press();
 };
 $('language').onclick = () => settings.set('language', document.documentElement.lang === 'zh' ? 'en' : 'zh');
 $('theme').onclick = () => settings.set('theme', isDark() ? 'light' : 'dark');

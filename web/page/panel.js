@@ -7,12 +7,21 @@ addStrings({
   auto: ['Automatic', '自动'],
 });
 
+let loading;
+
 /** Resolves when the panels' style sheet applies. */
-const styled = new Promise((done) => {
-  const link = make('link', { rel: 'stylesheet', href: new URL('panels.css', import.meta.url) });
-  link.onload = done;
-  document.head.append(link);
-});
+export function styled() {
+  loading ??= new Promise((done, fail) => {
+    const link = make('link', { rel: 'stylesheet', href: new URL('panels.css', import.meta.url), onload: done });
+    link.onerror = () => {
+      link.remove();
+      loading = undefined;
+      fail(new Error('no style sheet'));
+    };
+    document.head.append(link);
+  });
+  return loading;
+}
 
 /** A dialog with a heading and a form. */
 export function dialog(id, title, ...content) {
@@ -30,7 +39,7 @@ export function dialog(id, title, ...content) {
 
 /** Opens a dialog. */
 export async function show(element) {
-  await styled;
+  await styled();
   translate(element);
   if (!element.open) element.showModal();
 }
@@ -48,5 +57,3 @@ export function make(tag, properties = {}, key) {
   if (key) element.dataset.text = key;
   return element;
 }
-
-export { styled };

@@ -4,6 +4,18 @@ import { say, translate } from './strings.js';
 
 const $ = (id) => document.getElementById(id);
 
+/** Shows a problem over the player, until it is hidden. */
+export function showProblem(key) {
+  $('problem').dataset.text = key;
+  $('problem').textContent = say(key);
+  $('problem').hidden = false;
+}
+
+/** Hides the problem, if it is this one. */
+export function hideProblem(key) {
+  if ($('problem').dataset.text === key) $('problem').hidden = true;
+}
+
 export function setUpPlayer({ settings, stage, scene, composer, room, openSettings }) {
   const video = $('video');
   let paused = false;
@@ -21,7 +33,10 @@ export function setUpPlayer({ settings, stage, scene, composer, room, openSettin
 
   const showVideo = () => {
     const url = settings.get('media');
-    video.hidden = !/^(https?|blob):/.test(url);
+    hideProblem('media_failed');
+    hideProblem('media_invalid');
+    video.hidden = !isPlayable(url);
+    if (url && video.hidden) showProblem('media_invalid');
     if (video.hidden) video.removeAttribute('src');
     else video.src = url;
     // A live stream that knows its wall-clock time sets the pace of the comments.
@@ -32,8 +47,7 @@ export function setUpPlayer({ settings, stage, scene, composer, room, openSettin
   video.onerror = () => {
     video.hidden = true;
     stage.follow(null);
-    $('notice').textContent = say('media_failed');
-    $('notice').hidden = false;
+    showProblem('media_failed');
     pause(paused);
   };
 
@@ -63,4 +77,8 @@ export function setUpPlayer({ settings, stage, scene, composer, room, openSettin
   };
   settings.onChange(refresh);
   refresh('media');
+}
+
+function isPlayable(url) {
+  return /^(https?|blob):/.test(url) && URL.canParse(url);
 }

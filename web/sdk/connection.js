@@ -175,6 +175,8 @@ export function createConnection({ transports: names, load, http, clock, take, c
   return {
     start,
     close,
+    /** Makes the next attempt now instead of later. */
+    hurry: () => void (timer.isSet() && !current && !next && start()),
     link: () => current?.link ?? null,
     transport: () => (current ?? next)?.name ?? null,
     /**

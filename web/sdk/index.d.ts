@@ -166,6 +166,8 @@ export class DanmakuRoom {
   once<K extends keyof RoomEvents>(type: K, listener: (detail: RoomEvents[K]) => void): () => void;
   off<K extends keyof RoomEvents>(type: K, listener: (detail: RoomEvents[K]) => void): void;
   connect(): void;
+  /** Makes the next attempt now, or connects a closed room. Browsers do so when they are online again or the page is visible again. */
+  reconnect(): void;
   /** Posts a comment. Resolves once the server has it; rejects with a `DanmakuError`. */
   post(comment: string | Post): Promise<Accepted>;
   /** Adds likes; sent at most once a second. */
@@ -186,7 +188,7 @@ export class DanmakuError extends Error {
   constructor(code: string, message: string, details?: ErrorDetails);
   /**
    * The server's code (docs/PROTOCOL.md), the name of a close code, or one of `network`, `corrupted_frame`, `closed`,
-   * `timeout`, `unauthorized`.
+   * `timeout`, `unauthorized`, `too_many_pending` (20 posts have no answer yet).
    */
   readonly code: string;
   /** The member of the comment that is at fault. */

@@ -85,7 +85,7 @@ export function createPosts({ clock, http, link, lose }) {
      */
     post(comment) {
       return new Promise((resolve, reject) => {
-        if (pending.size >= PENDING_MAX) throw new DanmakuError('overloaded', 'too many unanswered posts');
+        if (pending.size >= PENDING_MAX) throw new DanmakuError('too_many_pending', 'too many unanswered posts');
         if (new Blob([JSON.stringify(comment)]).size > COMMENT_BYTES_MAX) {
           throw new DanmakuError('body_too_large', 'the comment is too large');
         }

@@ -172,6 +172,54 @@ test('a refusal says why, counts down, and keeps the text', async () => {
   await strict.stop();
 });
 
+test('a comment that fails after something else was typed is kept until it is sent or discarded', async () => {
+  const page = await openRoom('kept');
+  await page.getByLabel('Your comment').fill('x'.repeat(201));
+  await page.evaluate(() => {
+    const text = document.getElementById('text');
+    text.form.requestSubmit();
+    text.value = 'typed since';
+  });
+  const kept = page.locator('#outbox li');
+  await kept.getByText('At most 200 characters').waitFor();
+  assert.equal(await page.getByLabel('Your comment').inputValue(), 'typed since');
+  await kept.getByRole('button', { name: 'Retry' }).click();
+  await kept.getByText('At most 200 characters').waitFor();
+  await kept.getByRole('button', { name: 'Discard' }).click();
+  assert.equal(await kept.count(), 0);
+  page.assertClean();
+});
+
+test('a video that cannot play is reported until another one is chosen', async () => {
+  const page = await openRoom('media', { expectedErrors: [/404|Not Found|ERR_/] });
+  await page.keyboard.press('s');
+  const url = page.getByLabel('Video URL');
+  const choose = (value) =>
+    url.evaluate((input, chosen) => {
+      input.value = chosen;
+      input.dispatchEvent(new Event('change'));
+    }, value);
+  await url.waitFor();
+  await choose('nonsense');
+  await page.getByText('The video URL must start with').waitFor();
+  await choose(`${server.url}/missing.mp4`);
+  await page.getByText("Can't play this video").waitFor();
+  await choose('');
+  await page.locator('#problem').waitFor({ state: 'hidden' });
+  page.assertClean();
+});
+
+test('panels open while the server is away', async () => {
+  const own = await startServer();
+  const page = await openRoom('away', { expectedErrors: AWAY }, own.url);
+  await until(() => page.evaluate(() => [...document.styleSheets].some(({ href }) => href?.endsWith('panels.css'))), 'the panels');
+  await own.kill();
+  await page.locator('#state.reconnecting').waitFor();
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.getByRole('dialog').waitFor();
+  page.assertClean();
+});
+
 test('any text is shown as text and breaks no layout', async () => {
   const page = await openRoom('text', { viewport: { width: 360, height: 640 } });
   const texts = [

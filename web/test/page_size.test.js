@@ -31,7 +31,8 @@ test('everything that the page loads is small', async () => {
   await page.goto(`${server.url}/`);
   await page.locator('#state.joined').waitFor();
   const parts = {};
-  for (const response of responses) {
+  // A copy: the panels follow a few seconds later.
+  for (const response of [...responses]) {
     const { pathname, protocol } = new URL(response.url());
     if (!protocol.startsWith('http')) continue;
     const [, part = 'page'] = /^\/web\/(\w+)\//.exec(pathname) ?? [];

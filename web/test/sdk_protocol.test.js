@@ -151,6 +151,26 @@ test('waits longer after each failure, at random, and starts over after a stable
   room.close();
 });
 
+test('reconnect() makes the next attempt at once, and does not disturb one that is under way', async () => {
+  const { room, clock, socket, sockets, log } = await joined();
+  room.reconnect();
+  assert.equal(sockets.length, 1, 'joined');
+  await socket.say({ type: 'closing', reconnect_after_ms: 20_000 });
+  await socket.drop(1001);
+  room.reconnect();
+  room.reconnect();
+  await settle();
+  assert.equal(sockets.length, 2);
+  await sockets[1].join();
+  assert.equal(log.state.at(-1).state, 'joined');
+  room.close();
+  assert.equal(clock.pending, 0);
+  room.reconnect();
+  await settle();
+  assert.equal(sockets.length, 3);
+  room.close();
+});
+
 test('reconnects when the server asked for it', async () => {
   const { socket, log } = await joined();
   await socket.say({ type: 'closing', reconnect_after_ms: 20_000 });
@@ -258,7 +278,7 @@ test('an outcome that is unknown is asked for again', async () => {
 test('waiting posts are bounded, and rejected by close()', async () => {
   const { room, clock, socket } = await joined();
   const posts = Array.from({ length: 21 }, (_, index) => room.post(`${index}`).catch((error) => error.code));
-  assert.equal(await posts[20], 'overloaded');
+  assert.equal(await posts[20], 'too_many_pending');
   assert.equal(socket.sent.length, 20);
   room.close();
   assert.deepEqual(new Set((await Promise.all(posts)).slice(0, 20)), new Set(['closed']));

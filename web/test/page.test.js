@@ -166,6 +166,8 @@ test('a refusal says why, counts down, and keeps the text', async () => {
   assert.equal(await page.getByLabel('Your comment').inputValue(), 'two');
   await send.click();
   await chat(page).getByText('two').waitFor();
+  // Until the limit of one post a second lets the next one through.
+  await page.waitForTimeout(1500);
   await say(page, 'x'.repeat(201));
   await page.getByRole('alert').getByText('At most 200 characters').waitFor();
   page.assertClean();

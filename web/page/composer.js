@@ -5,6 +5,7 @@ import { say, translate } from './strings.js';
 const TEXT_MAX = 200;
 /** A post that takes longer is shown as being sent. */
 const SLOW_MS = 400;
+const OUTAGES = ['network', 'timeout', 'closed', 'stopping', 'unavailable'];
 const $ = (id) => document.getElementById(id);
 
 export class Composer {
@@ -13,11 +14,16 @@ export class Composer {
   #text = $('text');
   #refusedUntil = 0;
   #timer = 0;
+  /** The code of the refusal that is shown. */
+  #refusal;
 
   constructor(room, settings) {
     this.#room = room;
     this.#settings = settings;
     this.#text.oninput = () => this.#count();
+    this.#text.onkeydown = ({ key, isComposing }) => {
+      if (key === 'Escape' && !isComposing) this.#text.blur();
+    };
     $('composer').onsubmit = (event) => {
       event.preventDefault();
       this.#post();
@@ -73,9 +79,16 @@ export class Composer {
     $('outbox').append(item);
   }
 
+  /** The state of the connection: nothing can be posted to a closed room, and what the connection was blamed for is over. */
+  connection(state) {
+    for (const id of ['text', 'send', 'like']) $(id).disabled = state === 'closed';
+    if (state === 'joined' && OUTAGES.includes(this.#refusal)) this.#refuse();
+  }
+
   /** Says why the server refused, and counts down until it will not. */
   #refuse(error) {
     clearInterval(this.#timer);
+    this.#refusal = error?.code;
     this.#refusedUntil = Date.now() + (error?.retryAfterMs ?? 0);
     const n = this.#countDown();
     const reason = error && (say(error.code) ?? error.message);

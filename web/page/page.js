@@ -70,7 +70,9 @@ function showState({ state, retryInMs = 0, error }) {
   };
   show();
   if (retryInMs) countdown = setInterval(show, 250);
-  $('again').hidden = state !== 'closed' && !retryInMs;
+  $('again').hidden = error?.code === 'bad_room_id' || (state !== 'closed' && !retryInMs);
+  document.querySelector('.badges').hidden = state === 'closed';
+  composer.connection(state);
   $('notice').hidden = state === 'joined' || (state === 'connecting' && !retryInMs);
   $('state').className = state;
   $('state').textContent = text;
@@ -89,7 +91,8 @@ function showEmpty() {
 
 function showCounts() {
   $('viewers').textContent = say('watching', { n: count(room.viewers) });
-  $('like').lastChild.textContent = count(room.likes);
+  $('like').lastChild.textContent = room.likes ? count(room.likes) : '';
+  $('like').title = say('likes', { n: count(room.likes) });
 }
 
 function showChoices(key) {
@@ -133,7 +136,10 @@ room.on('state', showState);
 $('room').firstChild.textContent = document.title = name;
 $('room').onclick = () => open('room-picker');
 $('brush').onclick = () => open('style-picker');
-$('again').onclick = () => room.reconnect();
+$('again').onclick = () => room.connect();
+for (const type of ['online', 'visibilitychange']) {
+  addEventListener(type, () => document.hidden || room.state === 'closed' || room.connect());
+}
 $('first').onclick = () => composer.focus();
 $('like').onclick = async () => {
   room.like();

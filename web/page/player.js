@@ -62,8 +62,8 @@ export function setUpPlayer({ settings, stage, scene, composer, room, openSettin
   };
   for (const [id, key] of Object.entries({ pause: 'k', show: 'd', engineer: 'e', tune: 's', full: 'f' })) $(id).onclick = actions[key];
   document.onkeydown = (event) => {
-    const { key, target, ctrlKey, metaKey, altKey } = event;
-    const action = actions[key];
+    const { code, target, ctrlKey, metaKey, altKey } = event;
+    const action = actions[code.replace('Key', '').toLowerCase()];
     if (!action || ctrlKey || metaKey || altKey || target.closest('input, select, dialog') || !settings.get('shortcuts')) return;
     event.preventDefault();
     action();

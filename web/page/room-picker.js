@@ -8,6 +8,7 @@ const REFRESH_MS = 3000;
 
 addStrings({
   room_name: ['Room name', '房间名'],
+  bad_name: ['Letters A to Z, digits, and _ . : - only', '只能使用英文字母、数字和 _ . : -'],
   enter: ['Enter', '进入'],
 });
 
@@ -15,6 +16,7 @@ const field = make('input', { required: true, maxLength: 64, pattern: '[A-Za-z0-
 const panel = dialog('rooms', 'rooms', field, make('button', { className: 'primary' }, 'enter'));
 const list = make('ul');
 field.dataset.label = 'room_name';
+field.oninput = () => field.setCustomValidity(field.validity.patternMismatch ? say('bad_name') : '');
 panel.append(list);
 
 export async function open({ base, name }) {

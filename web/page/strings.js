@@ -22,6 +22,7 @@ const TABLE = {
   retry: ['Retry', '重试'],
   discard: ['Discard', '丢弃'],
   like: ['Like (L)', '点赞 (L)'],
+  likes: ['{n} likes since you came', '你来之后 {n} 个赞'],
   chat: ['Chat', '聊天'],
   newer: ['{n} new ↓', '{n} 条新消息 ↓'],
   guest: ['guest', '游客'],

@@ -27,6 +27,8 @@
 
 /** The least distance between two comments of a lane, CSS pixels. */
 const GAP = 16;
+/** Fixed comments take at most this share of the height, so that they leave the middle of the picture free. */
+const FIXED_AREA = 1 / 3;
 /** A wait this short only ranks places: scrolling comments avoid lanes with a fixed one while others are free. */
 export const NO_WAIT_MS = 1e-6;
 
@@ -61,11 +63,12 @@ function waitBehind(box, next, { now, width, density }) {
  */
 export function choosePlace(boxes, next, stage) {
   const { height, area, density, laneHeight } = stage;
+  const share = next.fixed ? Math.min(area, FIXED_AREA) : area;
   const layers = Math.max(1, Math.round(density));
   let best = { offset: 0, layer: 0, waitMs: Infinity };
   for (let layer = 0; layer < layers; layer++) {
     const shift = Math.round((layer / layers) * laneHeight);
-    const lanes = Math.floor((height * area - shift) / laneHeight) - Math.ceil(next.height / laneHeight) + 1;
+    const lanes = Math.floor((height * share - shift) / laneHeight) - Math.ceil(next.height / laneHeight) + 1;
     const waits = new Float64Array(Math.max(1, lanes));
     for (const box of boxes) {
       if (box.layer !== layer || (next.fixed && !box.fixed)) continue;

@@ -173,10 +173,9 @@ export function createConnection({ transports: names, load, http, clock, take, c
   }
 
   return {
-    start,
+    /** Begins an attempt, unless one is under way or has joined. */
+    start: () => current || next || start(),
     close,
-    /** Makes the next attempt now instead of later. */
-    hurry: () => void (timer.isSet() && !current && !next && start()),
     link: () => current?.link ?? null,
     transport: () => (current ?? next)?.name ?? null,
     /**

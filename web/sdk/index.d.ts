@@ -165,9 +165,8 @@ export class DanmakuRoom {
   on<K extends keyof RoomEvents>(type: K, listener: (detail: RoomEvents[K]) => void): () => void;
   once<K extends keyof RoomEvents>(type: K, listener: (detail: RoomEvents[K]) => void): () => void;
   off<K extends keyof RoomEvents>(type: K, listener: (detail: RoomEvents[K]) => void): void;
+  /** Connects. A room that waits for its next attempt makes it now: call this when the browser is `online` again. */
   connect(): void;
-  /** Makes the next attempt now, or connects a closed room. Browsers do so when they are online again or the page is visible again. */
-  reconnect(): void;
   /** Posts a comment. Resolves once the server has it; rejects with a `DanmakuError`. */
   post(comment: string | Post): Promise<Accepted>;
   /** Adds likes; sent at most once a second. */

@@ -35,8 +35,6 @@ export class DanmakuRoom extends Emitter {
   /** Messages that have not been applied yet, each with its size. @type {Array<[any, number]>} */
   #held = [];
   #hold;
-  /** @type {AbortController | undefined} */
-  #listening;
 
   /**
    * @param {string | URL} url
@@ -88,18 +86,7 @@ export class DanmakuRoom extends Emitter {
   }
 
   connect() {
-    if (this.state !== 'closed') return;
-    this.#listening = new AbortController();
-    const { signal } = this.#listening;
-    // Only browsers have these events.
-    globalThis.addEventListener?.('online', () => this.reconnect(), { signal });
-    globalThis.document?.addEventListener('visibilitychange', () => document.hidden || this.reconnect(), { signal });
     this.#connection.start();
-  }
-
-  reconnect() {
-    if (this.state === 'closed') this.connect();
-    else this.#connection.hurry();
   }
 
   /** @param {string | Post} comment */
@@ -134,7 +121,6 @@ export class DanmakuRoom extends Emitter {
       this.#hold.clear();
     }
     if (state === 'closed') {
-      this.#listening?.abort();
       this.#posts.close();
       this.#likes.close();
       this.#playout.clear();

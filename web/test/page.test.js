@@ -166,6 +166,8 @@ test('a refusal says why, counts down, and keeps the text', async () => {
   assert.equal(await page.getByLabel('Your comment').inputValue(), 'two');
   await send.click();
   await chat(page).getByText('two').waitFor();
+  // Until the limit of one post a second lets the next one through.
+  await page.waitForTimeout(1500);
   await say(page, 'x'.repeat(201));
   await page.getByRole('alert').getByText('At most 200 characters').waitFor();
   page.assertClean();
@@ -219,6 +221,41 @@ test('panels open while the server is away', async () => {
   await page.getByRole('dialog').waitFor();
   page.assertClean();
 });
+
+test('a room with an invalid name says so, and takes no comments', async () => {
+  const page = await openPage(browser, `${server.url}/?room=bad%20room`, { expectedErrors: [/400|WebSocket connection to/] });
+  await page.locator('#notice').getByText('This is not a valid room name').waitFor();
+  assert.equal(await page.getByLabel('Your comment').isDisabled(), true);
+  assert.equal(await page.getByText('Live').isVisible(), false);
+  page.assertClean();
+});
+
+test('the chat stops following only when the viewer scrolls', async () => {
+  const page = await openRoom('scroll');
+  for (let n = 0; n < 60; n += 1) await server.post('scroll', `comment ${n}`);
+  await chat(page).getByText('comment 59').waitFor();
+  const log = page.locator('#log');
+  const isAtEnd = () => log.evaluate((view) => view.scrollHeight - view.scrollTop - view.clientHeight < 40);
+  await until(isAtEnd, 'the end');
+  await log.hover();
+  await page.mouse.wheel(0, -600);
+  await until(async () => !(await isAtEnd()), 'the wheel');
+  await server.post('scroll', 'unseen');
+  await page.getByRole('button', { name: '1 new' }).click();
+  await until(isAtEnd, 'the end again');
+  page.assertClean();
+});
+
+for (const viewport of [{ width: 667, height: 375 }, { width: 844, height: 390 }]) {
+  test(`a phone held sideways shows player and chat side by side, ${viewport.width} px wide`, async () => {
+    const page = await openRoom('sideways', { viewport });
+    const [player, log, composer] = await Promise.all(['#player', '#chat', '#composer'].map((part) => page.locator(part).boundingBox()));
+    assert.ok(player.width > viewport.width * 0.55, `player: ${player.width} px`);
+    assert.ok(Math.abs(player.x + player.width - log.x) < 2 && log.x + log.width > viewport.width - 2, 'no empty area');
+    assert.ok(Math.abs(composer.y + composer.height - viewport.height) < 2, 'the composer is at the bottom');
+    page.assertClean();
+  });
+}
 
 test('any text is shown as text and breaks no layout', async () => {
   const page = await openRoom('text', { viewport: { width: 360, height: 640 } });

@@ -11,7 +11,7 @@ import { sizeOf } from './support/size.js';
  * Bytes, without comments, uncompressed. What a panel needs is loaded when somebody opens it, and the SDK's fallbacks when a
  * WebSocket fails: neither is in these figures.
  */
-const BYTES_MAX = { page: 36_000, sdk: 26_000, renderer: 12_000 };
+const BYTES_MAX = { page: 41_500, sdk: 26_000, renderer: 12_000 };
 
 let browser;
 let server;

@@ -151,21 +151,21 @@ test('waits longer after each failure, at random, and starts over after a stable
   room.close();
 });
 
-test('reconnect() makes the next attempt at once, and does not disturb one that is under way', async () => {
+test('connect() makes the next attempt at once, and does not disturb one that is under way', async () => {
   const { room, clock, socket, sockets, log } = await joined();
-  room.reconnect();
+  room.connect();
   assert.equal(sockets.length, 1, 'joined');
   await socket.say({ type: 'closing', reconnect_after_ms: 20_000 });
   await socket.drop(1001);
-  room.reconnect();
-  room.reconnect();
+  room.connect();
+  room.connect();
   await settle();
   assert.equal(sockets.length, 2);
   await sockets[1].join();
   assert.equal(log.state.at(-1).state, 'joined');
   room.close();
   assert.equal(clock.pending, 0);
-  room.reconnect();
+  room.connect();
   await settle();
   assert.equal(sockets.length, 3);
   room.close();

@@ -289,13 +289,14 @@ async fn what_is_too_old_goes_and_positions_go_on() {
 #[tokio::test]
 async fn a_file_over_its_bytes_loses_its_oldest() {
     let fixture = Fixture::start_in(TempDir::new().unwrap(), 4, |config| {
-        config.bytes_max = Some(256 << 10);
+        // Several times what goes in one step.
+        config.bytes_max = Some(1 << 20);
     });
     let log = fixture.open().await;
     let mut tail = log.tail_after(Seq::ZERO);
     let text = "x".repeat(190);
     let texts = [&*text; 100];
-    for _ in 0..40 {
+    for _ in 0..80 {
         log.append(comments(&texts)).await.unwrap();
         let _ = tail.drain(&mut Vec::new(), 1_000).await;
     }

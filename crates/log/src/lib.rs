@@ -46,7 +46,7 @@ pub use in_force::RoomRecords;
 pub use page::{Interval, Lookup, Page, Recent};
 pub use records::Records;
 pub use room_log::RoomLog;
-pub use settings::Settings;
+pub use settings::{OutOfRange, SLOW_MODE_S_MAX, Settings};
 pub use sqlite::{Health, Sqlite, SqliteConfig};
 pub use store::Store;
 pub use tail::{Tail, Tailed};

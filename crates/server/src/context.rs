@@ -18,6 +18,7 @@ use crate::replay::LeadMaker;
 use crate::room::actor::{RoomActor, RoomEnvironment};
 use crate::room::handle::RoomHandle;
 use crate::segments::SegmentMaker;
+use crate::slow_mode::SlowMode;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
+    /// Who has to wait in rooms with slow mode.
+    pub slow_mode: SlowMode,
     /// Budget for what rooms hold for returning viewers.
     pub memory: Arc<MemoryBudget>,
     /// Replays from the log for joining viewers.
@@ -88,6 +91,7 @@ impl Context {
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
+            slow_mode: SlowMode::default(),
             memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),
             leads: LeadMaker::new(
                 config.room.compression,

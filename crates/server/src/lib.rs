@@ -25,6 +25,7 @@ pub mod registry;
 pub mod replay;
 pub mod room;
 pub mod segments;
+pub mod slow_mode;
 mod snapshot;
 pub mod stats;
 pub mod stop_gate;

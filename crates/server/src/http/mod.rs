@@ -1,5 +1,6 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod audit;
 mod body;
 mod comments;
 mod cors;
@@ -14,6 +15,7 @@ mod query;
 mod rooms;
 mod route;
 mod segments;
+mod settings;
 mod users;
 mod web;
 mod websocket;
@@ -206,12 +208,24 @@ async fn route(
         Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
         Route::Comment(room, id) => {
             check_local(context, peer, request.headers())?;
-            comments::retract(context, requester.permit(), room, id).await
+            comments::retract(context, requester.permit(), room, id, &query).await
+        }
+        Route::Settings(room) => {
+            check_local(context, peer, request.headers())?;
+            if *request.method() == Method::PATCH {
+                settings::update(context, requester.permit(), room.as_ref(), &query, request).await
+            } else {
+                Ok(settings::show(context, room.as_ref()))
+            }
+        }
+        Route::Audit => {
+            check_local(context, peer, request.headers())?;
+            audit::list(context, requester.permit(), &query).await
         }
         Route::UserComments(user) => {
             check_local(context, peer, request.headers())?;
             if *request.method() == Method::DELETE {
-                users::erase(context, user).await
+                users::erase(context, user, &query).await
             } else {
                 users::export(context, requester.permit(), user, &query).await
             }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use danmaku_log::AuditQuery;
 use danmaku_wire::{Encoding, Position, RoomId, Seq};
 
 use super::error::ApiError;
@@ -229,6 +230,48 @@ impl RoomsQuery {
     }
 }
 
+/// Why somebody does something, for the audit trail; empty if they don't say.
+///
+/// # Errors
+/// [`ApiError::BadWhy`].
+pub(super) fn why(query: &str) -> Result<String, ApiError> {
+    let why = pairs(query).filter(|(key, _)| key == "why").last();
+    let why = why.map_or_else(String::new, |(_, why)| why.into_owned());
+    if why.chars().nth(WHY_SCALARS_MAX).is_some() {
+        return Err(ApiError::BadWhy {
+            max: WHY_SCALARS_MAX,
+        });
+    }
+    Ok(why)
+}
+
+/// Reads `room`, `user`, `before` and `limit` of the audit trail.
+///
+/// # Errors
+/// [`ApiError`] names the invalid parameter.
+pub(super) fn audit(query: &str) -> Result<AuditQuery, ApiError> {
+    let mut parsed = AuditQuery {
+        limit: AUDIT_LIMIT_DEFAULT,
+        ..AuditQuery::default()
+    };
+    for (key, value) in pairs(query) {
+        match &*key {
+            "room" => {
+                let room = RoomId::parse(&value).map_err(ApiError::BadRoomId)?;
+                parsed.room = Some(room.as_str().to_owned());
+            }
+            "user" => parsed.user = Some(value.into_owned()),
+            "before" => {
+                let before = digits(&value).filter(|id| (1..=Seq::MAX.value()).contains(id));
+                parsed.before = Some(before.ok_or(ApiError::BadBefore)?);
+            }
+            "limit" => parsed.limit = limit(&value, AUDIT_LIMIT_MAX)?,
+            _ => {}
+        }
+    }
+    Ok(parsed)
+}
+
 fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
@@ -249,6 +292,11 @@ const HISTORY_COMMENTS_MAX: u32 = 500;
 /// Maximum comments in one response.
 const COMMENTS_LIMIT_MAX: u32 = 1_000;
 const COMMENTS_LIMIT_DEFAULT: u32 = 100;
+/// Maximum Unicode scalar values of a reason.
+const WHY_SCALARS_MAX: usize = 200;
+/// Maximum entries of the audit trail in one response.
+const AUDIT_LIMIT_MAX: u32 = 100;
+const AUDIT_LIMIT_DEFAULT: u32 = 50;
 /// Maximum rooms in one response.
 const ROOMS_LIMIT_MAX: u32 = 10_000;
 const ROOMS_LIMIT_DEFAULT: u32 = 1_000;

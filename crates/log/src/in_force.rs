@@ -34,6 +34,12 @@ impl RoomRecords {
         known.filter(move |sanction| lasts(sanction.until_ms, now_ms))
     }
 
+    /// Whether there are any sanctions.
+    #[must_use]
+    pub fn has_sanctions(&self) -> bool {
+        !self.sanctions.is_empty()
+    }
+
     /// All sanctions that hold at `now_ms`, in no particular order.
     pub fn all_sanctions(&self, now_ms: u64) -> impl Iterator<Item = &Sanction> {
         let known = self.sanctions.values().flatten();

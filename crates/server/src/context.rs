@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
 use crate::memory::MemoryBudget;
+use crate::moderation::Moderation;
 use crate::process::RecentProcess;
 use crate::refusal::{RateScope, Refusal};
 use crate::registry::Registry;
@@ -18,7 +19,6 @@ use crate::replay::LeadMaker;
 use crate::room::actor::{RoomActor, RoomEnvironment};
 use crate::room::handle::RoomHandle;
 use crate::segments::SegmentMaker;
-use crate::slow_mode::SlowMode;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
@@ -41,8 +41,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
-    /// Who has to wait in rooms with slow mode.
-    pub slow_mode: SlowMode,
+    /// What is checked before a comment is accepted.
+    pub moderation: Moderation,
     /// Budget for what rooms hold for returning viewers.
     pub memory: Arc<MemoryBudget>,
     /// Replays from the log for joining viewers.
@@ -91,7 +91,7 @@ impl Context {
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
-            slow_mode: SlowMode::default(),
+            moderation: Moderation::default(),
             memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),
             leads: LeadMaker::new(
                 config.room.compression,

@@ -16,6 +16,8 @@ pub mod http;
 pub mod idempotency;
 pub mod memory;
 mod metrics;
+pub mod moderation;
+pub mod objection;
 pub mod origins;
 pub mod posting;
 mod process;

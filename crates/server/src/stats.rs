@@ -97,6 +97,8 @@ pub struct InboundStats {
     messages_room_closed: Counter,
     /// A room was in slow mode.
     messages_slow_mode: Counter,
+    /// Moderation spoke against a comment.
+    messages_moderated: Counter,
     /// A room's log was behind, or bodies took too much memory.
     messages_overloaded: Counter,
     /// The room table was full.
@@ -138,6 +140,7 @@ impl InboundStats {
             }
             Refusal::RoomClosed => &self.messages_room_closed,
             Refusal::SlowMode { .. } => &self.messages_slow_mode,
+            Refusal::Moderated { .. } => &self.messages_moderated,
             Refusal::Overloaded { .. } | Refusal::TooManyBytes => &self.messages_overloaded,
             Refusal::TooManyRooms { .. } => &self.messages_too_many_rooms,
             Refusal::Unavailable => &self.messages_unavailable,
@@ -151,12 +154,13 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 11] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 12] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
             ("room_closed", &self.messages_room_closed),
             ("slow_mode", &self.messages_slow_mode),
+            ("moderated", &self.messages_moderated),
             ("overloaded", &self.messages_overloaded),
             ("too_many_rooms", &self.messages_too_many_rooms),
             ("unavailable", &self.messages_unavailable),

@@ -24,7 +24,7 @@ pub enum Subject {
 pub enum SanctionKind {
     /// The subject cannot post for a time.
     Timeout,
-    /// The subject can neither watch nor post.
+    /// The subject cannot post, for a time or for good.
     Ban,
     /// Only the subject sees what it posts.
     ShadowBan,

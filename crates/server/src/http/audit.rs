@@ -16,6 +16,12 @@ use crate::refusal::Refusal;
 pub(super) enum Action {
     /// Change settings.
     Settings,
+    /// Keep somebody from posting for a time.
+    Timeout,
+    /// Ban somebody.
+    Ban,
+    /// Lift a sanction.
+    Lift,
     /// Retract a comment.
     Retract,
     /// Retract all of a user's comments.
@@ -27,6 +33,9 @@ impl Action {
     fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::Timeout => "timeout",
+            Self::Ban => "ban",
+            Self::Lift => "lift",
             Self::Retract => "retract",
             Self::Erase => "erase",
         }

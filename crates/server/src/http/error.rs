@@ -10,6 +10,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::admission::{ConnectionRefusal, Held};
+use crate::objection::Objection;
 use crate::refusal::Refusal;
 
 /// Why a request was refused.
@@ -109,6 +110,21 @@ pub enum ApiError {
         /// What is wrong.
         problem: String,
     },
+    /// A request about moderation has a member that is missing, unknown, of another type or out of range.
+    #[error("{problem}")]
+    BadMember {
+        /// The code, by what the request is about.
+        code: &'static str,
+        /// The member; `None` if the body as a whole is wrong.
+        field: Option<&'static str>,
+        /// The index of the element that has it, in an array.
+        index: Option<usize>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no sanction with this id here.
+    #[error("there is no such sanction here")]
+    SanctionNotFound,
     /// `why` is too long.
     #[error("`why` must have at most {max} characters")]
     BadWhy {
@@ -183,7 +199,6 @@ impl ApiError {
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
             Self::BadLimit { .. } => "bad_limit",
-            Self::BadAfter => "bad_after",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
             Self::BodyTimeout => "body_timeout",
@@ -191,8 +206,11 @@ impl ApiError {
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
             Self::BadSetting { .. } => "bad_setting",
+            Self::BadMember { code, .. } => code,
+            Self::SanctionNotFound => "sanction_not_found",
             Self::BadWhy { .. } => "bad_why",
             Self::BadBefore => "bad_before",
+            Self::BadAfter => "bad_after",
             Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -214,6 +232,7 @@ impl ApiError {
             Self::NotFound
             | Self::RoomNotFound
             | Self::CommentNotFound
+            | Self::SanctionNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -243,6 +262,7 @@ impl ApiError {
             | Self::BadCommentId
             | Self::BadLastEventId
             | Self::BadSetting { .. }
+            | Self::BadMember { .. }
             | Self::BadWhy { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
@@ -269,11 +289,12 @@ impl ApiError {
                     code: self.code(),
                     field: match self {
                         Self::BadSetting { field, .. } => field.as_deref(),
+                        Self::BadMember { field, .. } => *field,
                         _ => refusal.and_then(Refusal::field),
                     },
-                    index: match refusal {
-                        Some(Refusal::BadInput { index, .. }) => *index,
-                        _ => None,
+                    index: match self {
+                        Self::BadMember { index, .. } => *index,
+                        _ => refusal.and_then(Refusal::index),
                     },
                     message: self.to_string(),
                     retry_after_ms,
@@ -314,6 +335,7 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
         Refusal::RateLimited { .. } | Refusal::SlowMode { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Moderated { objection, .. } => objection_status(*objection),
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
         Refusal::OriginNotAllowed | Refusal::RoomClosed => StatusCode::FORBIDDEN,
@@ -323,6 +345,18 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown
         | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn objection_status(objection: Objection) -> StatusCode {
+    match objection {
+        Objection::TimedOut { .. } | Objection::Banned { .. } | Objection::MembersOnly => {
+            StatusCode::FORBIDDEN
+        }
+        Objection::Repeated { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Objection::EmojiOnly | Objection::Link | Objection::SpecialCharacters { .. } => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
     }
 }
 

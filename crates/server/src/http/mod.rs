@@ -14,6 +14,7 @@ mod peer;
 mod query;
 mod rooms;
 mod route;
+mod sanctions;
 mod segments;
 mod settings;
 mod users;
@@ -217,6 +218,19 @@ async fn route(
             } else {
                 Ok(settings::show(context, room.as_ref()))
             }
+        }
+        Route::Sanctions(room) => {
+            check_local(context, peer, request.headers())?;
+            let (permit, room) = (requester.permit(), room.as_ref());
+            if *request.method() == Method::POST {
+                sanctions::impose(context, permit, room, &query, request).await
+            } else {
+                sanctions::list(context, permit, room, &query)
+            }
+        }
+        Route::Sanction(room, id) => {
+            check_local(context, peer, request.headers())?;
+            sanctions::lift(context, requester.permit(), room.as_ref(), id, &query).await
         }
         Route::Audit => {
             check_local(context, peer, request.headers())?;

@@ -45,6 +45,10 @@ pub(super) enum Route {
     UserComments(String),
     /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
     Settings(Option<RoomId>),
+    /// `/v1/sanctions` without a room, `/v1/rooms/{room}/sanctions` with one
+    Sanctions(Option<RoomId>),
+    /// The same with `/{id}`, as written
+    Sanction(Option<RoomId>, String),
     /// `/v1/audit`
     Audit,
 }
@@ -67,6 +71,10 @@ impl Route {
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
             [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
             [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
+            [Some("v1"), Some("sanctions"), None, ..] => Ok(Self::Sanctions(None)),
+            [Some("v1"), Some("sanctions"), Some(id), None, ..] => {
+                Ok(Self::Sanction(None, id.to_owned()))
+            }
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
                 Self::in_room(room_id(room)?, below)
@@ -96,6 +104,10 @@ impl Route {
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
+            [Some("sanctions"), None, ..] => Ok(Self::Sanctions(Some(room))),
+            [Some("sanctions"), Some(id), None, ..] => {
+                Ok(Self::Sanction(Some(room), id.to_owned()))
+            }
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -123,6 +135,10 @@ impl Route {
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Sanctions(None) => "GET, HEAD, POST",
+            Self::Sanctions(Some(_)) => "GET, HEAD, POST, OPTIONS",
+            Self::Sanction(None, _) => "DELETE",
+            Self::Sanction(Some(_), _) => "DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
@@ -198,6 +214,11 @@ mod tests {
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
         check("/v1/audit", Ok("GET, HEAD"));
+        check("/v1/sanctions", Ok("GET, HEAD, POST"));
+        check("/v1/sanctions/7", Ok("DELETE"));
+        check("/v1/rooms/r/sanctions", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/sanctions/7", Ok("DELETE, OPTIONS"));
+        check("/v1/rooms/r/sanctions/7/x", Err("not_found"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());

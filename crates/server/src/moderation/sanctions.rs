@@ -1,0 +1,61 @@
+//! Owns who cannot post because of a sanction.
+
+use danmaku_engine::admission::AddressKey;
+use danmaku_log::{RoomRecords, Sanction, SanctionKind, Subject};
+
+use super::{Standing, Submission};
+use crate::objection::Objection;
+use crate::refusal::Refusal;
+
+/// The subject of sanctions against an address. An IPv6 address stands for its /64.
+#[must_use]
+pub fn address_subject(address: AddressKey) -> Subject {
+    Subject::Address(address.to_string())
+}
+
+pub(super) fn check(known: &RoomRecords, submission: &Submission<'_>) -> Result<(), Refusal> {
+    if !known.has_sanctions() {
+        return Ok(());
+    }
+    let now_ms = submission.now.unix_ms;
+    if submission.standing != Standing::BackEnd {
+        let subject = address_subject(submission.address);
+        if let Some(objection) = strictest(known.sanctions(&subject, now_ms), now_ms) {
+            let index = None;
+            return Err(Refusal::Moderated { index, objection });
+        }
+    }
+    for (index, comment) in submission.comments.iter().enumerate() {
+        let Some(user) = &comment.user else {
+            continue;
+        };
+        let subject = Subject::User(user.as_str().to_owned());
+        if let Some(objection) = strictest(known.sanctions(&subject, now_ms), now_ms) {
+            let index = submission.index(index);
+            return Err(Refusal::Moderated { index, objection });
+        }
+    }
+    Ok(())
+}
+
+/// What to tell the poster: of a ban rather than of a timeout.
+fn strictest<'a>(sanctions: impl Iterator<Item = &'a Sanction>, now_ms: u64) -> Option<Objection> {
+    let mut found = None;
+    for sanction in sanctions {
+        let left_ms = sanction.until_ms.map(|until| until.saturating_sub(now_ms));
+        match sanction.kind {
+            SanctionKind::Ban => {
+                return Some(Objection::Banned {
+                    retry_after_ms: left_ms,
+                });
+            }
+            SanctionKind::Timeout => {
+                found = Some(Objection::TimedOut {
+                    retry_after_ms: left_ms.unwrap_or(u64::MAX),
+                });
+            }
+            SanctionKind::ShadowBan => {}
+        }
+    }
+    found
+}

@@ -54,8 +54,28 @@ pub enum ApiError {
     #[error("`until` must be EPOCH:SEQ or SEQ")]
     BadUntil,
     /// `from` or `to` is not a time.
-    #[error("`from` and `to` must be Unix times in milliseconds")]
-    BadTime,
+    #[error("`{field}` must be a Unix time in milliseconds")]
+    BadTime {
+        /// Which of them.
+        field: &'static str,
+    },
+    /// `from` is not before `to`.
+    #[error("`from` must be before `to`")]
+    BadRange,
+    /// `step` is out of range.
+    #[error("`step` must be a number of milliseconds from {min} to {max}")]
+    BadStep {
+        /// The smallest allowed.
+        min: u32,
+        /// The largest allowed.
+        max: u32,
+    },
+    /// The range has too many steps.
+    #[error("there are more than {max} steps between `from` and `to`")]
+    TooManySteps {
+        /// The most allowed.
+        max: u64,
+    },
     /// `order` is unknown.
     #[error("`order` must be oldest or newest")]
     BadOrder,
@@ -178,7 +198,10 @@ impl ApiError {
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
-            Self::BadTime => "bad_time",
+            Self::BadTime { .. } => "bad_time",
+            Self::BadRange => "bad_range",
+            Self::BadStep { .. } => "bad_step",
+            Self::TooManySteps { .. } => "too_many_steps",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
@@ -232,7 +255,10 @@ impl ApiError {
             | Self::BadEncoding
             | Self::BadSince
             | Self::BadUntil
-            | Self::BadTime
+            | Self::BadTime { .. }
+            | Self::BadRange
+            | Self::BadStep { .. }
+            | Self::TooManySteps { .. }
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -269,6 +295,9 @@ impl ApiError {
                     code: self.code(),
                     field: match self {
                         Self::BadSetting { field, .. } => field.as_deref(),
+                        Self::BadTime { field } => Some(*field),
+                        Self::BadRange => Some("from"),
+                        Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),
                     },
                     index: match refusal {

@@ -7,6 +7,7 @@ mod cors;
 mod deadline;
 mod error;
 mod events;
+mod figures;
 mod likes;
 mod negotiation;
 mod operations;
@@ -184,6 +185,7 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());

@@ -33,6 +33,8 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/stats`
+    Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -95,6 +97,7 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
@@ -115,9 +118,11 @@ impl Route {
             | Self::Metrics
             | Self::Stats
             | Self::Audit => "GET, HEAD",
-            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::Rooms
+            | Self::Room(_)
+            | Self::Figures(_)
+            | Self::SegmentHead(_)
+            | Self::Segment(..) => "GET, HEAD, OPTIONS",
             Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
@@ -195,6 +200,7 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
         check("/v1/audit", Ok("GET, HEAD"));

@@ -8,7 +8,7 @@ use daachorse::CharwiseDoubleArrayAhoCorasick;
 use crate::fold::Folded;
 
 /// The most terms in one list.
-pub const TERMS_MAX: usize = 100_000;
+pub const TERMS_MAX: usize = 50_000;
 
 /// The most scalar values of one term, folded.
 pub const TERM_SCALARS_MAX: usize = 64;

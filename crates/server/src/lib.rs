@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod registry;
 pub mod replay;
 pub mod room;
+pub mod samples;
 pub mod segments;
 pub mod slow_mode;
 mod snapshot;

@@ -30,6 +30,15 @@ pub enum Objection {
         /// The limit.
         max_percent: u8,
     },
+    /// The text or the name has a blocked term.
+    #[error("it has a blocked term")]
+    BlockedTerm,
+    /// A comment of an array has to wait for a moderator, and the others cannot wait with it.
+    #[error("a moderator has to see this comment: post it by itself")]
+    NeedsReview,
+    /// Too many comments of the room wait for a moderator.
+    #[error("too many comments wait for a moderator")]
+    QueueFull,
     /// The same was said a short time ago.
     #[error("the same was posted a short time ago")]
     Repeated {
@@ -49,6 +58,9 @@ impl Objection {
             Self::EmojiOnly => "emoji_only",
             Self::Link => "link_not_allowed",
             Self::SpecialCharacters { .. } => "too_many_special_characters",
+            Self::BlockedTerm => "blocked_term",
+            Self::NeedsReview => "needs_review",
+            Self::QueueFull => "held_queue_full",
             Self::Repeated { .. } => "repeated_text",
         }
     }
@@ -61,9 +73,16 @@ impl Objection {
                 Some(retry_after_ms)
             }
             Self::Banned { retry_after_ms } => retry_after_ms,
-            Self::MembersOnly | Self::EmojiOnly | Self::Link | Self::SpecialCharacters { .. } => {
-                None
-            }
+            Self::QueueFull => Some(QUEUE_RETRY_MS),
+            Self::MembersOnly
+            | Self::EmojiOnly
+            | Self::Link
+            | Self::SpecialCharacters { .. }
+            | Self::BlockedTerm
+            | Self::NeedsReview => None,
         }
     }
 }
+
+/// Retry delay while moderators catch up, in milliseconds.
+const QUEUE_RETRY_MS: u64 = 30_000;

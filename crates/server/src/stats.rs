@@ -89,6 +89,8 @@ impl ConnectionStats {
 pub struct InboundStats {
     /// Comments that are in the log.
     comments_accepted: Counter,
+    /// Comments that wait for a moderator.
+    comments_held: Counter,
     /// Bad input.
     messages_rejected: Counter,
     /// Over a rate limit.
@@ -123,6 +125,17 @@ impl InboundStats {
     /// Comments were accepted: they are in the log.
     pub fn accepted(&self, comments: usize) {
         self.comments_accepted.add(comments as u64);
+    }
+
+    /// A comment waits for a moderator.
+    pub fn held(&self) {
+        self.comments_held.add(1);
+    }
+
+    /// Comments held so far.
+    #[must_use]
+    pub fn comments_held(&self) -> u64 {
+        self.comments_held.value()
     }
 
     /// Comments accepted so far.

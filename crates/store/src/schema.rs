@@ -225,9 +225,25 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     -- The few entries that are not comments, so that comments can be counted by position.
     CREATE INDEX event_by_place ON entry (room, seq) WHERE kind > 2;
     ",
+    "
+    CREATE TABLE terms (room TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
+    CREATE TABLE held (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        body BLOB NOT NULL,
+        priority INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        reported INTEGER,
+        why TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX held_by_room ON held (room);
+    CREATE INDEX held_by_end ON held (until_ms);
+    ",
 ];
 
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
 
 /// `dnmk`: tells the file from those of other applications.
 const APPLICATION_ID: u32 = 0x646E_6D6B;

@@ -22,6 +22,12 @@ pub(super) enum Action {
     Ban,
     /// Lift a sanction.
     Lift,
+    /// Replace blocked terms.
+    Terms,
+    /// Allow a comment that was held.
+    Allow,
+    /// Deny a comment that was held.
+    Deny,
     /// Retract a comment.
     Retract,
     /// Retract all of a user's comments.
@@ -36,6 +42,9 @@ impl Action {
             Self::Timeout => "timeout",
             Self::Ban => "ban",
             Self::Lift => "lift",
+            Self::Terms => "terms",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
             Self::Retract => "retract",
             Self::Erase => "erase",
         }

@@ -55,8 +55,28 @@ pub enum ApiError {
     #[error("`until` must be EPOCH:SEQ or SEQ")]
     BadUntil,
     /// `from` or `to` is not a time.
-    #[error("`from` and `to` must be Unix times in milliseconds")]
-    BadTime,
+    #[error("`{field}` must be a Unix time in milliseconds")]
+    BadTime {
+        /// Which of them.
+        field: &'static str,
+    },
+    /// `from` is not before `to`.
+    #[error("`from` must be before `to`")]
+    BadRange,
+    /// `step` is out of range.
+    #[error("`step` must be a number of milliseconds from {min} to {max}")]
+    BadStep {
+        /// The smallest allowed.
+        min: u32,
+        /// The largest allowed.
+        max: u32,
+    },
+    /// The range has too many steps.
+    #[error("there are more than {max} steps between `from` and `to`")]
+    TooManySteps {
+        /// The most allowed.
+        max: u64,
+    },
     /// `order` is unknown.
     #[error("`order` must be oldest or newest")]
     BadOrder,
@@ -125,6 +145,9 @@ pub enum ApiError {
     /// There is no sanction with this id here.
     #[error("there is no such sanction here")]
     SanctionNotFound,
+    /// No comment with this id waits for a moderator in the room.
+    #[error("no such comment waits here; maybe it is decided already")]
+    HeldNotFound,
     /// `why` is too long.
     #[error("`why` must have at most {max} characters")]
     BadWhy {
@@ -194,7 +217,10 @@ impl ApiError {
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
-            Self::BadTime => "bad_time",
+            Self::BadTime { .. } => "bad_time",
+            Self::BadRange => "bad_range",
+            Self::BadStep { .. } => "bad_step",
+            Self::TooManySteps { .. } => "too_many_steps",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
@@ -208,6 +234,7 @@ impl ApiError {
             Self::BadSetting { .. } => "bad_setting",
             Self::BadMember { code, .. } => code,
             Self::SanctionNotFound => "sanction_not_found",
+            Self::HeldNotFound => "held_not_found",
             Self::BadWhy { .. } => "bad_why",
             Self::BadBefore => "bad_before",
             Self::BadAfter => "bad_after",
@@ -233,6 +260,7 @@ impl ApiError {
             | Self::RoomNotFound
             | Self::CommentNotFound
             | Self::SanctionNotFound
+            | Self::HeldNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -251,7 +279,10 @@ impl ApiError {
             | Self::BadEncoding
             | Self::BadSince
             | Self::BadUntil
-            | Self::BadTime
+            | Self::BadTime { .. }
+            | Self::BadRange
+            | Self::BadStep { .. }
+            | Self::TooManySteps { .. }
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -290,6 +321,9 @@ impl ApiError {
                     field: match self {
                         Self::BadSetting { field, .. } => field.as_deref(),
                         Self::BadMember { field, .. } => *field,
+                        Self::BadTime { field } => Some(*field),
+                        Self::BadRange => Some("from"),
+                        Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),
                     },
                     index: match self {
@@ -354,9 +388,12 @@ fn objection_status(objection: Objection) -> StatusCode {
             StatusCode::FORBIDDEN
         }
         Objection::Repeated { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Objection::EmojiOnly | Objection::Link | Objection::SpecialCharacters { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Objection::EmojiOnly
+        | Objection::Link
+        | Objection::SpecialCharacters { .. }
+        | Objection::BlockedTerm
+        | Objection::NeedsReview => StatusCode::UNPROCESSABLE_ENTITY,
+        Objection::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -7,6 +7,8 @@ mod cors;
 mod deadline;
 mod error;
 mod events;
+mod figures;
+mod held;
 mod likes;
 mod negotiation;
 mod operations;
@@ -17,6 +19,7 @@ mod route;
 mod sanctions;
 mod segments;
 mod settings;
+mod terms;
 mod users;
 mod web;
 mod websocket;
@@ -185,6 +188,7 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
@@ -218,6 +222,26 @@ async fn route(
             } else {
                 Ok(settings::show(context, room.as_ref()))
             }
+        }
+        Route::Terms(room) => {
+            check_local(context, peer, request.headers())?;
+            let (permit, room) = (requester.permit(), room.as_ref());
+            if *request.method() == Method::PUT {
+                terms::replace(context, permit, room, &query, request).await
+            } else {
+                terms::show(context, permit, room)
+            }
+        }
+        Route::Held(room) => {
+            check_local(context, peer, request.headers())?;
+            held::list(context, requester.permit(), room)
+        }
+        Route::Decision(room, id, decision) => {
+            check_local(context, peer, request.headers())?;
+            held::decide(context, room, id, *decision, &query).await
+        }
+        Route::Reports(room, id) => {
+            held::report(context, requester.permit(), room, id, &query, &request).await
         }
         Route::Sanctions(room) => {
             check_local(context, peer, request.headers())?;

@@ -5,6 +5,7 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
+use crate::posting::Decision;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/stats`
+    Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -49,6 +52,14 @@ pub(super) enum Route {
     Sanctions(Option<RoomId>),
     /// The same with `/{id}`, as written
     Sanction(Option<RoomId>, String),
+    /// `/v1/terms` without a room, `/v1/rooms/{room}/terms` with one
+    Terms(Option<RoomId>),
+    /// `/v1/rooms/{room}/held`
+    Held(RoomId),
+    /// `/v1/rooms/{room}/held/{id}/allow` and `…/deny`, with the id as written
+    Decision(RoomId, String, Decision),
+    /// `/v1/rooms/{room}/comments/{id}/reports`, with the id as written
+    Reports(RoomId, String),
     /// `/v1/audit`
     Audit,
 }
@@ -71,6 +82,7 @@ impl Route {
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
             [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
             [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
+            [Some("v1"), Some("terms"), None, ..] => Ok(Self::Terms(None)),
             [Some("v1"), Some("sanctions"), None, ..] => Ok(Self::Sanctions(None)),
             [Some("v1"), Some("sanctions"), Some(id), None, ..] => {
                 Ok(Self::Sanction(None, id.to_owned()))
@@ -103,7 +115,19 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
+            [Some("comments"), Some(id), Some("reports"), None] => {
+                Ok(Self::Reports(room, id.to_owned()))
+            }
+            [Some("terms"), None, ..] => Ok(Self::Terms(Some(room))),
+            [Some("held"), None, ..] => Ok(Self::Held(room)),
+            [Some("held"), Some(id), Some("allow"), None] => {
+                Ok(Self::Decision(room, id.to_owned(), Decision::Allow))
+            }
+            [Some("held"), Some(id), Some("deny"), None] => {
+                Ok(Self::Decision(room, id.to_owned(), Decision::Deny))
+            }
             [Some("sanctions"), None, ..] => Ok(Self::Sanctions(Some(room))),
             [Some("sanctions"), Some(id), None, ..] => {
                 Ok(Self::Sanction(Some(room), id.to_owned()))
@@ -127,10 +151,15 @@ impl Route {
             | Self::Metrics
             | Self::Stats
             | Self::Audit => "GET, HEAD",
-            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
-                "GET, HEAD, OPTIONS"
-            }
-            Self::Likes(_) => "POST, OPTIONS",
+            Self::Rooms
+            | Self::Room(_)
+            | Self::Figures(_)
+            | Self::SegmentHead(_)
+            | Self::Segment(..) => "GET, HEAD, OPTIONS",
+            Self::Likes(_) | Self::Decision(..) | Self::Reports(..) => "POST, OPTIONS",
+            Self::Held(_) => "GET, HEAD, OPTIONS",
+            Self::Terms(None) => "GET, HEAD, PUT",
+            Self::Terms(Some(_)) => "GET, HEAD, PUT, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
@@ -158,7 +187,7 @@ impl Route {
     /// Whether a request counts toward the request limit: posts, joins and probes don't.
     pub(super) fn is_asked(&self, method: &Method) -> bool {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
-        let posts = [Method::POST, Method::PATCH, Method::DELETE].contains(method);
+        let posts = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
@@ -211,9 +240,17 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
         check("/v1/audit", Ok("GET, HEAD"));
+        check("/v1/terms", Ok("GET, HEAD, PUT"));
+        check("/v1/rooms/r/terms", Ok("GET, HEAD, PUT, OPTIONS"));
+        check("/v1/rooms/r/held", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/held/7/allow", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/held/7/deny", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/held/7/maybe", Err("not_found"));
+        check("/v1/rooms/r/comments/7/reports", Ok("POST, OPTIONS"));
         check("/v1/sanctions", Ok("GET, HEAD, POST"));
         check("/v1/sanctions/7", Ok("DELETE"));
         check("/v1/rooms/r/sanctions", Ok("GET, HEAD, POST, OPTIONS"));

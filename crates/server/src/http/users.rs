@@ -102,6 +102,7 @@ pub(super) async fn erase(context: &Context, user: &str, query: &str) -> HttpRes
             since = page.seq;
         }
     }
+    context.log.records().drop_held(user.as_str()).await?;
     audit::record(context, audit).await?;
     Ok(json(StatusCode::OK, &Erased { comments }))
 }

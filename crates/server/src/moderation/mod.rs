@@ -1,8 +1,9 @@
-//! Owns what is checked before a comment is accepted: sanctions against its poster, and the room's rules.
+//! Owns what is checked before a comment is accepted: sanctions against its poster, the room's rules, and blocked terms.
 
 mod repeated;
 mod rules;
 mod sanctions;
+mod terms;
 
 use danmaku_engine::Now;
 use danmaku_engine::admission::AddressKey;
@@ -14,12 +15,17 @@ use crate::slow_mode::{SlowMode, Turn};
 use repeated::{Repeated, Said};
 
 pub use sanctions::address_subject;
+pub use terms::{BadTerms, TermList, TermLists};
 
 /// What moderation remembers of rooms whose rules need it.
 #[derive(Debug, Default)]
 pub struct Moderation {
     slow_mode: SlowMode,
     repeated: Repeated,
+    /// Blocked terms, ready to search texts.
+    pub terms: TermLists,
+    /// Held while a moderator decides, so that each comment is decided once.
+    pub deciding: tokio::sync::Mutex<()>,
 }
 
 /// Comments that somebody wants to post.
@@ -60,9 +66,22 @@ pub enum Standing {
 pub struct Approved<'a> {
     turn: Option<Turn<'a>>,
     said: Option<Said<'a>>,
+    /// The comments with blocked terms masked, if there were any.
+    pub masked: Option<Vec<Comment>>,
+    /// Whether the comment has to wait for a moderator.
+    pub hold: bool,
 }
 
 impl Moderation {
+    /// With the blocked terms of the records.
+    #[must_use]
+    pub fn new(records: &Records) -> Self {
+        Self {
+            terms: TermLists::load(records),
+            ..Self::default()
+        }
+    }
+
     /// Checks comments against what holds in the room and everywhere. Where nothing holds, that is two looks into a table.
     ///
     /// # Errors
@@ -74,7 +93,8 @@ impl Moderation {
     ) -> Result<Approved<'_>, Refusal> {
         let room = records.of_room(submission.room);
         let everywhere = records.of_all_rooms();
-        if room.is_none() && everywhere.is_none() {
+        let lists = self.terms.of(submission.room);
+        if room.is_none() && everywhere.is_none() && lists.is_empty() {
             return Ok(Approved::default());
         }
         let in_force = [&room, &everywhere].map(Option::as_deref);
@@ -87,9 +107,15 @@ impl Moderation {
         let [room, everywhere] = in_force.map(|known| known.map(|it| *it.settings()));
         let settings = room.unwrap_or_default().or(&everywhere.unwrap_or_default());
         rules::check(&settings, submission)?;
+        let terms = terms::check(&lists, submission)?;
         let said = self.repeated.claim(&settings, submission)?;
         let turn = rules::claim_turn(&self.slow_mode, &settings, submission)?;
-        Ok(Approved { turn, said })
+        Ok(Approved {
+            turn,
+            said,
+            masked: terms.masked,
+            hold: terms.hold,
+        })
     }
 }
 

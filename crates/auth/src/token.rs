@@ -215,3 +215,11 @@ const USER_BYTES_MAX: usize = 64;
 
 /// As in `danmaku-wire`.
 const NAME_SCALARS_MAX: usize = 32;
+
+/// A name as a number: the same for the same name, on every machine and in every version.
+#[must_use]
+pub fn digest(name: &str) -> u64 {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let first = hash.as_ref().first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
+}

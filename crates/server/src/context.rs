@@ -7,6 +7,7 @@ use danmaku_log::{Log, RoomLog, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 
 use crate::admission::{AddressPermit, Admission, Held};
+use crate::auth::{Auth, Sessions};
 use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
@@ -36,6 +37,10 @@ pub struct Context {
     pub log: Log,
     /// The shards.
     pub fanout: Arc<Fanout>,
+    /// Who may do what.
+    pub auth: Auth,
+    /// The connections of users with tokens.
+    pub sessions: Arc<Sessions>,
     /// Limits on connections and posts.
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
@@ -86,6 +91,8 @@ impl Context {
             registry,
             log: Log::new(config.log, store),
             fanout,
+            auth: Auth::new(config.auth.clone()),
+            sessions: Arc::default(),
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
             memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),

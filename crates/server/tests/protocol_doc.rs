@@ -200,7 +200,7 @@ fn the_example_of_a_segment_is_what_is_on_the_wire() {
 fn the_examples_of_posts_are_accepted() {
     let document = document();
     let posts = document.lines().filter(|line| {
-        ["comment", "like"]
+        ["comment", "like", "auth"]
             .iter()
             .any(|kind| line.starts_with(&format!(r#"{{"type":"{kind}""#)))
     });
@@ -213,10 +213,11 @@ fn the_examples_of_posts_are_accepted() {
                 kinds.push("comment");
             }
             Ok(ClientMessage::Like { .. }) => kinds.push("like"),
+            Ok(ClientMessage::Auth { .. }) => kinds.push("auth"),
             Err(error) => panic!("{post}: {error}"),
         }
     }
-    assert_eq!(kinds, ["comment", "like"]);
+    assert_eq!(kinds, ["comment", "like", "auth"]);
 }
 
 #[test]

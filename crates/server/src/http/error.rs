@@ -4,7 +4,7 @@ use bytes::Bytes;
 use danmaku_wire::RoomIdError;
 use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -100,8 +100,10 @@ pub enum ApiError {
     /// `Last-Event-ID` is not a position.
     #[error("`Last-Event-ID` must be EPOCH:SEQ")]
     BadLastEventId,
-    /// Only a client on the server's own machine may do this.
-    #[error("only clients on the server's own machine may do this, without a proxy in between")]
+    /// Neither does a token or key allow this, nor is the client on the server's own machine.
+    #[error(
+        "this needs a token or server key that allows it, or a client on the server's own machine without a proxy in between"
+    )]
     Forbidden,
     /// A page posted something other than JSON.
     #[error("web pages must post with `Content-Type: application/json`")]
@@ -259,6 +261,10 @@ impl ApiError {
             Self::UpgradeRequired => {
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
             }
+            // RFC 9110, 11.6.1. Whether a token was there and what was wrong with it is not said.
+            Self::Refused(Refusal::Unauthorized) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             // RFC 6455, 4.4: the versions the server supports.
             Self::BadWebSocketVersion => {
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
@@ -272,10 +278,11 @@ impl ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::RateLimited { .. } | Refusal::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
-        Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
+        Refusal::OriginNotAllowed | Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
         | Refusal::TooManyRooms { .. }

@@ -136,6 +136,18 @@ impl Route {
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
+    /// The room, for requests that need the right to watch it. A WebSocket may say who it is later.
+    pub(super) fn is_read(&self, method: &Method) -> Option<&RoomId> {
+        match self {
+            Self::Room(room)
+            | Self::Events(room)
+            | Self::SegmentHead(room)
+            | Self::Segment(room, ..) => Some(room),
+            Self::Comments(room) if *method != Method::POST => Some(room),
+            _ => None,
+        }
+    }
+
     /// Whether it is a supervisor's probe, which costs nothing.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)

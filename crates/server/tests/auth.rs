@@ -538,3 +538,93 @@ fn flags_that_cannot_be_meant_end_the_start() {
         "--server-keys: cannot read /nowhere",
     );
 }
+
+#[test]
+fn revoked_tokens_end_at_once_and_stay_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = ["--data", folder.path().to_str().unwrap()];
+    let revoke = |server: &Server, body: &str| {
+        let answer = Answer::to(server, "POST /v1/revocations?why=spam", &[], body);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    };
+    let post = format!("POST {COMMENTS}");
+    let issued = |user: &str, iat: u64, jti: &str| {
+        sign(&Claims {
+            iat: Some(iat),
+            jti: Some(jti.to_owned()),
+            ..claims(user)
+        })
+    };
+    let (one, other) = (issued("u1", now_s(), "t1"), issued("u1", now_s(), "t2"));
+    let (old, new) = (
+        issued("u2", now_s() - 60, "t3"),
+        issued("u2", now_s(), "t4"),
+    );
+    let banned = token("u3");
+    {
+        let server = start(&data);
+        let join = |token: &str| RawViewer::join_with_header(&server, &bearer(token));
+        let (mut first, mut second) = (join(&one), join(&other));
+        assert_eq!(revoke(&server, r#"{"token":"t1"}"#)["closed"], 1);
+        assert_eq!(first.close_code(), 4005);
+        assert_eq!(ask(&server, &post, Some(&one)), unauthorized());
+        assert_eq!(ask(&server, &post, Some(&other)), created());
+        second
+            .0
+            .write_all(&text(&format!(r#"{{"type":"auth","token":"{one}"}}"#)))
+            .unwrap();
+        assert_eq!(second.close_code(), 4005);
+
+        let mut before = join(&old);
+        let body = format!(
+            r#"{{"user":"u2","issued_before":{}}}"#,
+            (now_s() - 30) * 1_000
+        );
+        revoke(&server, &body);
+        assert_eq!(before.close_code(), 4005);
+        assert_eq!(ask(&server, &post, Some(&old)), unauthorized());
+        assert_eq!(ask(&server, &post, Some(&new)), created());
+        revoke(&server, r#"{"user":"u3"}"#);
+        let lapsed = format!(r#"{{"user":"u1","until":{}}}"#, (now_s() - 1) * 1_000);
+        revoke(&server, &lapsed);
+        assert_eq!(ask(&server, &post, Some(&other)), created());
+    }
+    let server = start(&data);
+    assert_eq!(ask(&server, &post, Some(&one)), unauthorized());
+    assert_eq!(ask(&server, &post, Some(&banned)), unauthorized());
+    let list = Answer::to(&server, "GET /v1/revocations?limit=2", &[], "").json();
+    assert_eq!(list["revocations"][0]["token"], "t1");
+    assert_eq!(
+        (
+            &list["revocations"][0]["by"],
+            &list["revocations"][0]["why"]
+        ),
+        (&"operator".into(), &"spam".into())
+    );
+    let rest = format!("GET /v1/revocations?after={}", list["next"]);
+    let rest = Answer::to(&server, &rest, &[], "").json();
+    assert_eq!(rest["revocations"].as_array().unwrap().len(), 1);
+    let id = &rest["revocations"][0]["id"];
+    assert_eq!(
+        ask(&server, &format!("DELETE /v1/revocations/{id}"), None).0,
+        204
+    );
+    assert_eq!(ask(&server, &post, Some(&banned)), created());
+    let missing = (404, "revocation_not_found".to_owned());
+    assert_eq!(
+        ask(&server, &format!("DELETE /v1/revocations/{id}"), None),
+        missing
+    );
+    assert_eq!(ask(&server, "DELETE /v1/revocations/x", None), missing);
+    let bad = Answer::to(&server, "POST /v1/revocations", &[], r#"{"everyone":true}"#);
+    assert_eq!((bad.status, &*bad.code()), (400, "bad_revocation"));
+    let everyone = format!(
+        r#"{{"everyone":true,"issued_before":{}}}"#,
+        (now_s() + 1) * 1_000
+    );
+    revoke(&server, &everyone);
+    assert_eq!(ask(&server, &post, Some(&new)), unauthorized());
+    let trail = Answer::to(&server, "GET /v1/audit", &[], "").json();
+    assert_eq!(trail["entries"][0]["action"], "revoke");
+}

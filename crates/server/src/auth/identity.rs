@@ -1,6 +1,6 @@
 //! Owns what a token's user is in one room.
 
-use danmaku_auth::{Allowed, Role, ServerKey, User, digest};
+use danmaku_auth::{Action, Allowed, Role, ServerKey, User, digest};
 use danmaku_wire::{Comment, CommentLimits, DisplayName, RoomId, UserId};
 
 use super::NotValid;
@@ -66,6 +66,16 @@ pub enum Author<'a> {
 }
 
 impl Author<'_> {
+    /// Whether slow mode is not for them.
+    #[must_use]
+    pub fn moderates(self) -> bool {
+        match self {
+            Self::Guest => false,
+            Self::User(identity) => identity.allowed.has(Action::Moderate),
+            Self::BackEnd(_) => true,
+        }
+    }
+
     /// Puts the user's id, name and role on a comment, whatever its poster wrote there.
     pub fn sign(self, comment: &mut Comment) {
         if let Self::User(identity) = self {

@@ -3,14 +3,19 @@
 mod args;
 mod identity;
 mod key_arg;
+mod revocations;
 mod sessions;
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use danmaku_auth::{Action, KeySet, Principal, Rules, Scope, ServerKeys, TokenError, User, verify};
+use danmaku_log::Revocation;
 use danmaku_wire::RoomId;
 
 pub use args::{AuthArgs, AuthArgsError, AuthMode, Over};
 pub use identity::{Author, Identity};
 pub use key_arg::{KeyArg, KeyArgError, read_server_keys};
+pub use revocations::Revocations;
 pub use sessions::{Due, Duplicates, NewSession, Session, SessionGuard, Sessions, TooManySessions};
 
 /// How the server knows people.
@@ -71,13 +76,39 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Auth {
     config: AuthConfig,
+    revocations: RwLock<Arc<Revocations>>,
 }
 
 impl Auth {
-    /// With the keys of the flags.
+    /// With the keys of the flags, and the revocations of the records.
     #[must_use]
-    pub fn new(config: AuthConfig) -> Self {
-        Self { config }
+    pub fn new(config: AuthConfig, revocations: &[Revocation]) -> Self {
+        let revocations = Arc::new(Revocations::new(revocations));
+        Self {
+            config,
+            revocations: RwLock::new(revocations),
+        }
+    }
+
+    /// Replaces the revocations by those of the records, which are read here, so that of two changes at once the later one
+    /// is not lost.
+    pub fn update_revocations(&self, kept: impl FnOnce() -> Arc<Vec<Revocation>>) {
+        let mut revocations = self
+            .revocations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *revocations = Arc::new(Revocations::new(&kept()));
+    }
+
+    /// Whether the token of a connection is revoked.
+    #[must_use]
+    pub fn is_revoked(&self, identity: &Identity, now_ms: u64) -> bool {
+        self.revocations().has_identity(identity, now_ms)
+    }
+
+    fn revocations(&self) -> Arc<Revocations> {
+        let revocations = self.revocations.read();
+        Arc::clone(&revocations.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Who sent this token or server key; a guest, where nothing was sent. On a server without users, tokens are not looked
@@ -98,10 +129,15 @@ impl Auth {
             (Some(_), Users::Open) => Ok(Principal::Guest),
             (Some(token), Users::Tokens(tokens)) => tokens
                 .verify(token, now_ms / 1_000)
-                .map(|user| Principal::User(Box::new(user)))
                 .map_err(|error| {
                     tracing::debug!(%error, "token refused");
                     NotValid
+                })
+                .and_then(|user| {
+                    if self.revocations().has(&user, now_ms) {
+                        return Err(NotValid);
+                    }
+                    Ok(Principal::User(Box::new(user)))
                 }),
         }
     }

@@ -122,6 +122,15 @@ fn check_local(peer: &Peer<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// What the audit trail calls the principal. On the server's own machine, nobody has to say who they are.
+pub(super) fn name(principal: &Principal) -> &str {
+    match principal {
+        Principal::Guest => "operator",
+        Principal::User(user) => &user.id,
+        Principal::Server(key) => &key.name,
+    }
+}
+
 /// The user in `room`, if the principal is one.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
 use super::access;
+use super::audit;
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
@@ -129,11 +130,20 @@ async fn read(log: &RoomLog, query: &CommentsQuery) -> Result<(Seq, Page), Unava
 /// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked that the client may do this.
 pub(super) async fn retract(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: &RoomId,
     id: &str,
+    query: &str,
 ) -> HttpResult {
     let id = comment_id(id)?;
+    let target = id.value().to_string();
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        audit::Action::Retract,
+        Some(room),
+        &target,
+    )?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let log = context.find_log(room).await?;
     let log = log.ok_or(ApiError::RoomNotFound)?;
@@ -149,6 +159,7 @@ pub(super) async fn retract(
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))?;
     match retracted {
         Retracted::Done => {
+            audit::record(context, audit).await?;
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)

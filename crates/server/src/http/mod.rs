@@ -1,20 +1,24 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
 mod access;
+mod audit;
 mod body;
 mod comments;
 mod cors;
 mod deadline;
 mod error;
 mod events;
+mod figures;
 mod likes;
 mod negotiation;
 mod operations;
 mod peer;
 mod query;
+mod revocations;
 mod rooms;
 mod route;
 mod segments;
+mod settings;
 mod users;
 mod web;
 mod websocket;
@@ -225,6 +229,7 @@ async fn route_known(
             rooms::list(context, permit, query)
         }
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Figures(room) => figures::show(context, permit, room, query).await,
         Route::SegmentHead(room) => segments::head(context, &asker.requester, room).await,
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
@@ -249,12 +254,39 @@ async fn route_known(
         Route::Comments(room) => comments::list(context, permit, room, query).await,
         Route::Comment(room, id) => {
             access::check_moderator(context, (asker.peer, who), room, headers)?;
-            comments::retract(context, permit, room, id).await
+            comments::retract(context, (permit, who), room, id, query).await
+        }
+        Route::Settings(room) => {
+            match room {
+                Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
+                None => access::check_operator(context, (asker.peer, who), headers)?,
+            }
+            if *request.method() == Method::PATCH {
+                settings::update(context, (permit, who), room.as_ref(), query, request).await
+            } else {
+                Ok(settings::show(context, room.as_ref()))
+            }
+        }
+        Route::Audit => {
+            access::check_operator(context, (asker.peer, who), headers)?;
+            audit::list(context, permit, query).await
+        }
+        Route::Revocations => {
+            access::check_operator(context, (asker.peer, who), headers)?;
+            if *request.method() == Method::POST {
+                revocations::add(context, (permit, who), query, request).await
+            } else {
+                revocations::list(context, permit, query)
+            }
+        }
+        Route::Revocation(id) => {
+            access::check_operator(context, (asker.peer, who), headers)?;
+            revocations::lift(context, who, id, query).await
         }
         Route::UserComments(user) => {
             access::check_operator(context, (asker.peer, who), headers)?;
             if *request.method() == Method::DELETE {
-                users::erase(context, user).await
+                users::erase(context, who, user, query).await
             } else {
                 users::export(context, permit, user, query).await
             }

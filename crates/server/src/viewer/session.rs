@@ -45,7 +45,7 @@ pub(super) async fn identity(
 /// Takes a viewer's session in, and closes those of the same user that it replaces.
 ///
 /// # Errors
-/// [`CloseReason::TooManySessions`].
+/// [`CloseReason::TooManySessions`], [`CloseReason::Unauthorized`].
 pub async fn open_session(context: &Context, new: NewSession) -> Result<SessionGuard, CloseReason> {
     let duplicates = context.auth.duplicates();
     let now_ms = context.clock.now().unix_ms;
@@ -53,6 +53,10 @@ pub async fn open_session(context: &Context, new: NewSession) -> Result<SessionG
         .sessions
         .open(new, duplicates, now_ms)
         .map_err(|_| CloseReason::TooManySessions)?;
+    // It may have been revoked since it was checked; from here on, a revocation finds the session.
+    if context.auth.is_revoked(&session.identity, now_ms) {
+        return Err(CloseReason::Unauthorized);
+    }
     for conn in replaced {
         let reason = CloseReason::Replaced;
         let shard = context.fanout.shard_for(conn);

@@ -17,7 +17,7 @@ use danmaku_engine::admission::{
     AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, RateRefusal,
 };
 
-/// The limits that need no user accounts.
+/// The limits on connections, posts, requests and held bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionConfig {
     /// Connections in total.

@@ -181,6 +181,13 @@ fn where_guests_may_do_nothing_a_token_comes_first() {
     }
     assert_eq!(ask(&server, "GET /v1/rooms", Some(&token("u1"))).0, 200);
     let _viewer = RawViewer::join_with_header(&server, &bearer(&token("u1")));
+    let head = Answer::to(
+        &server,
+        "GET /v1/rooms/r/segments/head",
+        &[&bearer(&token("u1"))],
+        "",
+    );
+    assert_eq!(head.header("cache-control"), Some("private, max-age=1"));
     let auth = |token: &str| text(&format!(r#"{{"type":"auth","token":"{token}"}}"#));
     let connect = |first: &[u8]| {
         let mut stream = server.raw_stream();

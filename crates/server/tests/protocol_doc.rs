@@ -342,12 +342,15 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 19] = [
+const PATHS: [(&str, &str); 22] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
     ("POST", "/v1/rooms/{room}/comments"),
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
+    ("POST", "/v1/revocations"),
+    ("GET", "/v1/revocations"),
+    ("DELETE", "/v1/revocations/{id}"),
     ("GET", "/v1/users/{user}/comments"),
     ("DELETE", "/v1/users/{user}/comments"),
     ("POST", "/v1/rooms/{room}/likes"),

@@ -5,6 +5,7 @@
 //! packed is up to `danmaku-wire`, and how it is written to `danmaku-fanout`.
 
 pub mod admission;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod http;
 pub mod idempotency;
 pub mod memory;
 mod metrics;
+pub mod mint;
 pub mod moderation;
 pub mod objection;
 pub mod origins;

@@ -2,17 +2,83 @@
 
 use std::sync::Arc;
 
+use danmaku_auth::digest;
 use danmaku_engine::Now;
 use danmaku_log::{Append, AppendKey, Change, ChangeError, EntryBody, Held, Lookup, RoomLog};
 use danmaku_wire::{Comment, Event, Fragment, IdempotencyKey, Priority, RoomId, Seq};
 
 use crate::admission::AddressPermit;
+use crate::auth::Author;
 use crate::context::Context;
-use crate::idempotency::{Accepted, Claim, KeyConflict};
-use crate::moderation::{Standing, Submission};
+use crate::idempotency::{Accepted, Claim, KeyConflict, PosterKey};
+use crate::moderation::{self, Submission};
 use crate::objection::Objection;
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
+
+/// Who posts.
+#[derive(Clone, Copy, Debug)]
+pub struct Poster<'a> {
+    /// The permit of the client's address.
+    pub permit: &'a AddressPermit,
+    /// Whose posts they are.
+    pub author: Author<'a>,
+}
+
+impl Poster<'_> {
+    /// Charges `count` posts to the user and the address. A back end posts for many users from one address, and pays only
+    /// in the room.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`], [`Refusal::ArrayOverBurst`].
+    pub fn charge(&self, context: &Context, count: u32, now: Now) -> Result<(), Refusal> {
+        let Self { permit, author } = self;
+        if let Author::User(identity) = author {
+            context
+                .admission
+                .try_post_as(identity.key, now.monotonic, count)
+                .map_err(|refusal| Refusal::rate(RateScope::User, refusal))?;
+        }
+        if let Author::BackEnd(_) = author {
+            return Ok(());
+        }
+        permit
+            .try_post(now.monotonic, count)
+            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))
+    }
+
+    /// Checks sanctions against the address and the user.
+    ///
+    /// # Errors
+    /// [`Refusal::Moderated`].
+    pub fn check_sanctions(
+        &self,
+        context: &Context,
+        room: &RoomId,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let submission = Submission {
+            room,
+            comments: &[],
+            address: self.permit.address(),
+            standing: self.author.into(),
+            now,
+        };
+        let user = match self.author {
+            Author::User(identity) => Some(&identity.user),
+            Author::Guest | Author::BackEnd(_) => None,
+        };
+        moderation::check_sanctions(context.log.records(), &submission, user)
+    }
+
+    fn key(&self) -> PosterKey {
+        match self.author {
+            Author::Guest => PosterKey::Address(self.permit.address()),
+            Author::User(identity) => PosterKey::User(identity.key),
+            Author::BackEnd(key) => PosterKey::BackEnd(digest(&key.name)),
+        }
+    }
+}
 
 /// The room a post goes to.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +98,8 @@ impl Target<'_> {
     }
 }
 
-/// Appends all of `comments` to the room's log, or none; or holds a comment for a moderator. A retry with the key of an accepted post gets the same answer as
-/// the first.
+/// Appends all of `comments` to the room's log, or none; or holds a comment for a moderator. A retry with the key of an
+/// accepted post gets the same answer as the first.
 ///
 /// The caller holds the stop gate, so that shutdown waits for the answer.
 ///
@@ -41,7 +107,7 @@ impl Target<'_> {
 /// [`Refusal`], which is counted; except for [`Refusal::OutcomeUnknown`], nothing was accepted.
 pub async fn post(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<IdempotencyKey>,
@@ -49,12 +115,10 @@ pub async fn post(
     let now = context.clock.now();
     let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
     let posted = async {
-        permit
-            .try_post(now.monotonic, count)
-            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
+        poster.charge(context, count, now)?;
         match key {
-            None => append(context, permit, target, comments, None, now).await,
-            Some(key) => append_once(context, permit, target, comments, key, now).await,
+            None => append(context, poster, target, comments, None, now).await,
+            Some(key) => append_once(context, poster, target, comments, key, now).await,
         }
     };
     posted
@@ -64,26 +128,25 @@ pub async fn post(
 
 async fn append_once(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: IdempotencyKey,
     now: Now,
 ) -> Result<Accepted, Refusal> {
-    let poster = permit.address();
     let claim = context
         .idempotency
-        .claim(poster, target.id(), &key, comments, now.monotonic);
+        .claim(poster.key(), target.id(), &key, comments, now.monotonic);
     match claim {
         Err(KeyConflict::Reused) => Err(Refusal::KeyReused),
         Err(KeyConflict::InProgress) => Err(Refusal::KeyInProgress),
         Ok(Claim::Answered(accepted)) => Ok(accepted),
         Ok(Claim::Run(reservation)) => {
             let key = AppendKey {
-                poster: poster.value(),
+                poster: poster.key().value(),
                 key,
             };
-            let accepted = append(context, permit, target, comments, Some(key), now).await?;
+            let accepted = append(context, poster, target, comments, Some(key), now).await?;
             reservation.answer(accepted.clone(), now.monotonic);
             Ok(accepted)
         }
@@ -92,7 +155,7 @@ async fn append_once(
 
 async fn append(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<AppendKey>,
@@ -101,8 +164,8 @@ async fn append(
     let submission = Submission {
         room: target.id(),
         comments,
-        address: permit.address(),
-        standing: Standing::Anyone,
+        address: poster.permit.address(),
+        standing: poster.author.into(),
         now,
     };
     let records = context.log.records();
@@ -120,7 +183,7 @@ async fn append(
     let appended = match target {
         Target::Open(room) => room.post(comments, key, rate, now).await?,
         Target::Named(id) => {
-            let room = context.open_room(id, Some(permit)).await?;
+            let room = context.open_room(id, Some(poster.permit)).await?;
             room.post(comments, key, rate, now).await?
         }
     };

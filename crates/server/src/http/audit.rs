@@ -32,6 +32,10 @@ pub(super) enum Action {
     Retract,
     /// Retract all of a user's comments.
     Erase,
+    /// Revoke tokens.
+    Revoke,
+    /// Lift a revocation.
+    LiftRevocation,
 }
 
 impl Action {
@@ -47,18 +51,19 @@ impl Action {
             Self::Deny => "deny",
             Self::Retract => "retract",
             Self::Erase => "erase",
+            Self::Revoke => "revoke",
+            Self::LiftRevocation => "lift_revocation",
         }
     }
 }
 
-/// An entry for something that is about to be done; `why` is in the query. Until there are user accounts, only the operator
-/// can do any of it.
+/// An entry for something that is about to be done; `why` is in the query, and `who` is the one who does it.
 ///
 /// # Errors
 /// [`ApiError::BadWhy`].
 pub(super) fn entry(
     context: &Context,
-    query: &str,
+    (query, who): (&str, &str),
     action: Action,
     room: Option<&RoomId>,
     target: &str,
@@ -66,7 +71,7 @@ pub(super) fn entry(
     Ok(Audit {
         id: 0,
         at_ms: context.clock.now().unix_ms,
-        who: "operator".to_owned(),
+        who: who.to_owned(),
         what: action.as_str().to_owned(),
         room: room.map(|room| room.as_str().to_owned()),
         target: target.to_owned(),

@@ -5,7 +5,7 @@ use danmaku_log::{ChangeError, ChangeRefusal};
 use danmaku_wire::RoomIdError;
 use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -157,11 +157,22 @@ pub enum ApiError {
     /// `before` is not the id of an entry of the audit trail.
     #[error("`before` must be a positive integer")]
     BadBefore,
+    /// There is no revocation with this id.
+    #[error("no such revocation")]
+    RevocationNotFound,
+    /// A request for a revocation is malformed.
+    #[error("{problem}")]
+    BadRevocation {
+        /// What is wrong.
+        problem: String,
+    },
     /// There are too many records of the kind.
     #[error("{0}")]
     TooManyRecords(ChangeRefusal),
-    /// Only a client on the server's own machine may do this.
-    #[error("only clients on the server's own machine may do this, without a proxy in between")]
+    /// Neither does a token or key allow this, nor is the client on the server's own machine.
+    #[error(
+        "this needs a token or server key that allows it, or a client on the server's own machine without a proxy in between"
+    )]
     Forbidden,
     /// A page posted something other than JSON.
     #[error("web pages must post with `Content-Type: application/json`")]
@@ -236,6 +247,8 @@ impl ApiError {
             Self::SanctionNotFound => "sanction_not_found",
             Self::HeldNotFound => "held_not_found",
             Self::BadWhy { .. } => "bad_why",
+            Self::RevocationNotFound => "revocation_not_found",
+            Self::BadRevocation { .. } => "bad_revocation",
             Self::BadBefore => "bad_before",
             Self::BadAfter => "bad_after",
             Self::TooManyRecords(_) => "too_many_records",
@@ -261,6 +274,7 @@ impl ApiError {
             | Self::CommentNotFound
             | Self::SanctionNotFound
             | Self::HeldNotFound
+            | Self::RevocationNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -295,6 +309,7 @@ impl ApiError {
             | Self::BadSetting { .. }
             | Self::BadMember { .. }
             | Self::BadWhy { .. }
+            | Self::BadRevocation { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
@@ -346,6 +361,10 @@ impl ApiError {
             Self::UpgradeRequired => {
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
             }
+            // RFC 9110, 11.6.1. Whether a token was there and what was wrong with it is not said.
+            Self::Refused(Refusal::Unauthorized) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             // RFC 6455, 4.4: the versions the server supports.
             Self::BadWebSocketVersion => {
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
@@ -368,11 +387,16 @@ impl From<ChangeError> for ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Moderated { objection, .. } => objection_status(*objection),
+        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } | Refusal::TooManySessions => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
-        Refusal::OriginNotAllowed | Refusal::RoomClosed => StatusCode::FORBIDDEN,
+        Refusal::OriginNotAllowed | Refusal::RoomClosed | Refusal::Forbidden => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
         | Refusal::TooManyRooms { .. }

@@ -1,14 +1,16 @@
 //! Owns comments that wait for a moderator, over HTTP: listing, allowing, denying and reporting them.
 
+use danmaku_auth::Principal;
 use danmaku_log::{Change, ChangeError, ChangeRefusal, EntryBody, Held};
 use danmaku_wire::{RoomId, Seq};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::header::HeaderMap;
+use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::comments::comment_id;
 use super::cors;
@@ -16,8 +18,8 @@ use super::error::{ApiError, held_json, json};
 use super::query;
 use crate::admission::AddressPermit;
 use crate::context::Context;
-use crate::posting::{self, Decision};
-use crate::refusal::{RateScope, Refusal};
+use crate::posting::{self, Decision, Poster};
+use crate::refusal::Refusal;
 
 /// `GET /v1/rooms/{room}/held`, the oldest first. The caller has checked that the client may do this.
 pub(super) fn list(context: &Context, permit: &AddressPermit, room: &RoomId) -> HttpResult {
@@ -34,9 +36,9 @@ pub(super) fn list(context: &Context, permit: &AddressPermit, room: &RoomId) -> 
 /// `POST /v1/rooms/{room}/held/{id}/allow` and `…/deny`. The caller has checked that the client may do this.
 pub(super) async fn decide(
     context: &Context,
+    who: &Principal,
     room: &RoomId,
-    id: &str,
-    decision: Decision,
+    (id, decision): (&str, Decision),
     query: &str,
 ) -> HttpResult {
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
@@ -49,7 +51,13 @@ pub(super) async fn decide(
         Decision::Allow => Action::Allow,
         Decision::Deny => Action::Deny,
     };
-    let audit = audit::entry(context, query, action, Some(room), &held.user)?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        action,
+        Some(room),
+        &held.user,
+    )?;
     let id = posting::decide(context, room, held, decision, now).await?;
     let change = Change::Decide {
         room: held.room.clone(),
@@ -64,23 +72,27 @@ pub(super) async fn decide(
     ))
 }
 
-/// `POST /v1/rooms/{room}/comments/{id}/reports`. A comment is in the queue once, however many report it.
+/// `POST /v1/rooms/{room}/comments/{id}/reports`. A comment is in the queue once, however many report it. The caller has
+/// checked that the client may post in the room.
 pub(super) async fn report(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: &RoomId,
     id: &str,
     query: &str,
-    request: &Request<Incoming>,
+    headers: &HeaderMap,
 ) -> HttpResult {
-    cors::check_origin(context, request.headers())?;
+    cors::check_origin(context, headers)?;
     let id = comment_id(id)?;
     let why = query::why(query)?;
     let now = context.clock.now();
-    permit
-        .try_post(now.monotonic, 1)
-        .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))
-        .inspect_err(|refusal| context.stats.inbound.refused(refusal))?;
+    let identity = access::identity(who, room)?;
+    let author = access::author(who, identity.as_ref());
+    let poster = Poster { permit, author };
+    let allowed = poster
+        .charge(context, 1, now)
+        .and_then(|()| poster.check_sanctions(context, room, now));
+    allowed.inspect_err(|refusal| context.stats.inbound.refused(refusal))?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let log = context.find_log(room).await?;
     let log = log.ok_or(ApiError::RoomNotFound)?;

@@ -1,5 +1,6 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod access;
 mod audit;
 mod body;
 mod comments;
@@ -10,10 +11,12 @@ mod events;
 mod figures;
 mod held;
 mod likes;
+mod moderating;
 mod negotiation;
 mod operations;
 mod peer;
 mod query;
+mod revocations;
 mod rooms;
 mod route;
 mod sanctions;
@@ -31,10 +34,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
+use danmaku_auth::{Action, Principal};
 use danmaku_wire::{Dialect, RoomId};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -45,6 +49,7 @@ pub use error::{ApiError, refusal};
 pub use operations::serve_admin;
 
 use crate::admission::{AddressPermit, Admitted};
+use crate::auth::Identity;
 use crate::context::Context;
 use crate::origins::OriginNotAllowed;
 use crate::refusal::{RateScope, Refusal};
@@ -85,6 +90,8 @@ pub struct Watch {
     pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
+    /// Who the viewer is.
+    pub identity: Option<Box<Identity>>,
     /// Whether the requesting page, if any, may also post over this connection.
     pub origin: Result<(), OriginNotAllowed>,
     /// The permit of the client's address, if it came through a proxy.
@@ -186,99 +193,124 @@ async fn route(
         }
         Route::Metrics => Ok(operations::scrape(context)),
         Route::Stats => Ok(operations::stats(context)),
-        Route::Rooms => rooms::list(context, requester.permit(), &query),
+        _ => {
+            let permit = requester.permit();
+            let principal = access::identify(context, permit, request.headers(), &query).await?;
+            let asker = Asker {
+                peer,
+                requester,
+                principal,
+            };
+            route_known(context, asker, watch, (&route, &query), request).await
+        }
+    }
+}
+
+/// Who a request is from.
+struct Asker<'a> {
+    peer: &'a Peer<'a>,
+    requester: Requester<'a>,
+    principal: Principal,
+}
+
+/// Handles a request about rooms or users, for which it matters who it is from.
+async fn route_known(
+    context: &Arc<Context>,
+    asker: Asker<'_>,
+    watch: &Mutex<Option<Watch>>,
+    (route, query): (&Route, &str),
+    request: Request<Incoming>,
+) -> HttpResult {
+    let permit = asker.requester.permit();
+    let who = &asker.principal;
+    let headers = request.headers();
+    if let Some(room) = route.is_read(request.method()) {
+        access::check(context, who, room, Action::Watch)?;
+    }
+    match route {
+        Route::Rooms => {
+            access::check_list(context, who)?;
+            rooms::list(context, permit, query)
+        }
         Route::Room(room) => rooms::show(context, room).await,
-        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
-        Route::SegmentHead(room) => segments::head(context, &requester, room).await,
+        Route::Figures(room) => figures::show(context, permit, room, query).await,
+        Route::SegmentHead(room) => segments::head(context, &asker.requester, room).await,
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
-            segments::show(context, requester.permit(), room, name, request.headers()).await
+            segments::show(context, permit, room, name, headers).await
         }
-        Route::Likes(room) => likes::post(context, requester.permit(), room, request).await,
+        Route::Likes(room) => likes::post(context, (permit, who), room, request).await,
         Route::Socket(room) => {
-            let wanted = websocket::upgrade(context, requester, room, request).await?;
+            let wanted = websocket::upgrade(context, asker, room, request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
         Route::Events(room) => {
-            let wanted = events::watch(context, requester, room, &request).await?;
+            let wanted = events::watch(context, asker, room, &request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
         Route::Comments(room) if *request.method() == Method::POST => {
-            comments::post(context, requester.permit(), room, request).await
+            comments::post(context, (permit, who), room, request).await
         }
-        Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
+        Route::Comments(room) => comments::list(context, permit, room, query).await,
         Route::Comment(room, id) => {
-            check_local(context, peer, request.headers())?;
-            comments::retract(context, requester.permit(), room, id, &query).await
+            access::check_moderator(context, (asker.peer, who), room, headers)?;
+            comments::retract(context, (permit, who), room, id, query).await
         }
         Route::Settings(room) => {
-            check_local(context, peer, request.headers())?;
+            match room {
+                Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
+                None => access::check_operator(context, (asker.peer, who), headers)?,
+            }
             if *request.method() == Method::PATCH {
-                settings::update(context, requester.permit(), room.as_ref(), &query, request).await
+                settings::update(context, (permit, who), room.as_ref(), query, request).await
             } else {
                 Ok(settings::show(context, room.as_ref()))
             }
         }
-        Route::Terms(room) => {
-            check_local(context, peer, request.headers())?;
-            let (permit, room) = (requester.permit(), room.as_ref());
-            if *request.method() == Method::PUT {
-                terms::replace(context, permit, room, &query, request).await
-            } else {
-                terms::show(context, permit, room)
-            }
-        }
-        Route::Held(room) => {
-            check_local(context, peer, request.headers())?;
-            held::list(context, requester.permit(), room)
-        }
-        Route::Decision(room, id, decision) => {
-            check_local(context, peer, request.headers())?;
-            held::decide(context, room, id, *decision, &query).await
-        }
         Route::Reports(room, id) => {
-            held::report(context, requester.permit(), room, id, &query, &request).await
+            access::check(context, who, room, Action::Post)?;
+            held::report(context, (permit, who), room, id, query, headers).await
         }
-        Route::Sanctions(room) => {
-            check_local(context, peer, request.headers())?;
-            let (permit, room) = (requester.permit(), room.as_ref());
+        Route::Terms(_)
+        | Route::Held(_)
+        | Route::Decision(..)
+        | Route::Sanctions(_)
+        | Route::Sanction(..) => moderating::route(context, &asker, (route, query), request).await,
+        Route::Audit => {
+            access::check_operator(context, (asker.peer, who), headers)?;
+            audit::list(context, permit, query).await
+        }
+        Route::Revocations => {
+            access::check_operator(context, (asker.peer, who), headers)?;
             if *request.method() == Method::POST {
-                sanctions::impose(context, permit, room, &query, request).await
+                revocations::add(context, (permit, who), query, request).await
             } else {
-                sanctions::list(context, permit, room, &query)
+                revocations::list(context, permit, query)
             }
         }
-        Route::Sanction(room, id) => {
-            check_local(context, peer, request.headers())?;
-            sanctions::lift(context, requester.permit(), room.as_ref(), id, &query).await
-        }
-        Route::Audit => {
-            check_local(context, peer, request.headers())?;
-            audit::list(context, requester.permit(), &query).await
+        Route::Revocation(id) => {
+            access::check_operator(context, (asker.peer, who), headers)?;
+            revocations::lift(context, who, id, query).await
         }
         Route::UserComments(user) => {
-            check_local(context, peer, request.headers())?;
+            access::check_operator(context, (asker.peer, who), headers)?;
             if *request.method() == Method::DELETE {
-                users::erase(context, user, &query).await
+                users::erase(context, who, user, query).await
             } else {
-                users::export(context, requester.permit(), user, &query).await
+                users::export(context, permit, user, query).await
             }
         }
-    }
-}
-
-/// # Errors
-/// [`ApiError::Forbidden`] unless the client is on the server's own machine; the origin of a page must be allowed, too.
-fn check_local(context: &Context, peer: &Peer<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
-    cors::check_origin(context, headers)?;
-    if peer.is_local(headers) {
-        Ok(())
-    } else {
-        Err(ApiError::Forbidden)
+        Route::Page
+        | Route::Overlay
+        | Route::Web(_)
+        | Route::Healthz
+        | Route::Readyz
+        | Route::Metrics
+        | Route::Stats => Err(ApiError::NotFound),
     }
 }
 
@@ -297,6 +329,36 @@ async fn room_to_watch(
     opened
         .await
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))
+}
+
+/// Who a viewer is, if it is a user.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] if the token does not allow to watch the room, and for server keys, which are for requests;
+/// [`Refusal::TooManySessions`].
+fn viewer_identity(
+    context: &Context,
+    principal: &Principal,
+    room: &RoomId,
+) -> Result<Option<Box<Identity>>, Refusal> {
+    let identified = || {
+        match principal {
+            Principal::Guest => return Ok(None),
+            Principal::Server(_) => return Err(Refusal::Forbidden),
+            Principal::User(_) => context.auth.check(principal, room, Action::Watch)?,
+        }
+        let identity = access::identity(principal, room)?;
+        if let Some(identity) = &identity
+            && let Some(room) = context.registry.find(room)
+        {
+            let duplicates = context.auth.duplicates();
+            if context.sessions.is_full(identity, room.key(), duplicates) {
+                return Err(Refusal::TooManySessions);
+            }
+        }
+        Ok(identity.map(Box::new))
+    };
+    identified().inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
 /// # Errors

@@ -44,6 +44,10 @@ pub(super) enum Route {
     Comments(RoomId),
     /// `/v1/rooms/{room}/comments/{id}`, with the id as written
     Comment(RoomId, String),
+    /// `/v1/revocations`
+    Revocations,
+    /// `/v1/revocations/{id}`, with the id as written
+    Revocation(String),
     /// `/v1/users/{user}/comments`, with the id decoded
     UserComments(String),
     /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
@@ -86,6 +90,10 @@ impl Route {
             [Some("v1"), Some("sanctions"), None, ..] => Ok(Self::Sanctions(None)),
             [Some("v1"), Some("sanctions"), Some(id), None, ..] => {
                 Ok(Self::Sanction(None, id.to_owned()))
+            }
+            [Some("v1"), Some("revocations"), None, ..] => Ok(Self::Revocations),
+            [Some("v1"), Some("revocations"), Some(id), None, ..] => {
+                Ok(Self::Revocation(id.to_owned()))
             }
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
@@ -163,6 +171,8 @@ impl Route {
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
+            Self::Revocations => "GET, HEAD, POST",
+            Self::Revocation(_) => "DELETE",
             Self::UserComments(_) => "GET, HEAD, DELETE",
             Self::Sanctions(None) => "GET, HEAD, POST",
             Self::Sanctions(Some(_)) => "GET, HEAD, POST, OPTIONS",
@@ -189,6 +199,19 @@ impl Route {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
         let posts = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
+    }
+
+    /// The room, for requests that need the right to watch it. A WebSocket may say who it is later.
+    pub(super) fn is_read(&self, method: &Method) -> Option<&RoomId> {
+        match self {
+            Self::Room(room)
+            | Self::Figures(room)
+            | Self::Events(room)
+            | Self::SegmentHead(room)
+            | Self::Segment(room, ..) => Some(room),
+            Self::Comments(room) if *method != Method::POST => Some(room),
+            _ => None,
+        }
     }
 
     /// Whether it is a supervisor's probe, which costs nothing.
@@ -239,6 +262,9 @@ mod tests {
         check("/v1/rooms/r/segments/2000/7/x", Err("not_found"));
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
+        check("/v1/revocations", Ok("GET, HEAD, POST"));
+        check("/v1/revocations/7", Ok("DELETE"));
+        check("/v1/revocations/7/x", Err("not_found"));
         check("/v1/users/a", Err("not_found"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use danmaku_auth::Principal;
 use danmaku_engine::admission::AddressKey;
 use danmaku_log::{Change, ChangeError, ChangeRefusal, Sanction, SanctionKind, Subject};
 use danmaku_wire::{RoomId, UserId};
@@ -11,6 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
@@ -24,7 +26,7 @@ use crate::refusal::{RateScope, Refusal};
 /// `POST /v1/rooms/{room}/sanctions` and `POST /v1/sanctions`. The caller has checked that the client may do this.
 pub(super) async fn impose(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: Option<&RoomId>,
     query: &str,
     request: Request<Incoming>,
@@ -36,7 +38,13 @@ pub(super) async fn impose(
         SanctionKind::Timeout => Action::Timeout,
         SanctionKind::Ban | SanctionKind::ShadowBan => Action::Ban,
     };
-    let audit = audit::entry(context, query, action, room, text(&wanted.subject))?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        action,
+        room,
+        text(&wanted.subject),
+    )?;
     let mut sanction = Sanction {
         id: 0,
         room: room.map(|room| room.as_str().to_owned()),
@@ -90,7 +98,7 @@ pub(super) fn list(
 /// `DELETE …/{id}`. The caller has checked that the client may do this.
 pub(super) async fn lift(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: Option<&RoomId>,
     id: &str,
     query: &str,
@@ -104,7 +112,13 @@ pub(super) async fn lift(
     let now_ms = context.clock.now().unix_ms;
     let sanction = (known.all_sanctions(now_ms)).find(|sanction| sanction.id.to_string() == id);
     let Sanction { id, subject, .. } = sanction.ok_or(ApiError::SanctionNotFound)?;
-    let audit = audit::entry(context, query, Action::Lift, room, text(subject))?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Lift,
+        room,
+        text(subject),
+    )?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     charge(context, permit)?;
     let room = room.map(|room| room.as_str().to_owned());

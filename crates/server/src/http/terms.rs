@@ -1,5 +1,6 @@
 //! Owns lists of blocked terms over HTTP.
 
+use danmaku_auth::Principal;
 use danmaku_log::Change;
 use danmaku_wire::RoomId;
 use hyper::body::Incoming;
@@ -7,6 +8,7 @@ use hyper::{Request, StatusCode};
 use serde::Serialize;
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::body::read_body_up_to;
 use super::cors;
@@ -27,7 +29,7 @@ pub(super) fn show(context: &Context, permit: &AddressPermit, room: Option<&Room
 /// `PUT` of the same: replaces the list. The caller has checked that the client may do this.
 pub(super) async fn replace(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: Option<&RoomId>,
     query: &str,
     request: Request<Incoming>,
@@ -51,7 +53,13 @@ pub(super) async fn replace(
     }
     let terms = list.count;
     let target = format!("{terms} terms");
-    let audit = audit::entry(context, query, Action::Terms, room, &target)?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Terms,
+        room,
+        &target,
+    )?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let _alone = context.moderation.terms.replacing.lock().await;
     let change = Change::SetTerms {

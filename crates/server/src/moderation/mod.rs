@@ -8,8 +8,9 @@ mod terms;
 use danmaku_engine::Now;
 use danmaku_engine::admission::AddressKey;
 use danmaku_log::Records;
-use danmaku_wire::{Comment, RoomId};
+use danmaku_wire::{Comment, Role, RoomId, UserId};
 
+use crate::auth::Author;
 use crate::refusal::Refusal;
 use crate::slow_mode::{SlowMode, Turn};
 use repeated::{Repeated, Said};
@@ -53,7 +54,7 @@ pub enum Standing {
         /// Since when.
         since_s: Option<u64>,
     },
-    /// Somebody who moderates the room: its rules are not for them. Sanctions are.
+    /// Somebody who moderates the room, or its streamer: most rules are not for them. Sanctions are.
     Moderator,
     /// A back end that posts for others, from an address that says nothing about them. It knows who its members are.
     BackEnd,
@@ -99,14 +100,14 @@ impl Moderation {
         }
         let in_force = [&room, &everywhere].map(Option::as_deref);
         for known in in_force.into_iter().flatten() {
-            sanctions::check(known, submission)?;
-        }
-        if submission.standing == Standing::Moderator {
-            return Ok(Approved::default());
+            sanctions::check(known, submission, None)?;
         }
         let [room, everywhere] = in_force.map(|known| known.map(|it| *it.settings()));
         let settings = room.unwrap_or_default().or(&everywhere.unwrap_or_default());
         rules::check(&settings, submission)?;
+        if submission.standing == Standing::Moderator {
+            return Ok(Approved::default());
+        }
         let terms = terms::check(&lists, submission)?;
         let said = self.repeated.claim(&settings, submission)?;
         let turn = rules::claim_turn(&self.slow_mode, &settings, submission)?;
@@ -119,6 +120,22 @@ impl Moderation {
     }
 }
 
+/// Checks sanctions against the address, the comments' users, and `user`.
+///
+/// # Errors
+/// [`Refusal::Moderated`].
+pub fn check_sanctions(
+    records: &Records,
+    submission: &Submission<'_>,
+    user: Option<&UserId>,
+) -> Result<(), Refusal> {
+    let in_force = [records.of_room(submission.room), records.of_all_rooms()];
+    for known in in_force.iter().flatten() {
+        sanctions::check(known, submission, user)?;
+    }
+    Ok(())
+}
+
 impl Approved<'_> {
     /// The comments were accepted.
     pub fn posted(self) {
@@ -127,6 +144,23 @@ impl Approved<'_> {
         }
         if let Some(said) = self.said {
             said.posted();
+        }
+    }
+}
+
+impl From<Author<'_>> for Standing {
+    fn from(author: Author<'_>) -> Self {
+        match author {
+            Author::Guest => Self::Anyone,
+            Author::User(_) if author.moderates() => Self::Moderator,
+            Author::User(user) => match user.role {
+                Role::Viewer => Self::Anyone,
+                Role::Member => Self::Member {
+                    since_s: user.member_since_s,
+                },
+                Role::Moderator | Role::Streamer => Self::Moderator,
+            },
+            Author::BackEnd(_) => Self::BackEnd,
         }
     }
 }

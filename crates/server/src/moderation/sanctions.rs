@@ -2,6 +2,7 @@
 
 use danmaku_engine::admission::AddressKey;
 use danmaku_log::{RoomRecords, Sanction, SanctionKind, Subject};
+use danmaku_wire::UserId;
 
 use super::{Standing, Submission};
 use crate::objection::Objection;
@@ -13,7 +14,12 @@ pub fn address_subject(address: AddressKey) -> Subject {
     Subject::Address(address.to_string())
 }
 
-pub(super) fn check(known: &RoomRecords, submission: &Submission<'_>) -> Result<(), Refusal> {
+/// Checks the address, the comments' users, and `user`.
+pub(super) fn check(
+    known: &RoomRecords,
+    submission: &Submission<'_>,
+    user: Option<&UserId>,
+) -> Result<(), Refusal> {
     if !known.has_sanctions() {
         return Ok(());
     }
@@ -25,8 +31,13 @@ pub(super) fn check(known: &RoomRecords, submission: &Submission<'_>) -> Result<
             return Err(Refusal::Moderated { index, objection });
         }
     }
-    for (index, comment) in submission.comments.iter().enumerate() {
-        let Some(user) = &comment.user else {
+    let users = submission
+        .comments
+        .iter()
+        .map(|comment| comment.user.as_ref());
+    let users = users.enumerate().chain(user.map(|user| (0, Some(user))));
+    for (index, user) in users {
+        let Some(user) = user else {
             continue;
         };
         let subject = Subject::User(user.as_str().to_owned());

@@ -1,0 +1,298 @@
+//! Owns the table of connections that were made with a token: whose they are, and when they end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use danmaku_fanout::{ConnId, RoomKey};
+use danmaku_wire::Dialect;
+
+use super::Identity;
+
+/// The connections of users. Guests' connections are not here and cost nothing.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    slices: [Mutex<Slice>; SLICES],
+}
+
+/// One user's connection to one room.
+#[derive(Debug)]
+pub struct Session {
+    /// Who it is.
+    pub identity: Identity,
+    /// The connection.
+    pub conn: ConnId,
+    /// What it speaks.
+    pub dialect: Dialect,
+    room: RoomKey,
+    /// When the end is announced, in Unix milliseconds.
+    announce_at_ms: u64,
+}
+
+/// A session; its end is the end of this value.
+#[derive(Debug)]
+pub struct SessionGuard(Box<(Arc<Session>, Arc<Sessions>)>);
+
+/// A session to be.
+#[derive(Debug)]
+pub struct NewSession {
+    /// Who it is.
+    pub identity: Identity,
+    /// The connection.
+    pub conn: ConnId,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// The room.
+    pub room: RoomKey,
+}
+
+/// What happens to one user's connections to one room beyond a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duplicates {
+    /// Nothing.
+    #[default]
+    Unlimited,
+    /// The oldest ones are closed.
+    Replace {
+        /// The number.
+        max: usize,
+    },
+    /// The new one is refused.
+    Refuse {
+        /// The number.
+        max: usize,
+    },
+}
+
+/// The user has as many connections to the room as are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManySessions;
+
+/// Something that is due.
+#[derive(Debug)]
+pub enum Due {
+    /// A viewer is to be told that its connection ends soon.
+    Announce {
+        /// The session.
+        session: Arc<Session>,
+        /// How soon, in milliseconds.
+        in_ms: u64,
+    },
+    /// A connection has to end.
+    End(Arc<Session>),
+}
+
+impl Sessions {
+    /// Takes in a session; those that it replaces are returned, and are no longer in the table.
+    ///
+    /// # Errors
+    /// [`TooManySessions`].
+    pub fn open(
+        self: &Arc<Self>,
+        new: NewSession,
+        duplicates: Duplicates,
+        now_ms: u64,
+    ) -> Result<(SessionGuard, Vec<ConnId>), TooManySessions> {
+        let NewSession {
+            identity,
+            conn,
+            dialect,
+            room,
+        } = new;
+        let ends_at_ms = identity.ends_at_s.map(|at_s| at_s.saturating_mul(1_000));
+        let session = Arc::new(Session {
+            announce_at_ms: ends_at_ms.map_or(u64::MAX, |end| announce_at_ms(now_ms, end)),
+            identity,
+            conn,
+            dialect,
+            room,
+        });
+        let mut slice = self.slice(session.identity.key);
+        let replaced = slice.make_room(&session, duplicates)?;
+        slice.insert(&session);
+        let replaced = replaced.iter().map(|it| it.conn).collect();
+        let guard = SessionGuard(Box::new((Arc::clone(&session), Arc::clone(self))));
+        Ok((guard, replaced))
+    }
+
+    /// Whether the user could not open one more connection to the room. Only a hint: [`Sessions::open`] decides.
+    #[must_use]
+    pub fn is_full(&self, identity: &Identity, room: RoomKey, duplicates: Duplicates) -> bool {
+        match duplicates {
+            Duplicates::Refuse { max } => {
+                let slice = self.slice(identity.key);
+                slice.of(identity, room).count() >= max
+            }
+            Duplicates::Unlimited | Duplicates::Replace { .. } => false,
+        }
+    }
+
+    /// Sessions that are due, each once.
+    #[must_use]
+    pub fn due(&self, now_ms: u64) -> Vec<Due> {
+        let mut due = Vec::new();
+        for slice in &self.slices {
+            lock(slice).take_due(now_ms, &mut due);
+        }
+        due
+    }
+
+    /// All sessions of which `is_meant` is true.
+    pub fn find(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let mut found = Vec::new();
+        for slice in &self.slices {
+            let slice = lock(slice);
+            found.extend(slice.sessions.values().filter(|it| is_meant(it)).cloned());
+        }
+        found
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slices.iter().map(|it| lock(it).sessions.len()).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn slice(&self, user: u64) -> MutexGuard<'_, Slice> {
+        // In range, so nothing is lost.
+        let index = usize::try_from(user % SLICES as u64).unwrap_or(0);
+        lock(&self.slices[index])
+    }
+}
+
+impl Deref for SessionGuard {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.0.0
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        let (session, sessions) = &*self.0;
+        sessions.slice(session.identity.key).remove(session);
+    }
+}
+
+/// Invariant: what is in `due` is in `sessions`.
+#[derive(Debug, Default)]
+struct Slice {
+    /// By user and connection.
+    sessions: BTreeMap<(u64, u64), Arc<Session>>,
+    /// What is due next of each session that ends, by time in Unix milliseconds.
+    due: BTreeSet<(u64, (u64, u64))>,
+}
+
+impl Slice {
+    /// The user's sessions in a room.
+    fn of(&self, identity: &Identity, room: RoomKey) -> impl Iterator<Item = &Arc<Session>> {
+        let keys = (identity.key, 0)..=(identity.key, u64::MAX);
+        let sessions = self.sessions.range(keys).map(|(_, session)| session);
+        // Two ids may have one key.
+        sessions.filter(move |it| it.room == room && it.identity.user == identity.user)
+    }
+
+    fn make_room(
+        &mut self,
+        new: &Session,
+        duplicates: Duplicates,
+    ) -> Result<Vec<Arc<Session>>, TooManySessions> {
+        let others = |it: &&Arc<Session>| it.conn != new.conn;
+        let count = self.of(&new.identity, new.room).filter(others).count();
+        let excess = match duplicates {
+            Duplicates::Unlimited => 0,
+            Duplicates::Refuse { max } if count >= max => return Err(TooManySessions),
+            Duplicates::Refuse { .. } => 0,
+            Duplicates::Replace { max } => (count + 1).saturating_sub(max),
+        };
+        let mut replaced: Vec<_> = self
+            .of(&new.identity, new.room)
+            .filter(others)
+            .cloned()
+            .collect();
+        replaced.sort_by_key(|it| it.conn.number());
+        replaced.truncate(excess);
+        for session in &replaced {
+            self.remove(session);
+        }
+        Ok(replaced)
+    }
+
+    fn insert(&mut self, session: &Arc<Session>) {
+        // A connection with a new token has a session under this key already.
+        if let Some(old) = self.sessions.insert(key(session), Arc::clone(session)) {
+            self.forget_due(&old);
+        }
+        if session.announce_at_ms != u64::MAX {
+            self.due.insert((session.announce_at_ms, key(session)));
+        }
+    }
+
+    fn remove(&mut self, session: &Session) {
+        let is_held = |held: &Arc<Session>| std::ptr::eq(&**held, session);
+        if self.sessions.get(&key(session)).is_some_and(is_held) {
+            self.sessions.remove(&key(session));
+            self.forget_due(session);
+        }
+    }
+
+    fn forget_due(&mut self, session: &Session) {
+        self.due.remove(&(session.announce_at_ms, key(session)));
+        if let Some(end) = session.ends_at_ms() {
+            self.due.remove(&(end, key(session)));
+        }
+    }
+
+    fn take_due(&mut self, now_ms: u64, due: &mut Vec<Due>) {
+        while let Some(&(at_ms, key)) = self.due.first()
+            && at_ms <= now_ms
+        {
+            self.due.pop_first();
+            let Some(session) = self.sessions.get(&key).map(Arc::clone) else {
+                continue;
+            };
+            match session.ends_at_ms() {
+                Some(end) if now_ms < end => {
+                    self.due.insert((end, key));
+                    let in_ms = end - now_ms;
+                    due.push(Due::Announce { session, in_ms });
+                }
+                _ => due.push(Due::End(session)),
+            }
+        }
+    }
+}
+
+impl Session {
+    fn ends_at_ms(&self) -> Option<u64> {
+        let at_s = self.identity.ends_at_s?;
+        Some(at_s.saturating_mul(1_000))
+    }
+}
+
+fn key(session: &Session) -> (u64, u64) {
+    (session.identity.key, session.conn.0)
+}
+
+/// A minute ahead, or in the middle of what is left.
+fn announce_at_ms(now_ms: u64, end_ms: u64) -> u64 {
+    let left_ms = end_ms.saturating_sub(now_ms);
+    end_ms - (left_ms / 2).min(ANNOUNCE_AHEAD_MS)
+}
+
+fn lock(slice: &Mutex<Slice>) -> MutexGuard<'_, Slice> {
+    slice.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Slices of the table, so that connections rarely wait for each other.
+const SLICES: usize = 16;
+
+/// How long ahead the end of a connection is announced.
+const ANNOUNCE_AHEAD_MS: u64 = 60_000;

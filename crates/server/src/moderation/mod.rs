@@ -54,7 +54,7 @@ pub enum Standing {
         /// Since when.
         since_s: Option<u64>,
     },
-    /// Somebody who moderates the room, or its streamer: most rules are not for them. Sanctions are.
+    /// Somebody who moderates the room: most rules are not for them. Sanctions are.
     Moderator,
     /// A back end that posts for others, from an address that says nothing about them. It knows who its members are.
     BackEnd,
@@ -154,11 +154,10 @@ impl From<Author<'_>> for Standing {
             Author::Guest => Self::Anyone,
             Author::User(_) if author.moderates() => Self::Moderator,
             Author::User(user) => match user.role {
-                Role::Viewer => Self::Anyone,
                 Role::Member => Self::Member {
                     since_s: user.member_since_s,
                 },
-                Role::Moderator | Role::Streamer => Self::Moderator,
+                Role::Viewer | Role::Moderator | Role::Streamer => Self::Anyone,
             },
             Author::BackEnd(_) => Self::BackEnd,
         }

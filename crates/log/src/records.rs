@@ -70,7 +70,7 @@ impl Records {
     #[must_use]
     pub fn own_settings(&self, room: Option<&RoomId>) -> Settings {
         let found = self.0.in_force.room(room.map(RoomId::as_str));
-        found.map_or_else(Settings::default, |found| found.settings().clone())
+        found.map_or_else(Settings::default, |found| *found.settings())
     }
 
     /// The settings that hold in `room`.

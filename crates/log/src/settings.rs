@@ -67,8 +67,8 @@ impl Settings {
         Ok(())
     }
 
-    pub(crate) fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("invariant: settings have string keys only")
+    pub(crate) fn to_text(self) -> String {
+        serde_json::to_string(&self).expect("invariant: settings have string keys only")
     }
 
     /// The settings as [`Settings::to_text`] wrote them. The schema's version keeps out those of newer versions.

@@ -1,7 +1,5 @@
 //! Timeouts and bans: in force at once, on open connections too, and still after a restart.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use danmaku_wire::Encoding;

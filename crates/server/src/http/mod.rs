@@ -256,61 +256,11 @@ async fn route_known(
             comments::post(context, (permit, who), room, request).await
         }
         Route::Comments(room) => comments::list(context, permit, room, query).await,
-        Route::Comment(room, id) => {
-            access::check_moderator(context, (asker.peer, who), room, headers)?;
-            comments::retract(context, (permit, who), room, id, query).await
-        }
-        Route::Settings(room) => {
-            match room {
-                Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
-                None => access::check_operator(context, (asker.peer, who), headers)?,
-            }
-            if *request.method() == Method::PATCH {
-                settings::update(context, (permit, who), room.as_ref(), query, request).await
-            } else {
-                Ok(settings::show(context, room.as_ref()))
-            }
-        }
         Route::Reports(room, id) => {
             access::check(context, who, room, Action::Post)?;
             held::report(context, (permit, who), room, id, query, headers).await
         }
-        Route::Terms(_)
-        | Route::Held(_)
-        | Route::Decision(..)
-        | Route::Sanctions(_)
-        | Route::Sanction(..) => moderating::route(context, &asker, (route, query), request).await,
-        Route::Audit => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            audit::list(context, permit, query).await
-        }
-        Route::Revocations => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            if *request.method() == Method::POST {
-                revocations::add(context, (permit, who), query, request).await
-            } else {
-                revocations::list(context, permit, query)
-            }
-        }
-        Route::Revocation(id) => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            revocations::lift(context, who, id, query).await
-        }
-        Route::UserComments(user) => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            if *request.method() == Method::DELETE {
-                users::erase(context, who, user, query).await
-            } else {
-                users::export(context, permit, user, query).await
-            }
-        }
-        Route::Page
-        | Route::Overlay
-        | Route::Web(_)
-        | Route::Healthz
-        | Route::Readyz
-        | Route::Metrics
-        | Route::Stats => Err(ApiError::NotFound),
+        _ => moderating::route(context, &asker, (route, query), request).await,
     }
 }
 

@@ -1,62 +1,62 @@
-//! Owns who may moderate over HTTP: in a room those who moderate it, everywhere operators.
+//! Owns what moderators and operators do over HTTP, each after a check that the client may: in a room those who moderate it,
+//! everywhere operators.
 
-use danmaku_wire::RoomId;
+use std::sync::Arc;
+
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 
 use super::error::ApiError;
 use super::route::Route;
-use super::{Asker, HttpResult, access, held, sanctions, terms};
+use super::{
+    Asker, HttpResult, access, audit, comments, held, revocations, sanctions, settings, terms,
+    users,
+};
 use crate::context::Context;
 
-/// Handles a moderator's request.
+/// Handles such a request.
 pub(super) async fn route(
-    context: &Context,
+    context: &Arc<Context>,
     asker: &Asker<'_>,
     (route, query): (&Route, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
-    let check = |room: Option<&RoomId>| {
-        let who = (asker.peer, &asker.principal);
-        match room {
-            Some(room) => access::check_moderator(context, who, room, request.headers()),
-            None => access::check_operator(context, who, request.headers()),
-        }
-    };
-    let permit = asker.requester.permit();
-    let who = &asker.principal;
+    let (method, headers) = (request.method(), request.headers());
+    let (permit, who) = (asker.requester.permit(), &asker.principal);
+    let by = (permit, who);
+    match route.moderated_room() {
+        Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
+        None => access::check_operator(context, (asker.peer, who), headers)?,
+    }
     match route {
-        Route::Terms(room) => {
-            let room = room.as_ref();
-            check(room)?;
-            if *request.method() == Method::PUT {
-                terms::replace(context, (permit, who), room, query, request).await
-            } else {
-                terms::show(context, permit, room)
-            }
+        Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
+        Route::Settings(room) if method == Method::PATCH => {
+            settings::update(context, by, room.as_ref(), query, request).await
         }
-        Route::Held(room) => {
-            check(Some(room))?;
-            held::list(context, permit, room)
+        Route::Settings(room) => Ok(settings::show(context, room.as_ref())),
+        Route::Terms(room) if method == Method::PUT => {
+            terms::replace(context, by, room.as_ref(), query, request).await
         }
+        Route::Terms(room) => terms::show(context, permit, room.as_ref()),
+        Route::Held(room) => held::list(context, permit, room),
         Route::Decision(room, id, decision) => {
-            check(Some(room))?;
             held::decide(context, who, room, (id, *decision), query).await
         }
-        Route::Sanctions(room) => {
-            let room = room.as_ref();
-            check(room)?;
-            if *request.method() == Method::POST {
-                sanctions::impose(context, (permit, who), room, query, request).await
-            } else {
-                sanctions::list(context, permit, room, query)
-            }
+        Route::Sanctions(room) if method == Method::POST => {
+            sanctions::impose(context, by, room.as_ref(), query, request).await
         }
-        Route::Sanction(room, id) => {
-            let room = room.as_ref();
-            check(room)?;
-            sanctions::lift(context, (permit, who), room, id, query).await
+        Route::Sanctions(room) => sanctions::list(context, permit, room.as_ref(), query),
+        Route::Sanction(room, id) => sanctions::lift(context, by, room.as_ref(), id, query).await,
+        Route::Audit => audit::list(context, permit, query).await,
+        Route::Revocations if method == Method::POST => {
+            revocations::add(context, by, query, request).await
         }
+        Route::Revocations => revocations::list(context, permit, query),
+        Route::Revocation(id) => revocations::lift(context, who, id, query).await,
+        Route::UserComments(user) if method == Method::DELETE => {
+            users::erase(context, who, user, query).await
+        }
+        Route::UserComments(user) => users::export(context, permit, user, query).await,
         _ => Err(ApiError::NotFound),
     }
 }

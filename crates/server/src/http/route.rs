@@ -214,6 +214,18 @@ impl Route {
         }
     }
 
+    /// The room whose moderators may do what it names; `None` if only operators may.
+    pub(super) fn moderated_room(&self) -> Option<&RoomId> {
+        match self {
+            Self::Comment(room, _) | Self::Held(room) | Self::Decision(room, ..) => Some(room),
+            Self::Settings(room)
+            | Self::Terms(room)
+            | Self::Sanctions(room)
+            | Self::Sanction(room, _) => room.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it is a supervisor's probe, which costs nothing.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)

@@ -225,7 +225,7 @@ pub(super) fn check(
             && let Ok(name) = DisplayName::new(name, &limits)
         {
             masked(&mut verdict.masked, &|comment| {
-                comment.name = Some(name.clone())
+                comment.name = Some(name.clone());
             });
         }
     }

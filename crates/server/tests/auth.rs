@@ -512,8 +512,11 @@ fn flags_that_cannot_be_meant_end_the_start() {
             "{stderr}"
         );
     };
-    check(&["--auth", "jwt"], "--auth jwt needs --jwt-key");
-    check(&["--jwt-key", &key(&good)], "--jwt-key needs --auth jwt");
+    check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
+    check(
+        &["--jwt-key", &key(&good)],
+        "--jwt-key and --jwks need --auth jwt",
+    );
     let jwt = |file: &tempfile::NamedTempFile| key(file);
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],

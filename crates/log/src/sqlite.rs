@@ -2,6 +2,8 @@
 //! that read.
 
 mod codec;
+#[cfg(feature = "double")]
+mod hook;
 mod housekeeping;
 mod readers;
 mod room;
@@ -76,6 +78,8 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    #[cfg(feature = "double")]
+    before_commit: hook::Hook,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +103,8 @@ impl Sqlite {
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            #[cfg(feature = "double")]
+            before_commit: hook::Hook::default(),
         });
         let retention = Retention {
             age_ms_max: config
@@ -140,6 +146,12 @@ impl Sqlite {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.table.health.subscribe()
+    }
+
+    /// Calls `hook` on the writer's thread before each commit of a group: a disk as slow as a test needs.
+    #[cfg(feature = "double")]
+    pub fn before_commits(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.table.before_commit.set(hook);
     }
 
     /// Commits what is queued, then closes the file and unlocks the folder.
@@ -223,6 +235,15 @@ impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    #[cfg(feature = "double")]
+    fn before_commit(&self) {
+        self.before_commit.call();
+    }
+
+    #[cfg(not(feature = "double"))]
+    #[expect(clippy::unused_self, reason = "only tests do something here")]
+    fn before_commit(&self) {}
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {
         self.rooms().open.get(id).and_then(Weak::upgrade)

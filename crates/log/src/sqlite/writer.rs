@@ -113,7 +113,7 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
-        let outcomes = match drafts.commit(&mut self.writer, work) {
+        let outcomes = match drafts.commit(&mut self.writer, &self.table, work) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 let now = Instant::now();
@@ -152,6 +152,7 @@ impl Drafts {
     fn commit(
         &mut self,
         writer: &mut Writer,
+        table: &Table,
         work: Vec<(Arc<OpenRoom>, Append, Instant)>,
     ) -> Result<Vec<Outcome>, CommitError> {
         let mut group = writer.begin().map_err(CommitError::Refused)?;
@@ -162,6 +163,7 @@ impl Drafts {
             let outcome = self.of(&room).append(&mut group, append, now_ms);
             outcomes.push(outcome.map_err(CommitError::Refused)?);
         }
+        table.before_commit();
         group.commit()?;
         Ok(outcomes)
     }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -78,6 +79,8 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    /// The file is damaged: it stays failing.
+    damaged: AtomicBool,
     #[cfg(feature = "double")]
     before_commit: hook::Hook,
 }
@@ -97,15 +100,16 @@ impl Sqlite {
     pub fn start(config: &SqliteConfig) -> Result<Self, OpenError> {
         let writer = Writer::open(&config.folder)?;
         let file = writer.file().to_owned();
-        let readers = Readers::open(&file)
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let (queue, queued) = sync_channel(QUEUE_LEN);
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            damaged: AtomicBool::new(false),
             #[cfg(feature = "double")]
             before_commit: hook::Hook::default(),
         });
+        let readers = Readers::open(&file, Arc::clone(&table))
+            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let retention = Retention {
             age_ms_max: config
                 .age_max
@@ -234,6 +238,23 @@ impl Sqlite {
 impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an episode: appends are refused until the file can be written again, or until a backup is restored.
+    fn fail(&self, error: &StoreError) {
+        let reason = if error.is_damage() {
+            self.damaged.store(true, Ordering::Relaxed);
+            format!("{error}: restore a backup")
+        } else {
+            error.to_string()
+        };
+        let failing = Health::Failing { reason };
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     #[cfg(feature = "double")]

@@ -117,11 +117,12 @@ impl WriterThread {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 let now = Instant::now();
+                let (error, answer) = match error {
+                    CommitError::Refused(error) => (error, AppendError::Unavailable),
+                    CommitError::Unknown(error) => (error, AppendError::OutcomeUnknown),
+                };
                 self.housekeeping.fail(&self.table, &error, now);
-                return Err(match error {
-                    CommitError::Refused(_) => AppendError::Unavailable,
-                    CommitError::Unknown(_) => AppendError::OutcomeUnknown,
-                });
+                return Err(answer);
             }
         };
         for draft in drafts.rooms {

@@ -2,6 +2,8 @@
 //! that read.
 
 mod codec;
+#[cfg(feature = "double")]
+mod hook;
 mod housekeeping;
 mod readers;
 mod room;
@@ -11,6 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -76,6 +79,10 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    /// The file is damaged: it stays failing.
+    damaged: AtomicBool,
+    #[cfg(feature = "double")]
+    before_commit: hook::Hook,
 }
 
 #[derive(Debug, Default)]
@@ -93,13 +100,16 @@ impl Sqlite {
     pub fn start(config: &SqliteConfig) -> Result<Self, OpenError> {
         let writer = Writer::open(&config.folder)?;
         let file = writer.file().to_owned();
-        let readers = Readers::open(&file)
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let (queue, queued) = sync_channel(QUEUE_LEN);
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            damaged: AtomicBool::new(false),
+            #[cfg(feature = "double")]
+            before_commit: hook::Hook::default(),
         });
+        let readers = Readers::open(&file, Arc::clone(&table))
+            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let retention = Retention {
             age_ms_max: config
                 .age_max
@@ -140,6 +150,12 @@ impl Sqlite {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.table.health.subscribe()
+    }
+
+    /// Calls `hook` on the writer's thread before each commit of a group: a disk as slow as a test needs.
+    #[cfg(feature = "double")]
+    pub fn before_commits(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.table.before_commit.set(hook);
     }
 
     /// Commits what is queued, then closes the file and unlocks the folder.
@@ -223,6 +239,32 @@ impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Begins an episode: appends are refused until the file can be written again, or until a backup is restored.
+    fn fail(&self, error: &StoreError) {
+        let reason = if error.is_damage() {
+            self.damaged.store(true, Ordering::Relaxed);
+            format!("{error}: restore a backup")
+        } else {
+            error.to_string()
+        };
+        let failing = Health::Failing { reason };
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "double")]
+    fn before_commit(&self) {
+        self.before_commit.call();
+    }
+
+    #[cfg(not(feature = "double"))]
+    #[expect(clippy::unused_self, reason = "only tests do something here")]
+    fn before_commit(&self) {}
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {
         self.rooms().open.get(id).and_then(Weak::upgrade)

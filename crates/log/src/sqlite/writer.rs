@@ -113,15 +113,16 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
-        let outcomes = match drafts.commit(&mut self.writer, work) {
+        let outcomes = match drafts.commit(&mut self.writer, &self.table, work) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 let now = Instant::now();
+                let (error, answer) = match error {
+                    CommitError::Refused(error) => (error, AppendError::Unavailable),
+                    CommitError::Unknown(error) => (error, AppendError::OutcomeUnknown),
+                };
                 self.housekeeping.fail(&self.table, &error, now);
-                return Err(match error {
-                    CommitError::Refused(_) => AppendError::Unavailable,
-                    CommitError::Unknown(_) => AppendError::OutcomeUnknown,
-                });
+                return Err(answer);
             }
         };
         for draft in drafts.rooms {
@@ -152,6 +153,7 @@ impl Drafts {
     fn commit(
         &mut self,
         writer: &mut Writer,
+        table: &Table,
         work: Vec<(Arc<OpenRoom>, Append, Instant)>,
     ) -> Result<Vec<Outcome>, CommitError> {
         let mut group = writer.begin().map_err(CommitError::Refused)?;
@@ -162,6 +164,7 @@ impl Drafts {
             let outcome = self.of(&room).append(&mut group, append, now_ms);
             outcomes.push(outcome.map_err(CommitError::Refused)?);
         }
+        table.before_commit();
         group.commit()?;
         Ok(outcomes)
     }

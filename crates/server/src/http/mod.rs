@@ -167,7 +167,7 @@ async fn route(
         check_rate(context, requester.permit())?;
     }
     if *request.method() == Method::OPTIONS {
-        return cors::preflight(context, &route, request.headers());
+        return Ok(cors::preflight(&route));
     }
     let query = request.uri().query().unwrap_or("").to_owned();
     match &route {

@@ -173,6 +173,8 @@ mod tests {
         check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/a%3Ab", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/no%20room/ws", Err("bad_room_id"));
+        check("/v1/rooms/../ws", Err("bad_room_id"));
+        check("/v1/rooms/%2E/ws", Err("bad_room_id"));
         check("/v1/rooms/r/ws", Ok("GET, OPTIONS"));
         check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));

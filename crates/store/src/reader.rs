@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::StoreError;
+use crate::records::Records;
 use crate::row::{RoomKey, RoomRow, Row, int, uint};
 use crate::schema;
 
@@ -44,6 +45,12 @@ impl Reader {
             .prepare_cached("SELECT name FROM room WHERE name > ?1 ORDER BY name LIMIT ?2")?;
         let rooms = statement.query_map(params![after, limit], |row| row.get(0))?;
         Ok(rooms.collect::<Result<_, _>>()?)
+    }
+
+    /// What is kept beside rooms' entries.
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        Records(&self.connection)
     }
 
     /// Calls `each` for the entries after `after`, in order, until it breaks. Erased ones are left out.
@@ -113,6 +120,28 @@ impl Reader {
             })
             .optional()?;
         Ok(kind)
+    }
+
+    /// How many entries in (`after`, `until`] have a kind above `kind_max`, which are few: they have an index.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn count_above(
+        &self,
+        room: RoomKey,
+        after: u64,
+        until: u64,
+        kind_max: u8,
+    ) -> Result<u64, StoreError> {
+        // The first condition on kinds is that of the index.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT count(*) FROM entry WHERE room = ?1 AND seq > ?2 AND seq <= ?3 AND kind > 2 AND kind > ?4",
+        )?;
+        let counted = statement
+            .query_row(params![room.0, int(after), int(until), kind_max], |row| {
+                row.get(0)
+            })?;
+        Ok(uint(counted))
     }
 
     /// The last position in (`floor`, `head`] before log time `at_ms`; the floor if there is none. Log times increase with

@@ -4,15 +4,16 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use danmaku_store::{Reader, RoomKey, RoomRow, Row, StoreError};
+use danmaku_store::{Audit, Change, Reader, RoomKey, RoomRow, Row, StoreError};
 use danmaku_wire::{RoomId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::codec;
-use super::{Health, QUEUE_LEN, Shared};
-use crate::entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
+use super::{Health, QUEUE_FULL, Shared};
+use crate::entry::{Append, AppendError, Appended, ChangeError, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
 use crate::page::{Interval, Lookup, Page, Recent};
+use crate::samples::Steps;
 
 /// A room that somebody uses, or that has appends in the queue. Everybody who opens it gets the same one.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct SqliteRoom(Arc<OpenRoom>);
 pub(super) enum Message {
     /// An append. Boxed: the queue has a block of slots.
     Append(Box<Queued>),
+    /// A change of the records.
+    Change(Box<QueuedChange>),
     /// Close the file; dropping the sender tells that it is closed.
     Stop(oneshot::Sender<()>),
 }
@@ -59,6 +62,14 @@ pub(super) struct Queued {
     pub(super) answer: oneshot::Sender<Outcome>,
     /// Its bytes in the queue.
     pub(super) held: OwnedSemaphorePermit,
+}
+
+/// A change of the records that waits for its commit.
+#[derive(Debug)]
+pub(super) struct QueuedChange {
+    pub(super) change: Change,
+    pub(super) audit: Option<Audit>,
+    pub(super) answer: oneshot::Sender<Result<u64, ChangeError>>,
 }
 
 /// What a poster is told.
@@ -125,17 +136,14 @@ impl SqliteRoom {
         if *shared.table.health.borrow() != Health::Ready {
             return Err(AppendError::Unavailable);
         }
-        let full = AppendError::Overloaded {
-            behind: QUEUE_LEN as u64,
-        };
         let bytes: usize = append
             .entries
             .iter()
             .map(|entry| entry.bytes() + ENTRY_BYTES)
             .sum();
         let held = Arc::clone(&shared.queue_bytes)
-            .try_acquire_many_owned(u32::try_from(bytes).map_err(|_| full)?)
-            .map_err(|_| full)?;
+            .try_acquire_many_owned(u32::try_from(bytes).map_err(|_| QUEUE_FULL)?)
+            .map_err(|_| QUEUE_FULL)?;
         let (answer, answered) = oneshot::channel();
         let queued = Queued {
             room: Arc::clone(&self.0),
@@ -144,13 +152,7 @@ impl SqliteRoom {
             answer,
             held,
         };
-        shared
-            .queue
-            .try_send(Message::Append(Box::new(queued)))
-            .map_err(|refused| match refused {
-                std::sync::mpsc::TrySendError::Full(_) => full,
-                std::sync::mpsc::TrySendError::Disconnected(_) => AppendError::Unavailable,
-            })?;
+        shared.queue_message(Message::Append(Box::new(queued)))?;
         answered.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
 
@@ -225,6 +227,30 @@ impl SqliteRoom {
         let (floor, head) = (numbering.floor.value(), numbering.head.value());
         let found = self.read(move |reader| reader.last_before(key, floor, head, at_ms));
         found.await.map(Seq::new)
+    }
+
+    /// The comments of each of `steps`, retracted ones included. Positions are dense: those between two times that are no
+    /// event's are comments'.
+    pub(crate) async fn count_comments(&self, steps: Steps) -> Result<Vec<u64>, Unavailable> {
+        let numbering = *self.0.numbering();
+        self.read(move |reader| {
+            let Some(key) = numbering.key else {
+                let steps = usize::try_from(steps.count()).unwrap_or_default();
+                return Ok(vec![0; steps]);
+            };
+            let mut reached = numbering.floor.value();
+            let mut counts = Vec::new();
+            for (index, at_ms) in steps.boundaries().enumerate() {
+                let before = reader.last_before(key, reached, numbering.head.value(), at_ms)?;
+                if index > 0 {
+                    let events = reader.count_above(key, reached, before, codec::COMMENT_MAX)?;
+                    counts.push(before - reached - events);
+                }
+                reached = before;
+            }
+            Ok(counts)
+        })
+        .await
     }
 
     /// See [`Interval`].

@@ -1,6 +1,7 @@
 //! Owns the shape of every HTTP error: `{"error":{"code":…,"message":…}}`.
 
 use bytes::Bytes;
+use danmaku_log::{ChangeError, ChangeRefusal};
 use danmaku_wire::RoomIdError;
 use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
@@ -53,8 +54,28 @@ pub enum ApiError {
     #[error("`until` must be EPOCH:SEQ or SEQ")]
     BadUntil,
     /// `from` or `to` is not a time.
-    #[error("`from` and `to` must be Unix times in milliseconds")]
-    BadTime,
+    #[error("`{field}` must be a Unix time in milliseconds")]
+    BadTime {
+        /// Which of them.
+        field: &'static str,
+    },
+    /// `from` is not before `to`.
+    #[error("`from` must be before `to`")]
+    BadRange,
+    /// `step` is out of range.
+    #[error("`step` must be a number of milliseconds from {min} to {max}")]
+    BadStep {
+        /// The smallest allowed.
+        min: u32,
+        /// The largest allowed.
+        max: u32,
+    },
+    /// The range has too many steps.
+    #[error("there are more than {max} steps between `from` and `to`")]
+    TooManySteps {
+        /// The most allowed.
+        max: u64,
+    },
     /// `order` is unknown.
     #[error("`order` must be oldest or newest")]
     BadOrder,
@@ -100,6 +121,26 @@ pub enum ApiError {
     /// `Last-Event-ID` is not a position.
     #[error("`Last-Event-ID` must be EPOCH:SEQ")]
     BadLastEventId,
+    /// A setting is unknown, of another type, or out of range.
+    #[error("{problem}")]
+    BadSetting {
+        /// Its name; `None` if the body is no object.
+        field: Option<String>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// `why` is too long.
+    #[error("`why` must have at most {max} characters")]
+    BadWhy {
+        /// The most allowed.
+        max: usize,
+    },
+    /// `before` is not the id of an entry of the audit trail.
+    #[error("`before` must be a positive integer")]
+    BadBefore,
+    /// There are too many records of the kind.
+    #[error("{0}")]
+    TooManyRecords(ChangeRefusal),
     /// Only a client on the server's own machine may do this.
     #[error("only clients on the server's own machine may do this, without a proxy in between")]
     Forbidden,
@@ -157,7 +198,10 @@ impl ApiError {
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
-            Self::BadTime => "bad_time",
+            Self::BadTime { .. } => "bad_time",
+            Self::BadRange => "bad_range",
+            Self::BadStep { .. } => "bad_step",
+            Self::TooManySteps { .. } => "too_many_steps",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
@@ -169,6 +213,10 @@ impl ApiError {
             Self::BadIdempotencyKey => "bad_idempotency_key",
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
+            Self::BadSetting { .. } => "bad_setting",
+            Self::BadWhy { .. } => "bad_why",
+            Self::BadBefore => "bad_before",
+            Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
@@ -199,6 +247,7 @@ impl ApiError {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::DataFailing { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRecords(_) => StatusCode::CONFLICT,
             Self::TooManyConnections(refusal) => connection_status(*refusal),
             Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
@@ -206,7 +255,10 @@ impl ApiError {
             | Self::BadEncoding
             | Self::BadSince
             | Self::BadUntil
-            | Self::BadTime
+            | Self::BadTime { .. }
+            | Self::BadRange
+            | Self::BadStep { .. }
+            | Self::TooManySteps { .. }
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -216,6 +268,9 @@ impl ApiError {
             | Self::BadIdempotencyKey
             | Self::BadCommentId
             | Self::BadLastEventId
+            | Self::BadSetting { .. }
+            | Self::BadWhy { .. }
+            | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
         }
@@ -238,7 +293,13 @@ impl ApiError {
             &Envelope {
                 error: Body {
                     code: self.code(),
-                    field: refusal.and_then(Refusal::field),
+                    field: match self {
+                        Self::BadSetting { field, .. } => field.as_deref(),
+                        Self::BadTime { field } => Some(*field),
+                        Self::BadRange => Some("from"),
+                        Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
+                        _ => refusal.and_then(Refusal::field),
+                    },
                     index: match refusal {
                         Some(Refusal::BadInput { index, .. }) => *index,
                         _ => None,
@@ -269,13 +330,22 @@ impl ApiError {
     }
 }
 
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => Self::TooManyRecords(refusal),
+            ChangeError::NotTaken(error) => Self::Refused(error.into()),
+        }
+    }
+}
+
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
-        Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
+        Refusal::OriginNotAllowed | Refusal::RoomClosed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
         | Refusal::TooManyRooms { .. }
@@ -286,15 +356,15 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
 }
 
 #[derive(Serialize)]
-struct Envelope {
-    error: Body,
+struct Envelope<'a> {
+    error: Body<'a>,
 }
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     message: String,

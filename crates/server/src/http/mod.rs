@@ -1,11 +1,13 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod audit;
 mod body;
 mod comments;
 mod cors;
 mod deadline;
 mod error;
 mod events;
+mod figures;
 mod likes;
 mod negotiation;
 mod operations;
@@ -14,6 +16,7 @@ mod query;
 mod rooms;
 mod route;
 mod segments;
+mod settings;
 mod users;
 mod web;
 mod websocket;
@@ -182,6 +185,7 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
@@ -206,12 +210,24 @@ async fn route(
         Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
         Route::Comment(room, id) => {
             check_local(context, peer, request.headers())?;
-            comments::retract(context, requester.permit(), room, id).await
+            comments::retract(context, requester.permit(), room, id, &query).await
+        }
+        Route::Settings(room) => {
+            check_local(context, peer, request.headers())?;
+            if *request.method() == Method::PATCH {
+                settings::update(context, requester.permit(), room.as_ref(), &query, request).await
+            } else {
+                Ok(settings::show(context, room.as_ref()))
+            }
+        }
+        Route::Audit => {
+            check_local(context, peer, request.headers())?;
+            audit::list(context, requester.permit(), &query).await
         }
         Route::UserComments(user) => {
             check_local(context, peer, request.headers())?;
             if *request.method() == Method::DELETE {
-                users::erase(context, user).await
+                users::erase(context, user, &query).await
             } else {
                 users::export(context, requester.permit(), user, &query).await
             }

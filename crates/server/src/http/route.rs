@@ -33,6 +33,8 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/stats`
+    Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -43,6 +45,10 @@ pub(super) enum Route {
     Comment(RoomId, String),
     /// `/v1/users/{user}/comments`, with the id decoded
     UserComments(String),
+    /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
+    Settings(Option<RoomId>),
+    /// `/v1/audit`
+    Audit,
 }
 
 impl Route {
@@ -61,6 +67,8 @@ impl Route {
             [Some("readyz"), None, ..] => Ok(Self::Readyz),
             [Some("metrics"), None, ..] => Ok(Self::Metrics),
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
+            [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
+            [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
                 Self::in_room(room_id(room)?, below)
@@ -89,6 +97,8 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("stats"), None, ..] => Ok(Self::Figures(room)),
+            [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -106,15 +116,20 @@ impl Route {
             | Self::Healthz
             | Self::Readyz
             | Self::Metrics
-            | Self::Stats => "GET, HEAD",
-            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
-                "GET, HEAD, OPTIONS"
-            }
+            | Self::Stats
+            | Self::Audit => "GET, HEAD",
+            Self::Rooms
+            | Self::Room(_)
+            | Self::Figures(_)
+            | Self::SegmentHead(_)
+            | Self::Segment(..) => "GET, HEAD, OPTIONS",
             Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Settings(None) => "GET, HEAD, PATCH",
+            Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
     }
 
@@ -132,7 +147,7 @@ impl Route {
     /// Whether a request counts toward the request limit: posts, joins and probes don't.
     pub(super) fn is_asked(&self, method: &Method) -> bool {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
-        let posts = *method == Method::POST || *method == Method::DELETE;
+        let posts = [Method::POST, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
@@ -187,6 +202,10 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/settings", Ok("GET, HEAD, PATCH"));
+        check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
+        check("/v1/audit", Ok("GET, HEAD"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());

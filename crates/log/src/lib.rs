@@ -30,13 +30,13 @@ mod tail;
 use danmaku_wire::{Epoch, RoomId};
 
 pub use config::LogConfig;
-pub use danmaku_store::{BackupError, OpenError, back_up};
+pub use danmaku_store::{BackupError, CommitError, OpenError, back_up};
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
 pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
 pub use page::{Interval, Lookup, Page, Recent};
 pub use room_log::RoomLog;
-pub use sqlite::{Health, Sqlite, SqliteConfig};
+pub use sqlite::{Health, Importer, Sqlite, SqliteConfig};
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 

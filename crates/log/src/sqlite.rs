@@ -3,6 +3,7 @@
 
 mod codec;
 mod housekeeping;
+mod import;
 mod readers;
 mod room;
 mod writer;
@@ -27,6 +28,7 @@ use crate::entry::Unavailable;
 use crate::feed::Feed;
 use crate::ring::Overflow;
 
+pub use self::import::Importer;
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.

@@ -40,8 +40,8 @@ pub enum ApiError {
     /// The handshake's key is missing or is not 16 bytes in base64 (RFC 6455, 4.1).
     #[error("`Sec-WebSocket-Key` must be 16 bytes in base64")]
     BadWebSocketKey,
-    /// The handshake came over HTTP/1.0.
-    #[error("a WebSocket upgrade needs HTTP/1.1")]
+    /// The request came over HTTP/1.0, which has neither upgrades nor chunks.
+    #[error("this path needs HTTP/1.1")]
     BadHttpVersion,
     /// `encoding` is unknown.
     #[error("`encoding` must be identity, gzip or deflate")]
@@ -55,6 +55,15 @@ pub enum ApiError {
     /// `from` or `to` is not a time.
     #[error("`from` and `to` must be Unix times in milliseconds")]
     BadTime,
+    /// `format` is unknown.
+    #[error("`format` must be jsonl, xml, ass or dandanplay")]
+    BadFormat,
+    /// `stream` is not a stream's id.
+    #[error("`stream` must be the id of one of the room's streams, and excludes `start`")]
+    BadStream,
+    /// The room has no stream with this id.
+    #[error("the room has no such stream")]
+    StreamNotFound,
     /// `order` is unknown.
     #[error("`order` must be oldest or newest")]
     BadOrder,
@@ -158,6 +167,9 @@ impl ApiError {
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
             Self::BadTime => "bad_time",
+            Self::BadFormat => "bad_format",
+            Self::BadStream => "bad_stream",
+            Self::StreamNotFound => "stream_not_found",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
@@ -189,6 +201,7 @@ impl ApiError {
             Self::NotFound
             | Self::RoomNotFound
             | Self::CommentNotFound
+            | Self::StreamNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -207,6 +220,8 @@ impl ApiError {
             | Self::BadSince
             | Self::BadUntil
             | Self::BadTime
+            | Self::BadFormat
+            | Self::BadStream
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -278,6 +293,7 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
+        | Refusal::TooManyExports
         | Refusal::TooManyRooms { .. }
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown

@@ -6,6 +6,7 @@ mod cors;
 mod deadline;
 mod error;
 mod events;
+mod export;
 mod likes;
 mod negotiation;
 mod operations;
@@ -26,7 +27,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use danmaku_wire::{Dialect, RoomId};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
@@ -45,6 +46,7 @@ use crate::refusal::{RateScope, Refusal};
 use crate::replay::Start;
 use crate::room::handle::RoomHandle;
 use deadline::AnswerDeadline;
+use export::ExportBody;
 use peer::{Peer, Requester};
 use route::Route;
 
@@ -97,7 +99,7 @@ pub async fn serve(
         Box::pin(async {
             let about_rooms = request.uri().path().starts_with("/v1/rooms");
             let answered = route(context, &peer, &watch, request).await;
-            let mut response = answered.unwrap_or_else(|error| error.response());
+            let mut response = answered.unwrap_or_else(|error| whole(error.response()));
             if about_rooms {
                 cors::open(response.headers_mut());
             }
@@ -148,33 +150,58 @@ fn lock(watch: &Mutex<Option<Watch>>) -> std::sync::MutexGuard<'_, Option<Watch>
     watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Handles one request.
+/// A response that is ready as a whole.
 type HttpResult = Result<Response<Full<Bytes>>, ApiError>;
 
+/// A response, ready or still being made.
+type AnyResponse = Response<Either<Full<Bytes>, ExportBody>>;
+
+fn whole(response: Response<Full<Bytes>>) -> AnyResponse {
+    response.map(Either::Left)
+}
+
+/// Handles one request.
 async fn route(
     context: &Arc<Context>,
     peer: &Peer<'_>,
     watch: &Mutex<Option<Watch>>,
     request: Request<Incoming>,
-) -> HttpResult {
+) -> Result<AnyResponse, ApiError> {
     let route = Route::parse(request.uri().path())?;
     route.check_method(request.method())?;
     if route.is_probe() {
-        return operations::probe(context, &route);
+        return operations::probe(context, &route).map(whole);
     }
     let requester = peer.requester(context, request.headers())?;
     if route.is_asked(request.method()) {
         check_rate(context, requester.permit())?;
     }
     if *request.method() == Method::OPTIONS {
-        return cors::preflight(context, &route, request.headers());
+        return cors::preflight(context, &route, request.headers()).map(whole);
     }
+    if let Route::Export(room) = &route {
+        let export = export::show(context, requester.permit(), room, &request).await?;
+        return Ok(export.map(Either::Right));
+    }
+    answer(context, peer, watch, (&route, requester), request)
+        .await
+        .map(whole)
+}
+
+/// Handles a request within the limits.
+async fn answer(
+    context: &Arc<Context>,
+    peer: &Peer<'_>,
+    watch: &Mutex<Option<Watch>>,
+    (route, requester): (&Route, Requester<'_>),
+    request: Request<Incoming>,
+) -> HttpResult {
     let query = request.uri().query().unwrap_or("").to_owned();
-    match &route {
+    match route {
         Route::Page => web::page(request.headers()),
         Route::Overlay => web::overlay(request.headers()),
         Route::Web(path) => web::module(path, request.headers()),
-        Route::Healthz | Route::Readyz => operations::probe(context, &route),
+        Route::Healthz | Route::Readyz => operations::probe(context, route),
         Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
             Err(ApiError::NotFound)
         }
@@ -183,6 +210,9 @@ async fn route(
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
+        Route::Streams(_) => Err(ApiError::NotFound),
+        // Answered by `route`.
+        Route::Export(_) => Err(ApiError::NotFound),
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
             segments::show(context, requester.permit(), room, name, request.headers()).await

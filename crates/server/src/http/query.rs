@@ -156,14 +156,14 @@ fn since(value: &str) -> Option<Since> {
     Position::from_str(value).ok().map(Since::Position)
 }
 
-fn unix_ms(value: &str) -> Result<u64, ApiError> {
+pub(super) fn unix_ms(value: &str) -> Result<u64, ApiError> {
     digits(value)
         .filter(|&ms| ms <= Seq::MAX.value())
         .ok_or(ApiError::BadTime)
 }
 
 /// A number without a sign, which `parse` alone would accept.
-fn digits(value: &str) -> Option<u64> {
+pub(super) fn digits(value: &str) -> Option<u64> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|_| digits)
 }
@@ -229,7 +229,7 @@ impl RoomsQuery {
     }
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
 

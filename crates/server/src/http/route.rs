@@ -33,6 +33,10 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/export`
+    Export(RoomId),
+    /// `/v1/rooms/{room}/streams`
+    Streams(RoomId),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -89,6 +93,8 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("export"), None, ..] => Ok(Self::Export(room)),
+            [Some("streams"), None, ..] => Ok(Self::Streams(room)),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -107,12 +113,14 @@ impl Route {
             | Self::Readyz
             | Self::Metrics
             | Self::Stats => "GET, HEAD",
-            Self::Rooms | Self::Room(_) | Self::SegmentHead(_) | Self::Segment(..) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Self::Rooms
+            | Self::Room(_)
+            | Self::SegmentHead(_)
+            | Self::Segment(..)
+            | Self::Export(_) => "GET, HEAD, OPTIONS",
             Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
-            Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
         }
@@ -178,6 +186,9 @@ mod tests {
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
         check("/v1/rooms/r/likes", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/export", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/export/x", Err("not_found"));
+        check("/v1/rooms/r/streams", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000", Err("not_found"));

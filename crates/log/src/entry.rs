@@ -1,5 +1,6 @@
 //! Entries of a room's log, and the results of an append.
 
+use danmaku_store::ChangeRefusal;
 use danmaku_wire::{Epoch, Event, Fragment, IdempotencyKey, Priority, Seq};
 
 /// What an entry holds.
@@ -99,6 +100,17 @@ pub enum AppendError {
     /// Retrying with the same key is safe.
     #[error("it is not known whether the log took the entries")]
     OutcomeUnknown,
+}
+
+/// Why a record was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The change makes no sense.
+    #[error(transparent)]
+    Refused(#[from] ChangeRefusal),
+    /// The store did not take it.
+    #[error(transparent)]
+    NotTaken(#[from] AppendError),
 }
 
 /// The store could not open a room, or could not read.

@@ -1,5 +1,5 @@
 //! Owns the log of a room: it orders and numbers its entries, and serves
-//! reads of them.
+//! reads of them. Beside it, the records: what else outlives a room's memory.
 //!
 //! An entry is *accepted* once [`RoomLog::append`] returns: the poster's ack
 //! is sent after that, never before. A [`RoomLog`] is a ring of the newest
@@ -10,7 +10,7 @@
 //! full ring drops them, and the tail reads them from the store.
 //!
 //! ```text
-//! room_log, tail → store → { sqlite, double } → feed → ring → page → entry
+//! { room_log, tail → store, records } → { sqlite, double } → { feed → ring → page → entry, in_force → settings }
 //! ```
 
 mod config;
@@ -20,9 +20,12 @@ mod entry;
 mod feed;
 #[cfg(test)]
 mod fixture;
+mod in_force;
 mod page;
+mod records;
 mod ring;
 mod room_log;
+mod settings;
 mod sqlite;
 mod store;
 mod tail;
@@ -30,13 +33,21 @@ mod tail;
 use danmaku_wire::{Epoch, RoomId};
 
 pub use config::LogConfig;
-pub use danmaku_store::{BackupError, CommitError, OpenError, back_up};
+pub use danmaku_store::{
+    Audit, AuditQuery, BackupError, Change, ChangeRefusal, CommitError, OpenError, Pin, Revocation,
+    Revoked, Sample, Sanction, SanctionKind, Stream, Subject, back_up,
+};
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
-pub use entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody, Unavailable};
+pub use entry::{
+    Append, AppendError, AppendKey, Appended, ChangeError, Entry, EntryBody, Unavailable,
+};
+pub use in_force::RoomRecords;
 pub use page::{Interval, Lookup, Page, Recent};
+pub use records::Records;
 pub use room_log::RoomLog;
-pub use sqlite::{Health, Importer, Sqlite, SqliteConfig};
+pub use settings::Settings;
+pub use sqlite::{Health, ImportError, Importer, Sqlite, SqliteConfig};
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 
@@ -46,13 +57,28 @@ pub use tail::{Tail, Tailed};
 pub struct Log {
     config: LogConfig,
     store: Store,
+    records: Records,
 }
 
 impl Log {
     /// A log over `store`; each room keeps in memory what `config` allows.
     #[must_use]
     pub fn new(config: LogConfig, store: Store) -> Self {
-        Self { config, store }
+        let records = match &store {
+            Store::Sqlite(file) => Records::in_file(file.clone()),
+            _ => Records::in_memory(),
+        };
+        Self {
+            config,
+            store,
+            records,
+        }
+    }
+
+    /// What outlives rooms' memory beside their logs.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
     }
 
     /// One word for the start-up line.

@@ -12,23 +12,24 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use danmaku_store::{OpenError, Retention, StoreError, Writer};
+use danmaku_store::{Audit, Change, OpenError, Records, Retention, StoreError, Writer};
 use danmaku_wire::{Epoch, RoomId, Seq};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::readers::Readers;
-use self::room::{Message, OpenRoom};
+use self::room::{Message, OpenRoom, QueuedChange};
 use self::writer::WriterThread;
 use crate::config::LogConfig;
-use crate::entry::Unavailable;
+use crate::entry::{AppendError, ChangeError, Unavailable};
 use crate::feed::Feed;
+use crate::in_force::InForce;
 use crate::ring::Overflow;
 
-pub use self::import::Importer;
+pub use self::import::{ImportError, Importer};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.
@@ -78,6 +79,7 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    in_force: Arc<InForce>,
 }
 
 #[derive(Debug, Default)]
@@ -97,10 +99,15 @@ impl Sqlite {
         let file = writer.file().to_owned();
         let readers = Readers::open(&file)
             .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
+        let in_force = InForce::load(&writer.records()).map_err(|source| OpenError::Sqlite {
+            file: writer.file().to_owned(),
+            source,
+        })?;
         let (queue, queued) = sync_channel(QUEUE_LEN);
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            in_force: Arc::new(in_force),
         });
         let retention = Retention {
             age_ms_max: config
@@ -144,13 +151,45 @@ impl Sqlite {
         self.0.table.health.subscribe()
     }
 
+    pub(crate) fn in_force(&self) -> &Arc<InForce> {
+        &self.0.table.in_force
+    }
+
+    /// Makes a change of the records: see [`Records::change`](crate::Records::change).
+    pub(crate) async fn change(
+        &self,
+        change: Change,
+        audit: Option<Audit>,
+    ) -> Result<u64, ChangeError> {
+        if *self.0.table.health.borrow() != Health::Ready {
+            return Err(AppendError::Unavailable.into());
+        }
+        let (answer, answered) = oneshot::channel();
+        let queued = QueuedChange {
+            change,
+            audit,
+            answer,
+        };
+        self.0.queue_message(Message::Change(Box::new(queued)))?;
+        answered
+            .await
+            .unwrap_or(Err(AppendError::OutcomeUnknown.into()))
+    }
+
+    pub(crate) async fn read_records<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Records<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let readers = &self.0.readers;
+        readers.read(move |reader| read(&reader.records())).await
+    }
+
     /// Commits what is queued, then closes the file and unlocks the folder.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
         let mut message = Message::Stop(done);
         // The queue is bounded, and the thread empties it.
-        while let Err(std::sync::mpsc::TrySendError::Full(refused)) = self.0.queue.try_send(message)
-        {
+        while let Err(TrySendError::Full(refused)) = self.0.queue.try_send(message) {
             message = refused;
             tokio::time::sleep(STOP_POLL).await;
         }
@@ -221,6 +260,17 @@ impl Sqlite {
     }
 }
 
+impl Shared {
+    fn queue_message(&self, message: Message) -> Result<(), AppendError> {
+        self.queue
+            .try_send(message)
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => QUEUE_FULL,
+                TrySendError::Disconnected(_) => AppendError::Unavailable,
+            })
+    }
+}
+
 impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
@@ -231,8 +281,12 @@ impl Table {
     }
 }
 
-/// Appends that wait for their commit.
+/// Appends and changes that wait for their commit.
 const QUEUE_LEN: usize = 4_096;
+
+const QUEUE_FULL: AppendError = AppendError::Overloaded {
+    behind: QUEUE_LEN as u64,
+};
 
 /// Bytes of entries that wait for their commit.
 const QUEUE_BYTES_MAX: usize = 16 << 20;

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use danmaku_log::{CommitError, EntryBody, Importer, OpenError};
+use danmaku_log::{EntryBody, Importer, OpenError};
 use danmaku_wire::{Epoch, RoomId, Seq};
 
 use crate::cli::parse_room;
@@ -31,7 +31,8 @@ pub struct ImportArgs {
     #[arg(long, value_enum)]
     pub format: Option<RecordingFormat>,
 
-    /// When the video began, in milliseconds since 1970. JSON Lines have the times of their comments
+    /// When the video began, in milliseconds since 1970; without it, the room's last stream. JSON Lines have the times of their
+    /// comments, and usually this one
     #[arg(long, value_name = "MS")]
     pub start: Option<u64>,
 }
@@ -71,7 +72,7 @@ pub enum ImportError {
         line: BadLine,
     },
     /// The times of the file are relative to a video.
-    #[error("the file does not say when the video began: give --start")]
+    #[error("neither the file nor the room says when the video began: give --start")]
     NoStart,
     /// A comment's time has not come yet.
     #[error("{}, line {line}: the time is in the future; nothing was imported", file.display())]
@@ -91,9 +92,9 @@ pub enum ImportError {
         /// The first comment's, Unix time in milliseconds.
         first_ms: u64,
     },
-    /// The data file cannot be written.
-    #[error("cannot write the data file: {0}")]
-    Commit(#[from] CommitError),
+    /// The data file does not take it.
+    #[error(transparent)]
+    Commit(#[from] danmaku_log::ImportError),
     /// Writing to the terminal failed.
     #[error("cannot write: {0}")]
     Output(io::Error),
@@ -115,7 +116,8 @@ pub fn import(args: &ImportArgs) -> Result<(), ImportError> {
     drop(bytes);
     let importer = Importer::open(&args.data, args.room.clone())?;
     let start_ms = args.start.or(recording.start_ms);
-    let mut comments = timed(recording.comments, start_ms)?;
+    let from_ms = start_ms.or(importer.stream_start_ms());
+    let mut comments = timed(recording.comments, from_ms)?;
     // A log's times never decrease; what has the same time stays in order.
     comments.sort_by_key(|&(at_ms, _)| at_ms);
     let now_ms = Clock::start().now().unix_ms;
@@ -133,7 +135,7 @@ pub fn import(args: &ImportArgs) -> Result<(), ImportError> {
     }
     let (first, count) = (importer.first(), comments.len());
     if count > 0 {
-        importer.commit(Epoch::new(now_ms), entries(comments, first))?;
+        importer.commit(Epoch::new(now_ms), start_ms, entries(comments, first))?;
     }
     let mut out = io::stdout().lock();
     let left_out = recording.left_out;

@@ -12,7 +12,7 @@ use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
 use danmaku_server::export::{self, ExportArgs};
-use danmaku_server::import::{self, ImportArgs};
+use danmaku_server::import::{self, ImportArgs, ImportError};
 use danmaku_server::tasks::{Server, StopOutcome};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -103,7 +103,10 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => client(cli::watch(args)),
         Some(Command::Post(args)) => client(cli::post(args)),
         Some(Command::Export(args)) => client(export::export(args)),
-        Some(Command::Import(args)) => Ok(finish(import::import(&args))),
+        Some(Command::Import(args)) => match import::import(&args) {
+            Err(ImportError::Open(error)) => Err(error.to_string()),
+            imported => Ok(finish(imported)),
+        },
         Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {

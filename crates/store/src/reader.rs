@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::StoreError;
+use crate::records::Records;
 use crate::row::{RoomKey, RoomRow, Row, int, uint};
 use crate::schema;
 
@@ -44,6 +45,12 @@ impl Reader {
             .prepare_cached("SELECT name FROM room WHERE name > ?1 ORDER BY name LIMIT ?2")?;
         let rooms = statement.query_map(params![after, limit], |row| row.get(0))?;
         Ok(rooms.collect::<Result<_, _>>()?)
+    }
+
+    /// What is kept beside rooms' entries.
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        Records(&self.connection)
     }
 
     /// Calls `each` for the entries after `after`, in order, until it breaks. Erased ones are left out.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::error::StoreError;
 use crate::row::{RoomKey, int, uint};
@@ -136,6 +136,25 @@ pub(crate) fn forget_answers(
         )?
         .execute(params![int(before_ms), STEP_ENTRIES])?;
     Ok(())
+}
+
+/// The time since which entries are kept, in Unix milliseconds; 0 without bounds on age and bytes.
+pub(crate) fn kept_since(
+    connection: &Connection,
+    retention: &Retention,
+    now_ms: u64,
+) -> Result<u64, StoreError> {
+    let by_age = retention
+        .age_ms_max
+        .map_or(0, |age| now_ms.saturating_sub(age));
+    if retention.bytes_max.is_none() {
+        return Ok(by_age);
+    }
+    let oldest = connection
+        .prepare_cached("SELECT at_ms FROM entry ORDER BY serial LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(by_age.max(oldest.map_or(0, uint)))
 }
 
 /// Bytes of the file that hold something; freed ones are used again before the file grows.

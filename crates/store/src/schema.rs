@@ -31,6 +31,15 @@ pub(crate) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// Opens what is kept for the life of the process only.
+pub(crate) fn open_in_memory() -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "max_page_count", MEMORY_PAGES_MAX)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
 /// Opens the file for reading only. It exists, with the schema of this version.
 pub(crate) fn open_for_reading(file: &Path) -> Result<Connection, StoreError> {
     connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -154,9 +163,71 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     ) STRICT;
     CREATE TABLE probe (filler BLOB NOT NULL) STRICT;
     ",
+    // Records outlive a room's entries, so they name it. An empty name stands for all rooms.
+    "
+    CREATE TABLE settings (room TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE sanction (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        subject_kind INTEGER NOT NULL,
+        subject TEXT NOT NULL,
+        kind INTEGER NOT NULL,
+        until_ms INTEGER,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sanction_by_room ON sanction (room);
+    CREATE TABLE revocation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind INTEGER NOT NULL,
+        subject TEXT NOT NULL,
+        issued_before_ms INTEGER,
+        until_ms INTEGER,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE pin (
+        room TEXT PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        until_ms INTEGER,
+        who TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE stream (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        end_ms INTEGER,
+        title TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX stream_by_start ON stream (room, start_ms);
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        who TEXT NOT NULL,
+        what TEXT NOT NULL,
+        room TEXT NOT NULL,
+        target TEXT NOT NULL,
+        why TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE sample (
+        serial INTEGER PRIMARY KEY,
+        room TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        likes INTEGER NOT NULL,
+        viewers INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sample_by_time ON sample (room, at_ms);
+    -- The few entries that are not comments, so that comments can be counted by position.
+    CREATE INDEX event_by_place ON entry (room, seq) WHERE kind > 2;
+    ",
 ];
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 /// `dnmk`: tells the file from those of other applications.
 const APPLICATION_ID: u32 = 0x646E_6D6B;
@@ -165,4 +236,54 @@ const APPLICATION_ID: u32 = 0x646E_6D6B;
 const BUSY_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Prepared statements that a connection keeps: more than there are.
-const STATEMENTS_MAX: usize = 32;
+const STATEMENTS_MAX: usize = 64;
+
+/// Pages of 4 KiB that are kept without a file: 64 MiB.
+const MEMORY_PAGES_MAX: u32 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::record::{Change, Stream};
+    use crate::writer::Writer;
+
+    #[test]
+    fn a_file_of_version_1_is_migrated() {
+        let folder = TempDir::new().unwrap();
+        let old = Connection::open(folder.path().join("danmaku.db")).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO room VALUES (3, 'r', 7, 0);
+             INSERT INTO entry VALUES (1, 3, 1, 10, 0, x'62'), (2, 3, 2, 20, 16, x'01');",
+        )
+        .unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+
+        let mut writer = Writer::open(folder.path()).unwrap();
+        let room = writer.room("r").unwrap().unwrap();
+        assert_eq!((room.epoch, room.head, room.at_ms), (7, 2, 20));
+        let stream = Stream {
+            id: 0,
+            start_ms: 5,
+            end_ms: None,
+            title: "opening".to_owned(),
+        };
+        let change = Change::AddStream {
+            room: "r".to_owned(),
+            stream: stream.clone(),
+        };
+        let mut group = writer.begin().unwrap();
+        let id = group.change(&change, None).unwrap().unwrap();
+        group.commit().unwrap();
+        drop(writer);
+
+        let writer = Writer::open(folder.path()).unwrap();
+        let streams = writer.records().streams("r").unwrap();
+        assert_eq!(streams, [Stream { id, ..stream }]);
+    }
+}

@@ -7,6 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::folder::Folder;
 use crate::reader;
+use crate::record::{Audit, Change, Changed};
+use crate::records::Records;
 use crate::retention::{self, Retention, Trimmed};
 use crate::row::{Answer, RoomKey, RoomRow, int, uint};
 use crate::schema;
@@ -133,6 +135,34 @@ impl Writer {
     /// [`StoreError`].
     pub fn forget_answers(&mut self, before_ms: u64) -> Result<(), StoreError> {
         retention::forget_answers(&mut self.connection, before_ms)
+    }
+
+    /// What is kept beside rooms' entries.
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        Records(&self.connection)
+    }
+
+    /// Forgets records that have ended, and a limited number of samples that are older than what `retention` keeps of the
+    /// entries. Whether any record had ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_records(
+        &mut self,
+        retention: &Retention,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)?;
+        let before_ms = retention::kept_since(&transaction, retention, now_ms)?;
+        let records = Records(&transaction);
+        records.forget_samples(before_ms, None)?;
+        let forgot = records.forget_ended(now_ms)?;
+        transaction.commit()?;
+        self.unscrubbed |= forgot;
+        Ok(forgot)
     }
 
     /// Whether the disk takes as much as a group of appends: writes that much and removes it again.
@@ -266,6 +296,20 @@ impl Group<'_> {
             int(at_ms)
         ])?;
         Ok(())
+    }
+
+    /// Makes a change of the records, and adds to the audit trail if it was made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn change(
+        &mut self,
+        change: &Change,
+        audit: Option<&Audit>,
+    ) -> Result<Changed, StoreError> {
+        // A pin has the text of its comment.
+        self.erased |= matches!(change, Change::Pin { .. } | Change::Unpin { .. });
+        Records(&self.transaction).change(change, audit)
     }
 
     /// Commits: once this returns, the group is on disk.

@@ -105,6 +105,9 @@ impl Housekeeping {
         if now >= self.forget_due {
             self.forget_due = now + FORGET_INTERVAL;
             writer.forget_answers(now_ms.saturating_sub(KEY_AGE_MS_MAX))?;
+            if writer.forget_records(&self.retention, now_ms)? {
+                table.in_force.forget_ended(now_ms);
+            }
         }
         if let Some(room) = self.crowded.pop_front().and_then(|room| room.upgrade()) {
             let numbering = *room.numbering();
@@ -179,5 +182,5 @@ const STEP_PAUSE: Duration = Duration::from_millis(10);
 /// How often erased bytes are scrubbed, at most.
 const SCRUB_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often old idempotency keys are forgotten.
+/// How often old idempotency keys and records are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(10);

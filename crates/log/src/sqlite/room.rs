@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use danmaku_store::{Reader, RoomKey, RoomRow, Row, StoreError};
+use danmaku_store::{Audit, Change, Reader, RoomKey, RoomRow, Row, StoreError};
 use danmaku_wire::{RoomId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::codec;
-use super::{Health, QUEUE_LEN, Shared};
-use crate::entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
+use super::{Health, QUEUE_FULL, Shared};
+use crate::entry::{Append, AppendError, Appended, ChangeError, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
 use crate::page::{Interval, Lookup, Page, Recent};
 
@@ -46,6 +46,8 @@ pub(crate) struct SqliteRoom(Arc<OpenRoom>);
 pub(super) enum Message {
     /// An append. Boxed: the queue has a block of slots.
     Append(Box<Queued>),
+    /// A change of the records.
+    Change(Box<QueuedChange>),
     /// Close the file; dropping the sender tells that it is closed.
     Stop(oneshot::Sender<()>),
 }
@@ -59,6 +61,14 @@ pub(super) struct Queued {
     pub(super) answer: oneshot::Sender<Outcome>,
     /// Its bytes in the queue.
     pub(super) held: OwnedSemaphorePermit,
+}
+
+/// A change of the records that waits for its commit.
+#[derive(Debug)]
+pub(super) struct QueuedChange {
+    pub(super) change: Change,
+    pub(super) audit: Option<Audit>,
+    pub(super) answer: oneshot::Sender<Result<u64, ChangeError>>,
 }
 
 /// What a poster is told.
@@ -125,17 +135,14 @@ impl SqliteRoom {
         if *shared.table.health.borrow() != Health::Ready {
             return Err(AppendError::Unavailable);
         }
-        let full = AppendError::Overloaded {
-            behind: QUEUE_LEN as u64,
-        };
         let bytes: usize = append
             .entries
             .iter()
             .map(|entry| entry.bytes() + ENTRY_BYTES)
             .sum();
         let held = Arc::clone(&shared.queue_bytes)
-            .try_acquire_many_owned(u32::try_from(bytes).map_err(|_| full)?)
-            .map_err(|_| full)?;
+            .try_acquire_many_owned(u32::try_from(bytes).map_err(|_| QUEUE_FULL)?)
+            .map_err(|_| QUEUE_FULL)?;
         let (answer, answered) = oneshot::channel();
         let queued = Queued {
             room: Arc::clone(&self.0),
@@ -144,13 +151,7 @@ impl SqliteRoom {
             answer,
             held,
         };
-        shared
-            .queue
-            .try_send(Message::Append(Box::new(queued)))
-            .map_err(|refused| match refused {
-                std::sync::mpsc::TrySendError::Full(_) => full,
-                std::sync::mpsc::TrySendError::Disconnected(_) => AppendError::Unavailable,
-            })?;
+        shared.queue_message(Message::Append(Box::new(queued)))?;
         answered.await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use danmaku_store::{Answer, CommitError, Group, NewRoom, Retention, RoomKey, StoreError, Writer};
+use danmaku_store::{
+    Answer, Changed, CommitError, Group, NewRoom, Retention, RoomKey, StoreError, Writer,
+};
 use danmaku_wire::{Event, Seq};
 use tokio::sync::oneshot;
 
 use super::codec;
 use super::housekeeping::{Housekeeping, KEY_AGE_MS_MAX};
-use super::room::{Message, Numbering, OpenRoom, Outcome, Queued, is_same};
+use super::room::{Message, Numbering, OpenRoom, Outcome, Queued, QueuedChange, is_same};
 use super::{Health, Table};
-use crate::entry::{Append, AppendError, AppendKey, Appended, Entry, EntryBody};
+use crate::entry::{Append, AppendError, AppendKey, Appended, ChangeError, Entry, EntryBody};
 
 /// The state of the thread.
 pub(super) struct WriterThread {
@@ -44,12 +46,11 @@ impl WriterThread {
         let stop = loop {
             let wait = self.housekeeping.due_in(Instant::now());
             match self.queued.recv_timeout(wait) {
-                Ok(Message::Append(first)) => {
-                    if let Some(stop) = self.commit_group(*first) {
+                Ok(first) => {
+                    if let Some(stop) = self.commit_group(first) {
                         break Some(stop);
                     }
                 }
-                Ok(Message::Stop(stop)) => break Some(stop),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
@@ -63,25 +64,71 @@ impl WriterThread {
     }
 
     /// Commits `first` and what else is queued; returns a stop that came behind them.
-    fn commit_group(&mut self, first: Queued) -> Option<oneshot::Sender<()>> {
-        let mut entries = first.append.entries.len();
-        let mut appends = vec![first];
+    fn commit_group(&mut self, first: Message) -> Option<oneshot::Sender<()>> {
+        let mut entries = 0;
+        let (mut appends, mut changes) = (Vec::new(), Vec::new());
         let mut stop = None;
-        while entries < GROUP_ENTRIES_MAX {
-            match self.queued.try_recv() {
-                Ok(Message::Append(next)) => {
-                    entries += next.append.entries.len();
-                    appends.push(*next);
+        let mut next = Ok(first);
+        while let Ok(message) = next {
+            match message {
+                Message::Append(append) => {
+                    entries += append.append.entries.len();
+                    appends.push(*append);
                 }
-                Ok(Message::Stop(sender)) => {
+                Message::Change(change) => {
+                    entries += 1;
+                    changes.push(*change);
+                }
+                Message::Stop(sender) => {
                     stop = Some(sender);
                     break;
                 }
-                Err(_) => break,
             }
+            if entries >= GROUP_ENTRIES_MAX {
+                break;
+            }
+            next = self.queued.try_recv();
         }
-        self.commit(appends);
+        if !appends.is_empty() {
+            self.commit(appends);
+        }
+        if !changes.is_empty() {
+            self.commit_changes(changes);
+        }
         stop
+    }
+
+    /// Commits changes of the records, lets them hold, then answers. There are few: they have a commit of their own.
+    fn commit_changes(&mut self, queued: Vec<QueuedChange>) {
+        let outcomes = self.try_commit_changes(&queued);
+        for (index, queued) in queued.into_iter().enumerate() {
+            let outcome = match &outcomes {
+                Ok(outcomes) => outcomes[index].map_err(ChangeError::from),
+                Err(error) => Err((*error).into()),
+            };
+            if let Ok(id) = outcome {
+                self.table.in_force.apply(queued.change, id);
+            }
+            // Whoever gave up is not told.
+            let _gone = queued.answer.send(outcome);
+        }
+    }
+
+    fn try_commit_changes(&mut self, queued: &[QueuedChange]) -> Result<Vec<Changed>, AppendError> {
+        if *self.table.health.borrow() != Health::Ready {
+            return Err(AppendError::Unavailable);
+        }
+        commit_changes(&mut self.writer, queued).map_err(|error| self.failed(&error))
+    }
+
+    /// Begins an episode of failures; what posters are told.
+    fn failed(&mut self, error: &CommitError) -> AppendError {
+        let now = Instant::now();
+        self.housekeeping.fail(&self.table, error, now);
+        match error {
+            CommitError::Refused(_) => AppendError::Unavailable,
+            CommitError::Unknown(_) => AppendError::OutcomeUnknown,
+        }
     }
 
     /// Commits the appends, feeds the rings, then answers the posters.
@@ -113,17 +160,8 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
-        let outcomes = match drafts.commit(&mut self.writer, work) {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                let now = Instant::now();
-                self.housekeeping.fail(&self.table, &error, now);
-                return Err(match error {
-                    CommitError::Refused(_) => AppendError::Unavailable,
-                    CommitError::Unknown(_) => AppendError::OutcomeUnknown,
-                });
-            }
-        };
+        let committed = drafts.commit(&mut self.writer, work);
+        let outcomes = committed.map_err(|error| self.failed(&error))?;
         for draft in drafts.rooms {
             *draft.room.numbering() = draft.numbering;
             self.housekeeping.grown(&draft.room, &draft.numbering);
@@ -131,6 +169,20 @@ impl WriterThread {
         }
         Ok(outcomes)
     }
+}
+
+fn commit_changes(
+    writer: &mut Writer,
+    queued: &[QueuedChange],
+) -> Result<Vec<Changed>, CommitError> {
+    let mut group = writer.begin().map_err(CommitError::Refused)?;
+    let mut outcomes = Vec::with_capacity(queued.len());
+    for queued in queued {
+        let changed = group.change(&queued.change, queued.audit.as_ref());
+        outcomes.push(changed.map_err(CommitError::Refused)?);
+    }
+    group.commit()?;
+    Ok(outcomes)
 }
 
 /// What a group changes, room by room. It counts once the group is committed.

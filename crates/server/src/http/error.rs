@@ -61,6 +61,23 @@ pub enum ApiError {
     /// `stream` is not a stream's id.
     #[error("`stream` must be the id of one of the room's streams, and excludes `start`")]
     BadStream,
+    /// A stream's body is no object.
+    #[error("a stream is a JSON object with `start`, `end` and `title`, all optional")]
+    BadStreamBody,
+    /// A member of a stream is invalid.
+    #[error(
+        "`{member}` is invalid: `start` and `end` are Unix times in milliseconds, in this order, and `title` has at most 200 characters"
+    )]
+    BadStreamMember {
+        /// The member.
+        member: &'static str,
+    },
+    /// The room has no place for another stream.
+    #[error("a room has at most {max} streams")]
+    TooManyStreams {
+        /// The limit.
+        max: u32,
+    },
     /// The room has no stream with this id.
     #[error("the room has no such stream")]
     StreamNotFound,
@@ -168,7 +185,8 @@ impl ApiError {
             Self::BadUntil => "bad_until",
             Self::BadTime => "bad_time",
             Self::BadFormat => "bad_format",
-            Self::BadStream => "bad_stream",
+            Self::BadStream | Self::BadStreamBody | Self::BadStreamMember { .. } => "bad_stream",
+            Self::TooManyStreams { .. } => "too_many_streams",
             Self::StreamNotFound => "stream_not_found",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
@@ -203,6 +221,7 @@ impl ApiError {
             | Self::CommentNotFound
             | Self::StreamNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
+            Self::TooManyStreams { .. } => StatusCode::CONFLICT,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::BadWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
@@ -222,6 +241,8 @@ impl ApiError {
             | Self::BadTime
             | Self::BadFormat
             | Self::BadStream
+            | Self::BadStreamBody
+            | Self::BadStreamMember { .. }
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -253,7 +274,10 @@ impl ApiError {
             &Envelope {
                 error: Body {
                     code: self.code(),
-                    field: refusal.and_then(Refusal::field),
+                    field: match self {
+                        Self::BadStreamMember { member } => Some(member),
+                        _ => refusal.and_then(Refusal::field),
+                    },
                     index: match refusal {
                         Some(Refusal::BadInput { index, .. }) => *index,
                         _ => None,

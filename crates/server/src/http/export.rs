@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
-use danmaku_log::{EntryBody, RoomLog, Unavailable};
+use danmaku_log::{EntryBody, RoomLog, Stream, Unavailable};
 use danmaku_wire::{RoomId, Seq};
 use hyper::body::{Body, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ApiError;
 use super::query::{pairs, unix_ms};
+use super::streams;
 use crate::admission::{AddressPermit, Held};
 use crate::context::Context;
 use crate::recording::{RecordingFormat, RecordingWriter};
@@ -37,7 +38,7 @@ pub(super) async fn show<B>(
     let slot = Arc::clone(&context.export_slots).try_acquire_owned();
     let slot = slot.map_err(|_| Refusal::TooManyExports)?;
     let held = context.hold_answer(permit, EXPORT_BYTES)?;
-    let range = Range::find(&log, &query).await.map_err(Refusal::from)?;
+    let range = Range::find(context, room, &log, &query).await?;
     let mut export = Export {
         context: Arc::clone(context),
         log,
@@ -79,7 +80,7 @@ fn disposition(room: &RoomId, format: RecordingFormat) -> HeaderValue {
 }
 
 /// The query of an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct ExportQuery {
     format: RecordingFormat,
     /// The first log time, Unix time in milliseconds.
@@ -88,6 +89,8 @@ struct ExportQuery {
     to_ms: Option<u64>,
     /// When the video began, Unix time in milliseconds.
     start_ms: Option<u64>,
+    /// The stream, as written.
+    stream: Option<String>,
 }
 
 impl ExportQuery {
@@ -101,6 +104,7 @@ impl ExportQuery {
             from_ms: None,
             to_ms: None,
             start_ms: None,
+            stream: None,
         };
         for (key, value) in pairs(query) {
             match &*key {
@@ -111,8 +115,12 @@ impl ExportQuery {
                 "from" => parsed.from_ms = Some(unix_ms(&value)?),
                 "to" => parsed.to_ms = Some(unix_ms(&value)?),
                 "start" => parsed.start_ms = Some(unix_ms(&value)?),
+                "stream" => parsed.stream = Some(value.into_owned()),
                 _ => {}
             }
+        }
+        if parsed.stream.is_some() && parsed.start_ms.is_some() {
+            return Err(ApiError::BadStream);
         }
         Ok(parsed)
     }
@@ -127,20 +135,51 @@ struct Range {
 }
 
 impl Range {
-    async fn find(log: &RoomLog, query: &ExportQuery) -> Result<Self, Unavailable> {
+    async fn find(
+        context: &Context,
+        room: &RoomId,
+        log: &RoomLog,
+        query: &ExportQuery,
+    ) -> Result<Self, ApiError> {
         // What is posted from now on is not part of it: the export ends.
         let (mut after, mut until) = (log.floor(), log.head());
-        if let Some(from_ms) = query.from_ms {
-            after = after.max(log.last_before(from_ms).await?);
+        let stream = Self::stream(context, room, query).await?;
+        let start_ms = query
+            .start_ms
+            .or(stream.as_ref().map(|stream| stream.start_ms));
+        // JSON Lines are also a copy of the log: only a stream that was asked for limits them.
+        let cut =
+            stream.filter(|_| query.stream.is_some() || query.format != RecordingFormat::Jsonl);
+        let (begin_ms, end_ms) = cut.map_or((None, None), |stream| {
+            (Some(stream.start_ms), stream.end_ms)
+        });
+        for from_ms in query.from_ms.into_iter().chain(begin_ms) {
+            after = after.max(log.last_before(from_ms).await.map_err(Refusal::from)?);
         }
-        if let Some(to_ms) = query.to_ms {
-            until = until.min(log.last_before(to_ms).await?);
+        for to_ms in query.to_ms.into_iter().chain(end_ms) {
+            until = until.min(log.last_before(to_ms).await.map_err(Refusal::from)?);
         }
         Ok(Self {
             after,
             until,
-            start_ms: query.start_ms,
+            start_ms,
         })
+    }
+
+    /// The stream that times are relative to: the last one, unless the query says otherwise.
+    async fn stream(
+        context: &Context,
+        room: &RoomId,
+        query: &ExportQuery,
+    ) -> Result<Option<Stream>, ApiError> {
+        if let Some(id) = &query.stream {
+            return streams::find(context, room, id).await.map(Some);
+        }
+        if query.start_ms.is_some() {
+            return Ok(None);
+        }
+        let streams = context.log.records().streams(room).await;
+        Ok(streams.map_err(Refusal::from)?.into_iter().next_back())
     }
 }
 
@@ -276,6 +315,7 @@ mod tests {
             from_ms: None,
             to_ms: None,
             start_ms: None,
+            stream: None,
         };
         check("", Ok(all));
         check(
@@ -285,8 +325,10 @@ mod tests {
                 from_ms: Some(1),
                 to_ms: Some(2),
                 start_ms: Some(3),
+                stream: None,
             }),
         );
+        check("stream=1&start=2", Err(ApiError::BadStream));
         for bad in ["format=", "format=XML", "format=srt"] {
             check(bad, Err(ApiError::BadFormat));
         }

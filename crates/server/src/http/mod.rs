@@ -15,6 +15,7 @@ mod query;
 mod rooms;
 mod route;
 mod segments;
+mod streams;
 mod users;
 mod web;
 mod websocket;
@@ -210,7 +211,15 @@ async fn answer(
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
-        Route::Streams(_) => Err(ApiError::NotFound),
+        Route::Streams(room) if *request.method() == Method::POST => {
+            check_local(context, peer, request.headers())?;
+            streams::begin(context, requester.permit(), room, request).await
+        }
+        Route::Streams(room) => streams::list(context, requester.permit(), room).await,
+        Route::Stream(room, id) => {
+            check_local(context, peer, request.headers())?;
+            streams::end(context, requester.permit(), (room, id), request).await
+        }
         // Answered by `route`.
         Route::Export(_) => Err(ApiError::NotFound),
         Route::Segment(room, length_ms, n) => {

@@ -37,6 +37,8 @@ pub(super) enum Route {
     Export(RoomId),
     /// `/v1/rooms/{room}/streams`
     Streams(RoomId),
+    /// `/v1/rooms/{room}/streams/{id}`, with the id as written
+    Stream(RoomId, String),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -95,6 +97,7 @@ impl Route {
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
             [Some("export"), None, ..] => Ok(Self::Export(room)),
             [Some("streams"), None, ..] => Ok(Self::Streams(room)),
+            [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -121,6 +124,7 @@ impl Route {
             Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
         }
@@ -189,6 +193,7 @@ mod tests {
         check("/v1/rooms/r/export", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/export/x", Err("not_found"));
         check("/v1/rooms/r/streams", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/streams/1", Ok("PATCH, OPTIONS"));
         check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000", Err("not_found"));

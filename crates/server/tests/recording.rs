@@ -406,3 +406,76 @@ fn once_free(server: SocketAddr, source: [u8; 4]) -> (String, TcpStream) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
+
+/// Runs ffmpeg, and returns what it writes to its output and to its log.
+fn ffmpeg(arguments: &[&str]) -> (String, String) {
+    let program = std::env::var("DANMAKU_TEST_FFMPEG").unwrap_or_else(|_| {
+        panic!("DANMAKU_TEST_FFMPEG is not set: run these tests with `cargo xtask test`")
+    });
+    let output = std::process::Command::new(program)
+        .args(["-nostdin", "-hide_banner", "-loglevel", "error"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (written, log) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{log}");
+    (written, log)
+}
+
+#[test]
+#[ignore = "needs what `cargo xtask test` installs"]
+fn ffmpeg_reads_and_draws_the_subtitles() {
+    let folder = TempDir::new().unwrap();
+    let mut file = String::new();
+    let comments = [
+        (0, "scroll", "弹幕, <b>first</b> & \"quoted\""),
+        (1_250, "top", "{\\an8}no command"),
+        (61_990, "bottom", "a\\Nb 🎉"),
+    ];
+    for (time_ms, mode, text) in comments {
+        let (ts, text) = (START_MS + time_ms, json!(text));
+        writeln!(
+            file,
+            r#"{{"ts":{ts},"time_ms":{time_ms},"mode":"{mode}","text":{text}}}"#
+        )
+        .unwrap();
+    }
+    assert_eq!(import(folder.path(), "a.jsonl", &file, &[]).0, Some(0));
+    let server = start(folder.path());
+    let address = format!("http://{}", server.address());
+    let (status, stdout, _) = run(&["export", "r", "--server", &address, "--format", "ass"]);
+    assert!(status.success());
+    let subtitles = folder.path().join("r.ass");
+    fs::write(&subtitles, stdout).unwrap();
+    let subtitles = subtitles.to_str().unwrap();
+
+    let (written, log) = ffmpeg(&["-i", subtitles, "-c:s", "text", "-f", "srt", "-"]);
+    assert_eq!(log, "");
+    let cues: Vec<Vec<_>> = written
+        .split("\n\n")
+        .map(|cue| cue.lines().skip(1).collect())
+        .filter(|cue: &Vec<_>| !cue.is_empty())
+        .collect();
+    let expected = [
+        [
+            "00:00:00,000 --> 00:00:08,000",
+            "弹幕, <b>first</b> & \"quoted\"",
+        ],
+        ["00:00:01,250 --> 00:00:05,250", "｛＼an8｝no command"],
+        ["00:01:01,990 --> 00:01:05,990", "a＼Nb 🎉"],
+    ];
+    assert_eq!(cues, expected);
+
+    // Two pictures, a second before and after the first comment ends: something is drawn, then nothing.
+    let video = "color=black:size=192x108:rate=1:duration=70";
+    let drawn = format!(
+        "ass=filename={subtitles},select='eq(n,4)+eq(n,30)',signalstats,metadata=print:key=lavfi.signalstats.YMAX:file=-"
+    );
+    let (written, _) = ffmpeg(&["-f", "lavfi", "-i", video, "-vf", &drawn, "-f", "null", "-"]);
+    let brightest: Vec<u32> = written
+        .lines()
+        .filter_map(|line| line.split_once("YMAX=")?.1.parse().ok())
+        .collect();
+    assert!(brightest[0] > 100 && brightest[1] < 32, "{written}");
+}

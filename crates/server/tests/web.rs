@@ -35,6 +35,7 @@ files!(
     page,
     page_load,
     page_size,
+    recording,
     renderer,
     renderer_load,
     sdk_browser,

@@ -38,6 +38,7 @@ files!(
     recording,
     renderer,
     renderer_load,
+    replay,
     sdk_browser,
     sdk_package,
     sdk_playout,

@@ -10,7 +10,7 @@
 //! full ring drops them, and the tail reads them from the store.
 //!
 //! ```text
-//! { room_log, tail → store, records } → { sqlite, double } → { feed → ring → page → entry, in_force → settings }
+//! { room_log, tail → store, records } → { sqlite, double } → { feed → ring → page → entry, in_force → settings, samples }
 //! ```
 
 mod config;
@@ -25,6 +25,7 @@ mod page;
 mod records;
 mod ring;
 mod room_log;
+mod samples;
 mod settings;
 mod sqlite;
 mod store;
@@ -46,7 +47,8 @@ pub use in_force::RoomRecords;
 pub use page::{Interval, Lookup, Page, Recent};
 pub use records::Records;
 pub use room_log::RoomLog;
-pub use settings::Settings;
+pub use samples::{SAMPLE_INTERVAL_MS, SAMPLE_SAME_MS, Sampled, Steps};
+pub use settings::{OutOfRange, SLOW_MODE_S_MAX, Settings};
 pub use sqlite::{Health, ImportError, Importer, Sqlite, SqliteConfig};
 pub use store::Store;
 pub use tail::{Tail, Tailed};

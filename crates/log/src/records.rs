@@ -10,6 +10,7 @@ use danmaku_wire::RoomId;
 
 use crate::entry::{AppendError, ChangeError, Unavailable};
 use crate::in_force::{InForce, RoomRecords};
+use crate::samples::{Sampled, Steps, Summary};
 use crate::settings::Settings;
 use crate::sqlite::Sqlite;
 
@@ -131,6 +132,28 @@ impl Records {
     pub async fn streams(&self, room: &RoomId) -> Result<Vec<Stream>, Unavailable> {
         let room = room.as_str().to_owned();
         self.read(move |records| records.streams(&room)).await
+    }
+
+    /// What was sampled in `room` in each of `steps`; `None` if nothing was.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn samples(
+        &self,
+        room: &RoomId,
+        steps: Steps,
+    ) -> Result<Option<Vec<Sampled>>, Unavailable> {
+        let room = room.as_str().to_owned();
+        self.read(move |records| {
+            let mut found = false;
+            let mut summary = Summary::new(steps);
+            records.samples(&room, steps.samples_from_ms(), steps.to_ms, |sample| {
+                found = true;
+                summary.add(&sample);
+            })?;
+            Ok(found.then(|| summary.finish()))
+        })
+        .await
     }
 
     /// A part of the audit trail, newest first.

@@ -7,6 +7,7 @@ use danmaku_wire::{Event, Seq};
 use crate::config::LogConfig;
 use crate::entry::{Entry, EntryBody};
 use crate::page::{Interval, Lookup, Page, Recent};
+use crate::samples::Steps;
 
 /// A run of the log: every entry in (`after`, `head`] is here.
 ///
@@ -327,6 +328,20 @@ impl Ring {
             None if self.overflow == Overflow::Keep => Some(self.after),
             _ => None,
         }
+    }
+
+    /// The comments of each of `steps`, retracted ones included.
+    pub(crate) fn count_comments(&self, steps: Steps) -> Vec<u64> {
+        let boundaries = steps.boundaries();
+        let places: Vec<_> = boundaries
+            .map(|ms| self.slots.partition_point(|slot| slot.at_ms < ms))
+            .collect();
+        let is_comment = |slot: &&Slot| !matches!(slot.body, Some(EntryBody::Event(_)));
+        let count = |step: &[usize]| {
+            let slots = self.slots.range(step[0]..step[1].max(step[0]));
+            slots.filter(is_comment).count() as u64
+        };
+        places.windows(2).map(count).collect()
     }
 
     /// See [`Interval`]: the entries in [`from_ms`, `to_ms`). `None` when only a

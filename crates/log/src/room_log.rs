@@ -7,6 +7,7 @@ use danmaku_wire::{Epoch, Seq};
 use crate::entry::{Append, AppendError, Appended, Unavailable};
 use crate::feed::Feed;
 use crate::page::{Interval, Lookup, Page, Recent};
+use crate::samples::Steps;
 use crate::store::RoomStore;
 use crate::tail::Tail;
 
@@ -98,6 +99,17 @@ impl RoomLog {
         match found {
             Some(seq) => Ok(seq),
             None => self.store.last_before(at_ms).await,
+        }
+    }
+
+    /// The comments of each of `steps`, retracted ones included, as far back as the log goes.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the store has to be asked and does not answer.
+    pub async fn count_comments(&self, steps: Steps) -> Result<Vec<u64>, Unavailable> {
+        match &self.store {
+            RoomStore::None => Ok(self.feed.ring().count_comments(steps)),
+            store => store.count_comments(steps).await,
         }
     }
 

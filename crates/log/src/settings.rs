@@ -25,6 +25,21 @@ impl Settings {
         }
     }
 
+    /// The first member that is out of range, and its range.
+    ///
+    /// # Errors
+    /// [`OutOfRange`].
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let refuse = |field, range| Err(OutOfRange { field, range });
+        if let Some(1..SLOW_MODE_S_MIN | SLOW_MODE_S_END..) = self.slow_mode_s {
+            return refuse("slow_mode_s", "0, or a number from 3 to 120");
+        }
+        if let Some(0 | TEXT_SCALARS_END..) = self.text_scalars_max {
+            return refuse("text_scalars_max", "a number from 1 to 200");
+        }
+        Ok(())
+    }
+
     pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("invariant: settings have string keys only")
     }
@@ -32,5 +47,50 @@ impl Settings {
     /// The settings as [`Settings::to_text`] wrote them. The schema's version keeps out those of newer versions.
     pub(crate) fn from_text(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+/// A setting that is out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` must be {range}")]
+pub struct OutOfRange {
+    /// The member.
+    pub field: &'static str,
+    /// What it can be.
+    pub range: &'static str,
+}
+
+/// The shortest slow mode, in seconds.
+const SLOW_MODE_S_MIN: u32 = 3;
+
+/// The longest slow mode, in seconds.
+pub const SLOW_MODE_S_MAX: u32 = 120;
+
+const SLOW_MODE_S_END: u32 = SLOW_MODE_S_MAX + 1;
+
+/// One more than a comment's text can have anyway.
+const TEXT_SCALARS_END: u32 = 201;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        #[track_caller]
+        fn check(text: &str, field: Option<&str>) {
+            let settings: Settings = serde_json::from_str(text).unwrap();
+            let found = settings.check().err().map(|error| error.field);
+            assert_eq!(found, field, "{text}");
+            assert_eq!(Settings::from_text(&settings.to_text()), settings);
+        }
+        check("{}", None);
+        check(r#"{"closed":true,"slow_mode_s":0}"#, None);
+        check(r#"{"slow_mode_s":3,"text_scalars_max":1}"#, None);
+        check(r#"{"slow_mode_s":120,"text_scalars_max":200}"#, None);
+        check(r#"{"slow_mode_s":2}"#, Some("slow_mode_s"));
+        check(r#"{"slow_mode_s":121}"#, Some("slow_mode_s"));
+        check(r#"{"text_scalars_max":0}"#, Some("text_scalars_max"));
+        check(r#"{"text_scalars_max":201}"#, Some("text_scalars_max"));
     }
 }

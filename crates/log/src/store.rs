@@ -11,6 +11,7 @@ use crate::entry::Unavailable;
 use crate::feed::Feed;
 use crate::page::{Interval, Lookup, Page, Recent};
 use crate::ring::Overflow;
+use crate::samples::Steps;
 use crate::sqlite::{Sqlite, SqliteRoom};
 
 /// What outlives a room's memory.
@@ -114,6 +115,16 @@ impl RoomStore {
             Self::Sqlite(room) => room.last_before(at_ms).await,
             #[cfg(feature = "double")]
             Self::Double(room) => room.last_before(at_ms).await,
+        }
+    }
+
+    /// The comments of each of `steps`, retracted ones included.
+    pub(crate) async fn count_comments(&self, steps: Steps) -> Result<Vec<u64>, Unavailable> {
+        match self {
+            Self::None => Err(Unavailable),
+            Self::Sqlite(room) => room.count_comments(steps).await,
+            #[cfg(feature = "double")]
+            Self::Double(_) => Err(Unavailable),
         }
     }
 

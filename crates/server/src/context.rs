@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use danmaku_fanout::Fanout;
-use danmaku_log::{Log, RoomLog, Store};
+use danmaku_log::{Change, Log, RoomLog, Store};
 use danmaku_wire::{CommentLimits, RoomId};
 use tokio::sync::Semaphore;
 
@@ -18,7 +18,9 @@ use crate::registry::Registry;
 use crate::replay::LeadMaker;
 use crate::room::actor::{RoomActor, RoomEnvironment};
 use crate::room::handle::RoomHandle;
+use crate::samples::{self, Samples, Taken};
 use crate::segments::SegmentMaker;
+use crate::slow_mode::SlowMode;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
@@ -41,6 +43,10 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
+    /// Who has to wait in rooms with slow mode.
+    pub slow_mode: SlowMode,
+    /// What was sampled of rooms' likes and viewers.
+    pub samples: Samples,
     /// Budget for what rooms hold for returning viewers.
     pub memory: Arc<MemoryBudget>,
     /// Replays from the log for joining viewers.
@@ -93,6 +99,8 @@ impl Context {
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
+            slow_mode: SlowMode::default(),
+            samples: Samples::default(),
             memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),
             leads: LeadMaker::new(
                 config.room.compression,
@@ -176,6 +184,29 @@ impl Context {
         Ok(ids)
     }
 
+    /// Samples the likes and viewers of all rooms into the store. What it does not take is in the next samples.
+    pub async fn sample_rooms(&self) {
+        let now = self.clock.now();
+        let rooms = self.registry.all().into_iter().map(|room| {
+            let view = room.view(now.monotonic);
+            samples::Now {
+                key: room.key(),
+                room: room.id().clone(),
+                likes: view.likes,
+                viewers: view.viewers,
+            }
+        });
+        let taken = self.samples.take(rooms.collect(), now.unix_ms);
+        for taken in taken.chunks(SAMPLES_AT_ONCE) {
+            let samples = taken.iter().map(|it: &Taken| it.sample.clone());
+            let change = Change::AddSamples(samples.collect());
+            if self.log.records().change(change, None).await.is_err() {
+                return;
+            }
+            self.samples.kept(taken);
+        }
+    }
+
     /// Counts the bytes of a response as held until it is written.
     ///
     /// # Errors
@@ -193,6 +224,8 @@ const EXPORTS_MAX: usize = 16;
 
 /// Exports that read at the same time: half of what the data file allows.
 const EXPORT_READS_MAX: usize = 2;
+/// Samples written at once, so that no comment waits long for them.
+const SAMPLES_AT_ONCE: usize = 1_000;
 
 /// Rooms that are listed at once.
 const ROOMS_AT_ONCE: usize = 256;

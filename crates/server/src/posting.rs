@@ -1,16 +1,18 @@
 //! Owns how a post or a retraction gets into a room's log, from HTTP, WebSocket or the demo feed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use danmaku_engine::Now;
 use danmaku_log::{Append, AppendKey, Appended, EntryBody, Lookup, RoomLog};
-use danmaku_wire::{Comment, Event, IdempotencyKey, RoomId, Seq};
+use danmaku_wire::{Comment, Event, Fault, Field, IdempotencyKey, Problem, RoomId, Seq};
 
 use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::idempotency::{Claim, KeyConflict};
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
+use crate::slow_mode::{Poster, Turn};
 
 /// The room a post goes to.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,7 @@ async fn append(
     key: Option<AppendKey>,
     now: Now,
 ) -> Result<Appended, Refusal> {
+    let turn = check_settings(context, permit, target.id(), comments, now)?;
     let rate = context.config.admission.per_room;
     let appended = match target {
         Target::Open(room) => room.post(comments, key, rate, now).await?,
@@ -104,8 +107,52 @@ async fn append(
             room.post(comments, key, rate, now).await?
         }
     };
+    if let Some(turn) = turn {
+        turn.taken();
+    }
     context.stats.inbound.accepted(comments.len());
     Ok(appended)
+}
+
+/// Checks comments against the room's settings; in slow mode, the posters' turn is over once the comments are accepted.
+fn check_settings<'a>(
+    context: &'a Context,
+    permit: &AddressPermit,
+    room: &RoomId,
+    comments: &[Comment],
+    now: Now,
+) -> Result<Option<Turn<'a>>, Refusal> {
+    let settings = context.log.records().settings(room);
+    if settings.closed == Some(true) {
+        return Err(Refusal::RoomClosed);
+    }
+    if let Some(max) = settings.text_scalars_max {
+        let max = max as usize;
+        let is_too_long = |comment: &Comment| comment.text.as_str().chars().nth(max).is_some();
+        if let Some(index) = comments.iter().position(is_too_long) {
+            return Err(Refusal::BadInput {
+                index: (comments.len() > 1).then_some(index),
+                problem: Problem {
+                    field: Field::Text,
+                    fault: Fault::TooManyScalars { max },
+                },
+            });
+        }
+    }
+    let Some(interval_s) = settings.slow_mode_s.filter(|&seconds| seconds > 0) else {
+        return Ok(None);
+    };
+    let posters = comments.iter().map(|comment| match &comment.user {
+        Some(user) => Poster::User(user.as_str()),
+        None => Poster::Address(permit.address()),
+    });
+    let interval = Duration::from_secs(interval_s.into());
+    let claimed = context
+        .slow_mode
+        .claim(room, posters, interval, now.monotonic);
+    claimed
+        .map(Some)
+        .map_err(|no_turn| Refusal::slow_mode(interval_s, no_turn))
 }
 
 /// The outcome of a retraction.

@@ -10,6 +10,7 @@ use danmaku_wire::outbound::ErrorReply;
 
 use crate::admission::HoldRefusal;
 use crate::origins::OriginNotAllowed;
+use crate::slow_mode::NoTurn;
 
 /// Why a message or a post was refused. Except for [`Refusal::OutcomeUnknown`], none of it was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,10 +32,21 @@ pub enum Refusal {
         retry_after_ms: u64,
     },
     /// An array longer than the burst can never be accepted.
-    #[error("the array has more than the {burst} comments allowed at once")]
+    #[error("the array is longer than allowed at once, which is {burst}")]
     ArrayOverBurst {
         /// The burst.
         burst: u32,
+    },
+    /// Nobody can post in the room now.
+    #[error("the room is closed for comments")]
+    RoomClosed,
+    /// The room is in slow mode, and the poster's last comment was too short a time ago.
+    #[error("slow mode: one comment every {interval_s} s")]
+    SlowMode {
+        /// Seconds between two comments.
+        interval_s: u32,
+        /// A retry after this many milliseconds succeeds.
+        retry_after_ms: u64,
     },
     /// The room has not caught up with its log.
     #[error("the room is {behind} comments behind and accepts no more right now")]
@@ -112,6 +124,18 @@ impl Refusal {
         }
     }
 
+    /// The refusal of a room's slow mode.
+    #[must_use]
+    pub fn slow_mode(interval_s: u32, no_turn: NoTurn) -> Self {
+        match no_turn {
+            NoTurn::Wait(wait) => Self::SlowMode {
+                interval_s,
+                retry_after_ms: whole_ms(wait),
+            },
+            NoTurn::Twice => Self::ArrayOverBurst { burst: 1 },
+        }
+    }
+
     /// The stable machine-readable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -119,6 +143,8 @@ impl Refusal {
             Self::BadInput { problem, .. } => problem.code(),
             Self::RateLimited { .. } => "rate_limited",
             Self::ArrayOverBurst { .. } => "array_over_burst",
+            Self::RoomClosed => "room_closed",
+            Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded { .. } | Self::TooManyBytes => "overloaded",
             Self::TooManyExports => "too_many_exports",
             Self::TooManyRooms { .. } => "too_many_rooms",
@@ -144,7 +170,9 @@ impl Refusal {
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { retry_after_ms, .. } => Some(*retry_after_ms),
+            Self::RateLimited { retry_after_ms, .. } | Self::SlowMode { retry_after_ms, .. } => {
+                Some(*retry_after_ms)
+            }
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }
@@ -152,6 +180,7 @@ impl Refusal {
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }
+            | Self::RoomClosed
             | Self::KeyReused
             | Self::OriginNotAllowed
             | Self::Stopping => None,

@@ -93,6 +93,10 @@ pub struct InboundStats {
     messages_rejected: Counter,
     /// Over a rate limit.
     messages_rate_limited: Counter,
+    /// A room was closed for comments.
+    messages_room_closed: Counter,
+    /// A room was in slow mode.
+    messages_slow_mode: Counter,
     /// A room's log was behind, or bodies took too much memory.
     messages_overloaded: Counter,
     /// The room table was full.
@@ -135,6 +139,8 @@ impl InboundStats {
             Refusal::Overloaded { .. } | Refusal::TooManyBytes | Refusal::TooManyExports => {
                 &self.messages_overloaded
             }
+            Refusal::RoomClosed => &self.messages_room_closed,
+            Refusal::SlowMode { .. } => &self.messages_slow_mode,
             Refusal::TooManyRooms { .. } => &self.messages_too_many_rooms,
             Refusal::Unavailable => &self.messages_unavailable,
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,
@@ -147,10 +153,12 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 9] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 11] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
+            ("room_closed", &self.messages_room_closed),
+            ("slow_mode", &self.messages_slow_mode),
             ("overloaded", &self.messages_overloaded),
             ("too_many_rooms", &self.messages_too_many_rooms),
             ("unavailable", &self.messages_unavailable),

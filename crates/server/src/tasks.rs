@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use danmaku_fanout::{Drained, Fanout, Link};
-use danmaku_log::{Health, OpenError, Sqlite, Store};
+use danmaku_log::{Health, OpenError, SAMPLE_INTERVAL_MS, Sqlite, Store};
 use danmaku_wire::{CloseReason, Protocol};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::admission::{Admitted, ConnectionPermit, ConnectionRefusal};
 use crate::clock::Clock;
@@ -64,7 +65,7 @@ pub enum StopOutcome {
 }
 
 impl Server {
-    /// Opens the data file if there is one, listens, then starts shards, memory keeper, accept loops and demo feed.
+    /// Opens the data file if there is one, listens, then starts shards, memory keeper, sampler, accept loops and demo feed.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
@@ -90,6 +91,7 @@ impl Server {
         let fanout = Fanout::start(&config.fanout, clock.origin()).map_err(StartError::Shards)?;
         let context = Arc::new(Context::new(config, store, fanout, clock, spawn_room));
         tokio::spawn(keep_memory_bounded(Arc::clone(&context)));
+        tokio::spawn(sample_rooms(Arc::clone(&context)));
         if let Some(file) = context.log.file() {
             tokio::spawn(report_health(file.health()));
         }
@@ -138,6 +140,8 @@ impl Server {
         // A post in progress already has its body, so this is quick.
         let _ = tokio::time::timeout(left(), context.gate.emptied()).await;
         let sealed = tokio::time::timeout(left(), seal_all(&context)).await;
+        // Only figures: they need not be whole.
+        let _ = tokio::time::timeout(STOP_STEP_MIN, context.sample_rooms()).await;
         let left = left();
         let fanout = Arc::clone(&context.fanout);
         let drained =
@@ -213,6 +217,16 @@ async fn keep_memory_bounded(context: Arc<Context>) {
             // The rooms do it on their own tasks.
             tokio::time::sleep(MEMORY_PAUSE).await;
         }
+    }
+}
+
+/// Samples rooms' likes and viewers from time to time.
+async fn sample_rooms(context: Arc<Context>) {
+    let mut due = tokio::time::interval(Duration::from_millis(SAMPLE_INTERVAL_MS));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        context.sample_rooms().await;
     }
 }
 

@@ -122,6 +122,28 @@ impl Reader {
         Ok(kind)
     }
 
+    /// How many entries in (`after`, `until`] have a kind above `kind_max`, which are few: they have an index.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn count_above(
+        &self,
+        room: RoomKey,
+        after: u64,
+        until: u64,
+        kind_max: u8,
+    ) -> Result<u64, StoreError> {
+        // The first condition on kinds is that of the index.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT count(*) FROM entry WHERE room = ?1 AND seq > ?2 AND seq <= ?3 AND kind > 2 AND kind > ?4",
+        )?;
+        let counted = statement
+            .query_row(params![room.0, int(after), int(until), kind_max], |row| {
+                row.get(0)
+            })?;
+        Ok(uint(counted))
+    }
+
     /// The last position in (`floor`, `head`] before log time `at_ms`; the floor if there is none. Log times increase with
     /// positions: a binary search, so it takes 20 look-ups in a room of a million entries.
     ///

@@ -240,7 +240,7 @@ fn logged_comment(
             ("ts", ts) => logged.at_ms = positive(ts),
             ("time_ms", Value::Signed(time)) => logged.time_ms = Some(time),
             ("time_ms", time) => {
-                logged.time_ms = positive(time).and_then(|time| time.try_into().ok())
+                logged.time_ms = positive(time).and_then(|time| time.try_into().ok());
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ use super::{Health, QUEUE_FULL, Shared};
 use crate::entry::{Append, AppendError, Appended, ChangeError, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
 use crate::page::{Interval, Lookup, Page, Recent};
+use crate::samples::Steps;
 
 /// A room that somebody uses, or that has appends in the queue. Everybody who opens it gets the same one.
 #[derive(Debug)]
@@ -226,6 +227,30 @@ impl SqliteRoom {
         let (floor, head) = (numbering.floor.value(), numbering.head.value());
         let found = self.read(move |reader| reader.last_before(key, floor, head, at_ms));
         found.await.map(Seq::new)
+    }
+
+    /// The comments of each of `steps`, retracted ones included. Positions are dense: those between two times that are no
+    /// event's are comments'.
+    pub(crate) async fn count_comments(&self, steps: Steps) -> Result<Vec<u64>, Unavailable> {
+        let numbering = *self.0.numbering();
+        self.read(move |reader| {
+            let Some(key) = numbering.key else {
+                let steps = usize::try_from(steps.count()).unwrap_or_default();
+                return Ok(vec![0; steps]);
+            };
+            let mut reached = numbering.floor.value();
+            let mut counts = Vec::new();
+            for (index, at_ms) in steps.boundaries().enumerate() {
+                let before = reader.last_before(key, reached, numbering.head.value(), at_ms)?;
+                if index > 0 {
+                    let events = reader.count_above(key, reached, before, codec::COMMENT_MAX)?;
+                    counts.push(before - reached - events);
+                }
+                reached = before;
+            }
+            Ok(counts)
+        })
+        .await
     }
 
     /// See [`Interval`].

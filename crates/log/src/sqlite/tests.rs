@@ -355,3 +355,46 @@ async fn everybody_opens_the_same_room() {
     );
     assert_eq!(one.head(), Seq::new(2));
 }
+
+#[tokio::test]
+async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
+    let fixture = Fixture::start(2);
+    for log in [
+        fixture.open().await,
+        crate::fixture::memory(crate::fixture::config(100)).await,
+    ] {
+        for (now_ms, entry) in [
+            (10, comment("1")),
+            (15, comment("2")),
+            (21, comment("3")),
+            (33, retract(&[2])),
+            (34, comment("5")),
+        ] {
+            let append = Append {
+                now_ms,
+                ..append(vec![entry])
+            };
+            log.append(append).await.unwrap();
+        }
+        let check = async |from_ms, to_ms, expected: &[u64]| {
+            let steps = crate::Steps {
+                from_ms,
+                to_ms,
+                step_ms: 10,
+            };
+            assert_eq!(log.count_comments(steps).await.unwrap(), expected);
+        };
+        check(10, 40, &[2, 1, 1]).await;
+        check(0, 45, &[0, 2, 1, 1, 0]).await;
+        check(11, 15, &[0]).await;
+        check(12, 22, &[2]).await;
+    }
+    let nothing = RoomId::parse("nothing").unwrap();
+    let log = fixture.log.open(&nothing, EPOCH).await.unwrap();
+    let steps = crate::Steps {
+        from_ms: 0,
+        to_ms: 25,
+        step_ms: 10,
+    };
+    assert_eq!(log.count_comments(steps).await.unwrap(), [0, 0, 0]);
+}

@@ -12,6 +12,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
+use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
@@ -124,8 +125,11 @@ pub(super) async fn retract(
     permit: &AddressPermit,
     room: &RoomId,
     id: &str,
+    query: &str,
 ) -> HttpResult {
     let id = comment_id(id)?;
+    let target = id.value().to_string();
+    let audit = audit::entry(context, query, Action::Retract, Some(room), &target)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let log = context.find_log(room).await?;
     let log = log.ok_or(ApiError::RoomNotFound)?;
@@ -141,6 +145,7 @@ pub(super) async fn retract(
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))?;
     match retracted {
         Retracted::Done => {
+            audit::record(context, audit).await?;
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)

@@ -1,6 +1,7 @@
 //! Owns the shape of every HTTP error: `{"error":{"code":…,"message":…}}`.
 
 use bytes::Bytes;
+use danmaku_log::{ChangeError, ChangeRefusal};
 use danmaku_wire::RoomIdError;
 use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
@@ -53,8 +54,28 @@ pub enum ApiError {
     #[error("`until` must be EPOCH:SEQ or SEQ")]
     BadUntil,
     /// `from` or `to` is not a time.
-    #[error("`from` and `to` must be Unix times in milliseconds")]
-    BadTime,
+    #[error("`{field}` must be a Unix time in milliseconds")]
+    BadTime {
+        /// Which of them.
+        field: &'static str,
+    },
+    /// `from` is not before `to`.
+    #[error("`from` must be before `to`")]
+    BadRange,
+    /// `step` is out of range.
+    #[error("`step` must be a number of milliseconds from {min} to {max}")]
+    BadStep {
+        /// The smallest allowed.
+        min: u32,
+        /// The largest allowed.
+        max: u32,
+    },
+    /// The range has too many steps.
+    #[error("there are more than {max} steps between `from` and `to`")]
+    TooManySteps {
+        /// The most allowed.
+        max: u64,
+    },
     /// `format` is unknown.
     #[error("`format` must be jsonl, xml, ass or dandanplay")]
     BadFormat,
@@ -71,12 +92,6 @@ pub enum ApiError {
     BadStreamMember {
         /// The member.
         member: &'static str,
-    },
-    /// The room has no place for another stream.
-    #[error("a room has at most {max} streams")]
-    TooManyStreams {
-        /// The limit.
-        max: u32,
     },
     /// The room has no stream with this id.
     #[error("the room has no such stream")]
@@ -126,6 +141,26 @@ pub enum ApiError {
     /// `Last-Event-ID` is not a position.
     #[error("`Last-Event-ID` must be EPOCH:SEQ")]
     BadLastEventId,
+    /// A setting is unknown, of another type, or out of range.
+    #[error("{problem}")]
+    BadSetting {
+        /// Its name; `None` if the body is no object.
+        field: Option<String>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// `why` is too long.
+    #[error("`why` must have at most {max} characters")]
+    BadWhy {
+        /// The most allowed.
+        max: usize,
+    },
+    /// `before` is not the id of an entry of the audit trail.
+    #[error("`before` must be a positive integer")]
+    BadBefore,
+    /// There are too many records of the kind.
+    #[error("{0}")]
+    TooManyRecords(ChangeRefusal),
     /// Only a client on the server's own machine may do this.
     #[error("only clients on the server's own machine may do this, without a proxy in between")]
     Forbidden,
@@ -183,11 +218,13 @@ impl ApiError {
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
-            Self::BadTime => "bad_time",
             Self::BadFormat => "bad_format",
             Self::BadStream | Self::BadStreamBody | Self::BadStreamMember { .. } => "bad_stream",
-            Self::TooManyStreams { .. } => "too_many_streams",
             Self::StreamNotFound => "stream_not_found",
+            Self::BadTime { .. } => "bad_time",
+            Self::BadRange => "bad_range",
+            Self::BadStep { .. } => "bad_step",
+            Self::TooManySteps { .. } => "too_many_steps",
             Self::BadOrder => "bad_order",
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
@@ -199,6 +236,10 @@ impl ApiError {
             Self::BadIdempotencyKey => "bad_idempotency_key",
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
+            Self::BadSetting { .. } => "bad_setting",
+            Self::BadWhy { .. } => "bad_why",
+            Self::BadBefore => "bad_before",
+            Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooManyConnections(_) => TOO_MANY_CONNECTIONS,
@@ -221,7 +262,6 @@ impl ApiError {
             | Self::CommentNotFound
             | Self::StreamNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
-            Self::TooManyStreams { .. } => StatusCode::CONFLICT,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::BadWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
@@ -231,6 +271,7 @@ impl ApiError {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::DataFailing { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyRecords(_) => StatusCode::CONFLICT,
             Self::TooManyConnections(refusal) => connection_status(*refusal),
             Self::Refused(refusal) => refusal_status(refusal),
             Self::BadRoomId(_)
@@ -238,11 +279,14 @@ impl ApiError {
             | Self::BadEncoding
             | Self::BadSince
             | Self::BadUntil
-            | Self::BadTime
             | Self::BadFormat
             | Self::BadStream
             | Self::BadStreamBody
             | Self::BadStreamMember { .. }
+            | Self::BadTime { .. }
+            | Self::BadRange
+            | Self::BadStep { .. }
+            | Self::TooManySteps { .. }
             | Self::BadOrder
             | Self::BadUserId { .. }
             | Self::BadHistory { .. }
@@ -252,6 +296,9 @@ impl ApiError {
             | Self::BadIdempotencyKey
             | Self::BadCommentId
             | Self::BadLastEventId
+            | Self::BadSetting { .. }
+            | Self::BadWhy { .. }
+            | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
         }
@@ -276,6 +323,10 @@ impl ApiError {
                     code: self.code(),
                     field: match self {
                         Self::BadStreamMember { member } => Some(member),
+                        Self::BadSetting { field, .. } => field.as_deref(),
+                        Self::BadTime { field } => Some(*field),
+                        Self::BadRange => Some("from"),
+                        Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),
                     },
                     index: match refusal {
@@ -308,13 +359,22 @@ impl ApiError {
     }
 }
 
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => Self::TooManyRecords(refusal),
+            ChangeError::NotTaken(error) => Self::Refused(error.into()),
+        }
+    }
+}
+
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
-        Refusal::OriginNotAllowed => StatusCode::FORBIDDEN,
+        Refusal::OriginNotAllowed | Refusal::RoomClosed => StatusCode::FORBIDDEN,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
         | Refusal::TooManyExports
@@ -326,15 +386,15 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
 }
 
 #[derive(Serialize)]
-struct Envelope {
-    error: Body,
+struct Envelope<'a> {
+    error: Body<'a>,
 }
 
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'static str>,
+    field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     message: String,

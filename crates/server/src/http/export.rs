@@ -112,9 +112,9 @@ impl ExportQuery {
                     let format = RecordingFormat::from_name(&value);
                     parsed.format = format.ok_or(ApiError::BadFormat)?;
                 }
-                "from" => parsed.from_ms = Some(unix_ms(&value)?),
-                "to" => parsed.to_ms = Some(unix_ms(&value)?),
-                "start" => parsed.start_ms = Some(unix_ms(&value)?),
+                "from" => parsed.from_ms = Some(unix_ms(&key, &value)?),
+                "to" => parsed.to_ms = Some(unix_ms(&key, &value)?),
+                "start" => parsed.start_ms = Some(unix_ms(&key, &value)?),
                 "stream" => parsed.stream = Some(value.into_owned()),
                 _ => {}
             }
@@ -332,8 +332,8 @@ mod tests {
         for bad in ["format=", "format=XML", "format=srt"] {
             check(bad, Err(ApiError::BadFormat));
         }
-        for bad in ["from=x", "to=-1", "start=1.5"] {
-            check(bad, Err(ApiError::BadTime));
+        for (bad, field) in [("from=x", "from"), ("to=-1", "to"), ("start=1.5", "start")] {
+            check(bad, Err(ApiError::BadTime { field }));
         }
     }
 

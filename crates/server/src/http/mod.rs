@@ -1,5 +1,6 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod audit;
 mod body;
 mod comments;
 mod cors;
@@ -7,6 +8,7 @@ mod deadline;
 mod error;
 mod events;
 mod export;
+mod figures;
 mod likes;
 mod negotiation;
 mod operations;
@@ -15,6 +17,7 @@ mod query;
 mod rooms;
 mod route;
 mod segments;
+mod settings;
 mod streams;
 mod users;
 mod web;
@@ -210,15 +213,16 @@ async fn answer(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
         Route::Streams(room) if *request.method() == Method::POST => {
             check_local(context, peer, request.headers())?;
-            streams::begin(context, requester.permit(), room, request).await
+            streams::begin(context, requester.permit(), (room, &query), request).await
         }
         Route::Streams(room) => streams::list(context, requester.permit(), room).await,
         Route::Stream(room, id) => {
             check_local(context, peer, request.headers())?;
-            streams::end(context, requester.permit(), (room, id), request).await
+            streams::end(context, requester.permit(), (room, id, &query), request).await
         }
         // Answered by `route`.
         Route::Export(_) => Err(ApiError::NotFound),
@@ -245,12 +249,24 @@ async fn answer(
         Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
         Route::Comment(room, id) => {
             check_local(context, peer, request.headers())?;
-            comments::retract(context, requester.permit(), room, id).await
+            comments::retract(context, requester.permit(), room, id, &query).await
+        }
+        Route::Settings(room) => {
+            check_local(context, peer, request.headers())?;
+            if *request.method() == Method::PATCH {
+                settings::update(context, requester.permit(), room.as_ref(), &query, request).await
+            } else {
+                Ok(settings::show(context, room.as_ref()))
+            }
+        }
+        Route::Audit => {
+            check_local(context, peer, request.headers())?;
+            audit::list(context, requester.permit(), &query).await
         }
         Route::UserComments(user) => {
             check_local(context, peer, request.headers())?;
             if *request.method() == Method::DELETE {
-                users::erase(context, user).await
+                users::erase(context, user, &query).await
             } else {
                 users::export(context, requester.permit(), user, &query).await
             }

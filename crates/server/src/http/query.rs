@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use danmaku_log::{AuditQuery, Steps};
 use danmaku_wire::{Encoding, Position, RoomId, Seq};
 
 use super::error::ApiError;
@@ -127,8 +128,8 @@ impl CommentsQuery {
             match &*key {
                 "since" => parsed.since = Some(since(&value).ok_or(ApiError::BadSince)?),
                 "until" => parsed.until = Some(since(&value).ok_or(ApiError::BadUntil)?),
-                "from" => parsed.from_ms = Some(unix_ms(&value)?),
-                "to" => parsed.to_ms = Some(unix_ms(&value)?),
+                "from" => parsed.from_ms = Some(unix_ms(&key, &value)?),
+                "to" => parsed.to_ms = Some(unix_ms(&key, &value)?),
                 "order" => {
                     parsed.order = match &*value {
                         "oldest" => Order::Oldest,
@@ -156,10 +157,51 @@ fn since(value: &str) -> Option<Since> {
     Position::from_str(value).ok().map(Since::Position)
 }
 
-pub(super) fn unix_ms(value: &str) -> Result<u64, ApiError> {
+pub(super) fn unix_ms(key: &str, value: &str) -> Result<u64, ApiError> {
     digits(value)
         .filter(|&ms| ms <= Seq::MAX.value())
-        .ok_or(ApiError::BadTime)
+        .ok_or(ApiError::BadTime {
+            field: match key {
+                "to" => "to",
+                "start" => "start",
+                _ => "from",
+            },
+        })
+}
+
+/// Reads `from`, `to` and `step` of a room's figures. Without them: the last hour, by minutes.
+///
+/// # Errors
+/// [`ApiError`] names the invalid parameter.
+pub(super) fn steps(query: &str, now_ms: u64) -> Result<Steps, ApiError> {
+    let (mut from_ms, mut to_ms, mut step_ms) = (None, now_ms, STEP_MS_DEFAULT);
+    for (key, value) in pairs(query) {
+        match &*key {
+            "from" => from_ms = Some(unix_ms(&key, &value)?),
+            "to" => to_ms = unix_ms(&key, &value)?,
+            "step" => {
+                let step = number(&value, STEP_MS_MIN, STEP_MS_MAX);
+                step_ms = step.ok_or(ApiError::BadStep {
+                    min: STEP_MS_MIN,
+                    max: STEP_MS_MAX,
+                })?;
+            }
+            _ => {}
+        }
+    }
+    let from_ms = from_ms.unwrap_or(to_ms.saturating_sub(RANGE_MS_DEFAULT));
+    if from_ms >= to_ms {
+        return Err(ApiError::BadRange);
+    }
+    let steps = Steps {
+        from_ms,
+        to_ms,
+        step_ms: step_ms.into(),
+    };
+    if steps.count() > STEPS_MAX {
+        return Err(ApiError::TooManySteps { max: STEPS_MAX });
+    }
+    Ok(steps)
 }
 
 /// A number without a sign, which `parse` alone would accept.
@@ -229,6 +271,48 @@ impl RoomsQuery {
     }
 }
 
+/// Why somebody does something, for the audit trail; empty if they don't say.
+///
+/// # Errors
+/// [`ApiError::BadWhy`].
+pub(super) fn why(query: &str) -> Result<String, ApiError> {
+    let why = pairs(query).filter(|(key, _)| key == "why").last();
+    let why = why.map_or_else(String::new, |(_, why)| why.into_owned());
+    if why.chars().nth(WHY_SCALARS_MAX).is_some() {
+        return Err(ApiError::BadWhy {
+            max: WHY_SCALARS_MAX,
+        });
+    }
+    Ok(why)
+}
+
+/// Reads `room`, `user`, `before` and `limit` of the audit trail.
+///
+/// # Errors
+/// [`ApiError`] names the invalid parameter.
+pub(super) fn audit(query: &str) -> Result<AuditQuery, ApiError> {
+    let mut parsed = AuditQuery {
+        limit: AUDIT_LIMIT_DEFAULT,
+        ..AuditQuery::default()
+    };
+    for (key, value) in pairs(query) {
+        match &*key {
+            "room" => {
+                let room = RoomId::parse(&value).map_err(ApiError::BadRoomId)?;
+                parsed.room = Some(room.as_str().to_owned());
+            }
+            "user" => parsed.user = Some(value.into_owned()),
+            "before" => {
+                let before = digits(&value).filter(|id| (1..=Seq::MAX.value()).contains(id));
+                parsed.before = Some(before.ok_or(ApiError::BadBefore)?);
+            }
+            "limit" => parsed.limit = limit(&value, AUDIT_LIMIT_MAX)?,
+            _ => {}
+        }
+    }
+    Ok(parsed)
+}
+
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(query.as_bytes())
 }
@@ -249,6 +333,19 @@ const HISTORY_COMMENTS_MAX: u32 = 500;
 /// Maximum comments in one response.
 const COMMENTS_LIMIT_MAX: u32 = 1_000;
 const COMMENTS_LIMIT_DEFAULT: u32 = 100;
+/// Maximum Unicode scalar values of a reason.
+const WHY_SCALARS_MAX: usize = 200;
+/// Maximum entries of the audit trail in one response.
+const AUDIT_LIMIT_MAX: u32 = 100;
+const AUDIT_LIMIT_DEFAULT: u32 = 50;
+/// The shortest step of a room's figures, in milliseconds.
+const STEP_MS_MIN: u32 = 1_000;
+/// The longest: a day.
+const STEP_MS_MAX: u32 = 86_400_000;
+const STEP_MS_DEFAULT: u32 = 60_000;
+const RANGE_MS_DEFAULT: u64 = 3_600_000;
+/// Maximum steps in one response; each is a search in the log.
+const STEPS_MAX: u64 = 1_000;
 /// Maximum rooms in one response.
 const ROOMS_LIMIT_MAX: u32 = 10_000;
 const ROOMS_LIMIT_DEFAULT: u32 = 1_000;
@@ -326,12 +423,39 @@ mod tests {
             }),
         );
         check("until=x", Err(ApiError::BadUntil));
-        check("from=+1", Err(ApiError::BadTime));
-        check("to=9007199254740992", Err(ApiError::BadTime));
+        check("from=+1", Err(ApiError::BadTime { field: "from" }));
+        check(
+            "to=9007199254740992",
+            Err(ApiError::BadTime { field: "to" }),
+        );
         check("order=desc", Err(ApiError::BadOrder));
         check("since=x", Err(ApiError::BadSince));
         let max = COMMENTS_LIMIT_MAX;
         check("limit=0", Err(ApiError::BadLimit { max }));
         check("limit=1001", Err(ApiError::BadLimit { max }));
+    }
+    #[test]
+    fn step_queries() {
+        #[track_caller]
+        fn check(query: &str, expected: Result<(u64, u64, u64), ApiError>) {
+            let found = steps(query, 10_000_000);
+            let found = found.map(|it| (it.from_ms, it.to_ms, it.step_ms));
+            assert_eq!(found, expected, "{query}");
+        }
+        check("", Ok((6_400_000, 10_000_000, 60_000)));
+        check("to=9", Ok((0, 9, 60_000)));
+        check("from=5&to=2005&step=1000", Ok((5, 2_005, 1_000)));
+        check("from=1&to=1000001&step=1000", Ok((1, 1_000_001, 1_000)));
+        let (min, max) = (STEP_MS_MIN, STEP_MS_MAX);
+        check("step=999", Err(ApiError::BadStep { min, max }));
+        check("step=-1000", Err(ApiError::BadStep { min, max }));
+        check("step=86400001", Err(ApiError::BadStep { min, max }));
+        check("from=x", Err(ApiError::BadTime { field: "from" }));
+        check("to=", Err(ApiError::BadTime { field: "to" }));
+        check("from=5&to=5", Err(ApiError::BadRange));
+        check("from=10000001", Err(ApiError::BadRange));
+        let many = ApiError::TooManySteps { max: STEPS_MAX };
+        check("from=1&to=1000002&step=1000", Err(many.clone()));
+        check("from=0&to=9007199254740991", Err(many));
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Route {
     Streams(RoomId),
     /// `/v1/rooms/{room}/streams/{id}`, with the id as written
     Stream(RoomId, String),
+    /// `/v1/rooms/{room}/stats`
+    Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
     SegmentHead(RoomId),
     /// `/v1/rooms/{room}/segments/{length_ms}/{n}`, with the numbers as written
@@ -49,6 +51,10 @@ pub(super) enum Route {
     Comment(RoomId, String),
     /// `/v1/users/{user}/comments`, with the id decoded
     UserComments(String),
+    /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
+    Settings(Option<RoomId>),
+    /// `/v1/audit`
+    Audit,
 }
 
 impl Route {
@@ -67,6 +73,8 @@ impl Route {
             [Some("readyz"), None, ..] => Ok(Self::Readyz),
             [Some("metrics"), None, ..] => Ok(Self::Metrics),
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
+            [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
+            [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
                 Self::in_room(room_id(room)?, below)
@@ -98,6 +106,8 @@ impl Route {
             [Some("export"), None, ..] => Ok(Self::Export(room)),
             [Some("streams"), None, ..] => Ok(Self::Streams(room)),
             [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
+            [Some("stats"), None, ..] => Ok(Self::Figures(room)),
+            [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -115,9 +125,11 @@ impl Route {
             | Self::Healthz
             | Self::Readyz
             | Self::Metrics
-            | Self::Stats => "GET, HEAD",
+            | Self::Stats
+            | Self::Audit => "GET, HEAD",
             Self::Rooms
             | Self::Room(_)
+            | Self::Figures(_)
             | Self::SegmentHead(_)
             | Self::Segment(..)
             | Self::Export(_) => "GET, HEAD, OPTIONS",
@@ -127,6 +139,8 @@ impl Route {
             Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Settings(None) => "GET, HEAD, PATCH",
+            Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
     }
 
@@ -144,7 +158,7 @@ impl Route {
     /// Whether a request counts toward the request limit: posts, joins and probes don't.
     pub(super) fn is_asked(&self, method: &Method) -> bool {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
-        let posts = *method == Method::POST || *method == Method::DELETE;
+        let posts = [Method::POST, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
@@ -201,6 +215,10 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/settings", Ok("GET, HEAD, PATCH"));
+        check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
+        check("/v1/audit", Ok("GET, HEAD"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use danmaku_log::{Audit, Change, ChangeError, ChangeRefusal, Stream};
+use danmaku_log::{Change, ChangeError, ChangeRefusal, Stream};
 use danmaku_wire::{RoomId, Seq};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::HttpResult;
+use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, json};
@@ -32,7 +33,7 @@ pub(super) async fn list(context: &Context, permit: &AddressPermit, room: &RoomI
 pub(super) async fn begin(
     context: &Arc<Context>,
     permit: &AddressPermit,
-    room: &RoomId,
+    (room, query): (&RoomId, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
     let members = members(context, permit, request).await?;
@@ -43,8 +44,14 @@ pub(super) async fn begin(
         room: room.as_str().to_owned(),
         stream: stream.clone(),
     };
-    let why = stream.title.clone();
-    stream.id = make(context, room, change, ("begin_stream", why)).await?;
+    let audit = audit::entry(
+        context,
+        query,
+        Action::BeginStream,
+        Some(room),
+        &stream.title,
+    )?;
+    stream.id = context.log.records().change(change, Some(audit)).await?;
     Ok(json(StatusCode::CREATED, &View::new(&stream)))
 }
 
@@ -52,7 +59,7 @@ pub(super) async fn begin(
 pub(super) async fn end(
     context: &Arc<Context>,
     permit: &AddressPermit,
-    (room, id): (&RoomId, &str),
+    (room, id, query): (&RoomId, &str, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
     let members = members(context, permit, request).await?;
@@ -69,7 +76,12 @@ pub(super) async fn end(
         id: stream.id,
         end_ms,
     };
-    make(context, room, change, ("end_stream", String::new())).await?;
+    let audit = audit::entry(context, query, Action::EndStream, Some(room), id)?;
+    let ended = context.log.records().change(change, Some(audit)).await;
+    ended.map_err(|error| match error {
+        ChangeError::Refused(ChangeRefusal::NotFound) => ApiError::StreamNotFound,
+        error => error.into(),
+    })?;
     Ok(json(StatusCode::OK, &View::new(&stream)))
 }
 
@@ -83,29 +95,6 @@ pub(super) async fn find(context: &Context, room: &RoomId, id: &str) -> Result<S
     let mut streams = streams.map_err(Refusal::from)?.into_iter();
     let stream = streams.find(|stream| stream.id == id);
     stream.ok_or(ApiError::StreamNotFound)
-}
-
-async fn make(
-    context: &Context,
-    room: &RoomId,
-    change: Change,
-    (what, why): (&str, String),
-) -> Result<u64, ApiError> {
-    let audit = Audit {
-        id: 0,
-        at_ms: context.clock.now().unix_ms,
-        who: "local".to_owned(),
-        what: what.to_owned(),
-        room: Some(room.as_str().to_owned()),
-        target: String::new(),
-        why,
-    };
-    let made = context.log.records().change(change, Some(audit)).await;
-    made.map_err(|error| match error {
-        ChangeError::Refused(ChangeRefusal::NotFound) => ApiError::StreamNotFound,
-        ChangeError::Refused(ChangeRefusal::TooMany { max }) => ApiError::TooManyStreams { max },
-        ChangeError::NotTaken(error) => Refusal::from(error).into(),
-    })
 }
 
 /// The members of a body; none if there is no body.

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::HttpResult;
+use super::audit::{self, Action};
 use super::error::{ApiError, held_json, json};
 use super::query::UserQuery;
 use super::rooms::PAGE_BYTES_MAX;
@@ -77,8 +78,9 @@ async fn export_room(
 }
 
 /// `DELETE /v1/users/{user}/comments`. The caller has checked that the client may do this.
-pub(super) async fn erase(context: &Context, user: &str) -> HttpResult {
+pub(super) async fn erase(context: &Context, user: &str, query: &str) -> HttpResult {
     let user = user_id(context, user)?;
+    let audit = audit::entry(context, query, Action::Erase, None, user.as_str())?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let mut rooms = Rooms::after(None);
     let mut comments = 0;
@@ -100,6 +102,7 @@ pub(super) async fn erase(context: &Context, user: &str) -> HttpResult {
             since = page.seq;
         }
     }
+    audit::record(context, audit).await?;
     Ok(json(StatusCode::OK, &Erased { comments }))
 }
 

@@ -5,6 +5,7 @@ mod codec;
 #[cfg(feature = "double")]
 mod hook;
 mod housekeeping;
+mod import;
 mod readers;
 mod room;
 mod writer;
@@ -31,6 +32,7 @@ use crate::feed::Feed;
 use crate::in_force::InForce;
 use crate::ring::Overflow;
 
+pub use self::import::{ImportError, Importer};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.

@@ -12,6 +12,7 @@ use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
 use danmaku_server::export::{self, ExportArgs};
+use danmaku_server::import::{self, ImportArgs, ImportError};
 use danmaku_server::tasks::{Server, StopOutcome};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -48,6 +49,8 @@ enum Command {
     Post(PostArgs),
     /// Write a room's comments to standard output, for players and subtitles
     Export(ExportArgs),
+    /// Put a file of comments into a room of a stopped server's data folder: all of it or nothing
+    Import(ImportArgs),
     /// Copy the data file of a server, whether or not it runs
     Backup(BackupArgs),
 }
@@ -100,6 +103,10 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => client(cli::watch(args)),
         Some(Command::Post(args)) => client(cli::post(args)),
         Some(Command::Export(args)) => client(export::export(args)),
+        Some(Command::Import(args)) => match import::import(&args) {
+            Err(ImportError::Open(error)) => Err(error.to_string()),
+            imported => Ok(finish(imported)),
+        },
         Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {

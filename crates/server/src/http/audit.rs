@@ -20,6 +20,10 @@ pub(super) enum Action {
     Retract,
     /// Retract all of a user's comments.
     Erase,
+    /// Say when a stream began.
+    BeginStream,
+    /// Say when a stream ended.
+    EndStream,
 }
 
 impl Action {
@@ -29,6 +33,8 @@ impl Action {
             Self::Settings => "settings",
             Self::Retract => "retract",
             Self::Erase => "erase",
+            Self::BeginStream => "begin_stream",
+            Self::EndStream => "end_stream",
         }
     }
 }

@@ -184,7 +184,7 @@ cargo xtask COMMAND
       Debian packages fonts-noto-cjk and fonts-noto-color-emoji first.
   tools
       Only install what the tests need: the packages of `web/package.json` and
-      Python's `websockets` into the build folder. Chromium, nginx, Node, npm,
-      Python and pip come from Debian packages if they are missing and this
+      Python's `websockets` into the build folder. Chromium, nginx, ffmpeg, Node,
+      npm, Python and pip come from Debian packages if they are missing and this
       user may install packages.
 ";

@@ -2,7 +2,10 @@
 //! that read.
 
 mod codec;
+#[cfg(feature = "double")]
+mod hook;
 mod housekeeping;
+mod import;
 mod readers;
 mod room;
 mod writer;
@@ -11,6 +14,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -28,6 +32,7 @@ use crate::feed::Feed;
 use crate::in_force::InForce;
 use crate::ring::Overflow;
 
+pub use self::import::{ImportError, Importer};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.
@@ -77,6 +82,10 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    /// The file is damaged: it stays failing.
+    damaged: AtomicBool,
+    #[cfg(feature = "double")]
+    before_commit: hook::Hook,
     in_force: Arc<InForce>,
 }
 
@@ -95,18 +104,21 @@ impl Sqlite {
     pub fn start(config: &SqliteConfig) -> Result<Self, OpenError> {
         let writer = Writer::open(&config.folder)?;
         let file = writer.file().to_owned();
-        let readers = Readers::open(&file)
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let in_force = InForce::load(&writer.records()).map_err(|source| OpenError::Sqlite {
-            file: writer.file().to_owned(),
+            file: file.clone(),
             source,
         })?;
         let (queue, queued) = sync_channel(QUEUE_LEN);
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            damaged: AtomicBool::new(false),
+            #[cfg(feature = "double")]
+            before_commit: hook::Hook::default(),
             in_force: Arc::new(in_force),
         });
+        let readers = Readers::open(&file, Arc::clone(&table))
+            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let retention = Retention {
             age_ms_max: config
                 .age_max
@@ -147,6 +159,12 @@ impl Sqlite {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.table.health.subscribe()
+    }
+
+    /// Calls `hook` on the writer's thread before each commit of a group: a disk as slow as a test needs.
+    #[cfg(feature = "double")]
+    pub fn before_commits(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.table.before_commit.set(hook);
     }
 
     pub(crate) fn in_force(&self) -> &Arc<InForce> {
@@ -273,6 +291,32 @@ impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Begins an episode: appends are refused until the file can be written again, or until a backup is restored.
+    fn fail(&self, error: &StoreError) {
+        let reason = if error.is_damage() {
+            self.damaged.store(true, Ordering::Relaxed);
+            format!("{error}: restore a backup")
+        } else {
+            error.to_string()
+        };
+        let failing = Health::Failing { reason };
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "double")]
+    fn before_commit(&self) {
+        self.before_commit.call();
+    }
+
+    #[cfg(not(feature = "double"))]
+    #[expect(clippy::unused_self, reason = "only tests do something here")]
+    fn before_commit(&self) {}
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {
         self.rooms().open.get(id).and_then(Weak::upgrade)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use danmaku_fanout::Fanout;
 use danmaku_log::{Change, Log, RoomLog, Store};
 use danmaku_wire::{CommentLimits, RoomId};
+use tokio::sync::Semaphore;
 
 use crate::admission::{AddressPermit, Admission, Held};
 use crate::auth::{Auth, Sessions};
@@ -57,6 +58,10 @@ pub struct Context {
     pub leads: LeadMaker,
     /// Segments for viewers who pull.
     pub segments: SegmentMaker,
+    /// A permit for each export that is being written.
+    pub export_slots: Arc<Semaphore>,
+    /// A permit for each read of an export, so that there are connections left for viewers' reads.
+    pub export_reads: Semaphore,
     /// Counters.
     pub stats: Arc<Stats>,
     /// The process's own figures.
@@ -115,6 +120,8 @@ impl Context {
                 config.room.compression,
                 processors().get(),
             ),
+            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            export_reads: Semaphore::new(EXPORT_READS_MAX),
             stats,
             process: RecentProcess::default(),
             gate: StopGate::default(),
@@ -220,6 +227,11 @@ impl Context {
     }
 }
 
+/// Exports that are written at the same time. Slow clients can hold them all, so there are more than may read at once.
+const EXPORTS_MAX: usize = 16;
+
+/// Exports that read at the same time: half of what the data file allows.
+const EXPORT_READS_MAX: usize = 2;
 /// Samples written at once, so that no comment waits long for them.
 const SAMPLES_AT_ONCE: usize = 1_000;
 

@@ -58,6 +58,9 @@ pub enum Refusal {
     /// Bodies and responses are at their memory limit.
     #[error("request bodies and unread responses are at their memory limit")]
     TooManyBytes,
+    /// As many exports are running as may.
+    #[error("the server is writing as many exports as it may")]
+    TooManyExports,
     /// The room table is full.
     #[error("the server is at its limit of {rooms_max} rooms")]
     TooManyRooms {
@@ -156,6 +159,7 @@ impl Refusal {
             Self::RoomClosed => "room_closed",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded { .. } | Self::TooManyBytes => "overloaded",
+            Self::TooManyExports => "too_many_exports",
             Self::TooManyRooms { .. } => "too_many_rooms",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -188,8 +192,8 @@ impl Refusal {
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }
-            Self::TooManyBytes => Some(BYTES_RETRY_MS),
             Self::TooManySessions => Some(SESSIONS_RETRY_MS),
+            Self::TooManyBytes | Self::TooManyExports => Some(BYTES_RETRY_MS),
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }

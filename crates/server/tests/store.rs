@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use clap::Parser;
@@ -30,7 +31,12 @@ struct Fixture {
 
 impl Fixture {
     fn start(double: &Double) -> Self {
-        let flags = Flags::parse_from(["test", "--listen", "127.0.0.1:0", "--window-ms", "20"]);
+        Self::start_with(double, &[])
+    }
+
+    fn start_with(double: &Double, flags: &[&str]) -> Self {
+        let usual = ["test", "--listen", "127.0.0.1:0", "--window-ms", "20"];
+        let flags = Flags::parse_from([&usual, flags].concat());
         let config = flags.serve.check(1_024).unwrap();
         let server = Server::start_with(config, Store::Double(double.clone())).unwrap();
         let address = server.address().to_string().parse().unwrap();
@@ -276,4 +282,50 @@ async fn a_new_epoch_makes_viewers_reconnect_to_a_new_room() {
         }
     };
     assert_eq!(new.comments[0].text, "new");
+}
+
+#[tokio::test]
+async fn an_export_that_fails_midway_does_not_look_complete() {
+    let double = Double::new(DoubleConfig::calm(7));
+    let most = ["--posts-per-second-per-address-burst", "100000"];
+    let most_of_room = ["--posts-per-second-per-room-burst", "100000"];
+    let short = ["--log-comments-max", "100"];
+    let flags = [most, most_of_room, short].concat();
+    let fixture = Fixture::start_with(&double, &flags);
+    let comments = vec![NewComment::new("x".repeat(200)); 100];
+    for _ in 0..40 {
+        let mut http = fixture.http();
+        http.post_comments(&room(), &comments).await.unwrap();
+    }
+    let path = "/v1/rooms/r/export?format=dandanplay";
+    let mut whole = fixture.http().download(path).await.unwrap();
+    let mut bytes = 0;
+    while let Some(piece) = whole.next().await.unwrap() {
+        bytes += piece.len();
+    }
+    assert!(bytes > 800_000);
+
+    let address = fixture.server.address();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let broken = tokio::task::spawn_blocking(move || {
+        stream.write_all(request.as_bytes()).unwrap();
+        // The response has begun, and waits for its reader.
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        double.fail();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    });
+    let answer = String::from_utf8(broken.await.unwrap()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"));
+    assert!(answer.len() < bytes, "it was written in one piece");
+    assert!(!answer.ends_with("0\r\n\r\n"));
+    // One that begins now says so.
+    let refused = fixture.http().download(path).await.unwrap_err();
+    assert_eq!(code(refused), "unavailable");
 }

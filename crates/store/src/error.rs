@@ -65,7 +65,9 @@ pub enum OpenError {
 pub struct StoreError(#[from] rusqlite::Error);
 
 impl StoreError {
-    pub(crate) fn is_damage(&self) -> bool {
+    /// Whether the file is damaged: no waiting helps.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         matches!(
             self.0.sqlite_error_code(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)

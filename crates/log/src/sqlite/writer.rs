@@ -123,12 +123,12 @@ impl WriterThread {
 
     /// Begins an episode of failures; what posters are told.
     fn failed(&mut self, error: &CommitError) -> AppendError {
-        let now = Instant::now();
-        self.housekeeping.fail(&self.table, error, now);
-        match error {
-            CommitError::Refused(_) => AppendError::Unavailable,
-            CommitError::Unknown(_) => AppendError::OutcomeUnknown,
-        }
+        let (error, answer) = match error {
+            CommitError::Refused(error) => (error, AppendError::Unavailable),
+            CommitError::Unknown(error) => (error, AppendError::OutcomeUnknown),
+        };
+        self.housekeeping.fail(&self.table, error, Instant::now());
+        answer
     }
 
     /// Commits the appends, feeds the rings, then answers the posters.
@@ -160,7 +160,7 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
-        let committed = drafts.commit(&mut self.writer, work);
+        let committed = drafts.commit(&mut self.writer, &self.table, work);
         let outcomes = committed.map_err(|error| self.failed(&error))?;
         for draft in drafts.rooms {
             *draft.room.numbering() = draft.numbering;
@@ -204,6 +204,7 @@ impl Drafts {
     fn commit(
         &mut self,
         writer: &mut Writer,
+        table: &Table,
         work: Vec<(Arc<OpenRoom>, Append, Instant)>,
     ) -> Result<Vec<Outcome>, CommitError> {
         let mut group = writer.begin().map_err(CommitError::Refused)?;
@@ -214,6 +215,7 @@ impl Drafts {
             let outcome = self.of(&room).append(&mut group, append, now_ms);
             outcomes.push(outcome.map_err(CommitError::Refused)?);
         }
+        table.before_commit();
         group.commit()?;
         Ok(outcomes)
     }

@@ -24,6 +24,10 @@ pub(super) enum Action {
     Revoke,
     /// Lift a revocation.
     LiftRevocation,
+    /// Say when a stream began.
+    BeginStream,
+    /// Say when a stream ended.
+    EndStream,
 }
 
 impl Action {
@@ -35,6 +39,8 @@ impl Action {
             Self::Erase => "erase",
             Self::Revoke => "revoke",
             Self::LiftRevocation => "lift_revocation",
+            Self::BeginStream => "begin_stream",
+            Self::EndStream => "end_stream",
         }
     }
 }

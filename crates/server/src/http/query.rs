@@ -157,11 +157,15 @@ fn since(value: &str) -> Option<Since> {
     Position::from_str(value).ok().map(Since::Position)
 }
 
-fn unix_ms(key: &str, value: &str) -> Result<u64, ApiError> {
+pub(super) fn unix_ms(key: &str, value: &str) -> Result<u64, ApiError> {
     digits(value)
         .filter(|&ms| ms <= Seq::MAX.value())
         .ok_or(ApiError::BadTime {
-            field: if key == "to" { "to" } else { "from" },
+            field: match key {
+                "to" => "to",
+                "start" => "start",
+                _ => "from",
+            },
         })
 }
 
@@ -201,7 +205,7 @@ pub(super) fn steps(query: &str, now_ms: u64) -> Result<Steps, ApiError> {
 }
 
 /// A number without a sign, which `parse` alone would accept.
-fn digits(value: &str) -> Option<u64> {
+pub(super) fn digits(value: &str) -> Option<u64> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|_| digits)
 }

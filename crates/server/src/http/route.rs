@@ -33,6 +33,12 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/export`
+    Export(RoomId),
+    /// `/v1/rooms/{room}/streams`
+    Streams(RoomId),
+    /// `/v1/rooms/{room}/streams/{id}`, with the id as written
+    Stream(RoomId, String),
     /// `/v1/rooms/{room}/stats`
     Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
@@ -105,6 +111,9 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("export"), None, ..] => Ok(Self::Export(room)),
+            [Some("streams"), None, ..] => Ok(Self::Streams(room)),
+            [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
@@ -130,10 +139,12 @@ impl Route {
             | Self::Room(_)
             | Self::Figures(_)
             | Self::SegmentHead(_)
-            | Self::Segment(..) => "GET, HEAD, OPTIONS",
+            | Self::Segment(..)
+            | Self::Export(_) => "GET, HEAD, OPTIONS",
             Self::Likes(_) => "POST, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
-            Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::Revocations => "GET, HEAD, POST",
             Self::Revocation(_) => "DELETE",
@@ -169,7 +180,7 @@ impl Route {
             | Self::Events(room)
             | Self::SegmentHead(room)
             | Self::Segment(room, ..) => Some(room),
-            Self::Comments(room) if *method != Method::POST => Some(room),
+            Self::Comments(room) | Self::Streams(room) if *method != Method::POST => Some(room),
             _ => None,
         }
     }
@@ -211,11 +222,17 @@ mod tests {
         check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/a%3Ab", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/no%20room/ws", Err("bad_room_id"));
+        check("/v1/rooms/../ws", Err("bad_room_id"));
+        check("/v1/rooms/%2E/ws", Err("bad_room_id"));
         check("/v1/rooms/r/ws", Ok("GET, OPTIONS"));
         check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
         check("/v1/rooms/r/likes", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/export", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/export/x", Err("not_found"));
+        check("/v1/rooms/r/streams", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/streams/1", Ok("PATCH, OPTIONS"));
         check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000", Err("not_found"));

@@ -114,13 +114,8 @@ impl RoomActor {
 
     /// Waits for entries, a message, likes, or the next timer.
     async fn wait(&mut self, entries: &mut Vec<Entry>) -> Tailed {
-        // One look at the clock decides all of it: between two, a window could end and leave the room without a timer.
-        let window_end = self.open_window(self.environment.clock.now().monotonic);
-        let window = match window_end {
-            Some(_) => Window::Open,
-            None => Window::Closed,
-        };
-        let wake_at = self.wake_at(window_end).map(|at| {
+        let (window, timer) = self.next_wait(self.environment.clock.now().monotonic);
+        let wake_at = timer.map(|at| {
             let at = next_multiple(at, self.environment.room.window / TIMERS_PER_WINDOW);
             tokio::time::Instant::from_std(self.environment.clock.instant(at))
         });
@@ -133,6 +128,17 @@ impl RoomActor {
             }
             () = sleep_until(wake_at), if wake_at.is_some() => Tailed::Nothing,
         }
+    }
+
+    /// Whether a window is open, and the next timer. One look at the clock decides both: between two, a window could end and
+    /// leave the room without a timer.
+    fn next_wait(&mut self, now: Duration) -> (Window, Option<Duration>) {
+        let window_end = self.open_window(now);
+        let window = match window_end {
+            Some(_) => Window::Open,
+            None => Window::Closed,
+        };
+        (window, self.wake_at(window_end))
     }
 
     /// When the window that is open at `now` ends, if one is: then likes wait for its end. Those that came while it
@@ -556,7 +562,7 @@ enum Life {
 }
 
 /// Whether something waits for the end of a window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Window {
     Open,
     Closed,
@@ -604,3 +610,6 @@ const TAIL_READS_MAX: usize = 16;
 
 /// Entries read from the log at once.
 const TAIL_READ_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

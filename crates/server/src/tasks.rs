@@ -480,6 +480,7 @@ async fn end_sessions(context: Arc<Context>) {
                     (conn, ShardMsg::Unicast { conn, bytes })
                 }
                 Due::End(session) => {
+                    session.end();
                     let (conn, reason) = (session.conn, CloseReason::Expired);
                     (conn, ShardMsg::Close { conn, reason })
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use danmaku_fanout::{ConnId, RoomKey};
@@ -27,6 +28,8 @@ pub struct Session {
     room: RoomKey,
     /// When the end is announced, in Unix milliseconds.
     announce_at_ms: u64,
+    /// The connection is being closed: what still arrives from it is no longer the user's.
+    is_over: AtomicBool,
 }
 
 /// A session; its end is the end of this value.
@@ -106,6 +109,7 @@ impl Sessions {
             conn,
             dialect,
             room,
+            is_over: AtomicBool::new(false),
         });
         let mut slice = self.slice(session.identity.key);
         let replaced = slice.make_room(&session, duplicates)?;
@@ -220,6 +224,7 @@ impl Slice {
         replaced.sort_by_key(|it| it.conn.number());
         replaced.truncate(excess);
         for session in &replaced {
+            session.end();
             self.remove(session);
         }
         Ok(replaced)
@@ -271,6 +276,17 @@ impl Slice {
 }
 
 impl Session {
+    /// Takes effect before the connection is closed, which takes a moment.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
     fn ends_at_ms(&self) -> Option<u64> {
         let at_s = self.identity.ends_at_s?;
         Some(at_s.saturating_mul(1_000))

@@ -323,6 +323,18 @@ mod tests {
             r#"{"type":"gap","after":3,"seq":9,"events":[{"id":8,"type":"retract","ids":[2]}]}"#,
         );
         check(
+            closing_json(1500),
+            r#"{"type":"closing","reconnect_after_ms":1500}"#,
+        );
+    }
+
+    #[test]
+    fn texts_about_tokens() {
+        fn check(input: impl AsRef<str>, expected: &str) {
+            assert_eq!(input.as_ref(), expected);
+        }
+        let text = Reference::Text("a\"1".into());
+        check(
             expiring_json(60_000),
             r#"{"type":"expiring","in_ms":60000}"#,
         );
@@ -348,10 +360,6 @@ mod tests {
             }
             .to_json(),
             r#"{"type":"authorized","ref":"a\"1","user":"u7","name":"mi\"ra","role":"viewer","expires_in_ms":5}"#,
-        );
-        check(
-            closing_json(1500),
-            r#"{"type":"closing","reconnect_after_ms":1500}"#,
         );
     }
 

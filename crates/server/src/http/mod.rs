@@ -262,14 +262,8 @@ async fn route_known(
         Route::Room(room) => rooms::show(context, room).await,
         Route::Figures(room) => figures::show(context, permit, room, query).await,
         Route::SegmentHead(room) => segments::head(context, &asker.requester, room).await,
-        Route::Streams(room) if *request.method() == Method::POST => {
-            access::check_moderator(context, (asker.peer, who), room, headers)?;
-            streams::begin(context, (permit, who), (room, query), request).await
-        }
-        Route::Streams(room) => streams::list(context, permit, room).await,
-        Route::Stream(room, id) => {
-            access::check_moderator(context, (asker.peer, who), room, headers)?;
-            streams::end(context, (permit, who), (room, id, query), request).await
+        Route::Streams(room) if *request.method() != Method::POST => {
+            streams::list(context, permit, room).await
         }
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
@@ -292,54 +286,43 @@ async fn route_known(
             comments::post(context, (permit, who), room, request).await
         }
         Route::Comments(room) => comments::list(context, permit, room, query).await,
-        Route::Comment(room, id) => {
-            access::check_moderator(context, (asker.peer, who), room, headers)?;
-            comments::retract(context, (permit, who), room, id, query).await
+        _ => operate(context, asker, (route, query), request).await,
+    }
+}
+
+/// What moderators and operators do, each after a check that the client may.
+async fn operate(
+    context: &Arc<Context>,
+    asker: Asker<'_>,
+    (route, query): (&Route, &str),
+    request: Request<Incoming>,
+) -> HttpResult {
+    let (method, headers) = (request.method(), request.headers());
+    let (permit, who) = (asker.requester.permit(), &asker.principal);
+    let by = (permit, who);
+    match route.moderated_room() {
+        Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
+        None => access::check_operator(context, (asker.peer, who), headers)?,
+    }
+    match route {
+        Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
+        Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
+        Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,
+        Route::Settings(room) if method == Method::PATCH => {
+            settings::update(context, by, room.as_ref(), query, request).await
         }
-        Route::Settings(room) => {
-            match room {
-                Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
-                None => access::check_operator(context, (asker.peer, who), headers)?,
-            }
-            if *request.method() == Method::PATCH {
-                settings::update(context, (permit, who), room.as_ref(), query, request).await
-            } else {
-                Ok(settings::show(context, room.as_ref()))
-            }
+        Route::Settings(room) => Ok(settings::show(context, room.as_ref())),
+        Route::Audit => audit::list(context, permit, query).await,
+        Route::Revocations if method == Method::POST => {
+            revocations::add(context, by, query, request).await
         }
-        Route::Audit => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            audit::list(context, permit, query).await
+        Route::Revocations => revocations::list(context, permit, query),
+        Route::Revocation(id) => revocations::lift(context, who, id, query).await,
+        Route::UserComments(user) if method == Method::DELETE => {
+            users::erase(context, who, user, query).await
         }
-        Route::Revocations => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            if *request.method() == Method::POST {
-                revocations::add(context, (permit, who), query, request).await
-            } else {
-                revocations::list(context, permit, query)
-            }
-        }
-        Route::Revocation(id) => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            revocations::lift(context, who, id, query).await
-        }
-        Route::UserComments(user) => {
-            access::check_operator(context, (asker.peer, who), headers)?;
-            if *request.method() == Method::DELETE {
-                users::erase(context, who, user, query).await
-            } else {
-                users::export(context, permit, user, query).await
-            }
-        }
-        Route::Page
-        | Route::Overlay
-        | Route::Web(_)
-        | Route::Healthz
-        | Route::Readyz
-        | Route::Metrics
-        // Answered by `route`.
-        | Route::Export(_)
-        | Route::Stats => Err(ApiError::NotFound),
+        Route::UserComments(user) => users::export(context, permit, user, query).await,
+        _ => Err(ApiError::NotFound),
     }
 }
 

@@ -185,6 +185,15 @@ impl Route {
         }
     }
 
+    /// The room whose moderators may do this; for what is left to operators, none.
+    pub(super) fn moderated_room(&self) -> Option<&RoomId> {
+        match self {
+            Self::Comment(room, _) | Self::Streams(room) | Self::Stream(room, _) => Some(room),
+            Self::Settings(room) => room.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it is a supervisor's probe, which costs nothing.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Healthz | Self::Readyz)

@@ -9,6 +9,7 @@ use danmaku_wire::{RoomId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::codec;
+use super::log_time::LogTime;
 use super::{Health, QUEUE_LEN, Shared};
 use crate::entry::{Append, AppendError, Appended, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
@@ -21,6 +22,7 @@ pub(super) struct OpenRoom {
     feed: Arc<Feed>,
     /// Changed by the writer thread only, after its commits.
     numbering: Mutex<Numbering>,
+    log_time: Mutex<LogTime>,
     shared: Arc<Shared>,
 }
 
@@ -81,6 +83,7 @@ impl OpenRoom {
             id,
             feed,
             numbering: Mutex::new(numbering),
+            log_time: Mutex::default(),
             shared,
         }
     }
@@ -97,6 +100,17 @@ impl OpenRoom {
         self.numbering
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenRoom {
+    pub(super) fn log_time(&self) -> MutexGuard<'_, LogTime> {
+        self.log_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "double")]
+    pub(super) fn before_commit(&self) {
+        self.shared.table.before_commit.call();
     }
 }
 
@@ -152,6 +166,11 @@ impl SqliteRoom {
                 std::sync::mpsc::TrySendError::Disconnected(_) => AppendError::Unavailable,
             })?;
         answered.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// See [`RoomLog::reach`](crate::RoomLog::reach).
+    pub(crate) fn reach(&self, at_ms: u64) -> u64 {
+        self.0.log_time().reach(at_ms)
     }
 
     pub(crate) fn floor(&self) -> Seq {

@@ -381,10 +381,8 @@ async fn a_file_that_is_damaged_while_it_is_used_refuses_posts_for_good() {
     let file = folder.path().join("danmaku.db");
     let damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
     let length = damaged.metadata().unwrap().len();
-    for page in 2..length / PAGE_BYTES {
-        damaged
-            .write_all_at(&[0xA5; PAGE_BYTES as usize], page * PAGE_BYTES)
-            .unwrap();
+    for page in 2..length / 4_096 {
+        damaged.write_all_at(&[0xA5; 4_096], page * 4_096).unwrap();
     }
     // A read finds it.
     let path = "/v1/rooms/r/comments";
@@ -397,9 +395,6 @@ async fn a_file_that_is_damaged_while_it_is_used_refuses_posts_for_good() {
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("is damaged"), "{stderr}");
 }
-
-/// Bytes of a page of the file.
-const PAGE_BYTES: u64 = 4_096;
 
 #[test]
 fn a_folder_that_cannot_be_used_is_one_line_and_exit_code_2() {

@@ -6,6 +6,7 @@ mod codec;
 mod hook;
 mod housekeeping;
 mod import;
+mod log_time;
 mod readers;
 mod room;
 mod writer;
@@ -308,15 +309,6 @@ impl Table {
     fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
     }
-
-    #[cfg(feature = "double")]
-    fn before_commit(&self) {
-        self.before_commit.call();
-    }
-
-    #[cfg(not(feature = "double"))]
-    #[expect(clippy::unused_self, reason = "only tests do something here")]
-    fn before_commit(&self) {}
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {
         self.rooms().open.get(id).and_then(Weak::upgrade)

@@ -138,6 +138,7 @@ fn the_examples_are_what_is_on_the_wire() {
         window_ms: 1000,
         viewers: 17,
         resumed: Resumed::No,
+        pin: None,
     };
     check(&document, &joined.to_json());
     let [first, second] = [r#""user":"u7","name":"mira","text":"hello""#, GOAL].map(posted);
@@ -235,6 +236,7 @@ fn the_example_of_an_event_stream_is_what_is_on_the_wire() {
         window_ms: 1000,
         viewers: 18,
         resumed: Resumed::No,
+        pin: None,
     };
     let hello = posted(r#""text":"hello""#);
     let batch = Batch {

@@ -20,6 +20,10 @@ pub(super) enum Action {
     Retract,
     /// Retract all of a user's comments.
     Erase,
+    /// Pin a comment.
+    Pin,
+    /// Remove the pin.
+    Unpin,
 }
 
 impl Action {
@@ -29,6 +33,8 @@ impl Action {
             Self::Settings => "settings",
             Self::Retract => "retract",
             Self::Erase => "erase",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
         }
     }
 }

@@ -171,6 +171,15 @@ pub enum ApiError {
     /// No comment ever had this id.
     #[error("no such comment")]
     CommentNotFound,
+    /// No comment is pinned.
+    #[error("no comment is pinned")]
+    PinNotFound,
+    /// How long a pin lasts is out of range.
+    #[error("`duration_s` must be a number from 1 to {max}")]
+    BadDuration {
+        /// The largest allowed.
+        max: u32,
+    },
     /// The data file cannot be written.
     #[error("the data file cannot be written: {reason}")]
     DataFailing {
@@ -225,6 +234,8 @@ impl ApiError {
             Self::SegmentNotReady { .. } => "segment_not_ready",
             Self::SegmentGone => "segment_gone",
             Self::CommentNotFound => "comment_not_found",
+            Self::PinNotFound => "pin_not_found",
+            Self::BadDuration { .. } => "bad_duration",
             Self::DataFailing { .. } => "unavailable",
             Self::Refused(refusal) => refusal.code(),
         }
@@ -237,6 +248,7 @@ impl ApiError {
             Self::NotFound
             | Self::RoomNotFound
             | Self::CommentNotFound
+            | Self::PinNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -270,6 +282,7 @@ impl ApiError {
             | Self::BadLastEventId
             | Self::BadSetting { .. }
             | Self::BadWhy { .. }
+            | Self::BadDuration { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
@@ -296,6 +309,7 @@ impl ApiError {
                     field: match self {
                         Self::BadSetting { field, .. } => field.as_deref(),
                         Self::BadTime { field } => Some(*field),
+                        Self::BadDuration { .. } => Some("duration_s"),
                         Self::BadRange => Some("from"),
                         Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),

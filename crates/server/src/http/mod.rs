@@ -12,6 +12,7 @@ mod likes;
 mod negotiation;
 mod operations;
 mod peer;
+mod pin;
 mod query;
 mod rooms;
 mod route;
@@ -185,6 +186,17 @@ async fn route(
         Route::Stats => Ok(operations::stats(context)),
         Route::Rooms => rooms::list(context, requester.permit(), &query),
         Route::Room(room) => rooms::show(context, room).await,
+        Route::Pin(room) if [Method::GET, Method::HEAD].contains(request.method()) => {
+            pin::show(context, room).await
+        }
+        Route::Pin(room) => {
+            check_local(context, peer, request.headers())?;
+            if *request.method() == Method::DELETE {
+                pin::remove(context, requester.permit(), room, &query).await
+            } else {
+                pin::set(context, requester.permit(), room, &query, request).await
+            }
+        }
         Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
         Route::SegmentHead(room) => segments::head(context, &requester, room).await,
         Route::Segment(room, length_ms, n) => {

@@ -33,6 +33,8 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/pin`
+    Pin(RoomId),
     /// `/v1/rooms/{room}/stats`
     Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
@@ -97,6 +99,7 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("pin"), None, ..] => Ok(Self::Pin(room)),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
@@ -128,6 +131,7 @@ impl Route {
             Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
@@ -200,6 +204,7 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/pin", Ok("GET, HEAD, POST, DELETE, OPTIONS"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));

@@ -56,6 +56,10 @@ fn comment(n: u64) -> (u64, EntryBody) {
     (time_of(n), body)
 }
 
+#[allow(
+    clippy::print_stdout,
+    reason = "the figures are what this bench is for"
+)]
 fn fill(folder: &Path) {
     let begun = Instant::now();
     let importer = Importer::open(folder, room()).expect("an empty folder");
@@ -122,12 +126,20 @@ fn memory() -> u64 {
     kib.unwrap_or_default() << 10
 }
 
+#[allow(
+    clippy::print_stdout,
+    reason = "the figures are what this bench is for"
+)]
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let (median, last) = (times[times.len() / 2], times[times.len() - 1]);
     println!("{what:<42} median {median:>8.1?}, longest {last:>8.1?}");
 }
 
+#[allow(
+    clippy::print_stdout,
+    reason = "the figures are what this bench is for"
+)]
 async fn measure(address: &ServerAddress) {
     let places = || (0..READS).map(|n| COMMENTS / 2 + n * (COMMENTS / 2 / READS));
     let path = |query: &str| format!("/v1/rooms/long/{query}");

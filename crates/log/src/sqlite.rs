@@ -4,6 +4,7 @@
 mod codec;
 mod housekeeping;
 mod import;
+mod meter;
 mod readers;
 mod room;
 mod writer;
@@ -11,7 +12,7 @@ mod writer;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use danmaku_store::{Audit, Change, OpenError, Records, Retention, StoreError, Wr
 use danmaku_wire::{Epoch, RoomId, Seq};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::meter::Meter;
 use self::readers::Readers;
 use self::room::{Message, OpenRoom, QueuedChange};
 use self::writer::WriterThread;
@@ -30,6 +32,7 @@ use crate::in_force::InForce;
 use crate::ring::Overflow;
 
 pub use self::import::{ImportError, Importer};
+pub use self::meter::{COMMIT_MS_BOUNDS, StoreStats};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.
@@ -72,6 +75,7 @@ struct Shared {
     opening: [tokio::sync::Mutex<()>; OPENING_SLICES],
     hasher: RandomState,
     readers: Arc<Readers>,
+    file: PathBuf,
 }
 
 /// What the handles and the writer thread share.
@@ -80,6 +84,7 @@ struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
     in_force: Arc<InForce>,
+    meter: Meter,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +102,10 @@ impl Sqlite {
     pub fn start(config: &SqliteConfig) -> Result<Self, OpenError> {
         let writer = Writer::open(&config.folder)?;
         let file = writer.file().to_owned();
-        let readers = Readers::open(&file)
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
+        let readers = Readers::open(&file).map_err(|source: StoreError| OpenError::Sqlite {
+            file: file.clone(),
+            source,
+        })?;
         let in_force = InForce::load(&writer.records()).map_err(|source| OpenError::Sqlite {
             file: writer.file().to_owned(),
             source,
@@ -108,6 +115,7 @@ impl Sqlite {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
             in_force: Arc::new(in_force),
+            meter: Meter::default(),
         });
         let retention = Retention {
             age_ms_max: config
@@ -136,6 +144,7 @@ impl Sqlite {
             opening: Default::default(),
             hasher: RandomState::new(),
             readers: Arc::new(readers),
+            file,
         })))
     }
 
@@ -149,6 +158,20 @@ impl Sqlite {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.table.health.subscribe()
+    }
+
+    /// What the store did so far. Looks at the sizes of its files.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let bytes = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
+        let mut wal = self.0.file.clone().into_os_string();
+        wal.push("-wal");
+        StoreStats {
+            up: self.health_now() == Health::Ready,
+            file_bytes: bytes(&self.0.file),
+            wal_bytes: bytes(Path::new(&wal)),
+            ..self.0.table.meter.read()
+        }
     }
 
     pub(crate) fn in_force(&self) -> &Arc<InForce> {
@@ -262,12 +285,15 @@ impl Sqlite {
 
 impl Shared {
     fn queue_message(&self, message: Message) -> Result<(), AppendError> {
-        self.queue
-            .try_send(message)
-            .map_err(|refused| match refused {
+        // Before it is sent: the thread may take it right away.
+        self.table.meter.queued();
+        self.queue.try_send(message).map_err(|refused| {
+            self.table.meter.taken();
+            match refused {
                 TrySendError::Full(_) => QUEUE_FULL,
                 TrySendError::Disconnected(_) => AppendError::Unavailable,
-            })
+            }
+        })
     }
 }
 

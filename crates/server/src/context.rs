@@ -82,8 +82,10 @@ impl Context {
         let registry = Arc::new(Registry::new(config.rooms_max));
         let stats = Arc::new(Stats::default());
         let replay_bytes_max = config.fanout.outbox_bytes_max;
+        let log = Log::new(config.log, store);
         let environment = RoomEnvironment {
             clock,
+            records: log.records().clone(),
             fanout: Arc::clone(&fanout),
             registry: Arc::clone(&registry),
             stats: Arc::clone(&stats),
@@ -95,7 +97,7 @@ impl Context {
             comment_limits: CommentLimits::default(),
             clock,
             registry,
-            log: Log::new(config.log, store),
+            log,
             fanout,
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),

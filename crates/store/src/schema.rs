@@ -188,15 +188,17 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
         why TEXT NOT NULL,
         at_ms INTEGER NOT NULL
     ) STRICT;
+    -- Appended, like entries: it has the text of a comment.
     CREATE TABLE pin (
-        room TEXT PRIMARY KEY,
+        serial INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL UNIQUE,
         epoch INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         body BLOB NOT NULL,
         until_ms INTEGER,
         who TEXT NOT NULL,
         at_ms INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE TABLE stream (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         room TEXT NOT NULL,

@@ -66,6 +66,7 @@ impl Housekeeping {
 
     /// Begins an episode: appends are refused until a probe succeeds.
     pub(super) fn fail(&mut self, table: &Table, error: &impl Display, now: Instant) {
+        table.meter.failed();
         let reason = error.to_string();
         table.health.send_replace(Health::Failing { reason });
         self.due = now + PROBE_INTERVAL;

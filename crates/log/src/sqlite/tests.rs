@@ -1,5 +1,4 @@
 use std::fs;
-use std::path::Path;
 
 use danmaku_store::Writer;
 use tempfile::TempDir;
@@ -354,6 +353,36 @@ async fn everybody_opens_the_same_room() {
         1
     );
     assert_eq!(one.head(), Seq::new(2));
+}
+
+#[tokio::test]
+async fn the_text_of_a_pin_is_in_no_file_after_it() {
+    let fixture = Fixture::start(10);
+    let records = fixture.log.records();
+    let pin = |text: &str| crate::Change::Pin {
+        room: "r".to_owned(),
+        pin: crate::Pin {
+            epoch: 7,
+            seq: 1,
+            body: text.as_bytes().to_vec(),
+            until_ms: None,
+            by: "operator".to_owned(),
+            at_ms: 5,
+        },
+    };
+    let texts = ["the-first-secret", "the-second-secret"];
+    for text in texts {
+        records.change(pin(text), None).await.unwrap();
+        assert!(fixture.holds(text));
+    }
+    let room = "r".to_owned();
+    let unpin = crate::Change::Unpin { room };
+    records.change(unpin, None).await.unwrap();
+    let begun = std::time::Instant::now();
+    while texts.iter().any(|text| fixture.holds(text)) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not scrubbed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

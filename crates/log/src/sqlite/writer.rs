@@ -70,6 +70,9 @@ impl WriterThread {
         let mut stop = None;
         let mut next = Ok(first);
         while let Ok(message) = next {
+            if !matches!(message, Message::Stop(_)) {
+                self.table.meter.taken();
+            }
             match message {
                 Message::Append(append) => {
                     entries += append.append.entries.len();
@@ -118,7 +121,11 @@ impl WriterThread {
         if *self.table.health.borrow() != Health::Ready {
             return Err(AppendError::Unavailable);
         }
-        commit_changes(&mut self.writer, queued).map_err(|error| self.failed(&error))
+        let begun = Instant::now();
+        let committed = commit_changes(&mut self.writer, queued);
+        let outcomes = committed.map_err(|error| self.failed(&error))?;
+        self.table.meter.committed(queued.len(), begun.elapsed());
+        Ok(outcomes)
     }
 
     /// Begins an episode of failures; what posters are told.
@@ -160,8 +167,11 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
+        let begun = Instant::now();
         let committed = drafts.commit(&mut self.writer, work);
         let outcomes = committed.map_err(|error| self.failed(&error))?;
+        let rows = drafts.rooms.iter().map(|draft| draft.entries.len()).sum();
+        self.table.meter.committed(rows, begun.elapsed());
         for draft in drafts.rooms {
             *draft.room.numbering() = draft.numbering;
             self.housekeeping.grown(&draft.room, &draft.numbering);

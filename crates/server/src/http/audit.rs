@@ -24,6 +24,10 @@ pub(super) enum Action {
     BeginStream,
     /// Say when a stream ended.
     EndStream,
+    /// Pin a comment.
+    Pin,
+    /// Remove the pin.
+    Unpin,
 }
 
 impl Action {
@@ -35,6 +39,8 @@ impl Action {
             Self::Erase => "erase",
             Self::BeginStream => "begin_stream",
             Self::EndStream => "end_stream",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
         }
     }
 }

@@ -13,6 +13,7 @@ mod likes;
 mod negotiation;
 mod operations;
 mod peer;
+mod pin;
 mod query;
 mod rooms;
 mod route;
@@ -247,30 +248,47 @@ async fn answer(
             comments::post(context, requester.permit(), room, request).await
         }
         Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
-        Route::Comment(room, id) => {
-            check_local(context, peer, request.headers())?;
-            comments::retract(context, requester.permit(), room, id, &query).await
+        Route::Pin(room)
+            if request.method() != Method::POST && request.method() != Method::DELETE =>
+        {
+            pin::show(context, room).await
         }
-        Route::Settings(room) => {
+        Route::Pin(_)
+        | Route::Settings(_)
+        | Route::Audit
+        | Route::Comment(..)
+        | Route::UserComments(_) => {
             check_local(context, peer, request.headers())?;
-            if *request.method() == Method::PATCH {
-                settings::update(context, requester.permit(), room.as_ref(), &query, request).await
-            } else {
-                Ok(settings::show(context, room.as_ref()))
-            }
+            operate(context, requester.permit(), route, &query, request).await
         }
-        Route::Audit => {
-            check_local(context, peer, request.headers())?;
-            audit::list(context, requester.permit(), &query).await
+    }
+}
+
+/// What only operators may do; the caller has checked that the client is one.
+async fn operate(
+    context: &Arc<Context>,
+    permit: &AddressPermit,
+    route: &Route,
+    query: &str,
+    request: Request<Incoming>,
+) -> HttpResult {
+    let method = request.method();
+    match route {
+        Route::Pin(room) if method == Method::DELETE => {
+            pin::remove(context, permit, room, query).await
         }
-        Route::UserComments(user) => {
-            check_local(context, peer, request.headers())?;
-            if *request.method() == Method::DELETE {
-                users::erase(context, user, &query).await
-            } else {
-                users::export(context, requester.permit(), user, &query).await
-            }
+        Route::Pin(room) => pin::set(context, permit, room, query, request).await,
+        Route::Settings(room) if method == Method::PATCH => {
+            settings::update(context, permit, room.as_ref(), query, request).await
         }
+        Route::Settings(room) => Ok(settings::show(context, room.as_ref())),
+        Route::Audit => audit::list(context, permit, query).await,
+        Route::Comment(room, id) => comments::retract(context, permit, room, id, query).await,
+        Route::UserComments(user) if method == Method::DELETE => {
+            users::erase(context, user, query).await
+        }
+        Route::UserComments(user) => users::export(context, permit, user, query).await,
+        _ => Err(ApiError::NotFound),
     }
 }
 

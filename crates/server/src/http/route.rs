@@ -39,6 +39,8 @@ pub(super) enum Route {
     Streams(RoomId),
     /// `/v1/rooms/{room}/streams/{id}`, with the id as written
     Stream(RoomId, String),
+    /// `/v1/rooms/{room}/pin`
+    Pin(RoomId),
     /// `/v1/rooms/{room}/stats`
     Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
@@ -106,6 +108,7 @@ impl Route {
             [Some("export"), None, ..] => Ok(Self::Export(room)),
             [Some("streams"), None, ..] => Ok(Self::Streams(room)),
             [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
+            [Some("pin"), None, ..] => Ok(Self::Pin(room)),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
@@ -139,6 +142,7 @@ impl Route {
             Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
@@ -215,6 +219,7 @@ mod tests {
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/pin", Ok("GET, HEAD, POST, DELETE, OPTIONS"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));

@@ -343,10 +343,14 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 28] = [
+const PATHS: [(&str, &str); 32] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
+    ("GET", "/v1/rooms/{room}/export"),
+    ("GET", "/v1/rooms/{room}/streams"),
+    ("POST", "/v1/rooms/{room}/streams"),
+    ("PATCH", "/v1/rooms/{room}/streams/{id}"),
     ("POST", "/v1/rooms/{room}/comments"),
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
     ("GET", "/v1/users/{user}/comments"),

@@ -323,26 +323,29 @@ async fn an_export_that_fails_midway_does_not_look_complete() {
     }
     assert!(bytes > 800_000);
 
-    let address = fixture.server.address();
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    socket.connect(&address.into()).unwrap();
-    let mut stream = std::net::TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-    let broken = tokio::task::spawn_blocking(move || {
-        stream.write_all(request.as_bytes()).unwrap();
-        // The response has begun, and waits for its reader.
-        let mut answer = vec![0; 12];
-        stream.read_exact(&mut answer).unwrap();
-        double.fail();
-        stream.read_to_end(&mut answer).unwrap();
-        answer
-    });
-    let answer = String::from_utf8(broken.await.unwrap()).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"));
-    assert!(answer.len() < bytes, "it was written in one piece");
-    assert!(!answer.ends_with("0\r\n\r\n"));
+    // Entries that go before they were written are missing, too.
+    let failures: [fn(&Double); 2] = [
+        |double| double.fail(),
+        |double| double.drop_through(&room(), Seq::new(3_000)),
+    ];
+    for fail in failures {
+        let (double, address) = (double.clone(), fixture.server.address());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut stream = stalled_export(address, path);
+            // The response has begun, and waits for its reader.
+            let mut answer = vec![0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            fail(&double);
+            stream.read_to_end(&mut answer).unwrap();
+            double.recover();
+            String::from_utf8(answer).unwrap()
+        });
+        let answer = read.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"));
+        assert!(answer.len() < bytes, "it was written in one piece");
+        assert!(!answer.ends_with("0\r\n\r\n"));
+    }
+    double.fail();
     // One that begins now says so.
     let refused = fixture.http().download(path).await.unwrap_err();
     assert_eq!(code(refused), "unavailable");
@@ -457,4 +460,17 @@ async fn a_segment_waits_for_a_commit_that_takes_long() {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_millis().try_into().unwrap()
+}
+
+/// A client that asks for an export and does not read it yet; it does not fit into its buffers.
+fn stalled_export(server: std::net::SocketAddr, path: &str) -> std::net::TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
 }

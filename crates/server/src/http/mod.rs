@@ -259,7 +259,7 @@ async fn answer(
         | Route::Comment(..)
         | Route::UserComments(_) => {
             check_local(context, peer, request.headers())?;
-            operate(context, requester.permit(), &route, &query, request).await
+            operate(context, requester.permit(), route, &query, request).await
         }
     }
 }

@@ -140,6 +140,8 @@ class Replay {
   #tick() {
     this.#clock.run(!this.#player.classList.contains('paused'));
     const now = this.#now();
+    // The clock goes on from here if the video fails.
+    if (this.#hasVideo()) this.#clock.seek(now);
     if (now < this.#at || now > this.#at + JUMP_MS * Math.max(1, this.#clock.speed)) return this.#jump(now);
     this.#at = now;
     const due = this.#feed.due(this.#start + now);

@@ -5,7 +5,9 @@ import { after, before, test } from 'node:test';
 
 import { openBrowser, openPage } from './support/browser.js';
 import { startServer } from './support/server.js';
-import { until } from './support/tools.js';
+import { startSite } from './support/site.js';
+import { require, until } from './support/tools.js';
+import { silence } from './support/wav.js';
 
 let browser;
 let server;
@@ -120,5 +122,41 @@ test('a room without streams is replayed from its first comment', async () => {
   await page.getByText('/ 0:08').waitFor();
   await page.getByText('回放', { exact: true }).waitFor();
   await until(async () => (await page.locator('#log li span').allTextContents()).includes('the very first'), 'the comment');
+  page.assertClean();
+});
+
+test("a video sets the pace: its comments come at its times, and it stops with the page's button", async () => {
+  const site = await startSite({ '/silence.wav': () => silence(60) });
+  await server.post('video', 'thirty seconds in');
+  await begin('video', [{ start: -30_000, end: 60_000, title: '' }]);
+  const page = await openPage(browser, `${server.url}/`);
+  await page.evaluate((media) => localStorage.setItem('danmaku', JSON.stringify({ media })), `${site.url}/silence.wav`);
+  await page.goto(`${server.url}/?room=video&replay`);
+  const time = () => page.locator('#video').evaluate((video) => video.currentTime);
+  await until(async () => (await time()) > 0, 'the video');
+  assert.deepEqual(await texts(page), []);
+  await page.locator('#video').evaluate((video) => (video.currentTime = 29));
+  await until(async () => (await texts(page)).length === 1, 'the comment');
+  assert.ok((await time()) >= 30, 'not before its time');
+  await page.getByLabel('Speed').selectOption('2');
+  assert.equal(await page.locator('#video').evaluate((video) => video.playbackRate), 2);
+  await seek(page, 10_000);
+  await until(async () => (await texts(page)).length === 0, 'an empty chat');
+  assert.ok((await time()) < 29, 'the video moved, too');
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await until(() => page.locator('#video').evaluate((video) => video.paused), 'the pause');
+  await site.stop();
+});
+
+test('axe finds nothing serious in a replay', async () => {
+  await server.post('axe', [{ text: 'hello', name: 'mira' }]);
+  await begin('axe', [{ start: -1000, end: 60_000, title: 'the show' }]);
+  const page = await openPage(browser, `${server.url}/?room=axe&replay`, { colorScheme: 'dark', reducedMotion: 'reduce' });
+  await until(async () => (await texts(page)).length === 1, 'the comment');
+  await page.locator('#player').hover();
+  await page.evaluate(require('axe-core').source);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  const serious = violations.filter(({ impact }) => ['serious', 'critical'].includes(impact));
+  assert.deepEqual(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join('; ')}`), []);
   page.assertClean();
 });

@@ -49,7 +49,9 @@ pub use records::Records;
 pub use room_log::RoomLog;
 pub use samples::{SAMPLE_INTERVAL_MS, SAMPLE_SAME_MS, Sampled, Steps};
 pub use settings::{OutOfRange, SLOW_MODE_S_MAX, Settings};
-pub use sqlite::{Health, ImportError, Importer, Sqlite, SqliteConfig};
+pub use sqlite::{
+    COMMIT_MS_BOUNDS, Health, ImportError, Importer, Sqlite, SqliteConfig, StoreStats,
+};
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 

@@ -6,6 +6,8 @@ mod codec;
 mod hook;
 mod housekeeping;
 mod import;
+mod log_time;
+mod meter;
 mod readers;
 mod room;
 mod writer;
@@ -13,7 +15,7 @@ mod writer;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,6 +25,7 @@ use danmaku_store::{Audit, Change, OpenError, Records, Retention, StoreError, Wr
 use danmaku_wire::{Epoch, RoomId, Seq};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::meter::Meter;
 use self::readers::Readers;
 use self::room::{Message, OpenRoom, QueuedChange};
 use self::writer::WriterThread;
@@ -33,6 +36,7 @@ use crate::in_force::InForce;
 use crate::ring::Overflow;
 
 pub use self::import::{ImportError, Importer};
+pub use self::meter::{COMMIT_MS_BOUNDS, StoreStats};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.
@@ -75,6 +79,7 @@ struct Shared {
     opening: [tokio::sync::Mutex<()>; OPENING_SLICES],
     hasher: RandomState,
     readers: Arc<Readers>,
+    file: PathBuf,
 }
 
 /// What the handles and the writer thread share.
@@ -87,6 +92,7 @@ struct Table {
     #[cfg(feature = "double")]
     before_commit: hook::Hook,
     in_force: Arc<InForce>,
+    meter: Meter,
 }
 
 #[derive(Debug, Default)]
@@ -116,9 +122,12 @@ impl Sqlite {
             #[cfg(feature = "double")]
             before_commit: hook::Hook::default(),
             in_force: Arc::new(in_force),
+            meter: Meter::default(),
         });
-        let readers = Readers::open(&file, Arc::clone(&table))
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
+        let readers = Readers::open(&file, Arc::clone(&table)).map_err(|source: StoreError| {
+            let file = file.clone();
+            OpenError::Sqlite { file, source }
+        })?;
         let retention = Retention {
             age_ms_max: config
                 .age_max
@@ -146,6 +155,7 @@ impl Sqlite {
             opening: Default::default(),
             hasher: RandomState::new(),
             readers: Arc::new(readers),
+            file,
         })))
     }
 
@@ -165,6 +175,20 @@ impl Sqlite {
     #[cfg(feature = "double")]
     pub fn before_commits(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.0.table.before_commit.set(hook);
+    }
+
+    /// What the store did so far. Looks at the sizes of its files.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let bytes = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
+        let mut wal = self.0.file.clone().into_os_string();
+        wal.push("-wal");
+        StoreStats {
+            up: self.health_now() == Health::Ready,
+            file_bytes: bytes(&self.0.file),
+            wal_bytes: bytes(Path::new(&wal)),
+            ..self.0.table.meter.read()
+        }
     }
 
     pub(crate) fn in_force(&self) -> &Arc<InForce> {
@@ -278,12 +302,15 @@ impl Sqlite {
 
 impl Shared {
     fn queue_message(&self, message: Message) -> Result<(), AppendError> {
-        self.queue
-            .try_send(message)
-            .map_err(|refused| match refused {
+        // Before it is sent: the thread may take it right away.
+        self.table.meter.queued();
+        self.queue.try_send(message).map_err(|refused| {
+            self.table.meter.taken();
+            match refused {
                 TrySendError::Full(_) => QUEUE_FULL,
                 TrySendError::Disconnected(_) => AppendError::Unavailable,
-            })
+            }
+        })
     }
 }
 
@@ -308,15 +335,6 @@ impl Table {
     fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
     }
-
-    #[cfg(feature = "double")]
-    fn before_commit(&self) {
-        self.before_commit.call();
-    }
-
-    #[cfg(not(feature = "double"))]
-    #[expect(clippy::unused_self, reason = "only tests do something here")]
-    fn before_commit(&self) {}
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {
         self.rooms().open.get(id).and_then(Weak::upgrade)

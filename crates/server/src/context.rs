@@ -87,8 +87,10 @@ impl Context {
         let registry = Arc::new(Registry::new(config.rooms_max));
         let stats = Arc::new(Stats::default());
         let replay_bytes_max = config.fanout.outbox_bytes_max;
+        let log = Log::new(config.log, store);
         let environment = RoomEnvironment {
             clock,
+            records: log.records().clone(),
             fanout: Arc::clone(&fanout),
             registry: Arc::clone(&registry),
             stats: Arc::clone(&stats),
@@ -96,7 +98,6 @@ impl Context {
             room_idle: config.room_idle,
             replay_bytes_max,
         };
-        let log = Log::new(config.log, store);
         Self {
             comment_limits: CommentLimits::default(),
             clock,

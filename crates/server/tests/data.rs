@@ -381,10 +381,8 @@ async fn a_file_that_is_damaged_while_it_is_used_refuses_posts_for_good() {
     let file = folder.path().join("danmaku.db");
     let damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
     let length = damaged.metadata().unwrap().len();
-    for page in 2..length / PAGE_BYTES {
-        damaged
-            .write_all_at(&[0xA5; PAGE_BYTES as usize], page * PAGE_BYTES)
-            .unwrap();
+    for page in 2..length / 4_096 {
+        damaged.write_all_at(&[0xA5; 4_096], page * 4_096).unwrap();
     }
     // A read finds it.
     let path = "/v1/rooms/r/comments";
@@ -397,9 +395,6 @@ async fn a_file_that_is_damaged_while_it_is_used_refuses_posts_for_good() {
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("is damaged"), "{stderr}");
 }
-
-/// Bytes of a page of the file.
-const PAGE_BYTES: u64 = 4_096;
 
 #[test]
 fn a_folder_that_cannot_be_used_is_one_line_and_exit_code_2() {
@@ -426,29 +421,96 @@ fn a_folder_that_cannot_be_used_is_one_line_and_exit_code_2() {
     refused("cannot open");
 }
 
+/// The commands of the runbook in `deploy/README.md`, block by block.
+fn runbook() -> Vec<String> {
+    let text = include_str!("../../../deploy/README.md");
+    let (_, part) = text.split_once("### Back up and restore").unwrap();
+    let blocks = part.split("```sh\n").skip(1);
+    blocks
+        .map(|it| it.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+fn run_block(block: &str, folder: &Path, backup: &Path) -> std::process::ExitStatus {
+    let binary = Path::new(env!("CARGO_BIN_EXE_danmaku-server"));
+    let path = std::env::var("PATH").unwrap();
+    Command::new("sh")
+        .args(["-e", "-c", block])
+        .env(
+            "PATH",
+            format!("{}:{path}", binary.parent().unwrap().display()),
+        )
+        .env("DATA", folder)
+        .env("BACKUP", backup)
+        .status()
+        .unwrap()
+}
+
 #[tokio::test]
-async fn a_backup_of_a_running_server_is_a_data_file() {
-    let folder = TempDir::new().unwrap();
-    let server = start(folder.path(), &[]);
+async fn a_backup_of_a_running_server_is_restored_as_the_runbook_says() {
+    let folders = TempDir::new().unwrap();
+    let (folder, backup) = (folders.path().join("data"), folders.path().join("backup"));
+    let mut server = start(&folder, &[]);
     post(&mut server.http(), &["one", "two"]).await.unwrap();
-    let copy = TempDir::new().unwrap();
-    let file = copy.path().join("danmaku.db");
-    let arguments = ["backup", "--data", folder.path().to_str().unwrap()];
-    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
-    let (status, _, stderr) = run(&arguments);
-    assert!(status.success(), "{stderr}");
-    assert_eq!(std::fs::read_dir(copy.path()).unwrap().count(), 1);
-    post(&mut server.http(), &["three"]).await.unwrap();
-    let restored = start(copy.path(), &[]);
-    let page = restored.http().comments(&room(), None, None).await.unwrap();
-    assert_eq!(page.comments.len(), 2);
+    let [back_up, restore] = &runbook()[..] else {
+        panic!("the runbook has other blocks");
+    };
+    assert!(run_block(back_up, &folder, &backup).success());
+    assert_eq!(fs::read_dir(folders.path()).unwrap().count(), 2, "one file");
     // What is there is never overwritten.
-    let (status, _, stderr) = run(&arguments);
-    assert_eq!(
-        (status.code(), stderr.lines().count()),
-        (Some(1), 1),
+    assert!(!run_block(back_up, &folder, &backup).success());
+    let after = post(&mut server.http(), &["three"]).await.unwrap();
+    let old = server.http().comments(&room(), None, None).await.unwrap();
+    let mut join = server.join("r");
+    join.since = Some(Position {
+        epoch: old.epoch,
+        seq: Seq::new(after[0]),
+    });
+    server.end("TERM");
+
+    assert!(run_block(restore, &folder, &backup).success());
+    let mut server = start(&folder, &[]);
+    let page = server.http().comments(&room(), None, None).await.unwrap();
+    let texts: Vec<_> = page.comments.iter().map(|it| &*it.text).collect();
+    assert_eq!(texts, ["one", "two"]);
+    // Its next comment takes the position of the lost one, in another epoch.
+    assert_eq!(post(&mut server.http(), &["four"]).await.unwrap(), after);
+    assert!(page.epoch > old.epoch);
+    join.server = server.server_address();
+    let mut viewer = Connection::connect(&join).await.unwrap();
+    let Event::Joined(joined) = next(&mut viewer).await else {
+        panic!("not joined");
+    };
+    assert_eq!((joined.resumed, joined.epoch), (false, page.epoch));
+    // The epochs begin once.
+    server.end("TERM");
+    let server = start(&folder, &[]);
+    let again = server.http().comments(&room(), None, None).await.unwrap();
+    assert_eq!(again.epoch, page.epoch);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_backed_up() {
+    let folder = TempDir::new().unwrap();
+    let mut server = start(folder.path(), &[]);
+    let text = "x".repeat(190);
+    post(&mut server.http(), &[&*text; 90]).await.unwrap();
+    server.end("TERM");
+    let file = folder.path().join("danmaku.db");
+    let length = fs::metadata(&file).unwrap().len();
+    let damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    damaged
+        .write_all_at(&[0xA5; 4_096], length / 8_192 * 4_096)
+        .unwrap();
+    let backup = folder.path().join("backup");
+    let paths = [folder.path(), &backup].map(|path| path.to_str().unwrap());
+    let (status, _, stderr) = run(&["backup", "--data", paths[0], paths[1]]);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains("damaged"),
         "{stderr}"
     );
+    assert!(!backup.exists());
 }
 
 #[tokio::test]

@@ -191,6 +191,7 @@ async fn a_room_is_exported_by_time_and_without_what_was_retracted() {
     for line in [
         "http/1.1 200 ok",
         "content-type: text/x-ssa; charset=utf-8",
+        "x-content-type-options: nosniff",
         "content-disposition: attachment; filename=\"r.ass\"",
         "access-control-allow-origin: *",
     ] {

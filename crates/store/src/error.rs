@@ -86,6 +86,16 @@ pub enum CommitError {
     Unknown(StoreError),
 }
 
+impl CommitError {
+    /// What SQLite said.
+    #[must_use]
+    pub fn cause(&self) -> &StoreError {
+        match self {
+            Self::Refused(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for CommitError {
     fn from(error: rusqlite::Error) -> Self {
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {

@@ -30,6 +30,17 @@ pub struct Joined<'a> {
     pub viewers: u32,
     /// Whether everything after the viewer's `since` follows.
     pub resumed: Resumed,
+    /// What is pinned.
+    pub pin: Option<Pinned<'a>>,
+}
+
+/// A comment that is shown above all others.
+#[derive(Debug, Clone, Copy)]
+pub struct Pinned<'a> {
+    /// The comment as a JSON object.
+    pub comment: &'a [u8],
+    /// When it is no longer pinned, Unix time in milliseconds.
+    pub until_ms: Option<u64>,
 }
 
 /// Whether a viewer continues where it was.
@@ -53,6 +64,15 @@ impl Joined<'_> {
         json.integer("window_ms", self.window_ms);
         json.integer("viewers", u64::from(self.viewers));
         json.boolean("resumed", self.resumed == Resumed::Yes);
+        if let Some(Pinned { comment, until_ms }) = self.pin {
+            json.key("pin");
+            json.out.extend_from_slice(b"{\"comment\":");
+            json.out.extend_from_slice(comment);
+            if let Some(until_ms) = until_ms {
+                json.integer("until", until_ms);
+            }
+            json.out.push(b'}');
+        }
         json.finish()
     }
 }
@@ -264,6 +284,7 @@ mod tests {
             window_ms: 1000,
             viewers: 2,
             resumed: Resumed::No,
+            pin: None,
         };
         check(
             joined.to_json(),
@@ -272,10 +293,14 @@ mod tests {
         check(
             Joined {
                 resumed: Resumed::Yes,
+                pin: Some(Pinned {
+                    comment: br#"{"id":9,"text":"x"}"#,
+                    until_ms: Some(17),
+                }),
                 ..joined
             }
             .to_json(),
-            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true}"#,
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true,"pin":{"comment":{"id":9,"text":"x"},"until":17}}"#,
         );
         let text = Reference::Text("a\"1".into());
         check(

@@ -65,6 +65,7 @@ impl Housekeeping {
 
     /// Begins an episode: appends are refused until a probe succeeds.
     pub(super) fn fail(&mut self, table: &Table, error: &StoreError, now: Instant) {
+        table.meter.failed();
         table.fail(error);
         self.due = now + PROBE_INTERVAL;
     }

@@ -70,6 +70,9 @@ impl WriterThread {
         let mut stop = None;
         let mut next = Ok(first);
         while let Ok(message) = next {
+            if !matches!(message, Message::Stop(_)) {
+                self.table.meter.taken();
+            }
             match message {
                 Message::Append(append) => {
                     entries += append.append.entries.len();
@@ -118,17 +121,21 @@ impl WriterThread {
         if *self.table.health.borrow() != Health::Ready {
             return Err(AppendError::Unavailable);
         }
-        commit_changes(&mut self.writer, queued).map_err(|error| self.failed(&error))
+        let begun = Instant::now();
+        let committed = commit_changes(&mut self.writer, queued);
+        let outcomes = committed.map_err(|error| self.failed(&error))?;
+        self.table.meter.committed(queued.len(), begun.elapsed());
+        Ok(outcomes)
     }
 
     /// Begins an episode of failures; what posters are told.
     fn failed(&mut self, error: &CommitError) -> AppendError {
-        let (error, answer) = match error {
-            CommitError::Refused(error) => (error, AppendError::Unavailable),
-            CommitError::Unknown(error) => (error, AppendError::OutcomeUnknown),
-        };
-        self.housekeeping.fail(&self.table, error, Instant::now());
-        answer
+        self.housekeeping
+            .fail(&self.table, error.cause(), Instant::now());
+        match error {
+            CommitError::Refused(_) => AppendError::Unavailable,
+            CommitError::Unknown(_) => AppendError::OutcomeUnknown,
+        }
     }
 
     /// Commits the appends, feeds the rings, then answers the posters.
@@ -160,12 +167,16 @@ impl WriterThread {
             return Err(AppendError::Unavailable);
         }
         let mut drafts = Drafts::default();
-        let committed = drafts.commit(&mut self.writer, &self.table, work);
+        let begun = Instant::now();
+        let committed = drafts.commit(&mut self.writer, work);
         let outcomes = committed.map_err(|error| self.failed(&error))?;
-        for draft in drafts.rooms {
+        let rows = drafts.rooms.iter().map(|draft| draft.entries.len()).sum();
+        self.table.meter.committed(rows, begun.elapsed());
+        for mut draft in drafts.rooms {
             *draft.room.numbering() = draft.numbering;
             self.housekeeping.grown(&draft.room, &draft.numbering);
-            draft.room.feed().fed(draft.previous, draft.entries);
+            let entries = std::mem::take(&mut draft.entries);
+            draft.room.feed().fed(draft.previous, entries);
         }
         Ok(outcomes)
     }
@@ -196,15 +207,23 @@ struct Drafts {
 struct Draft {
     room: Arc<OpenRoom>,
     previous: Seq,
+    /// No entry of it has an earlier log time.
+    earliest_ms: u64,
     numbering: Numbering,
     entries: Vec<Entry>,
+}
+
+/// The group is in the rings, or it failed.
+impl Drop for Draft {
+    fn drop(&mut self) {
+        self.room.log_time().end();
+    }
 }
 
 impl Drafts {
     fn commit(
         &mut self,
         writer: &mut Writer,
-        table: &Table,
         work: Vec<(Arc<OpenRoom>, Append, Instant)>,
     ) -> Result<Vec<Outcome>, CommitError> {
         let mut group = writer.begin().map_err(CommitError::Refused)?;
@@ -212,20 +231,24 @@ impl Drafts {
         for (room, append, at) in work {
             let waited = u64::try_from(at.elapsed().as_millis()).unwrap_or(0);
             let now_ms = append.now_ms + waited;
-            let outcome = self.of(&room).append(&mut group, append, now_ms);
+            let outcome = self.of(&room, now_ms).append(&mut group, append, now_ms);
             outcomes.push(outcome.map_err(CommitError::Refused)?);
         }
-        table.before_commit();
+        #[cfg(feature = "double")]
+        if let Some(draft) = self.rooms.first() {
+            draft.room.before_commit();
+        }
         group.commit()?;
         Ok(outcomes)
     }
 
-    fn of(&mut self, room: &Arc<OpenRoom>) -> &mut Draft {
+    fn of(&mut self, room: &Arc<OpenRoom>, now_ms: u64) -> &mut Draft {
         let index = *self.index.entry(Arc::as_ptr(room)).or_insert_with(|| {
             let numbering = *room.numbering();
             self.rooms.push(Draft {
                 room: Arc::clone(room),
                 previous: numbering.head,
+                earliest_ms: room.log_time().begin(now_ms),
                 numbering,
                 entries: Vec::new(),
             });
@@ -249,7 +272,7 @@ impl Draft {
         {
             return Ok(outcome);
         }
-        let at_ms = self.numbering.at_ms.max(now_ms);
+        let at_ms = self.numbering.at_ms.max(self.earliest_ms).max(now_ms);
         self.numbering.at_ms = at_ms;
         let room = self.room_key(group)?;
         let first = self.numbering.head.next();

@@ -28,6 +28,10 @@ pub(super) enum Action {
     BeginStream,
     /// Say when a stream ended.
     EndStream,
+    /// Pin a comment.
+    Pin,
+    /// Remove the pin.
+    Unpin,
 }
 
 impl Action {
@@ -41,6 +45,8 @@ impl Action {
             Self::LiftRevocation => "lift_revocation",
             Self::BeginStream => "begin_stream",
             Self::EndStream => "end_stream",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
         }
     }
 }

@@ -202,6 +202,15 @@ pub enum ApiError {
     /// No comment ever had this id.
     #[error("no such comment")]
     CommentNotFound,
+    /// No comment is pinned.
+    #[error("no comment is pinned")]
+    PinNotFound,
+    /// How long a pin lasts is out of range.
+    #[error("`duration_s` must be a number from 1 to {max}")]
+    BadDuration {
+        /// The largest allowed.
+        max: u32,
+    },
     /// The data file cannot be written.
     #[error("the data file cannot be written: {reason}")]
     DataFailing {
@@ -261,6 +270,8 @@ impl ApiError {
             Self::SegmentNotReady { .. } => "segment_not_ready",
             Self::SegmentGone => "segment_gone",
             Self::CommentNotFound => "comment_not_found",
+            Self::PinNotFound => "pin_not_found",
+            Self::BadDuration { .. } => "bad_duration",
             Self::DataFailing { .. } => "unavailable",
             Self::Refused(refusal) => refusal.code(),
         }
@@ -275,6 +286,7 @@ impl ApiError {
             | Self::CommentNotFound
             | Self::RevocationNotFound
             | Self::StreamNotFound
+            | Self::PinNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -313,6 +325,7 @@ impl ApiError {
             | Self::BadSetting { .. }
             | Self::BadWhy { .. }
             | Self::BadRevocation { .. }
+            | Self::BadDuration { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
@@ -340,6 +353,7 @@ impl ApiError {
                         Self::BadStreamMember { member } => Some(member),
                         Self::BadSetting { field, .. } => field.as_deref(),
                         Self::BadTime { field } => Some(*field),
+                        Self::BadDuration { .. } => Some("duration_s"),
                         Self::BadRange => Some("from"),
                         Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use danmaku_log::{EntryBody, RoomLog, Stream, Unavailable};
 use danmaku_wire::{RoomId, Seq};
 use hyper::body::{Body, Frame};
-use hyper::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, Version};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -69,6 +71,8 @@ pub(super) async fn show<B>(
     );
     headers.insert(CONTENT_DISPOSITION, disposition(room, query.format));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // What people wrote is no page, whatever it looks like.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
 }
 

@@ -14,6 +14,7 @@ mod likes;
 mod negotiation;
 mod operations;
 mod peer;
+mod pin;
 mod query;
 mod revocations;
 mod rooms;
@@ -286,6 +287,11 @@ async fn route_known(
             comments::post(context, (permit, who), room, request).await
         }
         Route::Comments(room) => comments::list(context, permit, room, query).await,
+        Route::Pin(room)
+            if request.method() != Method::POST && request.method() != Method::DELETE =>
+        {
+            pin::show(context, room).await
+        }
         _ => operate(context, asker, (route, query), request).await,
     }
 }
@@ -305,6 +311,8 @@ async fn operate(
         None => access::check_operator(context, (asker.peer, who), headers)?,
     }
     match route {
+        Route::Pin(room) if method == Method::DELETE => pin::remove(context, by, room, query).await,
+        Route::Pin(room) => pin::set(context, by, room, query, request).await,
         Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
         Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
         Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,

@@ -39,6 +39,8 @@ pub(super) enum Route {
     Streams(RoomId),
     /// `/v1/rooms/{room}/streams/{id}`, with the id as written
     Stream(RoomId, String),
+    /// `/v1/rooms/{room}/pin`
+    Pin(RoomId),
     /// `/v1/rooms/{room}/stats`
     Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
@@ -114,6 +116,7 @@ impl Route {
             [Some("export"), None, ..] => Ok(Self::Export(room)),
             [Some("streams"), None, ..] => Ok(Self::Streams(room)),
             [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
+            [Some("pin"), None, ..] => Ok(Self::Pin(room)),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
@@ -149,6 +152,7 @@ impl Route {
             Self::Revocations => "GET, HEAD, POST",
             Self::Revocation(_) => "DELETE",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
@@ -180,7 +184,11 @@ impl Route {
             | Self::Events(room)
             | Self::SegmentHead(room)
             | Self::Segment(room, ..) => Some(room),
-            Self::Comments(room) | Self::Streams(room) if *method != Method::POST => Some(room),
+            Self::Comments(room) | Self::Streams(room) | Self::Pin(room)
+                if *method != Method::POST && *method != Method::DELETE =>
+            {
+                Some(room)
+            }
             _ => None,
         }
     }
@@ -188,7 +196,10 @@ impl Route {
     /// The room whose moderators may do this; for what is left to operators, none.
     pub(super) fn moderated_room(&self) -> Option<&RoomId> {
         match self {
-            Self::Comment(room, _) | Self::Streams(room) | Self::Stream(room, _) => Some(room),
+            Self::Comment(room, _)
+            | Self::Pin(room)
+            | Self::Streams(room)
+            | Self::Stream(room, _) => Some(room),
             Self::Settings(room) => room.as_ref(),
             _ => None,
         }
@@ -252,6 +263,7 @@ mod tests {
         check("/v1/revocations/7", Ok("DELETE"));
         check("/v1/revocations/7/x", Err("not_found"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/pin", Ok("GET, HEAD, POST, DELETE, OPTIONS"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));

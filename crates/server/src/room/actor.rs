@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
 use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
-use danmaku_log::{Entry, EntryBody, Tail, Tailed};
-use danmaku_wire::outbound::{Joined, Resumed};
+use danmaku_log::{Entry, EntryBody, Records, Tail, Tailed};
+use danmaku_wire::outbound::{Joined, Pinned, Resumed};
 use danmaku_wire::{BatchComment, BatchEvent, CloseReason, FrameSet, Gap, Position, Seq};
 
 use super::handle::{Join, JoinAnswer, JoinFrom, Likes, RoomHandle, RoomMsg};
@@ -24,6 +24,8 @@ pub struct RoomEnvironment {
     pub fanout: Arc<Fanout>,
     /// The table that a retiring room removes itself from.
     pub registry: Arc<Registry>,
+    /// What is pinned.
+    pub records: Records,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Every room's configuration; `phase` and `seed` are set per room.
@@ -476,6 +478,11 @@ impl RoomActor {
         let audience = self.handle.audience();
         let now = self.environment.clock.now().monotonic;
         let sealed = self.room.sealed();
+        let records = self.environment.records.of_room(self.handle.id());
+        let now_ms = self.environment.clock.now().unix_ms;
+        let pin = records.as_ref().and_then(|records| records.pin(now_ms));
+        // A pin of another epoch names another comment.
+        let pin = pin.filter(|pin| pin.epoch == sealed.epoch.value());
         let joined = Joined {
             room: self.handle.id(),
             epoch: sealed.epoch,
@@ -484,6 +491,10 @@ impl RoomActor {
             window_ms: self.window_ms(),
             viewers: self.handle.viewers(now).saturating_add(1),
             resumed: start.resumed,
+            pin: pin.map(|pin| Pinned {
+                comment: &pin.body,
+                until_ms: pin.until_ms,
+            }),
         };
         let after = Position {
             epoch: sealed.epoch,

@@ -1,6 +1,7 @@
 //! A room with posters and viewers, and what must be true of it in the end.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,9 +39,12 @@ pub(crate) struct Show {
     address: watch::Sender<ServerAddress>,
     end: watch::Sender<Option<Seq>>,
     over: Arc<AtomicBool>,
-    watching: Vec<JoinHandle<(Seq, Vec<(Seq, String)>)>>,
+    watching: Vec<JoinHandle<Shown>>,
     posting: Vec<JoinHandle<Posted>>,
 }
+
+/// What a viewer was shown: the position it began after, and the comments.
+type Shown = (Seq, Vec<(Seq, String)>);
 
 /// What the show was, once it is over.
 #[derive(Debug)]
@@ -49,6 +53,18 @@ pub(crate) struct Outcome {
     pub(crate) log: BTreeMap<Seq, String>,
     pub(crate) acknowledged: usize,
     pub(crate) refused: usize,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} comments acknowledged, {} refused, {} in the log",
+            self.acknowledged,
+            self.refused,
+            self.log.len()
+        )
+    }
 }
 
 impl Show {
@@ -178,7 +194,7 @@ async fn poster(stage: Stage, name: String, keyed: bool) -> Posted {
 }
 
 /// Watches until it has seen everything up to the position that `end` names; what it was shown, from its first position on.
-async fn viewer(stage: Stage, mut end: watch::Receiver<Option<Seq>>) -> (Seq, Vec<(Seq, String)>) {
+async fn viewer(stage: Stage, mut end: watch::Receiver<Option<Seq>>) -> Shown {
     let mut shown = Vec::new();
     let mut first = None;
     let mut at: Option<Position> = None;

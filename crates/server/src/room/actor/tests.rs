@@ -13,6 +13,7 @@ const WINDOW: Duration = Duration::from_secs(3_600);
 async fn watched() -> RoomActor {
     let id = RoomId::parse("r").unwrap();
     let log = Log::new(LogConfig::default(), Store::None);
+    let records = log.records().clone();
     let log = log.open(&id, Epoch::new(7)).await.unwrap();
     let memory = Arc::new(MemoryBudget::new(1 << 20));
     let handle = RoomHandle::new(id, RoomKey(1), log, 1, memory, 2_000);
@@ -38,6 +39,7 @@ async fn watched() -> RoomActor {
         },
         room_idle: WINDOW,
         replay_bytes_max: 1 << 20,
+        records,
     };
     let viewer = Dialect::web_socket(Encoding::Identity);
     handle.audience().join(0, viewer);

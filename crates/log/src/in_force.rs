@@ -77,6 +77,8 @@ impl InForce {
         for (room, pin) in records.pins()? {
             tables.of(Some(&room)).pin = Some(pin);
         }
+        // Settings that were unset again.
+        tables.rooms.retain(|_, room| !room.is_empty());
         tables.revocations = Arc::new(records.revocations()?);
         Ok(Self(RwLock::new(tables)))
     }

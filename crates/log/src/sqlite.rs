@@ -35,6 +35,7 @@ use crate::feed::Feed;
 use crate::in_force::InForce;
 use crate::ring::Overflow;
 
+pub(crate) use self::housekeeping::unix_ms;
 pub use self::import::{ImportError, Importer};
 pub use self::meter::{COMMIT_MS_BOUNDS, StoreStats};
 pub(crate) use self::room::SqliteRoom;

@@ -268,13 +268,15 @@ mod tests {
     use crate::event::Event;
     use crate::limits::CommentLimits;
 
+    #[track_caller]
+    fn check(input: impl AsRef<str>, expected: &str) {
+        let input = input.as_ref();
+        serde_json::from_str::<serde_json::Value>(input).unwrap();
+        assert_eq!(input, expected);
+    }
+
     #[test]
-    fn texts() {
-        fn check(input: impl AsRef<str>, expected: &str) {
-            let input = input.as_ref();
-            serde_json::from_str::<serde_json::Value>(input).unwrap();
-            assert_eq!(input, expected);
-        }
+    fn joined() {
         let room = RoomId::parse("r").unwrap();
         let joined = Joined {
             room: &room,
@@ -302,6 +304,10 @@ mod tests {
             .to_json(),
             r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true,"pin":{"comment":{"id":9,"text":"x"},"until":17}}"#,
         );
+    }
+
+    #[test]
+    fn texts() {
         let text = Reference::Text("a\"1".into());
         check(
             ack_json(Some(&text), Seq::new(7)),

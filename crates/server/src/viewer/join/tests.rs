@@ -18,9 +18,13 @@ thread_local! {
     static ACTORS: RefCell<Vec<RoomActor>> = const { RefCell::new(Vec::new()) };
 }
 
-fn start_actor() {
+/// Runs the room's actor until `done`.
+async fn run_actor_until(done: impl Future<Output = ()>) {
     let mut actor = ACTORS.with_borrow_mut(|actors| actors.pop().unwrap());
-    tokio::spawn(async move { actor.run().await });
+    tokio::select! {
+        () = actor.run() => panic!("the room ended"),
+        () = done => {}
+    }
 }
 
 #[derive(Parser)]
@@ -123,10 +127,12 @@ async fn a_viewer_that_asks_for_history_gets_the_first_comment_of_a_room() {
     // It has found the room empty, and waits for its place in the mailbox.
     assert!(!is_ready(joined.as_mut()));
     fixture.comment("first").await;
-    start_actor();
-    joined.await.unwrap();
-    let sent = read_until(&mut client, "first").await;
-    assert!(sent.contains(r#""after":0,"seq":1,"#), "{sent}");
+    run_actor_until(async {
+        joined.await.unwrap();
+        let sent = read_until(&mut client, "first").await;
+        assert!(sent.contains(r#""after":0,"seq":1,"#), "{sent}");
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -143,9 +149,11 @@ async fn a_position_above_everything_sealed_is_not_resumed_when_the_room_moves_o
     let waits = tokio::time::timeout(SEALED_WAIT_MAX + SEALED_POLL, joined.as_mut());
     assert!(waits.await.is_err());
     fixture.comment("first").await;
-    start_actor();
-    joined.await.unwrap();
-    let sent = read_until(&mut client, "first").await;
-    assert!(sent.contains(r#""resumed":false"#), "{sent}");
-    assert!(sent.contains(r#""after":0,"seq":1,"#), "{sent}");
+    run_actor_until(async {
+        joined.await.unwrap();
+        let sent = read_until(&mut client, "first").await;
+        assert!(sent.contains(r#""resumed":false"#), "{sent}");
+        assert!(sent.contains(r#""after":0,"seq":1,"#), "{sent}");
+    })
+    .await;
 }

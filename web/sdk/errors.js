@@ -70,6 +70,10 @@ const FINAL = {
   1007: 'invalid_data',
   1009: 'too_big',
   4004: 'flooding',
+  4005: 'unauthorized',
+  4007: 'forbidden',
+  4008: 'replaced',
+  4009: 'too_many_connections',
 };
 /** @type {Record<number, string>} */
 const PASSING = {
@@ -77,4 +81,5 @@ const PASSING = {
   4001: 'slow_consumer',
   4002: 'idle_timeout',
   4003: 'new_epoch',
+  4006: 'token_expired',
 };

@@ -40,6 +40,8 @@ export function createHttp({ url, room, token, fetch }) {
   }
 
   return {
+    token: secret,
+
     /** @param {Query} query */
     webSocketUrl: async (query) => target('ws', 'ws', { ...query, token: await secret() }),
 

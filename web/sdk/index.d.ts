@@ -110,7 +110,10 @@ export interface Clock {
 export type SyncSource = null | number | (() => Date | number | null | undefined) | HTMLVideoElement;
 
 export interface RoomOptions {
-  /** `?token=` on a WebSocket, `Authorization: Bearer` elsewhere. A function is asked before each attempt. */
+  /**
+   * `?token=` on a WebSocket, `Authorization: Bearer` elsewhere. A function is asked before each attempt, and before the token
+   * of a WebSocket expires, so that the connection goes on with a new one.
+   */
   token?: string | (() => string | Promise<string>);
   /** `auto`, the default, is the smallest that the runtime can decode. */
   encoding?: 'auto' | Encoding;

@@ -35,6 +35,7 @@ export class DanmakuRoom extends Emitter {
   /** Messages that have not been applied yet, each with its size. @type {Array<[any, number]>} */
   #held = [];
   #hold;
+  #renew;
 
   /**
    * @param {string | URL} url
@@ -58,6 +59,7 @@ export class DanmakuRoom extends Emitter {
     });
     this.on('clear', () => this.#playout.clear());
     this.on('retract', ({ ids }) => this.#playout.retract(ids));
+    this.#renew = async () => this.#connection.link()?.send?.({ type: 'auth', token: await http.token() });
     this.#feed = createFeed(this, (batch, context) => this.#batch(batch, context));
     this.#connection = createConnection({
       ...settings,
@@ -140,6 +142,8 @@ export class DanmakuRoom extends Emitter {
   #take(message, bytes) {
     this.stats.frames += 1;
     this.stats.bytes += bytes;
+    // Without a new token the connection ends in time, and the next attempt asks again.
+    if (message.type === 'expiring') this.#renew().catch(() => {});
     if (message.type !== 'ack' && message.type !== 'error') this.#held.push([message, bytes]);
     // Only refused likes have no `ref`.
     else if (message.ref === undefined) this.#likes.reject(refusal(message));

@@ -102,6 +102,36 @@ test('a room that could not be resumed clears the list', async () => {
   assert.deepEqual(room.position, { epoch: 8, seq: 0 });
 });
 
+test('a token that expires is renewed on the connection', async () => {
+  const tokens = ['first', 'second'];
+  const { room, sockets, log } = open({ token: async () => tokens.shift() });
+  await settle();
+  await sockets[0].join();
+  await sockets[0].say({ type: 'expiring', in_ms: 60_000 });
+  assert.deepEqual(sockets[0].sent, [{ type: 'auth', token: 'second' }]);
+  await sockets[0].say({ type: 'authorized', user: 'u7', role: 'viewer' });
+  assert.equal(room.state, 'joined');
+  assert.deepEqual(log.error, []);
+});
+
+test('a token that cannot be renewed ends nothing by itself', async () => {
+  let asked = 0;
+  const token = async () => {
+    asked += 1;
+    if (asked === 2) throw new Error('offline');
+    return `token ${asked}`;
+  };
+  const { room, clock, sockets, log } = open({ token });
+  await settle();
+  await sockets[0].join();
+  await sockets[0].say({ type: 'expiring', in_ms: 60_000 });
+  assert.equal(room.state, 'joined');
+  await sockets[0].drop(4006, 'the token has expired');
+  assert.equal(log.error[0].code, 'token_expired');
+  await clock.advance(1000);
+  assert.equal(sockets[1].url.searchParams.get('token'), 'token 3');
+});
+
 test('close codes say whether to reconnect', async () => {
   const codes = [
     [1000, 'normal', true],
@@ -114,6 +144,11 @@ test('close codes say whether to reconnect', async () => {
     [4002, 'idle_timeout', false],
     [4003, 'new_epoch', false],
     [4004, 'flooding', true],
+    [4005, 'unauthorized', true],
+    [4006, 'token_expired', false],
+    [4007, 'forbidden', true],
+    [4008, 'replaced', true],
+    [4009, 'too_many_connections', true],
     [4999, 'network', false],
     [1006, 'network', false],
   ];

@@ -19,6 +19,8 @@ pub struct Connect {
     pub since: Option<Position>,
     /// Replay this many of the latest comments.
     pub history: Option<u32>,
+    /// Who the viewer is.
+    pub token: Option<String>,
     /// How long the handshake may take.
     pub deadline: Duration,
 }
@@ -34,6 +36,7 @@ impl Connect {
             encoding: Encoding::Identity,
             since: None,
             history: None,
+            token: None,
             deadline,
         }
     }

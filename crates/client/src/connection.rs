@@ -49,7 +49,7 @@ impl Connection {
         let encoding = format!("encoding={}", connect.encoding.as_str());
         let path = connect.path_and_query("ws", Some(encoding));
         let upgraded =
-            handshake::within(connect.deadline, handshake::upgrade(&connect.server, &path)).await?;
+            handshake::within(connect.deadline, handshake::upgrade(connect, &path)).await?;
         let (read_half, write_half) = upgraded.stream.into_split();
         let source = Cursor::new(upgraded.read_ahead).chain(read_half);
         let (mut source, sink) =
@@ -110,6 +110,15 @@ impl Connection {
     pub async fn like(&self, count: u32) -> Result<(), ClientError> {
         self.send_text(&format!(r#"{{"type":"like","count":{count}}}"#))
             .await
+    }
+
+    /// Says who the viewer is, for the first time or again. The answer comes as [`Event::Other`] with the type `authorized`.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub async fn authenticate(&self, token: &str) -> Result<(), ClientError> {
+        let message = serde_json::json!({"type": "auth", "token": token});
+        self.send_text(&message.to_string()).await
     }
 
     /// Sends one text message unchanged, well formed or not.

@@ -121,7 +121,8 @@ async fn ask(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends with the connection; its error reaches us through `sender` or the body.
     tokio::spawn(connection);
-    let mut request = Request::get(connect.path_and_query("events", None))
+    let request = Request::get(connect.path_and_query("events", None));
+    let mut request = handshake::with_token(request, connect.token.as_deref())
         .header(HOST, connect.server.authority())
         .header(ACCEPT, "text/event-stream")
         .header(ACCEPT_ENCODING, connect.encoding.as_str());

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE,
+};
+use hyper::http::request::Builder;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::ServerAddress;
+use crate::connect::Connect;
 use crate::error::{ClientError, Refusal};
 
 /// Largest error body that is read: the server's error shape is a few hundred bytes.
@@ -49,15 +53,15 @@ pub(crate) async fn within<T>(
 /// hyper does the HTTP part instead of `fastwebsockets::handshake::client`, because that one drops the body of a refusal,
 /// and the body is where the server says why.
 pub(crate) async fn upgrade(
-    server: &ServerAddress,
+    connect: &Connect,
     path_and_query: &str,
 ) -> Result<Upgraded, ClientError> {
-    let stream = dial(server).await?;
+    let stream = dial(&connect.server).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends when the connection is handed over, refused or broken; the error then reaches us through `sender`.
     tokio::spawn(connection.with_upgrades());
-    let mut request = upgrade_request(server, path_and_query)?;
+    let mut request = upgrade_request(connect, path_and_query)?;
     let accept = expected_accept(&mut request)?;
     let response = sender.send_request(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -77,11 +81,11 @@ pub(crate) async fn upgrade(
 }
 
 fn upgrade_request(
-    server: &ServerAddress,
+    connect: &Connect,
     path_and_query: &str,
 ) -> Result<Request<Empty<Bytes>>, ClientError> {
-    Request::get(path_and_query)
-        .header(HOST, server.authority())
+    let request = Request::get(path_and_query).header(HOST, connect.server.authority());
+    with_token(request, connect.token.as_deref())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(
@@ -91,6 +95,14 @@ fn upgrade_request(
         .header("Sec-WebSocket-Version", "13")
         .body(Empty::new())
         .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))
+}
+
+/// The request with its token, if there is one.
+pub(crate) fn with_token(request: Builder, token: Option<&str>) -> Builder {
+    match token {
+        Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+        None => request,
+    }
 }
 
 /// The `Sec-WebSocket-Accept` a server must answer with. `fastwebsockets` only computes it as part of a server's answer, so

@@ -25,6 +25,7 @@ use crate::handshake;
 pub struct HttpClient {
     server: ServerAddress,
     deadline: Duration,
+    token: Option<String>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -75,8 +76,16 @@ impl HttpClient {
         Self {
             server,
             deadline: Duration::from_secs(10),
+            token: None,
             sender: None,
         }
+    }
+
+    /// The client with a token or a server key, which it sends with every request.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
     }
 
     /// Posts comments to a room: as one object when it is one, as an array otherwise.
@@ -287,6 +296,7 @@ impl HttpClient {
             .method(method)
             .uri(path)
             .header(HOST, self.server.authority());
+        let request = handshake::with_token(request, self.token.as_deref());
         let request = if body.is_empty() {
             request
         } else {

@@ -21,6 +21,12 @@ impl ConnId {
         Self((shard as u64) << NUMBER_BITS | number)
     }
 
+    /// Its number: later connections have higher ones, whatever their shard.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0 & ((1 << NUMBER_BITS) - 1)
+    }
+
     /// The index of the shard that owns it.
     #[must_use]
     pub fn shard(self) -> usize {

@@ -1,6 +1,7 @@
 //! Owns the limits on connections, posts, requests and held bytes: the engine's decisions behind short locks.
 
 mod held;
+mod users;
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 pub use held::{Held, HoldRefusal};
 
+use users::UserBuckets;
+
 use danmaku_engine::admission::{
     AddressBook, AddressKey, AddressLimits, AddressRefusal, Rate, RateRefusal,
 };
 
-/// The limits that need no user accounts.
+/// The limits on connections, posts, requests and held bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionConfig {
     /// Connections in total.
@@ -23,6 +26,8 @@ pub struct AdmissionConfig {
     pub connections_per_address_max: u32,
     /// Comments and likes from one connection.
     pub per_connection: Rate,
+    /// Comments and likes from one user.
+    pub per_user: Rate,
     /// Messages of any kind from one connection, pings included; it is closed if it sends more.
     pub flood: Rate,
     /// Posts from one address.
@@ -44,6 +49,7 @@ pub struct Admission {
     connections_max: u32,
     bytes: AtomicU64,
     bytes_max: u32,
+    users: UserBuckets,
     books: [Mutex<AddressBook>; BOOKS],
     /// IPv6 /48s, whose limits are [`SITE_SHARE`] times those of one address.
     sites: [Mutex<AddressBook>; BOOKS],
@@ -110,6 +116,7 @@ impl Admission {
             connections_max: config.connections_max,
             bytes: AtomicU64::new(0),
             bytes_max: config.http_bytes_max,
+            users: UserBuckets::new(config.per_user),
             books: std::array::from_fn(|_| Mutex::new(AddressBook::new(limits))),
             sites: std::array::from_fn(|_| Mutex::new(AddressBook::new(site_limits))),
         }
@@ -166,6 +173,14 @@ impl Admission {
     ) -> Result<ConnectionPermit, ConnectionRefusal> {
         let place = self.place()?;
         self.address(address, now).map(|permit| place.hold(permit))
+    }
+
+    /// Charges `count` posts to a user.
+    ///
+    /// # Errors
+    /// [`RateRefusal`] says when to retry.
+    pub fn try_post_as(&self, user: u64, now: Duration, count: u32) -> Result<(), RateRefusal> {
+        self.users.try_post(user, now, count)
     }
 
     /// Current connections.
@@ -333,6 +348,7 @@ mod tests {
             connections_max,
             connections_per_address_max: per_address,
             per_connection: rate,
+            per_user: rate,
             flood: rate,
             per_address: rate,
             rooms_per_address: rate,

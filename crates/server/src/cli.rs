@@ -35,6 +35,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub history: u32,
 
+    /// Who you are
+    #[arg(long, env = "DANMAKU_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+
     /// Print one JSON object per line: comments, retractions, gaps
     #[arg(long)]
     pub json: bool,
@@ -57,6 +61,10 @@ pub struct PostArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: ServerAddress,
+
+    /// Who you are
+    #[arg(long, env = "DANMAKU_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 
     /// The name to show
     #[arg(long)]
@@ -109,6 +117,7 @@ pub async fn watch(args: WatchArgs) -> Result<(), CliError> {
     let mut connect = Connect::new(args.server.clone(), args.room.clone());
     connect.encoding = args.encoding;
     connect.since = args.since;
+    connect.token.clone_from(&args.token);
     connect.history = (args.history > 0).then_some(args.history);
     let mut connection = Connection::connect(&connect).await?;
     let mut screen = Screen::new(&args);
@@ -151,9 +160,11 @@ pub async fn post(args: PostArgs) -> Result<(), CliError> {
         ModeArg::Bottom => Some(Mode::Bottom),
     };
     comment.color = args.color;
-    let posted = HttpClient::new(args.server)
-        .post_comments(&args.room, &[comment])
-        .await?;
+    let mut http = HttpClient::new(args.server);
+    if let Some(token) = args.token {
+        http = http.with_token(token);
+    }
+    let posted = http.post_comments(&args.room, &[comment]).await?;
     let mut out = io::stdout().lock();
     for id in posted.ids {
         writeln!(out, "{}:{}", posted.epoch.value(), id.value())?;

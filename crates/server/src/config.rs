@@ -15,6 +15,7 @@ use danmaku_log::{LogConfig, SqliteConfig};
 use danmaku_wire::{CompressionPolicy, RoomId};
 
 use crate::admission::AdmissionConfig;
+use crate::auth::{AuthArgs, AuthArgsError, AuthConfig};
 use crate::origins::{AllowedOrigins, OriginArg};
 use crate::proxies::{Network, TrustedProxies};
 
@@ -49,6 +50,10 @@ pub struct ServeArgs {
         help_heading = "Access"
     )]
     pub trusted_proxies: Vec<Network>,
+
+    /// Identity.
+    #[command(flatten)]
+    pub auth: AuthArgs,
 
     /// Folder to keep comments in, so that they outlive a restart or a crash; without it they are kept in memory only
     #[arg(long, value_name = "DIR", help_heading = "Data")]
@@ -143,6 +148,14 @@ pub struct ServeArgs {
     /// Burst of comments and likes from one connection
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub posts_per_second_per_connection_burst: u32,
+
+    /// Comments and likes per second from one user with a token, over all connections
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_user: u32,
+
+    /// Burst of comments and likes from one user with a token
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub posts_per_second_per_user_burst: u32,
 
     /// Comments and likes per second from one address
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
@@ -274,6 +287,8 @@ pub struct Config {
     pub allowed_origins: AllowedOrigins,
     /// Proxies trusted to name their clients.
     pub trusted_proxies: TrustedProxies,
+    /// How users and back ends are known.
+    pub auth: AuthConfig,
     /// The file that comments are kept in, if any.
     pub data: Option<SqliteConfig>,
     /// The demo room, if any.
@@ -344,6 +359,9 @@ pub enum ConfigError {
     /// Invalid shard configuration.
     #[error("--{0}")]
     Fanout(#[from] danmaku_fanout::ConfigError),
+    /// The flags of identity.
+    #[error(transparent)]
+    Auth(#[from] AuthArgsError),
     /// Every frame would be skipped before a slow viewer could be evicted.
     #[error("--evict-after-ms {evict_ms} must not be shorter than --outbox-age-ms-max {age_ms}")]
     EvictBeforeSkip {
@@ -391,6 +409,7 @@ impl ServeArgs {
             admin_listen: self.admin_listen,
             allowed_origins: AllowedOrigins::new(&self.allowed_origins),
             trusted_proxies: TrustedProxies::new(&self.trusted_proxies),
+            auth: self.auth.check()?,
             data: self.data.as_ref().map(|folder| SqliteConfig {
                 folder: folder.clone(),
                 age_max: self.data_days_max.map(|days| DAY.saturating_mul(days)),
@@ -449,6 +468,11 @@ impl ServeArgs {
                     .saturating_mul(FLOOD_FACTOR),
                 self.posts_per_second_per_connection_burst
                     .saturating_mul(FLOOD_FACTOR),
+            )?,
+            per_user: rate(
+                "--posts-per-second-per-user",
+                self.posts_per_second_per_user,
+                self.posts_per_second_per_user_burst,
             )?,
             per_address: rate(
                 "--posts-per-second-per-address",

@@ -8,6 +8,7 @@ use danmaku_wire::{CommentLimits, RoomId};
 use tokio::sync::Semaphore;
 
 use crate::admission::{AddressPermit, Admission, Held};
+use crate::auth::{Auth, Sessions};
 use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
@@ -39,6 +40,10 @@ pub struct Context {
     pub log: Log,
     /// The shards.
     pub fanout: Arc<Fanout>,
+    /// Who may do what.
+    pub auth: Auth,
+    /// The connections of users with tokens.
+    pub sessions: Arc<Sessions>,
     /// Limits on connections and posts.
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
@@ -97,8 +102,10 @@ impl Context {
             comment_limits: CommentLimits::default(),
             clock,
             registry,
+            auth: Auth::new(config.auth.clone(), &log.records().revocations()),
             log,
             fanout,
+            sessions: Arc::default(),
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
             slow_mode: SlowMode::default(),

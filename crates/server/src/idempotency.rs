@@ -14,11 +14,32 @@ use danmaku_engine::admission::AddressKey;
 use danmaku_log::Appended;
 use danmaku_wire::{Comment, IdempotencyKey, RoomId};
 
-/// Answers by poster, room and key, so nobody can read or evict the answers of others. Until there are user accounts, a
-/// poster is an address. Bounded in number, per poster and in total, and in age. Cheap to clone.
+/// Answers by poster, room and key, so nobody can read or evict the answers of others. Bounded in number, per poster and in total, and in age. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Idempotency {
     table: Arc<Mutex<Table>>,
+}
+
+/// Whose keys they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PosterKey {
+    /// A guest's: those of the address.
+    Address(AddressKey),
+    /// A user's, by the number of the user's id.
+    User(u64),
+    /// A back end's, by the number of its key's name.
+    BackEnd(u64),
+}
+
+impl PosterKey {
+    /// The number that a store keeps: the same for the same poster, on every machine.
+    #[must_use]
+    pub fn value(self) -> u64 {
+        match self {
+            Self::Address(address) => address.value(),
+            Self::User(number) | Self::BackEnd(number) => number,
+        }
+    }
 }
 
 /// What to do with a post that carries a key.
@@ -55,7 +76,7 @@ impl Idempotency {
     /// [`KeyConflict`].
     pub fn claim(
         &self,
-        poster: AddressKey,
+        poster: PosterKey,
         room: &RoomId,
         key: &IdempotencyKey,
         comments: &[Comment],
@@ -113,7 +134,7 @@ impl Drop for Reservation {
 /// Whose key it is, and for which room.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Name {
-    poster: AddressKey,
+    poster: PosterKey,
     room: RoomId,
     key: IdempotencyKey,
 }
@@ -131,7 +152,7 @@ struct Table {
     /// Answered keys by serial, the oldest first.
     order: BTreeMap<u64, (Duration, Arc<Name>)>,
     /// The serials of each poster, the oldest first.
-    posters: HashMap<AddressKey, VecDeque<u64>>,
+    posters: HashMap<PosterKey, VecDeque<u64>>,
     next_serial: u64,
 }
 
@@ -236,8 +257,8 @@ mod tests {
         }
     }
 
-    fn poster(n: u32) -> AddressKey {
-        AddressKey::of(std::net::Ipv4Addr::from(n).into())
+    fn poster(n: u32) -> PosterKey {
+        PosterKey::Address(AddressKey::of(std::net::Ipv4Addr::from(n).into()))
     }
 
     fn claim(

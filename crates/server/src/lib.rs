@@ -5,6 +5,7 @@
 //! packed is up to `danmaku-wire`, and how it is written to `danmaku-fanout`.
 
 pub mod admission;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod idempotency;
 pub mod import;
 pub mod memory;
 mod metrics;
+pub mod mint;
 pub mod origins;
 pub mod posting;
 mod process;

@@ -13,6 +13,7 @@ use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
 use danmaku_server::export::{self, ExportArgs};
 use danmaku_server::import::{self, ImportArgs, ImportError};
+use danmaku_server::mint::{self, ServerKeyArgs, TokenArgs};
 use danmaku_server::tasks::{Server, StopOutcome};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -49,6 +50,10 @@ enum Command {
     Post(PostArgs),
     /// Write a room's comments to standard output, for players and subtitles
     Export(ExportArgs),
+    /// Make a token for development
+    Token(Box<TokenArgs>),
+    /// Make a key for a back end
+    ServerKey(ServerKeyArgs),
     /// Put a file of comments into a room of a stopped server's data folder: all of it or nothing
     Import(ImportArgs),
     /// Copy the data file of a server, whether or not it runs
@@ -103,6 +108,8 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => client(cli::watch(args)),
         Some(Command::Post(args)) => client(cli::post(args)),
         Some(Command::Export(args)) => client(export::export(args)),
+        Some(Command::Token(args)) => Ok(finish(mint::token(&args))),
+        Some(Command::ServerKey(args)) => Ok(finish(mint::server_key(&args))),
         Some(Command::Import(args)) => match import::import(&args) {
             Err(ImportError::Open(error)) => Err(error.to_string()),
             imported => Ok(finish(imported)),

@@ -3,16 +3,58 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use danmaku_auth::digest;
 use danmaku_engine::Now;
 use danmaku_log::{Append, AppendKey, Appended, EntryBody, Lookup, RoomLog};
 use danmaku_wire::{Comment, Event, Fault, Field, IdempotencyKey, Problem, RoomId, Seq};
 
 use crate::admission::AddressPermit;
+use crate::auth::Author;
 use crate::context::Context;
-use crate::idempotency::{Claim, KeyConflict};
+use crate::idempotency::{Claim, KeyConflict, PosterKey};
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
-use crate::slow_mode::{Poster, Turn};
+use crate::slow_mode::{self, Turn};
+
+/// Who posts.
+#[derive(Clone, Copy, Debug)]
+pub struct Poster<'a> {
+    /// The permit of the client's address.
+    pub permit: &'a AddressPermit,
+    /// Whose posts they are.
+    pub author: Author<'a>,
+}
+
+impl Poster<'_> {
+    /// Charges `count` posts to the user and the address. A back end posts for many users from one address, and pays only
+    /// in the room.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`], [`Refusal::ArrayOverBurst`].
+    pub fn charge(&self, context: &Context, count: u32, now: Now) -> Result<(), Refusal> {
+        let Self { permit, author } = self;
+        if let Author::User(identity) = author {
+            context
+                .admission
+                .try_post_as(identity.key, now.monotonic, count)
+                .map_err(|refusal| Refusal::rate(RateScope::User, refusal))?;
+        }
+        if let Author::BackEnd(_) = author {
+            return Ok(());
+        }
+        permit
+            .try_post(now.monotonic, count)
+            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))
+    }
+
+    fn key(&self) -> PosterKey {
+        match self.author {
+            Author::Guest => PosterKey::Address(self.permit.address()),
+            Author::User(identity) => PosterKey::User(identity.key),
+            Author::BackEnd(key) => PosterKey::BackEnd(digest(&key.name)),
+        }
+    }
+}
 
 /// The room a post goes to.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +83,7 @@ impl Target<'_> {
 /// [`Refusal`], which is counted; except for [`Refusal::OutcomeUnknown`], nothing was accepted.
 pub async fn post(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<IdempotencyKey>,
@@ -49,12 +91,10 @@ pub async fn post(
     let now = context.clock.now();
     let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
     let posted = async {
-        permit
-            .try_post(now.monotonic, count)
-            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
+        poster.charge(context, count, now)?;
         match key {
-            None => append(context, permit, target, comments, None, now).await,
-            Some(key) => append_once(context, permit, target, comments, key, now).await,
+            None => append(context, poster, target, comments, None, now).await,
+            Some(key) => append_once(context, poster, target, comments, key, now).await,
         }
     };
     posted
@@ -64,26 +104,25 @@ pub async fn post(
 
 async fn append_once(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: IdempotencyKey,
     now: Now,
 ) -> Result<Appended, Refusal> {
-    let poster = permit.address();
     let claim = context
         .idempotency
-        .claim(poster, target.id(), &key, comments, now.monotonic);
+        .claim(poster.key(), target.id(), &key, comments, now.monotonic);
     match claim {
         Err(KeyConflict::Reused) => Err(Refusal::KeyReused),
         Err(KeyConflict::InProgress) => Err(Refusal::KeyInProgress),
         Ok(Claim::Answered(appended)) => Ok(appended),
         Ok(Claim::Run(reservation)) => {
             let key = AppendKey {
-                poster: poster.value(),
+                poster: poster.key().value(),
                 key,
             };
-            let appended = append(context, permit, target, comments, Some(key), now).await?;
+            let appended = append(context, poster, target, comments, Some(key), now).await?;
             reservation.answer(appended.clone(), now.monotonic);
             Ok(appended)
         }
@@ -92,18 +131,18 @@ async fn append_once(
 
 async fn append(
     context: &Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     target: Target<'_>,
     comments: &[Comment],
     key: Option<AppendKey>,
     now: Now,
 ) -> Result<Appended, Refusal> {
-    let turn = check_settings(context, permit, target.id(), comments, now)?;
+    let turn = check_settings(context, poster, target.id(), comments, now)?;
     let rate = context.config.admission.per_room;
     let appended = match target {
         Target::Open(room) => room.post(comments, key, rate, now).await?,
         Target::Named(id) => {
-            let room = context.open_room(id, Some(permit)).await?;
+            let room = context.open_room(id, Some(poster.permit)).await?;
             room.post(comments, key, rate, now).await?
         }
     };
@@ -117,7 +156,7 @@ async fn append(
 /// Checks comments against the room's settings; in slow mode, the posters' turn is over once the comments are accepted.
 fn check_settings<'a>(
     context: &'a Context,
-    permit: &AddressPermit,
+    poster: Poster<'_>,
     room: &RoomId,
     comments: &[Comment],
     now: Now,
@@ -139,12 +178,13 @@ fn check_settings<'a>(
             });
         }
     }
-    let Some(interval_s) = settings.slow_mode_s.filter(|&seconds| seconds > 0) else {
+    let slow_s = settings.slow_mode_s.filter(|_| !poster.author.moderates());
+    let Some(interval_s) = slow_s.filter(|&seconds| seconds > 0) else {
         return Ok(None);
     };
     let posters = comments.iter().map(|comment| match &comment.user {
-        Some(user) => Poster::User(user.as_str()),
-        None => Poster::Address(permit.address()),
+        Some(user) => slow_mode::Poster::User(user.as_str()),
+        None => slow_mode::Poster::Address(poster.permit.address()),
     });
     let interval = Duration::from_secs(interval_s.into());
     let claimed = context

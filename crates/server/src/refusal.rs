@@ -9,6 +9,7 @@ use danmaku_wire::Reference;
 use danmaku_wire::outbound::ErrorReply;
 
 use crate::admission::HoldRefusal;
+use crate::auth::{Denied, NotValid, TooManySessions};
 use crate::origins::OriginNotAllowed;
 use crate::slow_mode::NoTurn;
 
@@ -83,6 +84,15 @@ pub enum Refusal {
     /// The page's origin may watch and read, but not post.
     #[error("pages of this origin may watch and read but not post")]
     OriginNotAllowed,
+    /// The token or key is missing or not valid.
+    #[error("a valid token is needed")]
+    Unauthorized,
+    /// The token or key does not allow it.
+    #[error("this token or key does not allow it")]
+    Forbidden,
+    /// The user has as many connections to the room as are allowed.
+    #[error("too many connections of this user to this room")]
+    TooManySessions,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -94,6 +104,9 @@ pub enum RateScope {
     /// Messages from one connection.
     #[error("too many messages from this connection")]
     Connection,
+    /// Posts from one user.
+    #[error("too many comments from this user")]
+    User,
     /// Posts from one address.
     #[error("too many comments from this address")]
     Address,
@@ -153,6 +166,9 @@ impl Refusal {
             Self::KeyReused => "idempotency_key_reused",
             Self::KeyInProgress => "idempotency_in_progress",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::TooManySessions => "too_many_connections",
             Self::Stopping => "stopping",
         }
     }
@@ -176,6 +192,7 @@ impl Refusal {
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }
+            Self::TooManySessions => Some(SESSIONS_RETRY_MS),
             Self::TooManyBytes | Self::TooManyExports => Some(BYTES_RETRY_MS),
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
@@ -183,6 +200,8 @@ impl Refusal {
             | Self::RoomClosed
             | Self::KeyReused
             | Self::OriginNotAllowed
+            | Self::Unauthorized
+            | Self::Forbidden
             | Self::Stopping => None,
         }
     }
@@ -230,6 +249,27 @@ impl From<HoldRefusal> for Refusal {
     }
 }
 
+impl From<NotValid> for Refusal {
+    fn from(_: NotValid) -> Self {
+        Self::Unauthorized
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Guest => Self::Unauthorized,
+            Denied::Forbidden => Self::Forbidden,
+        }
+    }
+}
+
+impl From<TooManySessions> for Refusal {
+    fn from(_: TooManySessions) -> Self {
+        Self::TooManySessions
+    }
+}
+
 impl From<OriginNotAllowed> for Refusal {
     fn from(_: OriginNotAllowed) -> Self {
         Self::OriginNotAllowed
@@ -246,6 +286,9 @@ const BUSY_RETRY_MS: u64 = 250;
 
 /// Retry delay while peers read their responses, in milliseconds.
 const BYTES_RETRY_MS: u64 = 1_000;
+
+/// Retry delay while a user's other connections stay, in milliseconds.
+const SESSIONS_RETRY_MS: u64 = 5_000;
 
 /// Retry delay while the store recovers, in milliseconds.
 const STORE_RETRY_MS: u64 = 1_000;

@@ -109,6 +109,10 @@ pub struct InboundStats {
     messages_key_conflict: Counter,
     /// A page's origin may not post.
     messages_origin_not_allowed: Counter,
+    /// The token or key was missing or not valid.
+    messages_unauthorized: Counter,
+    /// The token or key did not allow it, or the user had too many connections.
+    messages_forbidden: Counter,
     /// The server was stopping.
     messages_stopping: Counter,
     /// Viewers closed for sending far too many messages.
@@ -146,6 +150,8 @@ impl InboundStats {
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,
             Refusal::KeyReused | Refusal::KeyInProgress => &self.messages_key_conflict,
             Refusal::OriginNotAllowed => &self.messages_origin_not_allowed,
+            Refusal::Unauthorized => &self.messages_unauthorized,
+            Refusal::Forbidden | Refusal::TooManySessions => &self.messages_forbidden,
             Refusal::Stopping => &self.messages_stopping,
         };
         counter.add(1);
@@ -153,7 +159,7 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 11] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 13] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
@@ -165,6 +171,8 @@ impl InboundStats {
             ("outcome_unknown", &self.messages_outcome_unknown),
             ("key_conflict", &self.messages_key_conflict),
             ("origin_not_allowed", &self.messages_origin_not_allowed),
+            ("unauthorized", &self.messages_unauthorized),
+            ("forbidden", &self.messages_forbidden),
             ("stopping", &self.messages_stopping),
         ]
         .map(|(reason, counter)| (reason, counter.value()))

@@ -6,8 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use danmaku_fanout::{Drained, Fanout, Link};
+use bytes::Bytes;
+use danmaku_auth::Action;
+use danmaku_fanout::{ConnId, Drained, Fanout, Link, ShardMsg};
 use danmaku_log::{Health, OpenError, SAMPLE_INTERVAL_MS, Sqlite, Store};
+use danmaku_wire::outbound::expiring_json;
 use danmaku_wire::{CloseReason, Protocol};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,15 +20,16 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::admission::{Admitted, ConnectionPermit, ConnectionRefusal};
+use crate::auth::{Due, NewSession};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
 use crate::demo;
-use crate::http::{self, Ended, ViewerConnection};
+use crate::http::{self, Ended, ViewerConnection, Watch};
 use crate::memory::least_active;
 use crate::room::actor::RoomActor;
 use crate::room::handle::{RoomHandle, RoomMsg};
-use crate::viewer::{self, JoinError, Joining, Listener, Reader};
+use crate::viewer::{self, Attached, JoinError, Joining, Listener, Reader};
 
 /// A running server.
 #[derive(Debug)]
@@ -94,6 +98,18 @@ impl Server {
         tokio::spawn(sample_rooms(Arc::clone(&context)));
         if let Some(file) = context.log.file() {
             tokio::spawn(report_health(file.health()));
+        }
+        if let Some(keys) = context.auth.published_keys() {
+            let keys = Arc::clone(keys);
+            tokio::spawn(async move { keys.keep_fresh().await });
+        }
+        if !context.auth.is_open() {
+            tokio::spawn(end_sessions(Arc::clone(&context)));
+        } else if !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "anyone who can reach this address may watch and post, because of `--auth open`; see docs/AUTH.md"
+            );
         }
         let accepting = tokio::spawn(accept(listener, Arc::clone(&context)));
         if let Some(listener) = admin {
@@ -349,15 +365,27 @@ async fn connection(context: Arc<Context>, stream: TcpStream, address: IpAddr, a
 /// Attaches the viewer to its room and starts its reader.
 async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: ConnectionPermit) {
     let ViewerConnection {
-        stream,
-        early,
-        watch,
+        mut stream,
+        mut early,
+        mut watch,
     } = viewer;
     let protocol = watch.dialect.protocol();
     if protocol == Protocol::Sse {
         // SSE peers answer no heartbeats, so the kernel has to notice that one is gone.
         end_when_silent(&stream, context.config.fanout.idle_deadline);
+    } else if watch.identity.is_none() && context.auth.check_guest(Action::Watch).is_err() {
+        let (opening, room) = (&watch.opening, watch.room.id());
+        let first = viewer::first_message(&context, &mut stream, (opening, &early), room).await;
+        let Some(identity) = first else {
+            return;
+        };
+        watch.identity = Some(Box::new(identity));
+        watch.opening = Bytes::new();
+        early = Bytes::new();
     }
+    let Watch {
+        identity, origin, ..
+    } = watch;
     let joining = Joining {
         link: Arc::new(Link::new(stream.into(), context.clock.now().monotonic)),
         room: watch.room,
@@ -365,12 +393,62 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
         opening: watch.opening,
         start: watch.start,
     };
-    let joined = tokio::time::timeout(
-        context.config.handshake_deadline,
-        viewer::join(&context, &joining),
-    );
-    let conn = match joined.await {
-        Ok(Ok(conn)) => conn,
+    let Some(conn) = join(&context, &joining).await else {
+        return;
+    };
+    let Joining {
+        link,
+        room,
+        dialect,
+        ..
+    } = joining;
+    let session = match identity {
+        None => None,
+        Some(identity) => {
+            let new = NewSession {
+                identity: *identity,
+                conn,
+                dialect,
+                room: room.key(),
+            };
+            match viewer::open_session(&context, new).await {
+                Ok(session) => Some(session),
+                Err(reason) => {
+                    let close = ShardMsg::Close { conn, reason };
+                    context.fanout.shard_for(conn).send(close).await;
+                    None
+                }
+            }
+        }
+    };
+    // Readers are separate tasks, so that an idle viewer's task is small.
+    match protocol {
+        Protocol::WebSocket => {
+            context.stats.connections.upgraded.add(1);
+            let attached = Attached {
+                conn,
+                link,
+                room,
+                dialect,
+                session,
+                origin,
+            };
+            let mut reader = Reader::new(attached, context, permit);
+            reader.early(early).await;
+            tokio::spawn(reader.run());
+        }
+        Protocol::Sse => {
+            context.stats.connections.sse.add(1);
+            tokio::spawn(Listener::new(conn, link, context, permit, session).run());
+        }
+    }
+}
+
+/// Attaches the viewer to its room in time; if that fails, it is told why where possible.
+async fn join(context: &Context, joining: &Joining) -> Option<ConnId> {
+    let deadline = context.config.handshake_deadline;
+    match tokio::time::timeout(deadline, viewer::join(context, joining)).await {
+        Ok(Ok(conn)) => Some(conn),
         Ok(Err(JoinError)) => {
             // The room ended with the server or its epoch; the viewer can reconnect to what is there then.
             let reason = if context.gate.is_closed() {
@@ -380,26 +458,34 @@ async fn watch(context: Arc<Context>, viewer: ViewerConnection, permit: Connecti
             };
             let goodbye = [&joining.opening[..], &joining.dialect.close(reason)[..]].concat();
             let _ = joining.link.try_write(&goodbye);
-            return;
+            None
         }
         Err(_) => {
             // Too many viewers join this room at once. Its actor sees that this join was given up.
             context.stats.connections.joins_timed_out.add(1);
-            return;
+            None
         }
-    };
-    let Joining { link, room, .. } = joining;
-    // Readers are separate tasks, so that an idle viewer's task is small.
-    match protocol {
-        Protocol::WebSocket => {
-            context.stats.connections.upgraded.add(1);
-            let mut reader = Reader::new(conn, link, room, context, permit, watch.origin);
-            reader.early(early).await;
-            tokio::spawn(reader.run());
-        }
-        Protocol::Sse => {
-            context.stats.connections.sse.add(1);
-            tokio::spawn(Listener::new(conn, link, context, permit).run());
+    }
+}
+
+/// Announces to viewers that their tokens expire, and closes those whose tokens have.
+async fn end_sessions(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(SESSIONS_PAUSE).await;
+        for due in context.sessions.due(context.clock.now().unix_ms) {
+            let (conn, msg) = match due {
+                Due::Announce { session, in_ms } => {
+                    let (conn, json) = (session.conn, expiring_json(in_ms));
+                    let bytes = session.dialect.message(&json);
+                    (conn, ShardMsg::Unicast { conn, bytes })
+                }
+                Due::End(session) => {
+                    session.end();
+                    let (conn, reason) = (session.conn, CloseReason::Expired);
+                    (conn, ShardMsg::Close { conn, reason })
+                }
+            };
+            context.fanout.shard_for(conn).send(msg).await;
         }
     }
 }
@@ -443,6 +529,9 @@ const LINGERING_REFUSALS_MAX: usize = 32;
 
 /// How long a refused peer may take to read the reason.
 const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+/// How often tokens are looked at that are about to expire.
+const SESSIONS_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long rooms have to free memory before others are asked.
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);

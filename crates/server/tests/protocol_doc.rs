@@ -201,7 +201,7 @@ fn the_example_of_a_segment_is_what_is_on_the_wire() {
 fn the_examples_of_posts_are_accepted() {
     let document = document();
     let posts = document.lines().filter(|line| {
-        ["comment", "like"]
+        ["comment", "like", "auth"]
             .iter()
             .any(|kind| line.starts_with(&format!(r#"{{"type":"{kind}""#)))
     });
@@ -214,10 +214,11 @@ fn the_examples_of_posts_are_accepted() {
                 kinds.push("comment");
             }
             Ok(ClientMessage::Like { .. }) => kinds.push("like"),
+            Ok(ClientMessage::Auth { .. }) => kinds.push("auth"),
             Err(error) => panic!("{post}: {error}"),
         }
     }
-    assert_eq!(kinds, ["comment", "like"]);
+    assert_eq!(kinds, ["comment", "like", "auth"]);
 }
 
 #[test]
@@ -343,7 +344,7 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 32] = [
+const PATHS: [(&str, &str); 35] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
@@ -353,6 +354,9 @@ const PATHS: [(&str, &str); 32] = [
     ("PATCH", "/v1/rooms/{room}/streams/{id}"),
     ("POST", "/v1/rooms/{room}/comments"),
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
+    ("POST", "/v1/revocations"),
+    ("GET", "/v1/revocations"),
+    ("DELETE", "/v1/revocations/{id}"),
     ("GET", "/v1/users/{user}/comments"),
     ("DELETE", "/v1/users/{user}/comments"),
     ("GET", "/v1/rooms/{room}/pin"),

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use danmaku_server::auth::Author;
 use danmaku_server::config::ServeArgs;
-use danmaku_server::posting::{self, Target};
+use danmaku_server::posting::{self, Poster, Target};
 use danmaku_server::tasks::Server;
 use danmaku_wire::{Comment, CommentText, RoomId};
 
@@ -80,7 +81,11 @@ async fn post(server: &Server, rooms: std::ops::Range<usize>) {
     for room in rooms {
         let room = RoomId::parse(&format!("room-{room:06}")).unwrap();
         let target = Target::Named(&room);
-        posting::post(context, &permit, target, &comments, None)
+        let poster = Poster {
+            permit: &permit,
+            author: Author::Guest,
+        };
+        posting::post(context, poster, target, &comments, None)
             .await
             .unwrap();
     }

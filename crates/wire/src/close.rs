@@ -25,6 +25,16 @@ pub enum CloseReason {
     NewEpoch,
     /// The viewer sent far too many messages.
     Flooding,
+    /// The viewer's token is missing, not valid or revoked.
+    Unauthorized,
+    /// The viewer's token has expired.
+    Expired,
+    /// The viewer's token does not let it watch this room.
+    Forbidden,
+    /// A newer connection of the same user took this one's place.
+    Replaced,
+    /// The user has as many connections to this room as are allowed.
+    TooManySessions,
 }
 
 /// What a closed viewer should do.
@@ -45,7 +55,7 @@ struct Row {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal,
         Self::GoingAway,
         Self::ProtocolError,
@@ -56,6 +66,11 @@ impl CloseReason {
         Self::IdleTimeout,
         Self::NewEpoch,
         Self::Flooding,
+        Self::Unauthorized,
+        Self::Expired,
+        Self::Forbidden,
+        Self::Replaced,
+        Self::TooManySessions,
     ];
 
     /// The number on the wire.
@@ -113,6 +128,16 @@ impl CloseReason {
                 Yes,
             ),
             Self::Flooding => row(4004, "flooding", "too many messages", No),
+            Self::Unauthorized => row(4005, "unauthorized", "a valid token is needed", No),
+            Self::Expired => row(4006, "token_expired", "the token has expired", Yes),
+            Self::Forbidden => row(4007, "forbidden", "the token does not allow this room", No),
+            Self::Replaced => row(4008, "replaced", "a newer connection took over", No),
+            Self::TooManySessions => row(
+                4009,
+                "too_many_connections",
+                "too many connections of this user",
+                No,
+            ),
         }
     }
 }
@@ -151,7 +176,7 @@ mod tests {
             .collect();
         assert_eq!(
             back.iter().map(|reason| reason.code()).collect::<Vec<_>>(),
-            [1001, 4001, 4002, 4003]
+            [1001, 4001, 4002, 4003, 4006]
         );
     }
 }

@@ -1,5 +1,6 @@
 //! What viewers send: messages on their connection, and bodies they post.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::comment::{Color, Comment, FontSize, Mode, Role};
@@ -23,11 +24,36 @@ pub enum ClientMessage {
         /// The comment.
         comment: Comment,
     },
+    /// `{"type":"auth","token":"…"}`
+    Auth {
+        /// The `ref` for the answer.
+        reference: Option<Reference>,
+        /// The token, not checked.
+        token: Secret,
+    },
     /// `{"type":"like","count":n}`
     Like {
         /// How many likes it adds; 1 by default.
         count: NonZeroU32,
     },
+}
+
+/// What somebody shows to be let in. It is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// The `ref` of a message, echoed unchanged in its answer.
@@ -278,6 +304,7 @@ struct Members<'t, 'b> {
     data: Option<Value<'t, 'b>>,
     reply_to: Option<Value<'t, 'b>>,
     key: Option<Value<'t, 'b>>,
+    token: Option<Value<'t, 'b>>,
 }
 
 impl<'t, 'b> Members<'t, 'b> {
@@ -298,6 +325,7 @@ impl<'t, 'b> Members<'t, 'b> {
                 "data" => &mut members.data,
                 "reply_to" => &mut members.reply_to,
                 "key" => &mut members.key,
+                "token" => &mut members.token,
                 _ => continue,
             };
             *member = Some(value).filter(|&value| value != Value::Null);
@@ -320,6 +348,7 @@ fn client_message(
             key,
             comment,
         }),
+        Ok(Typed::Auth(token)) => Ok(ClientMessage::Auth { reference, token }),
         Ok(Typed::Like(count)) => Ok(ClientMessage::Like { count }),
         Err(problem) => Err(InboundError { reference, problem }),
     }
@@ -328,6 +357,7 @@ fn client_message(
 enum Typed {
     Comment(Comment, Option<IdempotencyKey>),
     Like(NonZeroU32),
+    Auth(Secret),
 }
 
 fn typed_message(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Typed, Problem> {
@@ -343,6 +373,10 @@ fn typed_message(members: &Members<'_, '_>, limits: &CommentLimits) -> Result<Ty
             Ok(Typed::Comment(comment, key))
         }
         "like" => like(members, limits).map(Typed::Like),
+        "auth" => string(members.token)
+            .and_then(|token| token.ok_or(Fault::Missing))
+            .map(|token| Typed::Auth(Secret(token.into())))
+            .map_err(in_field(Field::Token)),
         _ => Err(Problem::new(Field::Type, Fault::Unknown)),
     }
 }

@@ -42,7 +42,7 @@ pub use event::{BatchEvent, Event};
 pub use frame::{Cursor, Form, FrameSet, GroupId};
 pub use ids::{Epoch, Position, PositionError, RoomId, RoomIdError, Seq};
 pub use inbound::{
-    ClientMessage, InboundError, LoggedComment, Posted, PostedError, Reference,
+    ClientMessage, InboundError, LoggedComment, Posted, PostedError, Reference, Secret,
     parse_client_message, parse_like, parse_logged, parse_posted,
 };
 pub use limits::CommentLimits;

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use crate::close::{CloseReason, Reconnect};
+use crate::comment::Role;
 use crate::escape::{escape_into, integer_into};
 use crate::event::{BatchEvent, events_into};
 use crate::head::{Opcode, frame};
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::inbound::Reference;
 use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
+use crate::text::{DisplayName, UserId};
 
 /// The first message to a viewer.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +138,47 @@ pub fn closing_json(reconnect_after_ms: u64) -> String {
     json.finish()
 }
 
+/// `{"type":"expiring","in_ms":N}`: the connection ends then, unless the viewer sends a new token.
+#[must_use]
+pub fn expiring_json(in_ms: u64) -> String {
+    let mut json = Object::new("expiring");
+    json.integer("in_ms", in_ms);
+    json.finish()
+}
+
+/// The answer to a viewer's `auth` message.
+#[derive(Debug, Clone, Copy)]
+pub struct Authorized<'a> {
+    /// The `ref` of the message.
+    pub reference: Option<&'a Reference>,
+    /// The user's id.
+    pub user: &'a UserId,
+    /// The name that others see.
+    pub name: Option<&'a DisplayName>,
+    /// The user's role in this room.
+    pub role: Role,
+    /// When the connection ends without a newer token, in milliseconds from now; `None` for never.
+    pub expires_in_ms: Option<u64>,
+}
+
+impl Authorized<'_> {
+    /// `{"type":"authorized",…}`; empty members are left out.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = Object::new("authorized");
+        json.reference(self.reference);
+        json.string("user", self.user.as_str());
+        if let Some(name) = self.name {
+            json.string("name", name.as_str());
+        }
+        json.string("role", self.role.as_str());
+        if let Some(expires_in_ms) = self.expires_in_ms {
+            json.integer("expires_in_ms", expires_in_ms);
+        }
+        json.finish()
+    }
+}
+
 /// `{"type":"close","code":4001,…}`: sent to a viewer without close frames before its connection ends.
 pub(crate) fn close_json(reason: CloseReason) -> String {
     let mut json = Object::new("close");
@@ -223,6 +266,7 @@ impl Object {
 mod tests {
     use super::*;
     use crate::event::Event;
+    use crate::limits::CommentLimits;
 
     #[track_caller]
     fn check(input: impl AsRef<str>, expected: &str) {
@@ -312,6 +356,41 @@ mod tests {
         check(
             closing_json(1500),
             r#"{"type":"closing","reconnect_after_ms":1500}"#,
+        );
+    }
+
+    #[test]
+    fn texts_about_tokens() {
+        fn check(input: impl AsRef<str>, expected: &str) {
+            assert_eq!(input.as_ref(), expected);
+        }
+        let text = Reference::Text("a\"1".into());
+        check(
+            expiring_json(60_000),
+            r#"{"type":"expiring","in_ms":60000}"#,
+        );
+        let user = UserId::new("u7", &CommentLimits::default()).unwrap();
+        let name = DisplayName::new("mi\"ra", &CommentLimits::default()).unwrap();
+        let authorized = Authorized {
+            reference: None,
+            user: &user,
+            name: None,
+            role: Role::Viewer,
+            expires_in_ms: None,
+        };
+        check(
+            authorized.to_json(),
+            r#"{"type":"authorized","user":"u7","role":"viewer"}"#,
+        );
+        check(
+            Authorized {
+                reference: Some(&text),
+                name: Some(&name),
+                expires_in_ms: Some(5),
+                ..authorized
+            }
+            .to_json(),
+            r#"{"type":"authorized","ref":"a\"1","user":"u7","name":"mi\"ra","role":"viewer","expires_in_ms":5}"#,
         );
     }
 

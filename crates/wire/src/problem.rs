@@ -35,6 +35,8 @@ pub enum Field {
     ReplyTo,
     /// `key`
     Key,
+    /// `token`
+    Token,
 }
 
 impl Field {
@@ -56,6 +58,7 @@ impl Field {
             Self::Data => Some("data"),
             Self::ReplyTo => Some("reply_to"),
             Self::Key => Some("key"),
+            Self::Token => Some("token"),
         }
     }
 
@@ -71,7 +74,8 @@ impl Field {
             | Self::User
             | Self::Name
             | Self::Role
-            | Self::Key => "a string",
+            | Self::Key
+            | Self::Token => "a string",
             Self::Color | Self::Size | Self::Count | Self::ReplyTo => "an integer",
             Self::Data => "an object",
         }
@@ -171,6 +175,7 @@ impl Problem {
             Field::Data => code_of!("data"),
             Field::ReplyTo => code_of!("reply_to"),
             Field::Key => code_of!("key"),
+            Field::Token => code_of!("token"),
         }
     }
 }

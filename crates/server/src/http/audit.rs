@@ -20,6 +20,10 @@ pub(super) enum Action {
     Retract,
     /// Retract all of a user's comments.
     Erase,
+    /// Revoke tokens.
+    Revoke,
+    /// Lift a revocation.
+    LiftRevocation,
     /// Say when a stream began.
     BeginStream,
     /// Say when a stream ended.
@@ -37,6 +41,8 @@ impl Action {
             Self::Settings => "settings",
             Self::Retract => "retract",
             Self::Erase => "erase",
+            Self::Revoke => "revoke",
+            Self::LiftRevocation => "lift_revocation",
             Self::BeginStream => "begin_stream",
             Self::EndStream => "end_stream",
             Self::Pin => "pin",
@@ -45,14 +51,13 @@ impl Action {
     }
 }
 
-/// An entry for something that is about to be done; `why` is in the query. Until there are user accounts, only the operator
-/// can do any of it.
+/// An entry for something that is about to be done; `why` is in the query, and `who` is the one who does it.
 ///
 /// # Errors
 /// [`ApiError::BadWhy`].
 pub(super) fn entry(
     context: &Context,
-    query: &str,
+    (query, who): (&str, &str),
     action: Action,
     room: Option<&RoomId>,
     target: &str,
@@ -60,7 +65,7 @@ pub(super) fn entry(
     Ok(Audit {
         id: 0,
         at_ms: context.clock.now().unix_ms,
-        who: "operator".to_owned(),
+        who: who.to_owned(),
         what: action.as_str().to_owned(),
         room: room.map(|room| room.as_str().to_owned()),
         target: target.to_owned(),

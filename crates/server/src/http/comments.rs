@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use danmaku_auth::{Action, Principal};
 use danmaku_log::{Appended, EntryBody, Page, RoomLog, Unavailable};
 use danmaku_wire::{Epoch, IdempotencyKey, Posted, RoomId, Seq, parse_posted};
 use http_body_util::Full;
@@ -12,7 +13,8 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
-use super::audit::{self, Action};
+use super::access;
+use super::audit;
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
@@ -21,18 +23,22 @@ use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
 use crate::admission::AddressPermit;
 use crate::context::Context;
-use crate::posting::{self, Retracted, Target};
+use crate::posting::{self, Poster, Retracted, Target};
 use crate::refusal::{RateScope, Refusal};
 
 /// `POST /v1/rooms/{room}/comments`.
 pub(super) async fn post(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, principal): (&AddressPermit, &Principal),
     room: &RoomId,
     request: Request<Incoming>,
 ) -> HttpResult {
     cors::check_origin(context, request.headers())?;
     cors::check_media_type(request.headers())?;
+    access::check(context, principal, room, Action::Post)?;
+    let identity = access::identity(principal, room)?;
+    let author = access::author(principal, identity.as_ref());
+    let poster = Poster { permit, author };
     let key = idempotency_key(request.headers())?;
     let (mut body, _held) = read_body(context, permit, request.into_body()).await?;
     // Only now: shutdown waits for posts in progress, not for bodies.
@@ -48,12 +54,14 @@ pub(super) async fn post(
     })?;
     let target = Target::Named(room);
     let json = match posted {
-        Posted::One(comment) => {
-            let appended = posting::post(context, permit, target, &[comment], key).await?;
+        Posted::One(mut comment) => {
+            author.sign(&mut comment);
+            let appended = posting::post(context, poster, target, &[comment], key).await?;
             id_json(&appended)
         }
-        Posted::Many(comments) => {
-            let appended = posting::post(context, permit, target, &comments, key).await?;
+        Posted::Many(mut comments) => {
+            comments.iter_mut().for_each(|comment| author.sign(comment));
+            let appended = posting::post(context, poster, target, &comments, key).await?;
             ids_json(&appended)
         }
     };
@@ -123,14 +131,20 @@ async fn read(log: &RoomLog, query: &CommentsQuery) -> Result<(Seq, Page), Unava
 /// `DELETE /v1/rooms/{room}/comments/{id}`. The caller has checked that the client may do this.
 pub(super) async fn retract(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: &RoomId,
     id: &str,
     query: &str,
 ) -> HttpResult {
     let id = comment_id(id)?;
     let target = id.value().to_string();
-    let audit = audit::entry(context, query, Action::Retract, Some(room), &target)?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        audit::Action::Retract,
+        Some(room),
+        &target,
+    )?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let log = context.find_log(room).await?;
     let log = log.ok_or(ApiError::RoomNotFound)?;

@@ -5,7 +5,7 @@ use danmaku_log::{ChangeError, ChangeRefusal};
 use danmaku_wire::RoomIdError;
 use danmaku_wire::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -158,11 +158,22 @@ pub enum ApiError {
     /// `before` is not the id of an entry of the audit trail.
     #[error("`before` must be a positive integer")]
     BadBefore,
+    /// There is no revocation with this id.
+    #[error("no such revocation")]
+    RevocationNotFound,
+    /// A request for a revocation is malformed.
+    #[error("{problem}")]
+    BadRevocation {
+        /// What is wrong.
+        problem: String,
+    },
     /// There are too many records of the kind.
     #[error("{0}")]
     TooManyRecords(ChangeRefusal),
-    /// Only a client on the server's own machine may do this.
-    #[error("only clients on the server's own machine may do this, without a proxy in between")]
+    /// Neither does a token or key allow this, nor is the client on the server's own machine.
+    #[error(
+        "this needs a token or server key that allows it, or a client on the server's own machine without a proxy in between"
+    )]
     Forbidden,
     /// A page posted something other than JSON.
     #[error("web pages must post with `Content-Type: application/json`")]
@@ -247,6 +258,8 @@ impl ApiError {
             Self::BadLastEventId => "bad_last_event_id",
             Self::BadSetting { .. } => "bad_setting",
             Self::BadWhy { .. } => "bad_why",
+            Self::RevocationNotFound => "revocation_not_found",
+            Self::BadRevocation { .. } => "bad_revocation",
             Self::BadBefore => "bad_before",
             Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
@@ -271,6 +284,7 @@ impl ApiError {
             Self::NotFound
             | Self::RoomNotFound
             | Self::CommentNotFound
+            | Self::RevocationNotFound
             | Self::StreamNotFound
             | Self::PinNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
@@ -310,6 +324,7 @@ impl ApiError {
             | Self::BadLastEventId
             | Self::BadSetting { .. }
             | Self::BadWhy { .. }
+            | Self::BadRevocation { .. }
             | Self::BadDuration { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
@@ -363,6 +378,10 @@ impl ApiError {
             Self::UpgradeRequired => {
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
             }
+            // RFC 9110, 11.6.1. Whether a token was there and what was wrong with it is not said.
+            Self::Refused(Refusal::Unauthorized) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             // RFC 6455, 4.4: the versions the server supports.
             Self::BadWebSocketVersion => {
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
@@ -385,10 +404,15 @@ impl From<ChangeError> for ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
-        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::RateLimited { .. } | Refusal::SlowMode { .. } | Refusal::TooManySessions => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::KeyInProgress => StatusCode::CONFLICT,
-        Refusal::OriginNotAllowed | Refusal::RoomClosed => StatusCode::FORBIDDEN,
+        Refusal::OriginNotAllowed | Refusal::RoomClosed | Refusal::Forbidden => {
+            StatusCode::FORBIDDEN
+        }
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
         | Refusal::TooManyExports

@@ -7,14 +7,13 @@ use hyper::Request;
 
 use super::error::ApiError;
 use super::negotiation::takes_gzip;
-use super::peer::Requester;
-use super::{Watch, query, room_to_watch};
+use super::{Asker, Watch, query, room_to_watch, viewer_identity};
 use crate::context::Context;
 
 /// `GET /v1/rooms/{room}/events`. The viewer's shard writes the response, headers included.
 pub(super) async fn watch<B>(
     context: &Context,
-    requester: Requester<'_>,
+    asker: Asker<'_>,
     room: &RoomId,
     request: &Request<B>,
 ) -> Result<Watch, ApiError> {
@@ -32,12 +31,13 @@ pub(super) async fn watch<B>(
         Dialect::SseIdentity
     };
     Ok(Watch {
-        room: room_to_watch(context, &requester, room).await?,
+        identity: viewer_identity(context, &asker.principal, room)?,
+        room: room_to_watch(context, &asker.requester, room).await?,
         dialect,
         opening: dialect.opening().unwrap_or_default(),
         start,
         // An event stream cannot post.
         origin: Ok(()),
-        forwarded: requester.into_forwarded(),
+        forwarded: asker.requester.into_forwarded(),
     })
 }

@@ -2,26 +2,32 @@
 
 use std::sync::Arc;
 
+use danmaku_auth::{Action, Principal};
 use danmaku_wire::{RoomId, parse_like};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
 use super::HttpResult;
+use super::access;
 use super::body::read_body;
 use super::cors;
 use crate::admission::AddressPermit;
 use crate::context::Context;
-use crate::refusal::{RateScope, Refusal};
+use crate::posting::Poster;
+use crate::refusal::Refusal;
 
 /// `POST /v1/rooms/{room}/likes`.
 pub(super) async fn post(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, principal): (&AddressPermit, &Principal),
     room: &RoomId,
     request: Request<Incoming>,
 ) -> HttpResult {
     cors::check_origin(context, request.headers())?;
     cors::check_media_type(request.headers())?;
+    access::check(context, principal, room, Action::Post)?;
+    let identity = access::identity(principal, room)?;
+    let author = access::author(principal, identity.as_ref());
     let (mut body, _held) = read_body(context, permit, request.into_body()).await?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let liked = async {
@@ -31,9 +37,7 @@ pub(super) async fn post(
                 problem,
             }
         })?;
-        permit
-            .try_post(context.clock.now().monotonic, 1)
-            .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))?;
+        Poster { permit, author }.charge(context, 1, context.clock.now())?;
         let room = context.open_room(room, Some(permit)).await?;
         room.like(count.get());
         Ok(())

@@ -1,5 +1,6 @@
 //! Owns HTTP: one connection from its first byte until it ends or becomes a viewer's.
 
+mod access;
 mod audit;
 mod body;
 mod comments;
@@ -15,6 +16,7 @@ mod operations;
 mod peer;
 mod pin;
 mod query;
+mod revocations;
 mod rooms;
 mod route;
 mod segments;
@@ -31,10 +33,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use bytes::Bytes;
+use danmaku_auth::{Action, Principal};
 use danmaku_wire::{Dialect, RoomId};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
@@ -45,6 +48,7 @@ pub use error::{ApiError, refusal};
 pub use operations::serve_admin;
 
 use crate::admission::{AddressPermit, Admitted};
+use crate::auth::Identity;
 use crate::context::Context;
 use crate::origins::OriginNotAllowed;
 use crate::refusal::{RateScope, Refusal};
@@ -86,6 +90,8 @@ pub struct Watch {
     pub opening: Bytes,
     /// Where it wants to start.
     pub start: Start,
+    /// Who the viewer is.
+    pub identity: Option<Box<Identity>>,
     /// Whether the requesting page, if any, may also post over this connection.
     pub origin: Result<(), OriginNotAllowed>,
     /// The permit of the client's address, if it came through a proxy.
@@ -185,6 +191,9 @@ async fn route(
         return Ok(whole(cors::preflight(&route)));
     }
     if let Route::Export(room) = &route {
+        let (permit, query) = (requester.permit(), request.uri().query().unwrap_or(""));
+        let who = access::identify(context, permit, request.headers(), query).await?;
+        access::check(context, &who, room, Action::Watch)?;
         let export = export::show(context, requester.permit(), room, &request).await?;
         return Ok(export.map(Either::Right));
     }
@@ -212,94 +221,116 @@ async fn answer(
         }
         Route::Metrics => Ok(operations::scrape(context)),
         Route::Stats => Ok(operations::stats(context)),
-        Route::Rooms => rooms::list(context, requester.permit(), &query),
+        _ => {
+            let permit = requester.permit();
+            let principal = access::identify(context, permit, request.headers(), &query).await?;
+            let asker = Asker {
+                peer,
+                requester,
+                principal,
+            };
+            route_known(context, asker, watch, (&route, &query), request).await
+        }
+    }
+}
+
+/// Who a request is from.
+struct Asker<'a> {
+    peer: &'a Peer<'a>,
+    requester: Requester<'a>,
+    principal: Principal,
+}
+
+/// Handles a request about rooms or users, for which it matters who it is from.
+async fn route_known(
+    context: &Arc<Context>,
+    asker: Asker<'_>,
+    watch: &Mutex<Option<Watch>>,
+    (route, query): (&Route, &str),
+    request: Request<Incoming>,
+) -> HttpResult {
+    let permit = asker.requester.permit();
+    let who = &asker.principal;
+    let headers = request.headers();
+    if let Some(room) = route.is_read(request.method()) {
+        access::check(context, who, room, Action::Watch)?;
+    }
+    match route {
+        Route::Rooms => {
+            access::check_list(context, who)?;
+            rooms::list(context, permit, query)
+        }
         Route::Room(room) => rooms::show(context, room).await,
-        Route::Figures(room) => figures::show(context, requester.permit(), room, &query).await,
-        Route::SegmentHead(room) => segments::head(context, &requester, room).await,
-        Route::Streams(room) if *request.method() == Method::POST => {
-            check_local(context, peer, request.headers())?;
-            streams::begin(context, requester.permit(), (room, &query), request).await
+        Route::Figures(room) => figures::show(context, permit, room, query).await,
+        Route::SegmentHead(room) => segments::head(context, &asker.requester, room).await,
+        Route::Streams(room) if *request.method() != Method::POST => {
+            streams::list(context, permit, room).await
         }
-        Route::Streams(room) => streams::list(context, requester.permit(), room).await,
-        Route::Stream(room, id) => {
-            check_local(context, peer, request.headers())?;
-            streams::end(context, requester.permit(), (room, id, &query), request).await
-        }
-        // Answered by `route`.
-        Route::Export(_) => Err(ApiError::NotFound),
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
-            segments::show(context, requester.permit(), room, name, request.headers()).await
+            segments::show(context, permit, room, name, headers).await
         }
-        Route::Likes(room) => likes::post(context, requester.permit(), room, request).await,
+        Route::Likes(room) => likes::post(context, (permit, who), room, request).await,
         Route::Socket(room) => {
-            let wanted = websocket::upgrade(context, requester, room, request).await?;
+            let wanted = websocket::upgrade(context, asker, room, request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
         Route::Events(room) => {
-            let wanted = events::watch(context, requester, room, &request).await?;
+            let wanted = events::watch(context, asker, room, &request).await?;
             *lock(watch) = Some(wanted);
             // The shard answers: see `serve`.
             std::future::pending().await
         }
         Route::Comments(room) if *request.method() == Method::POST => {
-            comments::post(context, requester.permit(), room, request).await
+            comments::post(context, (permit, who), room, request).await
         }
-        Route::Comments(room) => comments::list(context, requester.permit(), room, &query).await,
+        Route::Comments(room) => comments::list(context, permit, room, query).await,
         Route::Pin(room)
             if request.method() != Method::POST && request.method() != Method::DELETE =>
         {
             pin::show(context, room).await
         }
-        Route::Pin(_)
-        | Route::Settings(_)
-        | Route::Audit
-        | Route::Comment(..)
-        | Route::UserComments(_) => {
-            check_local(context, peer, request.headers())?;
-            operate(context, requester.permit(), route, &query, request).await
-        }
+        _ => operate(context, asker, (route, query), request).await,
     }
 }
 
-/// What only operators may do; the caller has checked that the client is one.
+/// What moderators and operators do, each after a check that the client may.
 async fn operate(
     context: &Arc<Context>,
-    permit: &AddressPermit,
-    route: &Route,
-    query: &str,
+    asker: Asker<'_>,
+    (route, query): (&Route, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
-    let method = request.method();
+    let (method, headers) = (request.method(), request.headers());
+    let (permit, who) = (asker.requester.permit(), &asker.principal);
+    let by = (permit, who);
+    match route.moderated_room() {
+        Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
+        None => access::check_operator(context, (asker.peer, who), headers)?,
+    }
     match route {
-        Route::Pin(room) if method == Method::DELETE => {
-            pin::remove(context, permit, room, query).await
-        }
-        Route::Pin(room) => pin::set(context, permit, room, query, request).await,
+        Route::Pin(room) if method == Method::DELETE => pin::remove(context, by, room, query).await,
+        Route::Pin(room) => pin::set(context, by, room, query, request).await,
+        Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
+        Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
+        Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,
         Route::Settings(room) if method == Method::PATCH => {
-            settings::update(context, permit, room.as_ref(), query, request).await
+            settings::update(context, by, room.as_ref(), query, request).await
         }
         Route::Settings(room) => Ok(settings::show(context, room.as_ref())),
         Route::Audit => audit::list(context, permit, query).await,
-        Route::Comment(room, id) => comments::retract(context, permit, room, id, query).await,
+        Route::Revocations if method == Method::POST => {
+            revocations::add(context, by, query, request).await
+        }
+        Route::Revocations => revocations::list(context, permit, query),
+        Route::Revocation(id) => revocations::lift(context, who, id, query).await,
         Route::UserComments(user) if method == Method::DELETE => {
-            users::erase(context, user, query).await
+            users::erase(context, who, user, query).await
         }
         Route::UserComments(user) => users::export(context, permit, user, query).await,
         _ => Err(ApiError::NotFound),
-    }
-}
-
-/// # Errors
-/// [`ApiError::Forbidden`] unless the client is on the server's own machine; the origin of a page must be allowed, too.
-fn check_local(context: &Context, peer: &Peer<'_>, headers: &HeaderMap) -> Result<(), ApiError> {
-    cors::check_origin(context, headers)?;
-    if peer.is_local(headers) {
-        Ok(())
-    } else {
-        Err(ApiError::Forbidden)
     }
 }
 
@@ -318,6 +349,36 @@ async fn room_to_watch(
     opened
         .await
         .inspect_err(|refusal| context.stats.inbound.refused(refusal))
+}
+
+/// Who a viewer is, if it is a user.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] if the token does not allow to watch the room, and for server keys, which are for requests;
+/// [`Refusal::TooManySessions`].
+fn viewer_identity(
+    context: &Context,
+    principal: &Principal,
+    room: &RoomId,
+) -> Result<Option<Box<Identity>>, Refusal> {
+    let identified = || {
+        match principal {
+            Principal::Guest => return Ok(None),
+            Principal::Server(_) => return Err(Refusal::Forbidden),
+            Principal::User(_) => context.auth.check(principal, room, Action::Watch)?,
+        }
+        let identity = access::identity(principal, room)?;
+        if let Some(identity) = &identity
+            && let Some(room) = context.registry.find(room)
+        {
+            let duplicates = context.auth.duplicates();
+            if context.sessions.is_full(identity, room.key(), duplicates) {
+                return Err(Refusal::TooManySessions);
+            }
+        }
+        Ok(identity.map(Box::new))
+    };
+    identified().inspect_err(|refusal| context.stats.inbound.refused(refusal))
 }
 
 /// # Errors

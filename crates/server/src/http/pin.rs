@@ -1,5 +1,6 @@
 //! Owns the comment that a room shows above all others.
 
+use danmaku_auth::Principal;
 use danmaku_log::{Change, ChangeError, ChangeRefusal, EntryBody, Lookup, Pin, RoomLog};
 use danmaku_wire::{Epoch, Event, Fault, Field, Problem, RoomId, Seq};
 use http_body_util::Full;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
@@ -36,7 +38,7 @@ pub(super) async fn show(context: &Context, room: &RoomId) -> HttpResult {
 /// `POST` of the same. The caller has checked that the client may do this.
 pub(super) async fn set(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: &RoomId,
     query: &str,
     request: Request<Incoming>,
@@ -54,7 +56,13 @@ pub(super) async fn set(
         .await?
         .ok_or(ApiError::RoomNotFound)?;
     let target = comment.value().to_string();
-    let audit = audit::entry(context, query, Action::Pin, Some(room), &target)?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Pin,
+        Some(room),
+        &target,
+    )?;
     let pin = Pin {
         epoch: log.epoch().value(),
         seq: comment.value(),
@@ -85,7 +93,7 @@ pub(super) async fn set(
 /// `DELETE` of the same. The caller has checked that the client may do this.
 pub(super) async fn remove(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: &RoomId,
     query: &str,
 ) -> HttpResult {
@@ -95,7 +103,13 @@ pub(super) async fn remove(
         .find_log(room)
         .await?
         .ok_or(ApiError::RoomNotFound)?;
-    let audit = audit::entry(context, query, Action::Unpin, Some(room), "")?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Unpin,
+        Some(room),
+        "",
+    )?;
     // First, so that a repeated request does what this one could not.
     posting::announce(&log, Event::Unpin, now).await?;
     let change = Change::Unpin {

@@ -271,6 +271,36 @@ impl RoomsQuery {
     }
 }
 
+/// The query of the list of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RevocationsQuery {
+    /// The id to list after.
+    pub after: u64,
+    /// Maximum revocations.
+    pub limit: u32,
+}
+
+impl RevocationsQuery {
+    /// Reads `after` and `limit`; ignores other parameters.
+    ///
+    /// # Errors
+    /// [`ApiError`] names the invalid parameter.
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut parsed = Self {
+            after: 0,
+            limit: AUDIT_LIMIT_DEFAULT,
+        };
+        for (key, value) in pairs(query) {
+            match &*key {
+                "after" => parsed.after = digits(&value).ok_or(ApiError::BadBefore)?,
+                "limit" => parsed.limit = limit(&value, AUDIT_LIMIT_MAX)?,
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
 /// Why somebody does something, for the audit trail; empty if they don't say.
 ///
 /// # Errors

@@ -51,6 +51,10 @@ pub(super) enum Route {
     Comments(RoomId),
     /// `/v1/rooms/{room}/comments/{id}`, with the id as written
     Comment(RoomId, String),
+    /// `/v1/revocations`
+    Revocations,
+    /// `/v1/revocations/{id}`, with the id as written
+    Revocation(String),
     /// `/v1/users/{user}/comments`, with the id decoded
     UserComments(String),
     /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
@@ -77,6 +81,10 @@ impl Route {
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
             [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
             [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
+            [Some("v1"), Some("revocations"), None, ..] => Ok(Self::Revocations),
+            [Some("v1"), Some("revocations"), Some(id), None, ..] => {
+                Ok(Self::Revocation(id.to_owned()))
+            }
             [Some("v1"), Some("rooms"), None, ..] => Ok(Self::Rooms),
             [Some("v1"), Some("rooms"), Some(room), below @ ..] => {
                 Self::in_room(room_id(room)?, below)
@@ -141,6 +149,8 @@ impl Route {
             Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
             Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
+            Self::Revocations => "GET, HEAD, POST",
+            Self::Revocation(_) => "DELETE",
             Self::UserComments(_) => "GET, HEAD, DELETE",
             Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
@@ -164,6 +174,35 @@ impl Route {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
         let posts = [Method::POST, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
+    }
+
+    /// The room, for requests that need the right to watch it. A WebSocket may say who it is later.
+    pub(super) fn is_read(&self, method: &Method) -> Option<&RoomId> {
+        match self {
+            Self::Room(room)
+            | Self::Figures(room)
+            | Self::Events(room)
+            | Self::SegmentHead(room)
+            | Self::Segment(room, ..) => Some(room),
+            Self::Comments(room) | Self::Streams(room) | Self::Pin(room)
+                if *method != Method::POST && *method != Method::DELETE =>
+            {
+                Some(room)
+            }
+            _ => None,
+        }
+    }
+
+    /// The room whose moderators may do this; for what is left to operators, none.
+    pub(super) fn moderated_room(&self) -> Option<&RoomId> {
+        match self {
+            Self::Comment(room, _)
+            | Self::Pin(room)
+            | Self::Streams(room)
+            | Self::Stream(room, _) => Some(room),
+            Self::Settings(room) => room.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether it is a supervisor's probe, which costs nothing.
@@ -220,6 +259,9 @@ mod tests {
         check("/v1/rooms/r/segments/2000/7/x", Err("not_found"));
         check("/v1/rooms/r/nothing", Err("not_found"));
         check("/v1/users/a%2Fb/comments", Ok("GET, HEAD, DELETE"));
+        check("/v1/revocations", Ok("GET, HEAD, POST"));
+        check("/v1/revocations/7", Ok("DELETE"));
+        check("/v1/revocations/7/x", Err("not_found"));
         check("/v1/users/a", Err("not_found"));
         check("/v1/rooms/r/pin", Ok("GET, HEAD, POST, DELETE, OPTIONS"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));

@@ -1,5 +1,6 @@
 //! Owns the pull tier's answers: segments of a room, which caches may keep, and where the newest one is.
 
+use danmaku_auth::Action;
 use danmaku_wire::RoomId;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, HeaderMap, HeaderValue, VARY};
@@ -49,7 +50,7 @@ pub(super) async fn show(
         }
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, max_age(max_age_s));
+    headers.insert(CACHE_CONTROL, max_age(context, max_age_s));
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     Ok(response)
 }
@@ -117,7 +118,7 @@ pub(super) async fn head(
         },
     );
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, max_age(SOON_S));
+    headers.insert(CACHE_CONTROL, max_age(context, SOON_S));
     Ok(response)
 }
 
@@ -153,8 +154,13 @@ fn canonical(digits: &str) -> Option<u64> {
     (number.to_string() == digits).then_some(number)
 }
 
-fn max_age(max_age_s: u32) -> HeaderValue {
-    HeaderValue::try_from(format!("public, max-age={max_age_s}"))
+/// How long an answer may be kept: by everybody, or where guests may not watch, only by whom it was sent to.
+fn max_age(context: &Context, max_age_s: u32) -> HeaderValue {
+    let whom = match context.auth.check_guest(Action::Watch) {
+        Ok(()) => "public",
+        Err(_) => "private",
+    };
+    HeaderValue::try_from(format!("{whom}, max-age={max_age_s}"))
         .expect("invariant: a number is visible ASCII")
 }
 

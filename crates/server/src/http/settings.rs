@@ -1,6 +1,7 @@
 //! Owns the settings of rooms over HTTP.
 
 use bytes::Bytes;
+use danmaku_auth::Principal;
 use danmaku_log::Settings;
 use danmaku_wire::RoomId;
 use http_body_util::Full;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
@@ -38,7 +40,7 @@ pub(super) fn show(context: &Context, room: Option<&RoomId>) -> Response<Full<By
 /// `PATCH` of the same: a JSON merge patch (RFC 7396). The caller has checked that the client may do this.
 pub(super) async fn update(
     context: &Context,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     room: Option<&RoomId>,
     query: &str,
     request: Request<Incoming>,
@@ -47,7 +49,13 @@ pub(super) async fn update(
     let (body, _held) = read_body(context, permit, request.into_body()).await?;
     let patch = Patch::parse(&body)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
-    let audit = audit::entry(context, query, Action::Settings, room, &patch.to_text())?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Settings,
+        room,
+        &patch.to_text(),
+    )?;
     let now = context.clock.now().monotonic;
     permit
         .try_post(now, 1)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use danmaku_auth::Principal;
 use danmaku_log::{Change, ChangeError, ChangeRefusal, Stream};
 use danmaku_wire::{RoomId, Seq};
 use hyper::body::Incoming;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::body::read_body;
 use super::cors;
@@ -32,7 +34,7 @@ pub(super) async fn list(context: &Context, permit: &AddressPermit, room: &RoomI
 /// `POST /v1/rooms/{room}/streams`. The caller has checked that the client may do this.
 pub(super) async fn begin(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     (room, query): (&RoomId, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
@@ -46,7 +48,7 @@ pub(super) async fn begin(
     };
     let audit = audit::entry(
         context,
-        query,
+        (query, access::name(who)),
         Action::BeginStream,
         Some(room),
         &stream.title,
@@ -58,7 +60,7 @@ pub(super) async fn begin(
 /// `PATCH /v1/rooms/{room}/streams/{id}`: says when it ended. The caller has checked that the client may do this.
 pub(super) async fn end(
     context: &Arc<Context>,
-    permit: &AddressPermit,
+    (permit, who): (&AddressPermit, &Principal),
     (room, id, query): (&RoomId, &str, &str),
     request: Request<Incoming>,
 ) -> HttpResult {
@@ -76,7 +78,13 @@ pub(super) async fn end(
         id: stream.id,
         end_ms,
     };
-    let audit = audit::entry(context, query, Action::EndStream, Some(room), id)?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::EndStream,
+        Some(room),
+        id,
+    )?;
     let ended = context.log.records().change(change, Some(audit)).await;
     ended.map_err(|error| match error {
         ChangeError::Refused(ChangeRefusal::NotFound) => ApiError::StreamNotFound,

@@ -1,11 +1,13 @@
 //! Owns exporting and erasing what one user posted, in all rooms.
 
+use danmaku_auth::Principal;
 use danmaku_log::{Entry, EntryBody, RoomLog};
 use danmaku_wire::{RoomId, Seq, UserId};
 use hyper::StatusCode;
 use serde::Serialize;
 
 use super::HttpResult;
+use super::access;
 use super::audit::{self, Action};
 use super::error::{ApiError, held_json, json};
 use super::pin;
@@ -79,9 +81,20 @@ async fn export_room(
 }
 
 /// `DELETE /v1/users/{user}/comments`. The caller has checked that the client may do this.
-pub(super) async fn erase(context: &Context, user: &str, query: &str) -> HttpResult {
+pub(super) async fn erase(
+    context: &Context,
+    who: &Principal,
+    user: &str,
+    query: &str,
+) -> HttpResult {
     let user = user_id(context, user)?;
-    let audit = audit::entry(context, query, Action::Erase, None, user.as_str())?;
+    let audit = audit::entry(
+        context,
+        (query, access::name(who)),
+        Action::Erase,
+        None,
+        user.as_str(),
+    )?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let mut rooms = Rooms::after(None);
     let mut comments = 0;

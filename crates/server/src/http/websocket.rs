@@ -7,16 +7,15 @@ use hyper::header::{HeaderMap, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use hyper::{Request, Version};
 
 use super::error::ApiError;
-use super::peer::Requester;
 use super::query::JoinQuery;
-use super::{Watch, room_to_watch};
+use super::{Asker, Watch, room_to_watch, viewer_identity};
 use crate::context::Context;
 
 /// `GET /v1/rooms/{room}/ws`: checks the handshake and builds the headers of the 101 response, which is written together
 /// with the viewer's first messages. The room is created here, so that a refusal can still be an HTTP status.
 pub(super) async fn upgrade(
     context: &Context,
-    requester: Requester<'_>,
+    asker: Asker<'_>,
     room: &RoomId,
     mut request: Request<Incoming>,
 ) -> Result<Watch, ApiError> {
@@ -34,6 +33,12 @@ pub(super) async fn upgrade(
     if !header(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
         return Err(ApiError::BadWebSocketKey);
     }
+    let Asker {
+        requester,
+        principal,
+        ..
+    } = asker;
+    let identity = viewer_identity(context, &principal, room)?;
     let room = room_to_watch(context, &requester, room).await?;
     // The socket is taken out of hyper, so nothing needs to wait for the upgrade.
     let (response, _) =
@@ -43,6 +48,7 @@ pub(super) async fn upgrade(
         dialect: Dialect::web_socket(query.encoding),
         opening: head(response.headers()),
         start: query.start,
+        identity,
         origin: context.config.allowed_origins.check(request.headers()),
         forwarded: requester.into_forwarded(),
     })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use danmaku_fanout::{ConnId, Link, ShardMsg};
 
 use crate::admission::ConnectionPermit;
+use crate::auth::SessionGuard;
 use crate::context::Context;
 
 /// The reader of a connection whose peer may send nothing more.
@@ -14,6 +15,8 @@ pub struct Listener {
     conn: ConnId,
     link: Arc<Link>,
     context: Arc<Context>,
+    /// The viewer's session, if it is a user's.
+    _session: Option<SessionGuard>,
     /// The viewer's place among the connections.
     _permit: ConnectionPermit,
 }
@@ -26,11 +29,13 @@ impl Listener {
         link: Arc<Link>,
         context: Arc<Context>,
         permit: ConnectionPermit,
+        session: Option<SessionGuard>,
     ) -> Self {
         Self {
             conn,
             link,
             context,
+            _session: session,
             _permit: permit,
         }
     }

@@ -4,7 +4,9 @@
 mod join;
 mod listener;
 mod reader;
+mod session;
 
 pub use join::{JoinError, Joining, join};
 pub use listener::Listener;
-pub use reader::Reader;
+pub use reader::{Attached, Reader};
+pub use session::{first_message, open_session};

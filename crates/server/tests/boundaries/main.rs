@@ -106,6 +106,28 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "crates/auth",
+        &[
+            "tokio",
+            "crossbeam-channel",
+            "socket2",
+            "mio",
+            "hyper",
+            "hyper-util",
+            "rustix",
+            "tracing",
+            "clap",
+            "prometheus",
+            "danmaku-wire",
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-store",
+            "danmaku-log",
+            "danmaku-client",
+            "danmaku-server",
+        ],
+    ),
+    (
         "crates/fanout",
         &[
             "hyper",

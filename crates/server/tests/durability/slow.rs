@@ -106,7 +106,9 @@ impl Flood {
                 match http.post_comments(&room, &array).await {
                     Ok(_) => accepted.fetch_add(1, Ordering::Relaxed),
                     Err(ClientError::Refused(refusal)) => {
-                        assert_eq!(refusal.code, "overloaded", "{refusal:?}");
+                        // The queue is full, or the address has too many bytes on their way into it.
+                        let codes = ["overloaded", "rate_limited"];
+                        assert!(codes.contains(&&*refusal.code), "{refusal:?}");
                         tokio::time::sleep(COMMIT / 5).await;
                         overloaded.fetch_add(1, Ordering::Relaxed)
                     }

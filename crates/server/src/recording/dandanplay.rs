@@ -55,7 +55,7 @@ pub(super) fn read(text: &str) -> Result<Recording, BadLine> {
     for raw in answer.comments {
         // The values are slices of the text.
         let offset = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-        line += line_at(&text[counted..], offset - counted) - 1;
+        line += line_at(&text.as_bytes()[counted..], offset - counted) - 1;
         counted = offset;
         match read_comment(line, raw.get()) {
             Ok(Some(comment)) => recording.comments.push(comment),

@@ -300,12 +300,64 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,200}") {
+    fn any_file_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), file in file()) {
         for format in RecordingFormat::value_variants() {
             let _ = Recording::read(*format, &bytes);
-            let _ = Recording::read(*format, text.as_bytes());
+            let _ = Recording::read(*format, file.as_bytes());
         }
     }
+}
+
+/// Parts of files of all formats, in any order.
+fn file() -> impl Strategy<Value = String> {
+    let tokens = prop::sample::select(vec![
+        "<i>",
+        "</i>",
+        "<d p=\"1.5,1,25,255\">",
+        "<d p=\"",
+        "\">",
+        "</d>",
+        "<d",
+        "/>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "]]>",
+        "<?xml",
+        "?>",
+        "<!DOCTYPE",
+        "&",
+        "&#x",
+        ";",
+        "&amp;",
+        "[Events]\n",
+        "Format: Start, Text\n",
+        "Dialogue: ",
+        "0:00:01.00",
+        ",",
+        "{",
+        "}",
+        "\\",
+        "\\fs",
+        "\\c&H",
+        "{\"comments\":[",
+        "\"p\":\"1,1,1\",",
+        "\"m\":\"x\"",
+        "\"",
+        ":",
+        "]}",
+        "{\"ts\":1,\"text\":\"x\"}",
+        "\n",
+        "\r",
+        "\u{FEFF}",
+        "弹",
+        "\u{0}",
+        "1e9",
+        "-1",
+        "99999999999999999999",
+    ]);
+    let part = prop_oneof![4 => tokens.prop_map(str::to_owned), 1 => "\\PC{0,4}"];
+    prop::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
 }
 
 #[test]

@@ -58,11 +58,14 @@ pub(super) fn read(text: &str) -> Result<Recording, BadLine> {
     let (mut line, mut counted) = (1, 0);
     loop {
         let at = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
-        line += line_at(&text[counted..], at - counted) - 1;
+        line += line_at(&text.as_bytes()[counted..], at - counted) - 1;
         counted = at;
         let bad = |problem| BadLine { line, problem };
         let event = reader.read_event().map_err(|error| BadLine {
-            line: line_at(text, usize::try_from(reader.error_position()).unwrap_or(0)),
+            line: line_at(
+                text.as_bytes(),
+                usize::try_from(reader.error_position()).unwrap_or(0),
+            ),
             problem: LineProblem::Xml(error),
         })?;
         match event {

@@ -438,7 +438,8 @@ async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
         fixture.open().await,
         crate::fixture::memory(crate::fixture::config(100)).await,
     ] {
-        for (now_ms, entry) in [
+        for (now_s, entry) in [
+            // Seconds, so that the milliseconds an append waits for its commit don't count.
             (10, comment("1")),
             (15, comment("2")),
             (21, comment("3")),
@@ -446,16 +447,16 @@ async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
             (34, comment("5")),
         ] {
             let append = Append {
-                now_ms,
+                now_ms: now_s * 1_000,
                 ..append(vec![entry])
             };
             log.append(append).await.unwrap();
         }
-        let check = async |from_ms, to_ms, expected: &[u64]| {
+        let check = async |from_s: u64, to_s: u64, expected: &[u64]| {
             let steps = crate::Steps {
-                from_ms,
-                to_ms,
-                step_ms: 10,
+                from_ms: from_s * 1_000,
+                to_ms: to_s * 1_000,
+                step_ms: 10_000,
             };
             assert_eq!(log.count_comments(steps).await.unwrap(), expected);
         };

@@ -62,9 +62,13 @@ fn comment(chat: &Chat, n: usize) -> NewComment {
     comment
 }
 
-async fn start(folder: &Path) -> (Server, ServerAddress) {
-    let mut flags = vec!["bench", "--listen", "127.0.0.1:0", "--data"];
-    flags.push(folder.to_str().expect("a temporary folder's name is text"));
+async fn start(folder: Option<&Path>, more: &[&str]) -> (Server, ServerAddress) {
+    let mut flags = vec!["bench", "--listen", "127.0.0.1:0"];
+    if let Some(folder) = folder {
+        let folder = folder.to_str().expect("a temporary folder's name is text");
+        flags.extend(["--data", folder]);
+    }
+    flags.extend(more);
     for flag in [
         "--rooms-per-second-per-address",
         "--rooms-per-second-per-address-burst",
@@ -124,12 +128,17 @@ async fn arrays(
     (times.len() * ARRAY_LEN, times)
 }
 
-/// Every viewer, in a room of its own, posts its next comment when the last one is acknowledged, or at its `pace`; how long
+/// Every viewer, in a room of its own or all in one, posts its next comment when the last one is acknowledged, or at its `pace`; how long
 /// each ack took.
-async fn one_by_one(address: &ServerAddress, chat: &Chat, pace: Option<Duration>) -> Vec<Duration> {
+async fn one_by_one(
+    address: &ServerAddress,
+    chat: &Chat,
+    rooms: u32,
+    pace: Option<Duration>,
+) -> Vec<Duration> {
     let mut viewers = Vec::new();
     for n in 0..VIEWERS {
-        let room = RoomId::parse(&format!("w{n}")).expect("a valid id");
+        let room = RoomId::parse(&format!("w{}", n % rooms)).expect("a valid id");
         let viewer = Connection::connect(&Connect::new(address.clone(), room)).await;
         viewers.push(viewer.expect("a viewer gets in"));
     }
@@ -165,6 +174,25 @@ async fn one_by_one(address: &ServerAddress, chat: &Chat, pace: Option<Duration>
         times.extend(viewer.await.expect("a viewer ends"));
     }
     times
+}
+
+/// All in one room: each viewer reads the comments of all between its acks, here in the same process. With few comments in a
+/// batch there is less to read, and the store, the room and the sealing have the same to do.
+async fn one_room(chat: &Chat, pace: Duration) {
+    let seconds = usize::try_from(MEASURED.as_secs()).expect("a few seconds");
+    for batch_max in ["100000", "20"] {
+        for data in [false, true] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = data.then(|| folder.path());
+            let (server, address) = start(path, &["--batch-comments-max", batch_max]).await;
+            let times = one_by_one(&address, chat, 1, Some(pace)).await;
+            let per_second = times.len() / seconds;
+            let store = if data { "a file" } else { "memory" };
+            let what = format!("the same in one room, {store}, batches up to {batch_max}");
+            report(&what, times, per_second);
+            server.stop().await;
+        }
+    }
 }
 
 /// How long pages of the long room take, from the request to the whole response.
@@ -216,21 +244,22 @@ fn report(what: &str, mut times: Vec<Duration>, per_second: usize) {
 async fn measure() {
     let chat = chat();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (server, address) = start(folder.path()).await;
+    let (server, address) = start(Some(folder.path()), &[]).await;
     let seconds = usize::try_from(MEASURED.as_secs()).expect("a few seconds");
     let (count, times) = arrays(&address, &chat, None).await;
     report("arrays of 100", times, count / seconds);
-    let times = one_by_one(&address, &chat, None).await;
+    let times = one_by_one(&address, &chat, VIEWERS, None).await;
     let per_second = times.len() / seconds;
     report("one by one over 200 WebSockets", times, per_second);
     let pace = Duration::from_secs(1) * VIEWERS / PACED_PER_S;
-    let times = one_by_one(&address, &chat, Some(pace)).await;
+    let times = one_by_one(&address, &chat, VIEWERS, Some(pace)).await;
     let per_second = times.len() / seconds;
     report("2,000/s over 200 WebSockets", times, per_second);
     server.stop().await;
+    one_room(&chat, pace).await;
 
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (server, address) = start(folder.path()).await;
+    let (server, address) = start(Some(folder.path()), &[]).await;
     arrays(&address, &chat, Some(LONG_ROOM)).await;
     pages(&address).await;
     server.stop().await;

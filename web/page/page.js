@@ -14,7 +14,8 @@ const PRELOAD_MS = 3000;
 const PROBLEM_MS = 6000;
 const $ = (id) => document.getElementById(id);
 const base = new URL('.', location);
-const name = new URLSearchParams(location.search).get('room') || 'demo';
+const query = new URLSearchParams(location.search);
+const name = query.get('room') || 'demo';
 const still = matchMedia('(prefers-reduced-motion: reduce)').matches;
 const settings = new Settings();
 const transport = settings.get('transport');
@@ -28,7 +29,7 @@ const stage = new DanmakuStage($('stage'), { ...settings.stageOptions(), fontFam
 const scene = new Scene($('scene'), still);
 const chat = new ChatList($('chat'));
 const composer = new Composer(room, settings);
-const context = { base, name, settings, room, scene, stage };
+const context = { base, name, settings, room, scene, stage, chat };
 let countdown = 0;
 let hearts;
 let preloading;
@@ -152,4 +153,5 @@ setUpPlayer({ ...context, composer, openSettings: () => open('settings-panel') }
 settings.onChange(showChoices);
 showChoices('language');
 if (settings.get('figures')) open('figures');
-room.connect();
+if (query.has('replay')) open('replay');
+else room.connect();

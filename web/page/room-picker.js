@@ -12,7 +12,7 @@ addStrings({
   enter: ['Enter', '进入'],
 });
 
-const field = make('input', { required: true, maxLength: 64, pattern: '[A-Za-z0-9_.:\\-]+', autocapitalize: 'off', autocomplete: 'off', spellcheck: false });
+const field = make('input', { required: true, maxLength: 64, pattern: '(?!\\.{1,2}$)[A-Za-z0-9_.:\\-]+', autocapitalize: 'off', autocomplete: 'off', spellcheck: false });
 const panel = dialog('rooms', 'rooms', field, make('button', { className: 'primary' }, 'enter'));
 const list = make('ul');
 field.dataset.label = 'room_name';

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { openBrowser, openPage } from './support/browser.js';
 import { startProxy } from './support/proxy.js';
 import { startServer } from './support/server.js';
+import { startSite } from './support/site.js';
 import { PATIENCE_MS, until } from './support/tools.js';
 
 let browser;
@@ -89,3 +90,23 @@ for (const [transport, refuse] of [
     proxy.stop();
   });
 }
+
+test('a page of another site learns that it may not post', async () => {
+  const site = await startSite();
+  const page = await openPage(browser, site.url);
+  for (const transport of ['websocket', 'sse', 'pull']) {
+    const code = await page.evaluate(
+      async ([url, name]) => {
+        const { DanmakuRoom } = await import(`${url}/web/sdk/index.js`);
+        const room = new DanmakuRoom(url, 'foreign', { transports: [name] });
+        const code = await room.post('hello').catch((error) => error.code);
+        room.close();
+        return code;
+      },
+      [server.url, transport],
+    );
+    assert.equal(code, 'origin_not_allowed', transport);
+  }
+  await page.context().close();
+  site.stop();
+});

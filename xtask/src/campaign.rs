@@ -39,7 +39,23 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 6] = [
+/// One test of a server's data.
+const fn durability(test: &str) -> [&str; 8] {
+    let file = "durability";
+    let package = "danmaku-server";
+    [
+        "test",
+        "-p",
+        package,
+        "--test",
+        file,
+        test,
+        "--",
+        "--nocapture",
+    ]
+}
+
+const CAMPAIGNS: [Campaign; 8] = [
     Campaign {
         name: "rooms",
         variable: Some(("DANMAKU_SIM_SEEDS", "5000")),
@@ -82,7 +98,17 @@ const CAMPAIGNS: [Campaign; 6] = [
     Campaign {
         name: "durability",
         variable: Some(("DANMAKU_KILLS", "100")),
-        arguments: &["test", "-p", "danmaku-server", "--test", "durability"],
+        arguments: &durability("is_killed"),
+    },
+    Campaign {
+        name: "full-disk",
+        variable: Some(("DANMAKU_FULL_DISKS", "50")),
+        arguments: &durability("disk_fills_up"),
+    },
+    Campaign {
+        name: "slow-disk",
+        variable: Some(("DANMAKU_SLOW_COMMITS", "120")),
+        arguments: &durability("slow_disk_holds_up"),
     },
     Campaign {
         name: "joins",

@@ -175,6 +175,9 @@ cargo xtask COMMAND
         properties  the property tests, 20,000 cases each
         parsers     the fuzz targets, 5,000,000 inputs each
         durability  100 kills of a server with 1,000 viewers and 50 posters
+        full-disk   the same with a disk that fills up, 50 times each on a small
+                    file system and with a limit on file sizes
+        slow-disk   the same with commits of 500 ms, and a flood of arrays
         joins       how long an honest join takes beside a storm of joins
   web [NAME]...
       Run only the tests of the browser SDK and the pages in `web/`, or those
@@ -184,7 +187,7 @@ cargo xtask COMMAND
       Debian packages fonts-noto-cjk and fonts-noto-color-emoji first.
   tools
       Only install what the tests need: the packages of `web/package.json` and
-      Python's `websockets` into the build folder. Chromium, nginx, Node, npm,
-      Python and pip come from Debian packages if they are missing and this
+      Python's `websockets` into the build folder. Chromium, nginx, ffmpeg, Node,
+      npm, Python and pip come from Debian packages if they are missing and this
       user may install packages.
 ";

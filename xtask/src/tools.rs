@@ -1,5 +1,5 @@
 //! Owns what the tests need beside Rust: third-party clients and players, a
-//! browser and a cache. Packages go into the build folder, programs come from
+//! browser, a cache and a video player. Packages go into the build folder, programs come from
 //! Debian if they are missing.
 
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ impl Tools {
     }
 
     /// The environment variables with these paths.
-    pub(crate) fn environment(&self) -> [(&'static str, OsString); 6] {
+    pub(crate) fn environment(&self) -> [(&'static str, OsString); 7] {
         [
             ("DANMAKU_TEST_NODE", self.node.clone().into()),
             (
@@ -57,6 +57,7 @@ impl Tools {
             ),
             ("DANMAKU_TEST_CHROMIUM", CHROMIUM.into()),
             ("DANMAKU_TEST_NGINX", NGINX.into()),
+            ("DANMAKU_TEST_FFMPEG", FFMPEG.into()),
         ]
     }
 }
@@ -76,6 +77,7 @@ fn missing_programs() -> Vec<&'static str> {
         (&["python3", "-m", "pip", "--version"], "python3-pip"),
         (&[CHROMIUM, "--version"], "chromium"),
         (&[NGINX, "-v"], "nginx-light"),
+        (&[FFMPEG, "-version"], "ffmpeg"),
     ] {
         if !succeeds(Command::new(arguments[0]).args(&arguments[1..])) {
             packages.push(package);
@@ -186,6 +188,7 @@ fn succeeds(command: &mut Command) -> bool {
 }
 
 const CHROMIUM: &str = "/usr/bin/chromium";
+const FFMPEG: &str = "/usr/bin/ffmpeg";
 const NGINX: &str = "/usr/sbin/nginx";
 const NODE: &str = "node@20.19.5";
 const WEBSOCKETS: &str = "websockets==15.0.1";

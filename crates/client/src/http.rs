@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -215,6 +216,25 @@ impl HttpClient {
             .map_err(|_| ClientError::NotTheProtocol("a text document that is not UTF-8"))
     }
 
+    /// Gets a document of any length, piece by piece. The connection is the download's from then on.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the server's words, or no answer.
+    pub async fn download(mut self, path: &str) -> Result<Download, ClientError> {
+        let deadline = self.deadline;
+        let request = self.request(&Method::GET, path, &Bytes::new(), None)?;
+        let answer = async { Ok(self.ready().await?.send_request(request).await?) };
+        let response = handshake::within(deadline, answer).await?;
+        if !response.status().is_success() {
+            return Err(handshake::refusal(response).await);
+        }
+        Ok(Download {
+            body: response.into_body(),
+            deadline,
+            _sender: self.sender,
+        })
+    }
+
     /// Sends one request and reads the whole answer, whatever its status.
     ///
     /// # Errors
@@ -320,6 +340,35 @@ impl HttpClient {
             }
         };
         Ok(self.sender.insert(sender))
+    }
+}
+
+/// A document that is being received.
+#[derive(Debug)]
+pub struct Download {
+    body: Incoming,
+    deadline: Duration,
+    /// The connection ends without it.
+    _sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Download {
+    /// The next piece; `None` after the last one.
+    ///
+    /// # Errors
+    /// The server broke off, or sends nothing for as long as a request may take: the document is not complete.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = handshake::within(self.deadline, async {
+                Ok(self.body.frame().await.transpose()?)
+            });
+            match frame.await?.map(Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(bytes)) => return Ok(Some(bytes)),
+                // Trailers.
+                Some(Err(_)) => {}
+            }
+        }
     }
 }
 

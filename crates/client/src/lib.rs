@@ -29,5 +29,5 @@ pub use event::{
     ServerError,
 };
 pub use event_stream::EventStream;
-pub use http::{HttpAnswer, HttpClient, Page, Posted};
+pub use http::{Download, HttpAnswer, HttpClient, Page, Posted};
 pub use unpack::{UnpackError, Unpacker};

@@ -231,6 +231,7 @@ async fn serve_events(dialect: Dialect) -> (SocketAddr, tokio::task::JoinHandle<
         window_ms: 1000,
         viewers: 1,
         resumed: outbound::Resumed::No,
+        pin: None,
     };
     let at = |seq| Position {
         epoch: EPOCH,

@@ -120,6 +120,7 @@ impl Room {
                 pending.retract(ids);
                 self.history.retract(ids);
             }
+            Event::Pin { .. } | Event::Unpin => {}
         }
         pending.event(event);
     }

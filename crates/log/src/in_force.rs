@@ -86,6 +86,8 @@ impl InForce {
         for (room, pin) in records.pins()? {
             tables.of(Some(&room)).pin = Some(pin);
         }
+        // Settings that were unset again.
+        tables.rooms.retain(|_, room| !room.is_empty());
         tables.revocations = Arc::new(records.revocations()?);
         for (room, body) in records.terms()? {
             tables.terms.insert(room.unwrap_or_default(), body.into());

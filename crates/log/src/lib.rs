@@ -35,8 +35,8 @@ use danmaku_wire::{Epoch, RoomId};
 
 pub use config::LogConfig;
 pub use danmaku_store::{
-    Audit, AuditQuery, BackupError, Change, ChangeRefusal, Held, OpenError, Pin, Revocation,
-    Revoked, Sample, Sanction, SanctionKind, Stream, Subject, back_up,
+    Audit, AuditQuery, BackupError, Change, ChangeRefusal, CommitError, Held, OpenError, Pin,
+    Revocation, Revoked, Sample, Sanction, SanctionKind, Stream, Subject, back_up,
 };
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};
@@ -49,7 +49,9 @@ pub use records::Records;
 pub use room_log::RoomLog;
 pub use samples::{SAMPLE_INTERVAL_MS, SAMPLE_SAME_MS, Sampled, Steps};
 pub use settings::{OutOfRange, SLOW_MODE_S_MAX, Settings};
-pub use sqlite::{Health, Sqlite, SqliteConfig};
+pub use sqlite::{
+    COMMIT_MS_BOUNDS, Health, ImportError, Importer, Sqlite, SqliteConfig, StoreStats,
+};
 pub use store::Store;
 pub use tail::{Tail, Tailed};
 

@@ -13,7 +13,7 @@ use crate::entry::{AppendError, ChangeError, Unavailable};
 use crate::in_force::{InForce, RoomRecords};
 use crate::samples::{Sampled, Steps, Summary};
 use crate::settings::Settings;
-use crate::sqlite::Sqlite;
+use crate::sqlite::{Sqlite, unix_ms};
 
 /// The records: in the data file if there is one, and else for the life of the process. Cheap to clone.
 ///
@@ -137,6 +137,13 @@ impl Records {
             Kept::InFile(file) => file.change(change, audit).await,
             Kept::InMemory(memory) => {
                 let mut memory = lock(memory);
+                if !matches!(change, Change::AddSamples(_)) {
+                    let now_ms = unix_ms();
+                    let forgot = memory.forget_ended(now_ms);
+                    if forgot.map_err(|_| AppendError::Unavailable)? {
+                        self.0.in_force.forget_ended(now_ms);
+                    }
+                }
                 let changed = memory.change(&change, audit.as_ref());
                 let id = changed.map_err(|_| AppendError::Unavailable)??;
                 // Under the lock, so that changes are made in their order.

@@ -168,9 +168,14 @@ impl RoomLog {
     }
 
     /// Gives all later entries a log time of at least `at_ms`, so that what was
-    /// read before it stays true. Without effect if a store sets the time.
-    pub fn reach(&self, at_ms: u64) {
-        self.feed.ring().reach(at_ms);
+    /// read before it stays true. Returns the time that is reached: less than
+    /// `at_ms` while an entry from before it is being committed.
+    #[must_use]
+    pub fn reach(&self, at_ms: u64) -> u64 {
+        self.store.reach(at_ms).unwrap_or_else(|| {
+            self.feed.ring().reach(at_ms);
+            at_ms
+        })
     }
 
     /// The log's epoch. It never changes: when a room begins a new epoch, its

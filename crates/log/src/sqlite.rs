@@ -2,7 +2,12 @@
 //! that read.
 
 mod codec;
+#[cfg(feature = "double")]
+mod hook;
 mod housekeeping;
+mod import;
+mod log_time;
+mod meter;
 mod readers;
 mod room;
 mod writer;
@@ -10,7 +15,8 @@ mod writer;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -19,6 +25,7 @@ use danmaku_store::{Audit, Change, OpenError, Records, Retention, StoreError, Wr
 use danmaku_wire::{Epoch, RoomId, Seq};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::meter::Meter;
 use self::readers::Readers;
 use self::room::{Message, OpenRoom, QueuedChange};
 use self::writer::WriterThread;
@@ -28,6 +35,9 @@ use crate::feed::Feed;
 use crate::in_force::InForce;
 use crate::ring::Overflow;
 
+pub(crate) use self::housekeeping::unix_ms;
+pub use self::import::{ImportError, Importer};
+pub use self::meter::{COMMIT_MS_BOUNDS, StoreStats};
 pub(crate) use self::room::SqliteRoom;
 
 /// Where the file is, and what it keeps.
@@ -70,6 +80,7 @@ struct Shared {
     opening: [tokio::sync::Mutex<()>; OPENING_SLICES],
     hasher: RandomState,
     readers: Arc<Readers>,
+    file: PathBuf,
 }
 
 /// What the handles and the writer thread share.
@@ -77,7 +88,12 @@ struct Shared {
 struct Table {
     rooms: Mutex<Rooms>,
     health: watch::Sender<Health>,
+    /// The file is damaged: it stays failing.
+    damaged: AtomicBool,
+    #[cfg(feature = "double")]
+    before_commit: hook::Hook,
     in_force: Arc<InForce>,
+    meter: Meter,
 }
 
 #[derive(Debug, Default)]
@@ -95,18 +111,24 @@ impl Sqlite {
     pub fn start(config: &SqliteConfig) -> Result<Self, OpenError> {
         let writer = Writer::open(&config.folder)?;
         let file = writer.file().to_owned();
-        let readers = Readers::open(&file)
-            .map_err(|source: StoreError| OpenError::Sqlite { file, source })?;
         let in_force = InForce::load(&writer.records()).map_err(|source| OpenError::Sqlite {
-            file: writer.file().to_owned(),
+            file: file.clone(),
             source,
         })?;
         let (queue, queued) = sync_channel(QUEUE_LEN);
         let table = Arc::new(Table {
             rooms: Mutex::default(),
             health: watch::Sender::new(Health::Ready),
+            damaged: AtomicBool::new(false),
+            #[cfg(feature = "double")]
+            before_commit: hook::Hook::default(),
             in_force: Arc::new(in_force),
+            meter: Meter::default(),
         });
+        let readers = Readers::open(&file, Arc::clone(&table)).map_err(|source: StoreError| {
+            let file = file.clone();
+            OpenError::Sqlite { file, source }
+        })?;
         let retention = Retention {
             age_ms_max: config
                 .age_max
@@ -134,6 +156,7 @@ impl Sqlite {
             opening: Default::default(),
             hasher: RandomState::new(),
             readers: Arc::new(readers),
+            file,
         })))
     }
 
@@ -147,6 +170,26 @@ impl Sqlite {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.0.table.health.subscribe()
+    }
+
+    /// Calls `hook` on the writer's thread before each commit of a group: a disk as slow as a test needs.
+    #[cfg(feature = "double")]
+    pub fn before_commits(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.table.before_commit.set(hook);
+    }
+
+    /// What the store did so far. Looks at the sizes of its files.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let bytes = |file: &Path| std::fs::metadata(file).map_or(0, |file| file.len());
+        let mut wal = self.0.file.clone().into_os_string();
+        wal.push("-wal");
+        StoreStats {
+            up: self.health_now() == Health::Ready,
+            file_bytes: bytes(&self.0.file),
+            wal_bytes: bytes(Path::new(&wal)),
+            ..self.0.table.meter.read()
+        }
     }
 
     pub(crate) fn in_force(&self) -> &Arc<InForce> {
@@ -260,18 +303,38 @@ impl Sqlite {
 
 impl Shared {
     fn queue_message(&self, message: Message) -> Result<(), AppendError> {
-        self.queue
-            .try_send(message)
-            .map_err(|refused| match refused {
+        // Before it is sent: the thread may take it right away.
+        self.table.meter.queued();
+        self.queue.try_send(message).map_err(|refused| {
+            self.table.meter.taken();
+            match refused {
                 TrySendError::Full(_) => QUEUE_FULL,
                 TrySendError::Disconnected(_) => AppendError::Unavailable,
-            })
+            }
+        })
     }
 }
 
 impl Table {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an episode: appends are refused until the file can be written again, or until a backup is restored.
+    fn fail(&self, error: &StoreError) {
+        let reason = if error.is_damage() {
+            self.damaged.store(true, Ordering::Relaxed);
+            format!("{error}: restore a backup")
+        } else {
+            error.to_string()
+        };
+        let failing = Health::Failing { reason };
+        self.health
+            .send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     fn find(&self, id: &RoomId) -> Option<Arc<OpenRoom>> {

@@ -82,6 +82,16 @@ impl Store {
 }
 
 impl RoomStore {
+    /// See [`RoomLog::reach`](crate::RoomLog::reach); `None` if the ring decides.
+    pub(crate) fn reach(&self, at_ms: u64) -> Option<u64> {
+        match self {
+            Self::Sqlite(room) => Some(room.reach(at_ms)),
+            Self::None => None,
+            #[cfg(feature = "double")]
+            Self::Double(_) => None,
+        }
+    }
+
     /// Up to `limit` entries after `since`. Without a store there is nothing
     /// beside the ring.
     pub(crate) async fn read_after(&self, since: Seq, limit: usize) -> Result<Page, Unavailable> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use danmaku_fanout::Fanout;
 use danmaku_log::{Change, Log, RoomLog, Store};
 use danmaku_wire::{CommentLimits, RoomId};
+use tokio::sync::Semaphore;
 
 use crate::admission::{AddressPermit, Admission, Held};
 use crate::auth::{Auth, Sessions};
@@ -57,6 +58,10 @@ pub struct Context {
     pub leads: LeadMaker,
     /// Segments for viewers who pull.
     pub segments: SegmentMaker,
+    /// A permit for each export that is being written.
+    pub export_slots: Arc<Semaphore>,
+    /// A permit for each read of an export, so that there are connections left for viewers' reads.
+    pub export_reads: Semaphore,
     /// Counters.
     pub stats: Arc<Stats>,
     /// The process's own figures.
@@ -82,8 +87,10 @@ impl Context {
         let registry = Arc::new(Registry::new(config.rooms_max));
         let stats = Arc::new(Stats::default());
         let replay_bytes_max = config.fanout.outbox_bytes_max;
+        let log = Log::new(config.log, store);
         let environment = RoomEnvironment {
             clock,
+            records: log.records().clone(),
             fanout: Arc::clone(&fanout),
             registry: Arc::clone(&registry),
             stats: Arc::clone(&stats),
@@ -91,7 +98,6 @@ impl Context {
             room_idle: config.room_idle,
             replay_bytes_max,
         };
-        let log = Log::new(config.log, store);
         let moderation = Moderation::new(log.records());
         Self {
             comment_limits: CommentLimits::default(),
@@ -116,6 +122,8 @@ impl Context {
                 config.room.compression,
                 processors().get(),
             ),
+            export_slots: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            export_reads: Semaphore::new(EXPORT_READS_MAX),
             stats,
             process: RecentProcess::default(),
             gate: StopGate::default(),
@@ -221,6 +229,11 @@ impl Context {
     }
 }
 
+/// Exports that are written at the same time. Slow clients can hold them all, so there are more than may read at once.
+const EXPORTS_MAX: usize = 16;
+
+/// Exports that read at the same time: half of what the data file allows.
+const EXPORT_READS_MAX: usize = 2;
 /// Samples written at once, so that no comment waits long for them.
 const SAMPLES_AT_ONCE: usize = 1_000;
 

@@ -12,6 +12,7 @@ use danmaku_server::cli::{self, PostArgs, WatchArgs};
 use danmaku_server::config::{Config, ServeArgs, processors};
 use danmaku_server::crash;
 use danmaku_server::export::{self, ExportArgs};
+use danmaku_server::import::{self, ImportArgs, ImportError};
 use danmaku_server::mint::{self, ServerKeyArgs, TokenArgs};
 use danmaku_server::tasks::{Server, StopOutcome};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,6 +54,8 @@ enum Command {
     Token(Box<TokenArgs>),
     /// Make a key for a back end
     ServerKey(ServerKeyArgs),
+    /// Put a file of comments into a room of a stopped server's data folder: all of it or nothing
+    Import(ImportArgs),
     /// Copy the data file of a server, whether or not it runs
     Backup(BackupArgs),
 }
@@ -107,6 +110,10 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => client(export::export(args)),
         Some(Command::Token(args)) => Ok(finish(mint::token(&args))),
         Some(Command::ServerKey(args)) => Ok(finish(mint::server_key(&args))),
+        Some(Command::Import(args)) => match import::import(&args) {
+            Err(ImportError::Open(error)) => Err(error.to_string()),
+            imported => Ok(finish(imported)),
+        },
         Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {

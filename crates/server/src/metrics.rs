@@ -6,8 +6,11 @@
 //! for one kind of event become one family with a label (<https://prometheus.io/docs/practices/naming/>).
 
 use danmaku_fanout::StatsSnapshot;
+use danmaku_log::{COMMIT_MS_BOUNDS, StoreStats};
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 use crate::process::{CpuTime, Process};
 use crate::snapshot::Snapshot;
@@ -22,6 +25,9 @@ pub(crate) fn exposition(stats: &Snapshot<'_>, process: &Process) -> String {
     families.inbound(stats);
     families.requests(stats);
     families.rooms(stats);
+    if let Some(store) = &stats.store {
+        families.store(store);
+    }
     families.frames(&stats.fanout);
     families.viewers(&stats.fanout);
     families.process(process);
@@ -214,6 +220,65 @@ impl Families {
         );
     }
 
+    fn store(&mut self, store: &StoreStats) {
+        self.gauge(
+            "danmaku_store_up",
+            "Whether the data file can be written: 1, or 0 while posts are refused.",
+            store.up.into(),
+        );
+        self.commit_times(store);
+        self.counter(
+            "danmaku_store_rows_total",
+            "Entries and records written to the data file.",
+            store.rows,
+        );
+        self.counter(
+            "danmaku_store_errors_total",
+            "Writes to the data file that failed.",
+            store.errors,
+        );
+        self.gauge(
+            "danmaku_store_queue",
+            "Posts and changes that wait for their commit.",
+            store.queued,
+        );
+        self.gauge(
+            "danmaku_store_file_bytes",
+            "Bytes of the data file, free pages included.",
+            store.file_bytes,
+        );
+        self.gauge(
+            "danmaku_store_wal_bytes",
+            "Bytes of the data file's write-ahead log.",
+            store.wal_bytes,
+        );
+    }
+
+    fn commit_times(&mut self, store: &StoreStats) {
+        let mut commits = 0;
+        let buckets = COMMIT_MS_BOUNDS.iter().zip(store.commits);
+        let buckets = buckets.map(|(bound, in_bucket)| {
+            commits += in_bucket;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound / 1e3);
+            bucket.set_cumulative_count(commits);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(store.commits.iter().sum());
+        histogram.set_sample_sum(store.commit_time.as_secs_f64());
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        let family = family(
+            MetricType::HISTOGRAM,
+            "danmaku_store_commit_seconds",
+            "Time of a commit to the data file, whose posts are acknowledged after it.",
+            vec![metric],
+        );
+        self.0.push(family);
+    }
+
     fn frames(&mut self, shards: &StatsSnapshot) {
         self.counter(
             "danmaku_shard_passes_total",
@@ -399,14 +464,18 @@ impl Families {
         help: &str,
         samples: impl IntoIterator<Item = Sample>,
     ) {
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
         let samples = samples.into_iter().map(|sample| sample.of(kind));
-        family.set_metric(samples.collect());
-        self.0.push(family);
+        self.0.push(family(kind, name, help, samples.collect()));
     }
+}
+
+fn family(kind: MetricType, name: &str, help: &str, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
 }
 
 /// One sample of a family.

@@ -326,9 +326,16 @@ pub async fn retract(log: &RoomLog, id: Seq, now_ms: u64) -> Result<Retracted, R
 /// # Errors
 /// [`Refusal`]: the log did not accept the retraction.
 pub async fn retract_all(log: &RoomLog, ids: &[Seq], now_ms: u64) -> Result<(), Refusal> {
-    let retraction = EntryBody::Event(Event::Retract { ids: ids.into() });
+    announce(log, Event::Retract { ids: ids.into() }, now_ms).await
+}
+
+/// Appends an event.
+///
+/// # Errors
+/// [`Refusal`]: the log did not accept it.
+pub async fn announce(log: &RoomLog, event: Event, now_ms: u64) -> Result<(), Refusal> {
     let append = Append {
-        entries: vec![retraction],
+        entries: vec![EntryBody::Event(event)],
         key: None,
         now_ms,
     };

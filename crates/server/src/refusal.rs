@@ -67,6 +67,9 @@ pub enum Refusal {
     /// Bodies and responses are at their memory limit.
     #[error("request bodies and unread responses are at their memory limit")]
     TooManyBytes,
+    /// As many exports are running as may.
+    #[error("the server is writing as many exports as it may")]
+    TooManyExports,
     /// The room table is full.
     #[error("the server is at its limit of {rooms_max} rooms")]
     TooManyRooms {
@@ -166,6 +169,7 @@ impl Refusal {
             Self::SlowMode { .. } => "slow_mode",
             Self::Moderated { objection, .. } => objection.code(),
             Self::Overloaded { .. } | Self::TooManyBytes => "overloaded",
+            Self::TooManyExports => "too_many_exports",
             Self::TooManyRooms { .. } => "too_many_rooms",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -208,8 +212,8 @@ impl Refusal {
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }
-            Self::TooManyBytes => Some(BYTES_RETRY_MS),
             Self::TooManySessions => Some(SESSIONS_RETRY_MS),
+            Self::TooManyBytes | Self::TooManyExports => Some(BYTES_RETRY_MS),
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }

@@ -31,7 +31,7 @@ pub struct Segment {
 pub enum SegmentError {
     /// Comments may still be added to it.
     NotReady {
-        /// It is complete after this many milliseconds, at the latest.
+        /// It is complete after this many milliseconds, unless a commit takes longer.
         retry_after_ms: u64,
     },
     /// The log has dropped some of it.
@@ -154,10 +154,19 @@ impl SegmentMaker {
     ) -> Result<Arc<Segment>, SegmentError> {
         let log = room.log();
         let is_over = now_ms >= name.ready_ms();
-        if !is_over && log.reached_ms() < name.end_ms() {
-            return Err(SegmentError::NotReady {
-                retry_after_ms: name.ready_ms() - now_ms,
-            });
+        let reached_ms = if is_over {
+            // A post that is on its way belongs to a later segment, unless it is being committed.
+            log.reach(name.end_ms())
+        } else {
+            log.reached_ms()
+        };
+        if reached_ms < name.end_ms() {
+            let retry_after_ms = if is_over {
+                COMMIT_RETRY_MS
+            } else {
+                name.ready_ms() - now_ms
+            };
+            return Err(SegmentError::NotReady { retry_after_ms });
         }
         // Counted before the log is read, so that a retraction in between makes the segment out of date.
         let wanted = Wanted {
@@ -171,10 +180,6 @@ impl SegmentMaker {
         let _permit = self.sealing.acquire().await;
         if let Some(segment) = self.recent().find(wanted) {
             return Ok(segment);
-        }
-        if is_over {
-            // A post that is on its way belongs to a later segment.
-            log.reach(name.end_ms());
         }
         let interval = log
             .read_between(name.start_ms(), name.end_ms(), COMMENT_BYTES_MAX)
@@ -198,8 +203,8 @@ impl SegmentMaker {
         now_ms: u64,
     ) -> Result<(SegmentName, Seq), Unavailable> {
         let over = now_ms.saturating_sub(LATE_MS_MAX) / self.length_ms;
-        log.reach(over * self.length_ms);
-        let complete = over.max(log.reached_ms() / self.length_ms);
+        let reached_ms = log.reach(over * self.length_ms).max(log.reached_ms());
+        let complete = reached_ms / self.length_ms;
         let name = SegmentName {
             n: complete.saturating_sub(1),
             length_ms: self.length_ms,
@@ -254,6 +259,9 @@ impl Recent {
 /// How long after its end an entry may still get into a segment, by the server's clock: the time between the clock that dates
 /// an entry and the moment it is in this node's log.
 const LATE_MS_MAX: u64 = 1_000;
+
+/// When to ask again for a segment that waits for a commit.
+const COMMIT_RETRY_MS: u64 = 200;
 
 /// Segments after its own in which a segment still counts for the number of viewers.
 const RECENT_SEGMENTS: u64 = 4;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use danmaku_fanout::StatsSnapshot;
+use danmaku_log::{Sqlite, StoreStats};
 use serde::{Serialize, Serializer};
 
 use crate::context::Context;
@@ -27,6 +28,8 @@ pub(crate) struct Snapshot<'a> {
     #[serde(flatten)]
     pub(crate) room: &'a RoomStats,
     pub(crate) comments_shed: u64,
+    #[serde(flatten, serialize_with = "store_by_name")]
+    pub(crate) store: Option<StoreStats>,
     #[serde(flatten, serialize_with = "by_name")]
     pub(crate) fanout: StatsSnapshot,
 }
@@ -48,9 +51,29 @@ impl<'a> Snapshot<'a> {
             pull: &context.stats.pull,
             room,
             comments_shed: room.shed.iter().map(|(_, shed)| shed.value()).sum(),
+            store: context.log.file().map(Sqlite::stats),
             fanout: context.fanout.snapshot(),
         }
     }
+}
+
+/// The counters of the data file, if there is one.
+fn store_by_name<S: Serializer>(
+    stats: &Option<StoreStats>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let counters = stats.iter().flat_map(|stats| {
+        [
+            ("store_up", stats.up.into()),
+            ("store_commits", stats.commits.iter().sum()),
+            ("store_rows", stats.rows),
+            ("store_errors", stats.errors),
+            ("store_queue", stats.queued),
+            ("store_file_bytes", stats.file_bytes),
+            ("store_wal_bytes", stats.wal_bytes),
+        ]
+    });
+    serializer.collect_map(counters)
 }
 
 /// The shards' counters, and two commonly needed sums.

@@ -155,10 +155,12 @@ impl InboundStats {
             Refusal::RateLimited { .. } | Refusal::ArrayOverBurst { .. } => {
                 &self.messages_rate_limited
             }
+            Refusal::Overloaded { .. } | Refusal::TooManyBytes | Refusal::TooManyExports => {
+                &self.messages_overloaded
+            }
             Refusal::RoomClosed => &self.messages_room_closed,
             Refusal::SlowMode { .. } => &self.messages_slow_mode,
             Refusal::Moderated { .. } => &self.messages_moderated,
-            Refusal::Overloaded { .. } | Refusal::TooManyBytes => &self.messages_overloaded,
             Refusal::TooManyRooms { .. } => &self.messages_too_many_rooms,
             Refusal::Unavailable => &self.messages_unavailable,
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,

@@ -99,6 +99,10 @@ impl Server {
         if let Some(file) = context.log.file() {
             tokio::spawn(report_health(file.health()));
         }
+        if let Some(keys) = context.auth.published_keys() {
+            let keys = Arc::clone(keys);
+            tokio::spawn(async move { keys.keep_fresh().await });
+        }
         if !context.auth.is_open() {
             tokio::spawn(end_sessions(Arc::clone(&context)));
         } else if !address.ip().is_loopback() {
@@ -476,6 +480,7 @@ async fn end_sessions(context: Arc<Context>) {
                     (conn, ShardMsg::Unicast { conn, bytes })
                 }
                 Due::End(session) => {
+                    session.end();
                     let (conn, reason) = (session.conn, CloseReason::Expired);
                     (conn, ShardMsg::Close { conn, reason })
                 }

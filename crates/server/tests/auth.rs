@@ -512,8 +512,11 @@ fn flags_that_cannot_be_meant_end_the_start() {
             "{stderr}"
         );
     };
-    check(&["--auth", "jwt"], "--auth jwt needs --jwt-key");
-    check(&["--jwt-key", &key(&good)], "--jwt-key needs --auth jwt");
+    check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
+    check(
+        &["--jwt-key", &key(&good)],
+        "--jwt-key and --jwks need --auth jwt",
+    );
     let jwt = |file: &tempfile::NamedTempFile| key(file);
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],
@@ -574,9 +577,15 @@ fn revoked_tokens_end_at_once_and_stay_revoked() {
         let join = |token: &str| RawViewer::join_with_header(&server, &bearer(token));
         let (mut first, mut second) = (join(&one), join(&other));
         assert_eq!(revoke(&server, r#"{"token":"t1"}"#)["closed"], 1);
+        // While it is being closed, it is too late to post.
+        let _ = first
+            .0
+            .write_all(&text(r#"{"type":"comment","ref":1,"text":"late"}"#));
         assert_eq!(first.close_code(), 4005);
         assert_eq!(ask(&server, &post, Some(&one)), unauthorized());
         assert_eq!(ask(&server, &post, Some(&other)), created());
+        let page = Answer::to(&server, &format!("GET {COMMENTS}"), &[], "").json();
+        assert_eq!(page["comments"].as_array().unwrap().len(), 1, "{page}");
         second
             .0
             .write_all(&text(&format!(r#"{{"type":"auth","token":"{one}"}}"#)))

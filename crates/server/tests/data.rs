@@ -5,7 +5,10 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 use danmaku_client::{ClientError, Connection, Event, HttpAnswer, HttpClient, NewComment};
 use danmaku_wire::{Encoding, IdempotencyKey, Position, RoomId, Seq};
@@ -72,6 +75,35 @@ async fn recovered(server: &Server) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(ready(server).await.status, StatusCode::OK);
+}
+
+/// Posts get `unavailable`, and `/readyz` says why.
+async fn refuses(server: &Server, why: &str) {
+    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "unavailable".to_owned());
+    let body = r#"{"text":"no"}"#.into();
+    let path = "/v1/rooms/r/comments";
+    let refused = server.http().send(Method::POST, path, body).await;
+    assert_eq!(code(&refused.unwrap()), unavailable);
+    let not_ready = ready(server).await;
+    assert_eq!(code(&not_ready), unavailable);
+    let body = String::from_utf8_lossy(&not_ready.body);
+    assert!(body.contains(why), "{body}");
+}
+
+/// Watching and joining go on.
+async fn goes_on(server: &Server, viewer: &mut Connection) {
+    viewer.like(3).await.unwrap();
+    loop {
+        if let Event::Batch(batch) = next(viewer).await
+            && batch.likes == 3
+        {
+            break;
+        }
+    }
+    let mut join = server.join("r");
+    join.history = Some(10);
+    let mut joins = Connection::connect(&join).await.unwrap();
+    assert!(matches!(next(&mut joins).await, Event::Joined(_)));
 }
 
 #[tokio::test]
@@ -283,93 +315,85 @@ async fn a_locked_file_refuses_posts_and_nothing_else() {
     let mut viewer = server.watch("r", Encoding::Identity).await;
     let lock = rusqlite::Connection::open(folder.path().join("danmaku.db")).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = http
-        .send(
-            Method::POST,
-            "/v1/rooms/r/comments",
-            r#"{"text":"no"}"#.into(),
-        )
-        .await
-        .unwrap();
-    let unavailable = (StatusCode::SERVICE_UNAVAILABLE, "unavailable".to_owned());
-    assert_eq!(code(&refused), unavailable);
-    let not_ready = ready(&server).await;
-    assert_eq!(code(&not_ready), unavailable);
-    let body = String::from_utf8_lossy(&not_ready.body);
-    assert!(body.contains("database is locked"), "{body}");
-    // Watching, reading and joining go on.
-    viewer.like(3).await.unwrap();
-    loop {
-        if let Event::Batch(batch) = next(&mut viewer).await
-            && batch.likes == 3
-        {
-            break;
-        }
-    }
-    assert_eq!(
-        http.comments(&room(), None, None)
-            .await
-            .unwrap()
-            .comments
-            .len(),
-        1
-    );
-    let _joins = server.watch("other", Encoding::Identity).await;
+    refuses(&server, "database is locked").await;
+    goes_on(&server, &mut viewer).await;
+    let page = http.comments(&room(), None, None).await.unwrap();
+    assert_eq!(page.comments.len(), 1);
     lock.execute_batch("ROLLBACK").unwrap();
     recovered(&server).await;
     assert_eq!(texts(&mut viewer).await, ["again"]);
 }
 
-/// A limit on the size of the process's files stands for the disk: writes beyond it fail, until it is raised.
+/// In a user namespace without a mapping, the rights of files count for root, too.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_full_disk_refuses_posts_and_recovers() {
-    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+async fn a_read_only_file_refuses_posts_until_a_restart_with_rights() {
+    use std::os::unix::fs::PermissionsExt;
     let folder = TempDir::new().unwrap();
-    let flags = [
-        &[
-            "--data",
-            folder.path().to_str().unwrap(),
-            "--window-ms",
-            "20",
-        ],
-        &["--posts-per-second-per-address", "100000"][..],
-        &["--posts-per-second-per-address-burst", "100000"],
-    ];
-    // Otherwise the signal for such a write ends the process.
-    let server = Server::start_after("trap '' XFSZ", &flags.concat());
-    let pid = Pid::from_raw(server.pid().try_into().unwrap());
-    let free = getrlimit(Resource::Fsize);
-    let full = Rlimit {
-        current: Some(200 << 10),
-        ..free
+    let flags = ["--data", folder.path().to_str().unwrap()];
+    let unshare = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "sh", "-c"]);
+        unshare
     };
-    prlimit(pid, Resource::Fsize, full).unwrap();
-    let mut viewer = server.watch("r", Encoding::Identity).await;
-    let text = "x".repeat(190);
-    let mut acked = 0;
-    let refused = loop {
-        match post(&mut server.http(), &[&*text; 100]).await {
-            Ok(ids) => acked = *ids.last().unwrap(),
-            Err(ClientError::Refused(refusal)) => break refusal.code,
-            Err(error) => panic!("{error}"),
+    if !unshare().arg("true").status().is_ok_and(|it| it.success()) {
+        println!("no user may create a namespace here");
+        return;
+    }
+    let mut server = Server::start(&flags);
+    post(&mut server.http(), &["one"]).await.unwrap();
+    server.end("TERM");
+    // SQLite gives the write-ahead log the rights of the file.
+    let allow = |mode| {
+        for name in ["danmaku.db", "danmaku.db-shm", "danmaku.db-wal"] {
+            let rights = fs::Permissions::from_mode(mode);
+            fs::set_permissions(folder.path().join(name), rights).unwrap();
         }
     };
-    assert!(
-        matches!(&*refused, "unavailable" | "outcome_unknown"),
-        "{refused}"
-    );
-    assert_eq!(ready(&server).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    // Everything acknowledged is shown and can be read.
-    let mut shown = 0;
-    while shown < acked {
-        shown += texts(&mut viewer).await.len() as u64;
+    allow(0o444);
+    let mut server = Server::start_in(unshare(), "true", &flags);
+    let mut viewer = server.watch("r", Encoding::Identity).await;
+    refuses(&server, "readonly").await;
+    goes_on(&server, &mut viewer).await;
+    // SQLite has opened it for reading only.
+    server.end("TERM");
+    allow(0o644);
+    recovered(&start(folder.path(), &[])).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_while_it_is_used_refuses_posts_for_good() {
+    let folder = TempDir::new().unwrap();
+    let flags = [
+        ["--log-comments-max", "4"],
+        ["--posts-per-second-per-address", "100000"],
+        ["--posts-per-second-per-address-burst", "100000"],
+    ]
+    .concat();
+    let mut server = start(folder.path(), &flags);
+    let text = "x".repeat(190);
+    for _ in 0..50 {
+        post(&mut server.http(), &[&*text; 100]).await.unwrap();
     }
-    assert_eq!(shown, acked);
-    prlimit(pid, Resource::Fsize, free).unwrap();
-    recovered(&server).await;
-    let view = server.http().get_json("/v1/rooms/r").await.unwrap();
-    assert_eq!(view["seq"], acked + 1, "nothing refused was kept");
+    server.end("TERM");
+    let mut server = start(folder.path(), &flags);
+    let mut viewer = server.watch("r", Encoding::Identity).await;
+    let file = folder.path().join("danmaku.db");
+    let damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    let length = damaged.metadata().unwrap().len();
+    for page in 2..length / 4_096 {
+        damaged.write_all_at(&[0xA5; 4_096], page * 4_096).unwrap();
+    }
+    // A read finds it.
+    let path = "/v1/rooms/r/comments";
+    let unread = get(&mut server.http(), path).await;
+    assert_eq!(unread.status, StatusCode::SERVICE_UNAVAILABLE);
+    refuses(&server, "malformed: restore a backup").await;
+    goes_on(&server, &mut viewer).await;
+    server.end("TERM");
+    let (status, _, stderr) = run(&["--data", folder.path().to_str().unwrap()]);
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("is damaged"), "{stderr}");
 }
 
 #[test]
@@ -397,29 +421,96 @@ fn a_folder_that_cannot_be_used_is_one_line_and_exit_code_2() {
     refused("cannot open");
 }
 
+/// The commands of the runbook in `deploy/README.md`, block by block.
+fn runbook() -> Vec<String> {
+    let text = include_str!("../../../deploy/README.md");
+    let (_, part) = text.split_once("### Back up and restore").unwrap();
+    let blocks = part.split("```sh\n").skip(1);
+    blocks
+        .map(|it| it.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+fn run_block(block: &str, folder: &Path, backup: &Path) -> std::process::ExitStatus {
+    let binary = Path::new(env!("CARGO_BIN_EXE_danmaku-server"));
+    let path = std::env::var("PATH").unwrap();
+    Command::new("sh")
+        .args(["-e", "-c", block])
+        .env(
+            "PATH",
+            format!("{}:{path}", binary.parent().unwrap().display()),
+        )
+        .env("DATA", folder)
+        .env("BACKUP", backup)
+        .status()
+        .unwrap()
+}
+
 #[tokio::test]
-async fn a_backup_of_a_running_server_is_a_data_file() {
-    let folder = TempDir::new().unwrap();
-    let server = start(folder.path(), &[]);
+async fn a_backup_of_a_running_server_is_restored_as_the_runbook_says() {
+    let folders = TempDir::new().unwrap();
+    let (folder, backup) = (folders.path().join("data"), folders.path().join("backup"));
+    let mut server = start(&folder, &[]);
     post(&mut server.http(), &["one", "two"]).await.unwrap();
-    let copy = TempDir::new().unwrap();
-    let file = copy.path().join("danmaku.db");
-    let arguments = ["backup", "--data", folder.path().to_str().unwrap()];
-    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
-    let (status, _, stderr) = run(&arguments);
-    assert!(status.success(), "{stderr}");
-    assert_eq!(std::fs::read_dir(copy.path()).unwrap().count(), 1);
-    post(&mut server.http(), &["three"]).await.unwrap();
-    let restored = start(copy.path(), &[]);
-    let page = restored.http().comments(&room(), None, None).await.unwrap();
-    assert_eq!(page.comments.len(), 2);
+    let [back_up, restore] = &runbook()[..] else {
+        panic!("the runbook has other blocks");
+    };
+    assert!(run_block(back_up, &folder, &backup).success());
+    assert_eq!(fs::read_dir(folders.path()).unwrap().count(), 2, "one file");
     // What is there is never overwritten.
-    let (status, _, stderr) = run(&arguments);
-    assert_eq!(
-        (status.code(), stderr.lines().count()),
-        (Some(1), 1),
+    assert!(!run_block(back_up, &folder, &backup).success());
+    let after = post(&mut server.http(), &["three"]).await.unwrap();
+    let old = server.http().comments(&room(), None, None).await.unwrap();
+    let mut join = server.join("r");
+    join.since = Some(Position {
+        epoch: old.epoch,
+        seq: Seq::new(after[0]),
+    });
+    server.end("TERM");
+
+    assert!(run_block(restore, &folder, &backup).success());
+    let mut server = start(&folder, &[]);
+    let page = server.http().comments(&room(), None, None).await.unwrap();
+    let texts: Vec<_> = page.comments.iter().map(|it| &*it.text).collect();
+    assert_eq!(texts, ["one", "two"]);
+    // Its next comment takes the position of the lost one, in another epoch.
+    assert_eq!(post(&mut server.http(), &["four"]).await.unwrap(), after);
+    assert!(page.epoch > old.epoch);
+    join.server = server.server_address();
+    let mut viewer = Connection::connect(&join).await.unwrap();
+    let Event::Joined(joined) = next(&mut viewer).await else {
+        panic!("not joined");
+    };
+    assert_eq!((joined.resumed, joined.epoch), (false, page.epoch));
+    // The epochs begin once.
+    server.end("TERM");
+    let server = start(&folder, &[]);
+    let again = server.http().comments(&room(), None, None).await.unwrap();
+    assert_eq!(again.epoch, page.epoch);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_backed_up() {
+    let folder = TempDir::new().unwrap();
+    let mut server = start(folder.path(), &[]);
+    let text = "x".repeat(190);
+    post(&mut server.http(), &[&*text; 90]).await.unwrap();
+    server.end("TERM");
+    let file = folder.path().join("danmaku.db");
+    let length = fs::metadata(&file).unwrap().len();
+    let damaged = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    damaged
+        .write_all_at(&[0xA5; 4_096], length / 8_192 * 4_096)
+        .unwrap();
+    let backup = folder.path().join("backup");
+    let paths = [folder.path(), &backup].map(|path| path.to_str().unwrap());
+    let (status, _, stderr) = run(&["backup", "--data", paths[0], paths[1]]);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.lines().count() == 1 && stderr.contains("damaged"),
         "{stderr}"
     );
+    assert!(!backup.exists());
 }
 
 #[tokio::test]

@@ -25,30 +25,33 @@ impl Scrape {
         assert!(text.ends_with('\n'), "the last line is cut");
         let mut samples = BTreeMap::new();
         let mut families = BTreeSet::new();
-        let (mut helped, mut family) = ("", "");
+        let (mut helped, mut family, mut kind) = ("", "", "");
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, words) = help.split_once(' ').unwrap();
                 assert!(!words.trim().is_empty(), "{line}");
                 helped = name;
             } else if let Some(said) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = said.split_once(' ').unwrap();
-                family = name;
+                (family, kind) = said.split_once(' ').unwrap();
                 assert_eq!(family, helped, "TYPE without HELP");
                 assert!(is_name(family), "{line}");
                 assert!(families.insert(family), "{family} stands there twice");
                 let is_total = family.ends_with("_total");
                 match kind {
                     "counter" => assert!(is_total, "{line}"),
-                    "gauge" => assert!(!is_total, "{line}"),
+                    "gauge" | "histogram" => assert!(!is_total, "{line}"),
                     _ => panic!("{line}"),
                 }
             } else {
                 let (key, value) = line.rsplit_once(' ').unwrap();
                 let value: f64 = value.parse().unwrap();
                 assert!(value.is_finite() && value >= 0.0, "{line}");
-                assert_eq!(key.split('{').next(), Some(family), "{line}");
-                check_label(&key[family.len()..]);
+                let name = key.split('{').next().unwrap();
+                let part = name.strip_prefix(family).unwrap_or("?");
+                let is_histogram = ["_bucket", "_sum", "_count"].contains(&part);
+                assert_eq!(part.is_empty(), kind != "histogram", "{line}");
+                assert!(part.is_empty() || is_histogram, "{line}");
+                check_label(&key[name.len()..]);
                 assert_eq!(samples.insert(key.to_owned(), value), None, "{line}");
             }
         }
@@ -211,6 +214,33 @@ async fn every_counter_of_the_stats_is_scraped_with_the_same_value() {
         .filter(|it| !it.contains("process_") && !it.contains("_kernel_"))
         .collect();
     assert!(unknown.is_empty(), "not in the stats: {unknown:?}");
+}
+
+#[tokio::test]
+async fn a_data_file_has_figures() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let server = Server::start(&["--data", folder.path().to_str().unwrap()]);
+    let mut http = server.http();
+    let room = RoomId::parse("r").unwrap();
+    let new = ["a", "b", "c"].map(NewComment::new);
+    http.post_comments(&room, &new).await.unwrap();
+    // Samples are taken at the start and every 10 s: commits may be more by now.
+    let (stats, scrape) = stats_and_scrape(&mut http).await;
+    assert_eq!(stats["store_up"], 1);
+    let commits = stats["store_commits"].as_f64().unwrap();
+    assert!(commits >= 1.0, "{commits}");
+    let bucket = |bound| format!("danmaku_store_commit_seconds_bucket{{le=\"{bound}\"}}");
+    assert_eq!(scrape.value(&bucket("+Inf")), commits);
+    assert!(scrape.value(&bucket("0.00025")) <= scrape.value(&bucket("1")));
+    assert_eq!(scrape.value("danmaku_store_commit_seconds_count"), commits);
+    assert!(scrape.value("danmaku_store_commit_seconds_sum") > 0.0);
+    assert!(scrape.value("danmaku_store_rows_total") >= 3.0);
+    for gauge in ["queue", "file_bytes", "wal_bytes"] {
+        let value = scrape.value(&format!("danmaku_store_{gauge}"));
+        assert_eq!(Some(value), stats[&format!("store_{gauge}")].as_f64());
+    }
+    assert!(scrape.value("danmaku_store_file_bytes") > 0.0);
+    assert_eq!(scrape.value("danmaku_store_errors_total"), 0.0);
 }
 
 #[tokio::test]

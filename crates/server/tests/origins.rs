@@ -132,11 +132,15 @@ fn a_preflight_lists_what_the_page_may_do() {
     let headers = "authorization, content-type, idempotency-key, last-event-id";
     assert_eq!(answer.header("access-control-allow-headers"), Some(headers));
     assert!(answer.header("access-control-max-age").is_some());
-    assert_eq!(ask(&comments, EVIL, "POST").code(), "origin_not_allowed");
-    assert_eq!(ask(&comments, EVIL, "GET").status, 204);
+    // A browser hides why a preflight was refused, so that is said of the request itself.
+    for method in ["GET", "POST"] {
+        assert_eq!(ask(&comments, EVIL, method).status, 204);
+    }
     let comment = format!("OPTIONS {COMMENTS}/1");
-    assert_eq!(ask(&comment, EVIL, "DELETE").status, 403);
-    assert_eq!(ask(&comment, FRIEND, "DELETE").status, 204);
+    for origin in [EVIL, FRIEND] {
+        assert_eq!(ask(&comment, origin, "DELETE").status, 204);
+    }
+    assert_eq!(post(&server, &[EVIL, JSON]).1, "origin_not_allowed");
     assert_eq!(ask("OPTIONS /v1/rooms/r/nothing", EVIL, "GET").status, 404);
     let answer = Answer::to(&server, "OPTIONS /metrics", &[EVIL], "");
     assert_eq!(answer.status, 405);

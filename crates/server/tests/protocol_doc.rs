@@ -138,6 +138,7 @@ fn the_examples_are_what_is_on_the_wire() {
         window_ms: 1000,
         viewers: 17,
         resumed: Resumed::No,
+        pin: None,
     };
     check(&document, &joined.to_json());
     let [first, second] = [r#""user":"u7","name":"mira","text":"hello""#, GOAL].map(posted);
@@ -236,6 +237,7 @@ fn the_example_of_an_event_stream_is_what_is_on_the_wire() {
         window_ms: 1000,
         viewers: 18,
         resumed: Resumed::No,
+        pin: None,
     };
     let hello = posted(r#""text":"hello""#);
     let batch = Batch {
@@ -342,10 +344,14 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 36] = [
+const PATHS: [(&str, &str); 49] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
+    ("GET", "/v1/rooms/{room}/export"),
+    ("GET", "/v1/rooms/{room}/streams"),
+    ("POST", "/v1/rooms/{room}/streams"),
+    ("PATCH", "/v1/rooms/{room}/streams/{id}"),
     ("POST", "/v1/rooms/{room}/comments"),
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
     ("GET", "/v1/rooms/{room}/sanctions"),
@@ -367,6 +373,15 @@ const PATHS: [(&str, &str); 36] = [
     ("DELETE", "/v1/revocations/{id}"),
     ("GET", "/v1/users/{user}/comments"),
     ("DELETE", "/v1/users/{user}/comments"),
+    ("GET", "/v1/rooms/{room}/pin"),
+    ("POST", "/v1/rooms/{room}/pin"),
+    ("DELETE", "/v1/rooms/{room}/pin"),
+    ("GET", "/v1/rooms/{room}/settings"),
+    ("PATCH", "/v1/rooms/{room}/settings"),
+    ("GET", "/v1/settings"),
+    ("PATCH", "/v1/settings"),
+    ("GET", "/v1/audit"),
+    ("GET", "/v1/rooms/{room}/stats"),
     ("POST", "/v1/rooms/{room}/likes"),
     ("GET", "/v1/rooms/{room}/segments/head"),
     ("GET", "/v1/rooms/{room}/segments/{length_ms}/{n}"),

@@ -2,16 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use clap::Parser;
 use danmaku_client::{
     ClientError, Connect, Connection, Event, HttpClient, NewComment, ServerAddress,
 };
-use danmaku_log::{Double, DoubleConfig, Store};
+use danmaku_log::{Double, DoubleConfig, Sqlite, SqliteConfig, Store};
 use danmaku_server::config::ServeArgs;
 use danmaku_server::tasks::{Server, StopOutcome};
 use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
+use hyper::{Method, StatusCode};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,9 +37,26 @@ struct Fixture {
 
 impl Fixture {
     fn start(double: &Double) -> Self {
-        let flags = Flags::parse_from(["test", "--listen", "127.0.0.1:0", "--window-ms", "20"]);
+        Self::start_with(double, &[])
+    }
+
+    fn start_with(double: &Double, flags: &[&str]) -> Self {
+        Self::start_over(Store::Double(double.clone()), flags)
+    }
+
+    fn start_over(store: Store, flags: &[&str]) -> Self {
+        let usual = [
+            "test",
+            "--listen",
+            "127.0.0.1:0",
+            "--window-ms",
+            "20",
+            "--segment-ms",
+            "200",
+        ];
+        let flags = Flags::parse_from([&usual, flags].concat());
         let config = flags.serve.check(1_024).unwrap();
-        let server = Server::start_with(config, Store::Double(double.clone())).unwrap();
+        let server = Server::start_with(config, store).unwrap();
         let address = server.address().to_string().parse().unwrap();
         Self { server, address }
     }
@@ -276,4 +300,177 @@ async fn a_new_epoch_makes_viewers_reconnect_to_a_new_room() {
         }
     };
     assert_eq!(new.comments[0].text, "new");
+}
+
+#[tokio::test]
+async fn an_export_that_fails_midway_does_not_look_complete() {
+    let double = Double::new(DoubleConfig::calm(7));
+    let most = ["--posts-per-second-per-address-burst", "100000"];
+    let most_of_room = ["--posts-per-second-per-room-burst", "100000"];
+    let short = ["--log-comments-max", "100"];
+    let flags = [most, most_of_room, short].concat();
+    let fixture = Fixture::start_with(&double, &flags);
+    let comments = vec![NewComment::new("x".repeat(200)); 100];
+    for _ in 0..40 {
+        let mut http = fixture.http();
+        http.post_comments(&room(), &comments).await.unwrap();
+    }
+    let path = "/v1/rooms/r/export?format=dandanplay";
+    let mut whole = fixture.http().download(path).await.unwrap();
+    let mut bytes = 0;
+    while let Some(piece) = whole.next().await.unwrap() {
+        bytes += piece.len();
+    }
+    assert!(bytes > 800_000);
+
+    // Entries that go before they were written are missing, too.
+    let failures: [fn(&Double); 2] = [
+        |double| double.fail(),
+        |double| double.drop_through(&room(), Seq::new(3_000)),
+    ];
+    for fail in failures {
+        let (double, address) = (double.clone(), fixture.server.address());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut stream = stalled_export(address, path);
+            // The response has begun, and waits for its reader.
+            let mut answer = vec![0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            fail(&double);
+            stream.read_to_end(&mut answer).unwrap();
+            double.recover();
+            String::from_utf8(answer).unwrap()
+        });
+        let answer = read.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"));
+        assert!(answer.len() < bytes, "it was written in one piece");
+        assert!(!answer.ends_with("0\r\n\r\n"));
+    }
+    double.fail();
+    // One that begins now says so.
+    let refused = fixture.http().download(path).await.unwrap_err();
+    assert_eq!(code(refused), "unavailable");
+}
+
+fn sqlite_config(folder: &TempDir) -> SqliteConfig {
+    SqliteConfig {
+        folder: folder.path().to_owned(),
+        age_max: None,
+        bytes_max: None,
+        room_entries_max: None,
+    }
+}
+
+/// A file whose commits wait for a test.
+struct Gate {
+    /// A commit waits.
+    waits: Receiver<()>,
+    /// It goes on.
+    go_on: SyncSender<()>,
+}
+
+impl Gate {
+    fn before_commits_of(sqlite: &Sqlite) -> Self {
+        let (wait, waits) = sync_channel(0);
+        let (go_on, goes_on) = sync_channel(0);
+        let goes_on = Mutex::new(goes_on);
+        sqlite.before_commits(move || {
+            // Both fail when the test is over.
+            let _ = wait.send(());
+            let _ = goes_on.lock().unwrap().recv();
+        });
+        Self { waits, go_on }
+    }
+
+    /// Posts, and returns when the commit waits.
+    fn post(&self, fixture: &Fixture, text: &str) -> JoinHandle<Seq> {
+        let (mut http, new) = (fixture.http(), [NewComment::new(text)]);
+        let posted = tokio::spawn(async move {
+            let posted = http.post_comments(&room(), &new).await;
+            posted.unwrap().ids[0]
+        });
+        tokio::task::block_in_place(|| self.waits.recv_timeout(PATIENCE).unwrap());
+        posted
+    }
+
+    fn go_on(&self) {
+        tokio::task::block_in_place(|| self.go_on.send(()).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_takes_long_holds_up_nobody_else() {
+    let folder = TempDir::new().unwrap();
+    let sqlite = Sqlite::start(&sqlite_config(&folder)).unwrap();
+    let gate = Gate::before_commits_of(&sqlite);
+    let fixture = Fixture::start_over(Store::Sqlite(sqlite), &[]);
+    let mut viewer = fixture.watch(None).await;
+    let first = gate.post(&fixture, "first");
+    gate.go_on();
+    assert_eq!(first.await.unwrap(), Seq::new(1));
+    let second = gate.post(&fixture, "second");
+    // Likes are shown, others join, and what is committed is read and replayed.
+    viewer.like(7).await.unwrap();
+    let mut likes = 0;
+    while likes < 7 {
+        if let Event::Batch(batch) = next(&mut viewer).await {
+            likes += batch.likes;
+        }
+    }
+    let (shown, _) = comments(&mut fixture.watch_from_start().await, 1).await;
+    assert_eq!(shown, [(Seq::new(1), "first".into())]);
+    assert!(!second.is_finished());
+    gate.go_on();
+    assert_eq!(second.await.unwrap(), Seq::new(2));
+    let (shown, _) = comments(&mut fixture.watch_from_start().await, 2).await;
+    assert_eq!(shown[1], (Seq::new(2), "second".into()));
+    drop(gate);
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_waits_for_a_commit_that_takes_long() {
+    let folder = TempDir::new().unwrap();
+    let sqlite = Sqlite::start(&sqlite_config(&folder)).unwrap();
+    let gate = Gate::before_commits_of(&sqlite);
+    let fixture = Fixture::start_over(Store::Sqlite(sqlite), &[]);
+    let _viewer = fixture.watch(None).await;
+    let begun_ms = unix_ms();
+    let late = gate.post(&fixture, "late");
+    let committing_ms = unix_ms();
+    // Longer than entries usually take from the clock into the log.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut http = fixture.http();
+    let segment = |n: u64| format!("/v1/rooms/r/segments/200/{n}");
+    let answer = http
+        .send(Method::GET, &segment(committing_ms / 200), Bytes::new())
+        .await;
+    assert_eq!(answer.unwrap().status, StatusCode::NOT_FOUND);
+    gate.go_on();
+    late.await.unwrap();
+    let mut found = 0;
+    for n in begun_ms / 200..=committing_ms / 200 {
+        let json = http.get_json(&segment(n)).await.unwrap();
+        found += json["comments"].as_array().unwrap().len();
+    }
+    assert_eq!(found, 1);
+    drop(gate);
+    fixture.server.stop().await;
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_millis().try_into().unwrap()
+}
+
+/// A client that asks for an export and does not read it yet; it does not fit into its buffers.
+fn stalled_export(server: std::net::SocketAddr, path: &str) -> std::net::TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
 }

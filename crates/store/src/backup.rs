@@ -30,9 +30,17 @@ pub enum BackupError {
         /// SQLite's error.
         source: StoreError,
     },
+    /// The data file is damaged, and so is the copy.
+    #[error("cannot back up {}: it is damaged ({finding})", file.display())]
+    Damaged {
+        /// The data file.
+        file: PathBuf,
+        /// The first finding.
+        finding: String,
+    },
 }
 
-/// Copies what is committed in `folder` now into the new file `to`.
+/// Copies what is committed in `folder` now into the new file `to`, and checks the copy.
 ///
 /// # Errors
 /// [`BackupError`]; then there is no file `to`, unless it was there before.
@@ -42,14 +50,18 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<(), BackupError> {
         source,
     })?;
     let file = Folder::file(folder);
-    copy(&file, to).map_err(|source| {
-        // What is there is not a backup; that it failed is reported.
-        let _ = fs::remove_file(to);
-        BackupError::Copy { file, source }
-    })
+    let failed = match copy(&file, to) {
+        Ok(None) => return Ok(()),
+        Ok(Some(finding)) => BackupError::Damaged { file, finding },
+        Err(source) => BackupError::Copy { file, source },
+    };
+    // What is there is not a backup; that it failed is reported.
+    let _ = fs::remove_file(to);
+    Err(failed)
 }
 
-fn copy(file: &Path, to: &Path) -> Result<(), StoreError> {
+/// What is wrong with the copy, if anything is.
+fn copy(file: &Path, to: &Path) -> Result<Option<String>, StoreError> {
     let from = schema::open_for_reading(file)?;
     let mut to = Connection::open(to)?;
     {
@@ -61,7 +73,8 @@ fn copy(file: &Path, to: &Path) -> Result<(), StoreError> {
     }
     // One file, not three.
     to.pragma_update(None, "journal_mode", "DELETE")?;
-    Ok(())
+    schema::mark_backup(&to)?;
+    schema::find_damage(&to)
 }
 
 /// Pause while another process holds a lock.

@@ -65,7 +65,9 @@ pub enum OpenError {
 pub struct StoreError(#[from] rusqlite::Error);
 
 impl StoreError {
-    pub(crate) fn is_damage(&self) -> bool {
+    /// Whether the file is damaged: no waiting helps.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         matches!(
             self.0.sqlite_error_code(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
@@ -82,6 +84,16 @@ pub enum CommitError {
     /// The disk failed in the middle: after a crash, the group may be there or not.
     #[error(transparent)]
     Unknown(StoreError),
+}
+
+impl CommitError {
+    /// What SQLite said.
+    #[must_use]
+    pub fn cause(&self) -> &StoreError {
+        match self {
+            Self::Refused(error) | Self::Unknown(error) => error,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for CommitError {

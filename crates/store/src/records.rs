@@ -225,7 +225,8 @@ impl Records<'_> {
                 return self.one("DELETE FROM revocation WHERE id = ?1", [int(*id)]);
             }
             Change::Pin { room, pin } => {
-                let query = "INSERT OR REPLACE INTO pin (room, epoch, seq, body, until_ms, who, at_ms) \
+                let _there_was_none = self.unpin(room)?;
+                let query = "INSERT INTO pin (room, epoch, seq, body, until_ms, who, at_ms) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
                 self.execute(
                     query,
@@ -240,9 +241,7 @@ impl Records<'_> {
                     ],
                 )?;
             }
-            Change::Unpin { room } => {
-                return self.one("DELETE FROM pin WHERE room = ?1", [room]);
-            }
+            Change::Unpin { room } => return self.unpin(room),
             Change::AddStream { room, stream } => return self.add_stream(room, stream),
             Change::EndStream { room, id, end_ms } => {
                 let query = "UPDATE stream SET end_ms = ?3 WHERE room = ?1 AND id = ?2";
@@ -318,6 +317,13 @@ impl Records<'_> {
                 int(revocation.at_ms)
             ],
         )
+    }
+
+    /// Overwrites the text before it is deleted.
+    fn unpin(&self, room: &str) -> Result<Changed, StoreError> {
+        let query = "UPDATE pin SET body = zeroblob(length(body)) WHERE room = ?1";
+        self.execute(query, [room])?;
+        self.one("DELETE FROM pin WHERE room = ?1", [room])
     }
 
     fn add_stream(&self, room: &str, stream: &Stream) -> Result<Changed, StoreError> {

@@ -28,6 +28,7 @@ pub(crate) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
     check_integrity(file, &connection, &failed)?;
     set_up(&connection).map_err(failed)?;
     migrate(&mut connection).map_err(failed)?;
+    begin_epochs(&mut connection).map_err(failed)?;
     Ok(connection)
 }
 
@@ -87,22 +88,24 @@ fn check_integrity(
     connection: &Connection,
     failed: &impl Fn(StoreError) -> OpenError,
 ) -> Result<(), OpenError> {
-    let finding: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| failed(error.into()))?;
-    if finding == "ok" {
-        Ok(())
-    } else {
-        Err(damaged(file, &finding))
+    match find_damage(connection).map_err(failed)? {
+        None => Ok(()),
+        Some(finding) => Err(damaged(file, &finding)),
     }
 }
 
-fn damaged(file: &Path, finding: &str) -> OpenError {
+/// The first thing that is wrong with the file.
+pub(crate) fn find_damage(connection: &Connection) -> Result<Option<String>, StoreError> {
+    let finding: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     // A finding has a heading line.
-    let finding = finding.lines().last().unwrap_or_default().to_owned();
+    let last = finding.lines().last().unwrap_or_default();
+    Ok((finding != "ok").then(|| last.to_owned()))
+}
+
+fn damaged(file: &Path, finding: &str) -> OpenError {
     OpenError::Damaged {
         file: file.to_owned(),
-        finding,
+        finding: finding.to_owned(),
     }
 }
 
@@ -126,6 +129,26 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
             transaction.pragma_update(None, "user_version", version)?;
             transaction.commit()?;
         }
+    }
+    Ok(())
+}
+
+/// Marks the file as a backup.
+pub(crate) fn mark_backup(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS backup (unused INTEGER) STRICT")?;
+    Ok(())
+}
+
+/// Begins a new epoch in every room of a backup that is restored: what was posted after it is not in it, so its positions are
+/// given to other entries.
+fn begin_epochs(connection: &mut Connection) -> Result<(), StoreError> {
+    if connection.table_exists(None, "backup")? {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(
+            "UPDATE room SET epoch = max(epoch + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)); \
+             DROP TABLE backup;",
+        )?;
+        transaction.commit()?;
     }
     Ok(())
 }
@@ -188,15 +211,17 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
         why TEXT NOT NULL,
         at_ms INTEGER NOT NULL
     ) STRICT;
+    -- Appended, like entries: it has the text of a comment.
     CREATE TABLE pin (
-        room TEXT PRIMARY KEY,
+        serial INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL UNIQUE,
         epoch INTEGER NOT NULL,
         seq INTEGER NOT NULL,
         body BLOB NOT NULL,
         until_ms INTEGER,
         who TEXT NOT NULL,
         at_ms INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE TABLE stream (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         room TEXT NOT NULL,

@@ -61,6 +61,11 @@ impl Writer {
         &self.file
     }
 
+    #[cfg(test)]
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// What the file knows of a room; `None` when it has nothing of it.
     ///
     /// # Errors
@@ -133,8 +138,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn forget_answers(&mut self, before_ms: u64) -> Result<(), StoreError> {
-        retention::forget_answers(&mut self.connection, before_ms)
+    pub fn forget_answers(&self, before_ms: u64) -> Result<(), StoreError> {
+        retention::forget_answers(&self.connection, before_ms)
     }
 
     /// What is kept beside rooms' entries.

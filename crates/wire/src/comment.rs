@@ -297,6 +297,10 @@ impl Role {
             Self::Streamer => "streamer",
         }
     }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
 }
 
 /// What to keep if not everything fits into a batch: the lowest is shed first.

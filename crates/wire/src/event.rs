@@ -15,6 +15,15 @@ pub enum Event {
         /// The ids, each below the event's own.
         ids: Arc<[Seq]>,
     },
+    /// A comment is shown above all others, in place of the one that was.
+    Pin {
+        /// Its id.
+        comment: Seq,
+        /// When it no longer is, Unix time in milliseconds; `None` for no such time.
+        until_ms: Option<u64>,
+    },
+    /// No comment is pinned any longer.
+    Unpin,
 }
 
 impl Event {
@@ -40,6 +49,15 @@ impl Event {
                 out.extend_from_slice(b",\"type\":\"retract\",\"ids\":");
                 integers_into(out, ids.iter().map(|id| id.value()));
             }
+            Self::Pin { comment, until_ms } => {
+                out.extend_from_slice(b",\"type\":\"pin\",\"comment\":");
+                integer_into(out, comment.value());
+                if let Some(until_ms) = until_ms {
+                    out.extend_from_slice(b",\"until\":");
+                    integer_into(out, *until_ms);
+                }
+            }
+            Self::Unpin => out.extend_from_slice(b",\"type\":\"unpin\""),
         }
         out.push(b'}');
     }
@@ -49,6 +67,7 @@ impl Event {
     pub fn bytes_max(&self) -> usize {
         match self {
             Self::Retract { ids } => 64 + ids.len() * 21,
+            Self::Pin { .. } | Self::Unpin => 128,
         }
     }
 }
@@ -117,5 +136,27 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"id":47,"ts":1700,"type":"retract","ids":[39,46]}"#
         );
+    }
+
+    #[test]
+    fn pins() {
+        #[track_caller]
+        fn check(event: &Event, expected: &str) {
+            let mut out = Vec::new();
+            event.logged_object_into(Seq::MAX, u64::MAX >> 11, &mut out);
+            assert!(out.len() <= event.bytes_max());
+            let expected = format!(r#"{{"id":9007199254740991,"ts":9007199254740991,{expected}}}"#);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let pin = |until_ms| Event::Pin {
+            comment: Seq::MAX,
+            until_ms,
+        };
+        check(&pin(None), r#""type":"pin","comment":9007199254740991"#);
+        check(
+            &pin(Some(Seq::MAX.value())),
+            r#""type":"pin","comment":9007199254740991,"until":9007199254740991"#,
+        );
+        check(&Event::Unpin, r#""type":"unpin""#);
     }
 }

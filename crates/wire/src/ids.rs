@@ -9,7 +9,8 @@ use crate::limits::ROOM_ID_BYTES_MAX;
 /// The largest integer every JSON reader keeps exactly (2^53 - 1: ECMAScript's `Number.MAX_SAFE_INTEGER`).
 const JSON_INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// Names a room: 1 to 64 of `A-Z a-z 0-9 _ - . :`, so that it needs no escaping in a URL, a log subject or JSON.
+/// Names a room: 1 to 64 of `A-Z a-z 0-9 _ - . :`, so that it needs no escaping in a URL, a log subject or JSON. `.` and `..`
+/// are none: URLs resolve them away.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(Arc<str>);
 
@@ -17,7 +18,7 @@ impl RoomId {
     /// Takes a room id as it stands in a URL.
     ///
     /// # Errors
-    /// When it is empty, too long, or holds any other character.
+    /// When it is empty, too long, holds any other character, or is `.` or `..`.
     pub fn parse(id: &str) -> Result<Self, RoomIdError> {
         if id.is_empty() {
             return Err(RoomIdError::Empty);
@@ -29,6 +30,9 @@ impl RoomId {
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
         if !id.bytes().all(allowed) {
             return Err(RoomIdError::Character);
+        }
+        if matches!(id, "." | "..") {
+            return Err(RoomIdError::Dots);
         }
         Ok(Self(id.into()))
     }
@@ -66,6 +70,9 @@ pub enum RoomIdError {
     /// It holds a character outside of the allowed set.
     #[error("a room id holds only A-Z a-z 0-9 _ - . :")]
     Character,
+    /// It is `.` or `..` (RFC 3986, section 5.2.4).
+    #[error("a room id must not be `.` or `..`: URLs resolve them away")]
+    Dots,
 }
 
 /// Names one run of a room's positions. Positions of different epochs cannot be compared.
@@ -202,6 +209,9 @@ mod tests {
         check("a", Ok(()));
         check("AZaz09_-.:", Ok(()));
         check(&"r".repeat(64), Ok(()));
+        check("...", Ok(()));
+        check(".", Err(RoomIdError::Dots));
+        check("..", Err(RoomIdError::Dots));
         check(&"r".repeat(65), Err(RoomIdError::TooLong));
         check("", Err(RoomIdError::Empty));
         check("a b", Err(RoomIdError::Character));

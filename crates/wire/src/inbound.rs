@@ -215,6 +215,65 @@ pub fn parse_posted(bytes: &mut [u8], limits: &CommentLimits) -> Result<Posted, 
     .unwrap_or_else(|| Err(whole(Field::Json, Fault::Invalid)))
 }
 
+/// A comment as an export writes it: [`Fragment::object_into`](crate::Fragment::object_into), which may have more members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedComment {
+    /// Its id in the room it comes from.
+    pub id: Option<Seq>,
+    /// Its log time, Unix time in milliseconds.
+    pub at_ms: Option<u64>,
+    /// Its time relative to a video, in milliseconds.
+    pub time_ms: Option<i64>,
+    /// What was posted, with the role that the server gave it.
+    pub comment: Comment,
+}
+
+/// Reads a comment that an export wrote. `bytes` is overwritten.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_logged(bytes: &mut [u8], limits: &CommentLimits) -> Result<LoggedComment, Problem> {
+    let json = |fault| Problem::new(Field::Json, fault);
+    with_document(bytes, |document| match document {
+        Value::Object(elements) => logged_comment(elements, limits),
+        _ => Err(json(Fault::WrongType)),
+    })
+    .unwrap_or_else(|| Err(json(Fault::Invalid)))
+}
+
+fn logged_comment(
+    elements: Elements<'_, '_>,
+    limits: &CommentLimits,
+) -> Result<LoggedComment, Problem> {
+    let mut members = Members::new(elements);
+    let role = string(members.role.take())
+        .and_then(|role| {
+            role.map(|word| Role::from_word(word).ok_or(Fault::Unknown))
+                .transpose()
+        })
+        .map_err(in_field(Field::Role))?;
+    let mut logged = LoggedComment {
+        id: None,
+        at_ms: None,
+        time_ms: None,
+        comment: comment(&members, limits)?,
+    };
+    logged.comment.role = role.unwrap_or_default();
+    for (key, value) in elements.members() {
+        let positive = |value| integer(Some(value), 0, Seq::MAX.value()).ok().flatten();
+        match (key, value) {
+            ("id", id) => logged.id = positive(id).filter(|&id| id > 0).map(Seq::new),
+            ("ts", ts) => logged.at_ms = positive(ts),
+            ("time_ms", Value::Signed(time)) => logged.time_ms = Some(time),
+            ("time_ms", time) => {
+                logged.time_ms = positive(time).and_then(|time| time.try_into().ok());
+            }
+            _ => {}
+        }
+    }
+    Ok(logged)
+}
+
 /// Reads the body of an HTTP request that adds likes: `{"count":n}`. `bytes` is overwritten.
 ///
 /// # Errors

@@ -42,8 +42,8 @@ pub use event::{BatchEvent, Event};
 pub use frame::{Cursor, Form, FrameSet, GroupId};
 pub use ids::{Epoch, Position, PositionError, RoomId, RoomIdError, Seq};
 pub use inbound::{
-    ClientMessage, InboundError, Posted, PostedError, Reference, Secret, parse_client_message,
-    parse_like, parse_posted,
+    ClientMessage, InboundError, LoggedComment, Posted, PostedError, Reference, Secret,
+    parse_client_message, parse_like, parse_logged, parse_posted,
 };
 pub use limits::CommentLimits;
 pub use problem::{Fault, Field, Problem};

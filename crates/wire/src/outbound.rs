@@ -30,6 +30,17 @@ pub struct Joined<'a> {
     pub viewers: u32,
     /// Whether everything after the viewer's `since` follows.
     pub resumed: Resumed,
+    /// What is pinned.
+    pub pin: Option<Pinned<'a>>,
+}
+
+/// A comment that is shown above all others.
+#[derive(Debug, Clone, Copy)]
+pub struct Pinned<'a> {
+    /// The comment as a JSON object.
+    pub comment: &'a [u8],
+    /// When it is no longer pinned, Unix time in milliseconds.
+    pub until_ms: Option<u64>,
 }
 
 /// Whether a viewer continues where it was.
@@ -53,6 +64,15 @@ impl Joined<'_> {
         json.integer("window_ms", self.window_ms);
         json.integer("viewers", u64::from(self.viewers));
         json.boolean("resumed", self.resumed == Resumed::Yes);
+        if let Some(Pinned { comment, until_ms }) = self.pin {
+            json.key("pin");
+            json.out.extend_from_slice(b"{\"comment\":");
+            json.out.extend_from_slice(comment);
+            if let Some(until_ms) = until_ms {
+                json.integer("until", until_ms);
+            }
+            json.out.push(b'}');
+        }
         json.finish()
     }
 }
@@ -257,13 +277,15 @@ mod tests {
     use crate::event::Event;
     use crate::limits::CommentLimits;
 
+    #[track_caller]
+    fn check(input: impl AsRef<str>, expected: &str) {
+        let input = input.as_ref();
+        serde_json::from_str::<serde_json::Value>(input).unwrap();
+        assert_eq!(input, expected);
+    }
+
     #[test]
-    fn texts() {
-        fn check(input: impl AsRef<str>, expected: &str) {
-            let input = input.as_ref();
-            serde_json::from_str::<serde_json::Value>(input).unwrap();
-            assert_eq!(input, expected);
-        }
+    fn joined() {
         let room = RoomId::parse("r").unwrap();
         let joined = Joined {
             room: &room,
@@ -273,6 +295,7 @@ mod tests {
             window_ms: 1000,
             viewers: 2,
             resumed: Resumed::No,
+            pin: None,
         };
         check(
             joined.to_json(),
@@ -281,11 +304,19 @@ mod tests {
         check(
             Joined {
                 resumed: Resumed::Yes,
+                pin: Some(Pinned {
+                    comment: br#"{"id":9,"text":"x"}"#,
+                    until_ms: Some(17),
+                }),
                 ..joined
             }
             .to_json(),
-            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true}"#,
+            r#"{"type":"joined","room":"r","epoch":1700000000000,"after":36,"seq":41,"window_ms":1000,"viewers":2,"resumed":true,"pin":{"comment":{"id":9,"text":"x"},"until":17}}"#,
         );
+    }
+
+    #[test]
+    fn texts() {
         let text = Reference::Text("a\"1".into());
         check(
             ack_json(Some(&text), Seq::new(7)),
@@ -332,6 +363,18 @@ mod tests {
             r#"{"type":"gap","after":3,"seq":9,"events":[{"id":8,"type":"retract","ids":[2]}]}"#,
         );
         check(
+            closing_json(1500),
+            r#"{"type":"closing","reconnect_after_ms":1500}"#,
+        );
+    }
+
+    #[test]
+    fn texts_about_tokens() {
+        fn check(input: impl AsRef<str>, expected: &str) {
+            assert_eq!(input.as_ref(), expected);
+        }
+        let text = Reference::Text("a\"1".into());
+        check(
             expiring_json(60_000),
             r#"{"type":"expiring","in_ms":60000}"#,
         );
@@ -357,10 +400,6 @@ mod tests {
             }
             .to_json(),
             r#"{"type":"authorized","ref":"a\"1","user":"u7","name":"mi\"ra","role":"viewer","expires_in_ms":5}"#,
-        );
-        check(
-            closing_json(1500),
-            r#"{"type":"closing","reconnect_after_ms":1500}"#,
         );
     }
 

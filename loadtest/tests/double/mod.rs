@@ -402,6 +402,7 @@ impl Server {
             } else {
                 outbound::Resumed::No
             },
+            pin: None,
         };
         let position = Position {
             epoch: joined.epoch,

@@ -185,8 +185,9 @@ impl Actor {
                     self.room.comment(now, comment, priority);
                 }
                 EntryBody::Event(event) => {
-                    let Event::Retract { ids } = &event;
-                    self.retracted.lock().unwrap().extend(ids.iter());
+                    if let Event::Retract { ids } = &event {
+                        self.retracted.lock().unwrap().extend(ids.iter());
+                    }
                     self.room.event(now, BatchEvent { seq, event });
                 }
             }

@@ -137,10 +137,11 @@ impl Viewer {
         for it in frame.events() {
             assert!(last < it.seq && it.seq <= frame.seq());
             last = it.seq;
-            let Event::Retract { ids } = &it.event;
-            for id in &**ids {
-                self.removed += u64::from(self.shown.contains(id));
-                self.retracted.insert(*id);
+            if let Event::Retract { ids } = &it.event {
+                for id in &**ids {
+                    self.removed += u64::from(self.shown.contains(id));
+                    self.retracted.insert(*id);
+                }
             }
             bodies.push((it.seq, EntryBody::Event(it.event.clone())));
         }

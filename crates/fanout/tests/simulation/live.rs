@@ -190,6 +190,7 @@ impl LiveRoom {
             window_ms: u64::try_from(self.config.window.as_millis()).expect("a short window"),
             viewers: self.audience.viewers(),
             resumed,
+            pin: None,
         };
         let position = Position { epoch, seq: after };
         Outgoing::Control(dialect.positioned(&joined.to_json(), position))

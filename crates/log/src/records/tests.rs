@@ -162,6 +162,8 @@ async fn sanctions_replace_each_other_and_end() {
         let banned = ban(Some("r"), "u", SanctionKind::Ban, None);
         let id = records.change(banned, None).await.unwrap();
         assert_eq!((count(records, 5), count(records, 1 << 50)), (2, 1));
+        let ended = ban(Some("r"), "v", SanctionKind::Timeout, Some(10));
+        records.change(ended, None).await.unwrap();
         let everywhere = ban(None, "u", SanctionKind::ShadowBan, None);
         records.change(everywhere, None).await.unwrap();
         let all = records.of_all_rooms().unwrap();

@@ -13,6 +13,8 @@ pub(super) fn kind(body: &EntryBody) -> u8 {
             Priority::Staff => 2,
         },
         EntryBody::Event(Event::Retract { .. }) => RETRACT,
+        EntryBody::Event(Event::Pin { .. }) => PIN,
+        EntryBody::Event(Event::Unpin) => UNPIN,
     }
 }
 
@@ -24,6 +26,13 @@ pub(super) fn encode<T>(body: &EntryBody, with: impl FnOnce(&[u8]) -> T) -> T {
             let bytes: Vec<u8> = ids.iter().flat_map(|id| id.value().to_le_bytes()).collect();
             with(&bytes)
         }
+        EntryBody::Event(Event::Pin { comment, until_ms }) => {
+            let until_ms = until_ms.unwrap_or(u64::MAX);
+            let bytes = [comment.value(), until_ms].map(u64::to_le_bytes);
+            with(bytes.as_flattened())
+        }
+        // A body of zeros is an erased one.
+        EntryBody::Event(Event::Unpin) => with(&[1]),
     }
 }
 
@@ -42,6 +51,17 @@ pub(super) fn decode(kind: u8, bytes: Vec<u8>) -> Option<EntryBody> {
                 .collect();
             return Some(EntryBody::Event(Event::Retract { ids }));
         }
+        PIN => {
+            let &[comment, until_ms] = bytes.as_chunks().0 else {
+                return None;
+            };
+            let until_ms = u64::from_le_bytes(until_ms);
+            return Some(EntryBody::Event(Event::Pin {
+                comment: Seq::new(u64::from_le_bytes(comment)),
+                until_ms: (until_ms != u64::MAX).then_some(until_ms),
+            }));
+        }
+        UNPIN => return Some(EntryBody::Event(Event::Unpin)),
         _ => return None,
     };
     Some(EntryBody::Comment {
@@ -55,6 +75,10 @@ pub(super) const COMMENT_MAX: u8 = 2;
 
 const RETRACT: u8 = 16;
 
+const PIN: u8 = 17;
+
+const UNPIN: u8 = 18;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,7 +90,20 @@ mod tests {
         if let EntryBody::Comment { priority, .. } = &mut staff {
             *priority = Priority::Staff;
         }
-        for body in [comment("x"), staff, retract(&[]), retract(&[1, 1 << 52])] {
+        let pin = |until_ms| {
+            EntryBody::Event(Event::Pin {
+                comment: Seq::new(7),
+                until_ms,
+            })
+        };
+        let unpin = EntryBody::Event(Event::Unpin);
+        let retractions = [retract(&[]), retract(&[1, 1 << 52])];
+        let pins = [pin(None), pin(Some(1 << 50)), unpin];
+        for body in [comment("x"), staff]
+            .into_iter()
+            .chain(retractions)
+            .chain(pins)
+        {
             let bytes = encode(&body, <[u8]>::to_vec);
             assert_eq!(
                 kind(&body) <= COMMENT_MAX,

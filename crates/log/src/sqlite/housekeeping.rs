@@ -2,7 +2,6 @@
 //! waiting for a disk that failed.
 
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -65,9 +64,9 @@ impl Housekeeping {
     }
 
     /// Begins an episode: appends are refused until a probe succeeds.
-    pub(super) fn fail(&mut self, table: &Table, error: &impl Display, now: Instant) {
-        let reason = error.to_string();
-        table.health.send_replace(Health::Failing { reason });
+    pub(super) fn fail(&mut self, table: &Table, error: &StoreError, now: Instant) {
+        table.meter.failed();
+        table.fail(error);
         self.due = now + PROBE_INTERVAL;
     }
 
@@ -78,7 +77,7 @@ impl Housekeeping {
         }
         let failing = *table.health.borrow() != Health::Ready;
         if failing {
-            if writer.probe().is_ok() {
+            if !table.is_damaged() && writer.probe().is_ok() {
                 table.health.send_replace(Health::Ready);
             }
             self.due = now + PROBE_INTERVAL;
@@ -156,7 +155,7 @@ impl Table {
     }
 }
 
-pub(super) fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use danmaku_store::{Reader, StoreError};
 use tokio::sync::Semaphore;
 
+use super::Table;
 use crate::entry::Unavailable;
 
 /// Connections that read; more reads than these wait for their turn.
@@ -13,16 +14,18 @@ use crate::entry::Unavailable;
 pub(super) struct Readers {
     idle: Mutex<Vec<Reader>>,
     places: Arc<Semaphore>,
+    table: Arc<Table>,
 }
 
 impl Readers {
-    pub(super) fn open(file: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(file: &Path, table: Arc<Table>) -> Result<Self, StoreError> {
         let idle = (0..READERS)
             .map(|_| Reader::open(file))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             idle: Mutex::new(idle),
             places: Arc::new(Semaphore::new(READERS)),
+            table,
         })
     }
 
@@ -39,7 +42,12 @@ impl Readers {
             let Some(reader) = reader else {
                 return Err(Unavailable);
             };
-            let done = read(&reader).map_err(|_| Unavailable);
+            let done = read(&reader).map_err(|error| {
+                if error.is_damage() {
+                    readers.table.fail(&error);
+                }
+                Unavailable
+            });
             readers.idle().push(reader);
             drop(place);
             done

@@ -9,6 +9,7 @@ use danmaku_wire::{RoomId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::codec;
+use super::log_time::LogTime;
 use super::{Health, QUEUE_FULL, Shared};
 use crate::entry::{Append, AppendError, Appended, ChangeError, Entry, EntryBody, Unavailable};
 use crate::feed::Feed;
@@ -22,6 +23,7 @@ pub(super) struct OpenRoom {
     feed: Arc<Feed>,
     /// Changed by the writer thread only, after its commits.
     numbering: Mutex<Numbering>,
+    log_time: Mutex<LogTime>,
     shared: Arc<Shared>,
 }
 
@@ -92,6 +94,7 @@ impl OpenRoom {
             id,
             feed,
             numbering: Mutex::new(numbering),
+            log_time: Mutex::default(),
             shared,
         }
     }
@@ -108,6 +111,17 @@ impl OpenRoom {
         self.numbering
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenRoom {
+    pub(super) fn log_time(&self) -> MutexGuard<'_, LogTime> {
+        self.log_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "double")]
+    pub(super) fn before_commit(&self) {
+        self.shared.table.before_commit.call();
     }
 }
 
@@ -154,6 +168,11 @@ impl SqliteRoom {
         };
         shared.queue_message(Message::Append(Box::new(queued)))?;
         answered.await.unwrap_or(Err(AppendError::OutcomeUnknown))
+    }
+
+    /// See [`RoomLog::reach`](crate::RoomLog::reach).
+    pub(crate) fn reach(&self, at_ms: u64) -> u64 {
+        self.0.log_time().reach(at_ms)
     }
 
     pub(crate) fn floor(&self) -> Seq {

@@ -1,5 +1,4 @@
 use std::fs;
-use std::path::Path;
 
 use danmaku_store::Writer;
 use tempfile::TempDir;
@@ -334,6 +333,52 @@ async fn a_locked_file_refuses_appends_until_it_is_free() {
 }
 
 #[tokio::test]
+async fn log_time_waits_for_a_commit_that_is_on_its_way() {
+    let fixture = Fixture::start(10);
+    let log = fixture.open().await;
+    let (begun, commits) = sync_channel(1);
+    let (go_on, may_go_on) = sync_channel(1);
+    let may_go_on = Mutex::new(may_go_on);
+    fixture.sqlite.before_commits(move || {
+        begun.send(()).unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+    });
+    let mut one = comments(&["1"]);
+    one.now_ms = 1_000;
+    let mut append = Box::pin(log.append(one));
+    // It is queued at the first poll.
+    assert!(
+        tokio::time::timeout(Duration::ZERO, &mut append)
+            .await
+            .is_err()
+    );
+    commits.recv().unwrap();
+    let later_ms = 1 << 50;
+    assert!(log.reach(later_ms) < later_ms);
+    go_on.send(()).unwrap();
+    append.await.unwrap();
+    until(|| log.reach(later_ms) == later_ms).await;
+    let mut append = Box::pin(log.append(comments(&["2"])));
+    assert!(
+        tokio::time::timeout(Duration::ZERO, &mut append)
+            .await
+            .is_err()
+    );
+    commits.recv().unwrap();
+    go_on.send(()).unwrap();
+    append.await.unwrap();
+    let before = log.read_between(0, later_ms, 1_000).await.unwrap();
+    let after = log
+        .read_between(later_ms, later_ms + 1, 1_000)
+        .await
+        .unwrap();
+    assert_eq!(
+        (ids(&before.entries), ids(&after.entries)),
+        (vec![1], vec![2])
+    );
+}
+
+#[tokio::test]
 async fn everybody_opens_the_same_room() {
     let fixture = Fixture::start(10);
     let id = room_id();
@@ -357,13 +402,44 @@ async fn everybody_opens_the_same_room() {
 }
 
 #[tokio::test]
+async fn the_text_of_a_pin_is_in_no_file_after_it() {
+    let fixture = Fixture::start(10);
+    let records = fixture.log.records();
+    let pin = |text: &str| crate::Change::Pin {
+        room: "r".to_owned(),
+        pin: crate::Pin {
+            epoch: 7,
+            seq: 1,
+            body: text.as_bytes().to_vec(),
+            until_ms: None,
+            by: "operator".to_owned(),
+            at_ms: 5,
+        },
+    };
+    let texts = ["the-first-secret", "the-second-secret"];
+    for text in texts {
+        records.change(pin(text), None).await.unwrap();
+        assert!(fixture.holds(text));
+    }
+    let room = "r".to_owned();
+    let unpin = crate::Change::Unpin { room };
+    records.change(unpin, None).await.unwrap();
+    let begun = std::time::Instant::now();
+    while texts.iter().any(|text| fixture.holds(text)) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not scrubbed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
     let fixture = Fixture::start(2);
     for log in [
         fixture.open().await,
         crate::fixture::memory(crate::fixture::config(100)).await,
     ] {
-        for (now_ms, entry) in [
+        for (now_s, entry) in [
+            // Seconds, so that the milliseconds an append waits for its commit don't count.
             (10, comment("1")),
             (15, comment("2")),
             (21, comment("3")),
@@ -371,16 +447,16 @@ async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
             (34, comment("5")),
         ] {
             let append = Append {
-                now_ms,
+                now_ms: now_s * 1_000,
                 ..append(vec![entry])
             };
             log.append(append).await.unwrap();
         }
-        let check = async |from_ms, to_ms, expected: &[u64]| {
+        let check = async |from_s: u64, to_s: u64, expected: &[u64]| {
             let steps = crate::Steps {
-                from_ms,
-                to_ms,
-                step_ms: 10,
+                from_ms: from_s * 1_000,
+                to_ms: to_s * 1_000,
+                step_ms: 10_000,
             };
             assert_eq!(log.count_comments(steps).await.unwrap(), expected);
         };

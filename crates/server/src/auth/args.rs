@@ -2,10 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use danmaku_auth::{KeySet, Rules, ServerKeys};
 
+use super::jwks::{Jwks, JwksSource};
 use super::key_arg::{KeyArg, KeyArgError, read_server_keys};
 use super::{AuthConfig, Duplicates, Guests, Tokens, Users};
 
@@ -21,6 +23,10 @@ pub struct AuthArgs {
     /// repeatable. With `until=UNIX_SECONDS` a previous key is accepted until then
     #[arg(long, value_name = "KEY")]
     pub jwt_key: Vec<KeyArg>,
+
+    /// A JSON Web Key Set of the issuer: a file, or an `https` URL, which is read again when a token names a new key
+    #[arg(long, value_name = "FILE|URL")]
+    pub jwks: Option<JwksSource>,
 
     /// Accepted audiences (`aud`), comma-separated; without it `aud` is not checked
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -73,10 +79,10 @@ pub enum Over {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthArgsError {
     /// Nothing to check tokens with.
-    #[error("--auth jwt needs --jwt-key")]
+    #[error("--auth jwt needs --jwt-key or --jwks")]
     NoKeys,
     /// A flag that would do nothing.
-    #[error("--jwt-key needs --auth jwt")]
+    #[error("--jwt-key and --jwks need --auth jwt")]
     Open,
     /// A key that cannot be had.
     #[error("--jwt-key: {0}")]
@@ -112,15 +118,22 @@ impl AuthArgs {
     }
 
     fn users(&self) -> Result<Users, AuthArgsError> {
+        let has_keys = !self.jwt_key.is_empty() || self.jwks.is_some();
         match self.auth {
-            AuthMode::Open if !self.jwt_key.is_empty() => return Err(AuthArgsError::Open),
+            AuthMode::Open if has_keys => return Err(AuthArgsError::Open),
             AuthMode::Open => return Ok(Users::Open),
-            AuthMode::Jwt if self.jwt_key.is_empty() => return Err(AuthArgsError::NoKeys),
+            AuthMode::Jwt if !has_keys => return Err(AuthArgsError::NoKeys),
             AuthMode::Jwt => {}
         }
         let keys: Result<Vec<_>, _> = self.jwt_key.iter().map(KeyArg::read).collect();
+        let keys = KeySet::new(keys.map_err(AuthArgsError::Key)?);
+        let published = self
+            .jwks
+            .clone()
+            .map(|source| Arc::new(Jwks::new(source, keys.clone())));
         Ok(Users::Tokens(Tokens {
-            keys: KeySet::new(keys.map_err(AuthArgsError::Key)?),
+            keys,
+            published,
             rules: Rules {
                 audiences: self.jwt_audience.clone(),
                 issuers: self.jwt_issuer.clone(),

@@ -2,6 +2,7 @@
 
 mod args;
 mod identity;
+mod jwks;
 mod key_arg;
 mod revocations;
 mod sessions;
@@ -14,6 +15,7 @@ use danmaku_wire::RoomId;
 
 pub use args::{AuthArgs, AuthArgsError, AuthMode, Over};
 pub use identity::{Author, Identity};
+pub use jwks::{Jwks, JwksSource};
 pub use key_arg::{KeyArg, KeyArgError, read_server_keys};
 pub use revocations::Revocations;
 pub use sessions::{Due, Duplicates, NewSession, Session, SessionGuard, Sessions, TooManySessions};
@@ -44,6 +46,8 @@ pub enum Users {
 pub struct Tokens {
     /// The keys that operators gave.
     pub keys: KeySet,
+    /// Those, and the keys that an issuer publishes.
+    pub published: Option<Arc<Jwks>>,
     /// What tokens must say.
     pub rules: Rules,
     /// What somebody without a token may do.
@@ -128,7 +132,8 @@ impl Auth {
             }
             (Some(_), Users::Open) => Ok(Principal::Guest),
             (Some(token), Users::Tokens(tokens)) => tokens
-                .verify(token, now_ms / 1_000)
+                .verify_fresh(token, now_ms / 1_000)
+                .await
                 .map_err(|error| {
                     tracing::debug!(%error, "token refused");
                     NotValid
@@ -199,6 +204,15 @@ impl Auth {
         self.config.duplicates
     }
 
+    /// The keys that an issuer publishes, which have to be kept fresh.
+    #[must_use]
+    pub fn published_keys(&self) -> Option<&Arc<Jwks>> {
+        match &self.config.users {
+            Users::Open => None,
+            Users::Tokens(tokens) => tokens.published.as_ref(),
+        }
+    }
+
     /// Whether everybody is a guest who may watch and post.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -207,7 +221,22 @@ impl Auth {
 }
 
 impl Tokens {
+    /// Checks a token; if it names a key that nobody has seen yet, after a look at what the issuer publishes now.
+    async fn verify_fresh(&self, token: &str, now_s: u64) -> Result<User, TokenError> {
+        let verified = self.verify(token, now_s);
+        match (&verified, &self.published) {
+            (Err(TokenError::UnknownKey), Some(published)) => {
+                published.refresh().await;
+                self.verify(token, now_s)
+            }
+            _ => verified,
+        }
+    }
+
     fn verify(&self, token: &str, now_s: u64) -> Result<User, TokenError> {
-        verify(token, &self.keys, &self.rules, now_s)
+        match &self.published {
+            None => verify(token, &self.keys, &self.rules, now_s),
+            Some(published) => verify(token, &published.keys(), &self.rules, now_s),
+        }
     }
 }

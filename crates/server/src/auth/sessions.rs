@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use danmaku_fanout::{ConnId, RoomKey};
@@ -27,6 +28,8 @@ pub struct Session {
     room: RoomKey,
     /// When the end is announced, in Unix milliseconds.
     announce_at_ms: u64,
+    /// The connection is being closed: what still arrives from it is no longer the user's.
+    is_over: AtomicBool,
 }
 
 /// A session; its end is the end of this value.
@@ -106,6 +109,7 @@ impl Sessions {
             conn,
             dialect,
             room,
+            is_over: AtomicBool::new(false),
         });
         let mut slice = self.slice(session.identity.key);
         let replaced = slice.make_room(&session, duplicates)?;
@@ -220,6 +224,7 @@ impl Slice {
         replaced.sort_by_key(|it| it.conn.number());
         replaced.truncate(excess);
         for session in &replaced {
+            session.end();
             self.remove(session);
         }
         Ok(replaced)
@@ -271,6 +276,17 @@ impl Slice {
 }
 
 impl Session {
+    /// Takes effect before the connection is closed, which takes a moment.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether it was ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
     fn ends_at_ms(&self) -> Option<u64> {
         let at_s = self.identity.ends_at_s?;
         Some(at_s.saturating_mul(1_000))
@@ -296,3 +312,114 @@ const SLICES: usize = 16;
 
 /// How long ahead the end of a connection is announced.
 const ANNOUNCE_AHEAD_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use danmaku_auth::{Algorithm, Claims, Key, KeySet, Rules, mint, verify};
+    use danmaku_wire::RoomId;
+
+    use super::*;
+
+    const NOW_S: u64 = 1_764_000_000;
+    const SECRET: &[u8] = b"an HS256 secret of 32 bytes or so";
+
+    fn new(user: &str, conn: u64, ends_in_s: u64) -> NewSession {
+        let claims = Claims {
+            sub: user.to_owned(),
+            exp: Some(NOW_S + ends_in_s),
+            ..Claims::default()
+        };
+        let token = mint(Algorithm::Hs256, SECRET, None, &claims).unwrap();
+        let keys = KeySet::new(vec![Key::new(Algorithm::Hs256, SECRET).unwrap()]);
+        let user = verify(&token, &keys, &Rules::default(), NOW_S).unwrap();
+        NewSession {
+            identity: Identity::of(&user, &RoomId::parse("r").unwrap()).unwrap(),
+            conn: ConnId(conn),
+            dialect: Dialect::WsIdentity,
+            room: RoomKey(1),
+        }
+    }
+
+    fn open(table: &Arc<Sessions>, new: NewSession) -> SessionGuard {
+        let opened = table.open(new, Duplicates::Unlimited, NOW_S * 1_000);
+        opened.unwrap().0
+    }
+
+    /// What is due `after_s` seconds later: connections, and how soon they end.
+    fn due(table: &Sessions, after_s: u64) -> Vec<(u64, Option<u64>)> {
+        let due = table.due((NOW_S + after_s) * 1_000);
+        due.iter()
+            .map(|due| match due {
+                Due::Announce { session, in_ms } => (session.conn.0, Some(*in_ms)),
+                Due::End(session) => (session.conn.0, None),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_end_is_announced_once_and_comes_once() {
+        let table = Arc::new(Sessions::default());
+        let _long = open(&table, new("u1", 1, 600));
+        let _short = open(&table, new("u2", 2, 20));
+        let gone = open(&table, new("u3", 3, 20));
+        drop(gone);
+        assert_eq!(due(&table, 9), []);
+        assert_eq!(due(&table, 10), [(2, Some(10_000))]);
+        assert_eq!(due(&table, 19), []);
+        assert_eq!(due(&table, 20), [(2, None)]);
+        assert_eq!(due(&table, 541), [(1, Some(59_000))]);
+        // Nobody looked in time to announce it.
+        assert_eq!(due(&table, 700), [(1, None)]);
+        assert_eq!(due(&table, 9_999), []);
+    }
+
+    #[test]
+    fn a_new_token_replaces_the_time_of_the_old_one() {
+        let table = Arc::new(Sessions::default());
+        let mut held = [open(&table, new("u1", 1, 20))];
+        assert_eq!(due(&table, 10), [(1, Some(10_000))]);
+        held[0] = open(&table, new("u1", 1, 600));
+        assert_eq!((due(&table, 20), table.len()), (Vec::new(), 1));
+        held[0] = open(&table, new("u2", 1, 20));
+        assert_eq!(table.len(), 1);
+        drop(held);
+        assert!(table.is_empty() && due(&table, 9_999).is_empty());
+    }
+
+    #[test]
+    fn the_oldest_are_replaced_in_one_room_only() {
+        let table = Arc::new(Sessions::default());
+        let at = |conn, room| NewSession {
+            room: RoomKey(room),
+            ..new("u1", conn, 600)
+        };
+        let replace = |new| {
+            let opened = table.open(new, Duplicates::Replace { max: 2 }, NOW_S * 1_000);
+            let (guard, replaced) = opened.unwrap();
+            (
+                guard,
+                replaced.iter().map(|conn| conn.0).collect::<Vec<_>>(),
+            )
+        };
+        let kept: Vec<_> = [at(1, 1), at(2, 2), at(3, 1)].map(&replace).into();
+        assert!(kept.iter().all(|(_, replaced)| replaced.is_empty()));
+        let (_fourth, replaced) = replace(at(4, 1));
+        assert_eq!(replaced, [1]);
+        assert!(kept[0].0.is_over() && !kept[1].0.is_over());
+        let refuse = Duplicates::Refuse { max: 2 };
+        assert!(table.is_full(&kept[2].0.identity, RoomKey(1), refuse));
+        assert!(table.open(at(5, 1), refuse, NOW_S * 1_000).is_err());
+        assert!(table.open(at(6, 2), refuse, NOW_S * 1_000).is_ok());
+    }
+
+    /// Of the 1.1 KB that a viewer with a token may take, where a guest takes 0.82 KB.
+    #[test]
+    fn a_session_is_small() {
+        let counts = 2 * size_of::<usize>();
+        let guard = size_of::<(Arc<Session>, Arc<Sessions>)>();
+        // B-trees are at least half full.
+        let entries = size_of::<((u64, u64), Arc<Session>)>() + size_of::<(u64, (u64, u64))>();
+        let bytes = size_of::<Session>() + counts + guard + 3 * entries / 2;
+        assert!(bytes <= 300, "{bytes} bytes");
+    }
+}

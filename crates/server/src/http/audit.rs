@@ -36,6 +36,14 @@ pub(super) enum Action {
     Revoke,
     /// Lift a revocation.
     LiftRevocation,
+    /// Say when a stream began.
+    BeginStream,
+    /// Say when a stream ended.
+    EndStream,
+    /// Pin a comment.
+    Pin,
+    /// Remove the pin.
+    Unpin,
 }
 
 impl Action {
@@ -53,6 +61,10 @@ impl Action {
             Self::Erase => "erase",
             Self::Revoke => "revoke",
             Self::LiftRevocation => "lift_revocation",
+            Self::BeginStream => "begin_stream",
+            Self::EndStream => "end_stream",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
         }
     }
 }

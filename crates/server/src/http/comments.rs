@@ -18,6 +18,7 @@ use super::audit;
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
+use super::pin;
 use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
 use crate::admission::AddressPermit;
@@ -159,6 +160,7 @@ pub(super) async fn retract(
     match retracted {
         Retracted::Done => {
             audit::record(context, audit).await?;
+            pin::retracted(context, room, log.epoch(), &[id]).await?;
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)

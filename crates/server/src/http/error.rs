@@ -42,8 +42,8 @@ pub enum ApiError {
     /// The handshake's key is missing or is not 16 bytes in base64 (RFC 6455, 4.1).
     #[error("`Sec-WebSocket-Key` must be 16 bytes in base64")]
     BadWebSocketKey,
-    /// The handshake came over HTTP/1.0.
-    #[error("a WebSocket upgrade needs HTTP/1.1")]
+    /// The request came over HTTP/1.0, which has neither upgrades nor chunks.
+    #[error("this path needs HTTP/1.1")]
     BadHttpVersion,
     /// `encoding` is unknown.
     #[error("`encoding` must be identity, gzip or deflate")]
@@ -77,6 +77,26 @@ pub enum ApiError {
         /// The most allowed.
         max: u64,
     },
+    /// `format` is unknown.
+    #[error("`format` must be jsonl, xml, ass or dandanplay")]
+    BadFormat,
+    /// `stream` is not a stream's id.
+    #[error("`stream` must be the id of one of the room's streams, and excludes `start`")]
+    BadStream,
+    /// A stream's body is no object.
+    #[error("a stream is a JSON object with `start`, `end` and `title`, all optional")]
+    BadStreamBody,
+    /// A member of a stream is invalid.
+    #[error(
+        "`{member}` is invalid: `start` and `end` are Unix times in milliseconds, in this order, and `title` has at most 200 characters"
+    )]
+    BadStreamMember {
+        /// The member.
+        member: &'static str,
+    },
+    /// The room has no stream with this id.
+    #[error("the room has no such stream")]
+    StreamNotFound,
     /// `order` is unknown.
     #[error("`order` must be oldest or newest")]
     BadOrder,
@@ -201,6 +221,15 @@ pub enum ApiError {
     /// No comment ever had this id.
     #[error("no such comment")]
     CommentNotFound,
+    /// No comment is pinned.
+    #[error("no comment is pinned")]
+    PinNotFound,
+    /// How long a pin lasts is out of range.
+    #[error("`duration_s` must be a number from 1 to {max}")]
+    BadDuration {
+        /// The largest allowed.
+        max: u32,
+    },
     /// The data file cannot be written.
     #[error("the data file cannot be written: {reason}")]
     DataFailing {
@@ -228,6 +257,9 @@ impl ApiError {
             Self::BadEncoding => "bad_encoding",
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
+            Self::BadFormat => "bad_format",
+            Self::BadStream | Self::BadStreamBody | Self::BadStreamMember { .. } => "bad_stream",
+            Self::StreamNotFound => "stream_not_found",
             Self::BadTime { .. } => "bad_time",
             Self::BadRange => "bad_range",
             Self::BadStep { .. } => "bad_step",
@@ -260,6 +292,8 @@ impl ApiError {
             Self::SegmentNotReady { .. } => "segment_not_ready",
             Self::SegmentGone => "segment_gone",
             Self::CommentNotFound => "comment_not_found",
+            Self::PinNotFound => "pin_not_found",
+            Self::BadDuration { .. } => "bad_duration",
             Self::DataFailing { .. } => "unavailable",
             Self::Refused(refusal) => refusal.code(),
         }
@@ -275,6 +309,8 @@ impl ApiError {
             | Self::SanctionNotFound
             | Self::HeldNotFound
             | Self::RevocationNotFound
+            | Self::StreamNotFound
+            | Self::PinNotFound
             | Self::SegmentNotReady { .. } => StatusCode::NOT_FOUND,
             Self::SegmentGone => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -293,6 +329,10 @@ impl ApiError {
             | Self::BadEncoding
             | Self::BadSince
             | Self::BadUntil
+            | Self::BadFormat
+            | Self::BadStream
+            | Self::BadStreamBody
+            | Self::BadStreamMember { .. }
             | Self::BadTime { .. }
             | Self::BadRange
             | Self::BadStep { .. }
@@ -310,6 +350,7 @@ impl ApiError {
             | Self::BadMember { .. }
             | Self::BadWhy { .. }
             | Self::BadRevocation { .. }
+            | Self::BadDuration { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
@@ -334,9 +375,11 @@ impl ApiError {
                 error: Body {
                     code: self.code(),
                     field: match self {
+                        Self::BadStreamMember { member } => Some(member),
                         Self::BadSetting { field, .. } => field.as_deref(),
                         Self::BadMember { field, .. } => *field,
                         Self::BadTime { field } => Some(*field),
+                        Self::BadDuration { .. } => Some("duration_s"),
                         Self::BadRange => Some("from"),
                         Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),
@@ -399,6 +442,7 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
         Refusal::Overloaded { .. }
         | Refusal::TooManyBytes
+        | Refusal::TooManyExports
         | Refusal::TooManyRooms { .. }
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown

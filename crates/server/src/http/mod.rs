@@ -8,6 +8,7 @@ mod cors;
 mod deadline;
 mod error;
 mod events;
+mod export;
 mod figures;
 mod held;
 mod likes;
@@ -15,6 +16,7 @@ mod moderating;
 mod negotiation;
 mod operations;
 mod peer;
+mod pin;
 mod query;
 mod revocations;
 mod rooms;
@@ -22,6 +24,7 @@ mod route;
 mod sanctions;
 mod segments;
 mod settings;
+mod streams;
 mod terms;
 mod users;
 mod web;
@@ -36,7 +39,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use danmaku_auth::{Action, Principal};
 use danmaku_wire::{Dialect, RoomId};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -56,6 +59,7 @@ use crate::refusal::{RateScope, Refusal};
 use crate::replay::Start;
 use crate::room::handle::RoomHandle;
 use deadline::AnswerDeadline;
+use export::ExportBody;
 use peer::{Peer, Requester};
 use route::Route;
 
@@ -110,7 +114,7 @@ pub async fn serve(
         Box::pin(async {
             let about_rooms = request.uri().path().starts_with("/v1/rooms");
             let answered = route(context, &peer, &watch, request).await;
-            let mut response = answered.unwrap_or_else(|error| error.response());
+            let mut response = answered.unwrap_or_else(|error| whole(error.response()));
             if about_rooms {
                 cors::open(response.headers_mut());
             }
@@ -161,33 +165,61 @@ fn lock(watch: &Mutex<Option<Watch>>) -> std::sync::MutexGuard<'_, Option<Watch>
     watch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Handles one request.
+/// A response that is ready as a whole.
 type HttpResult = Result<Response<Full<Bytes>>, ApiError>;
 
+/// A response, ready or still being made.
+type AnyResponse = Response<Either<Full<Bytes>, ExportBody>>;
+
+fn whole(response: Response<Full<Bytes>>) -> AnyResponse {
+    response.map(Either::Left)
+}
+
+/// Handles one request.
 async fn route(
     context: &Arc<Context>,
     peer: &Peer<'_>,
     watch: &Mutex<Option<Watch>>,
     request: Request<Incoming>,
-) -> HttpResult {
+) -> Result<AnyResponse, ApiError> {
     let route = Route::parse(request.uri().path())?;
     route.check_method(request.method())?;
     if route.is_probe() {
-        return operations::probe(context, &route);
+        return operations::probe(context, &route).map(whole);
     }
     let requester = peer.requester(context, request.headers())?;
     if route.is_asked(request.method()) {
         check_rate(context, requester.permit())?;
     }
     if *request.method() == Method::OPTIONS {
-        return cors::preflight(context, &route, request.headers());
+        return Ok(whole(cors::preflight(&route)));
     }
+    if let Route::Export(room) = &route {
+        let (permit, query) = (requester.permit(), request.uri().query().unwrap_or(""));
+        let who = access::identify(context, permit, request.headers(), query).await?;
+        access::check(context, &who, room, Action::Watch)?;
+        let export = export::show(context, requester.permit(), room, &request).await?;
+        return Ok(export.map(Either::Right));
+    }
+    answer(context, peer, watch, (&route, requester), request)
+        .await
+        .map(whole)
+}
+
+/// Handles a request within the limits.
+async fn answer(
+    context: &Arc<Context>,
+    peer: &Peer<'_>,
+    watch: &Mutex<Option<Watch>>,
+    (route, requester): (&Route, Requester<'_>),
+    request: Request<Incoming>,
+) -> HttpResult {
     let query = request.uri().query().unwrap_or("").to_owned();
-    match &route {
+    match route {
         Route::Page => web::page(request.headers()),
         Route::Overlay => web::overlay(request.headers()),
         Route::Web(path) => web::module(path, request.headers()),
-        Route::Healthz | Route::Readyz => operations::probe(context, &route),
+        Route::Healthz | Route::Readyz => operations::probe(context, route),
         Route::Metrics | Route::Stats if context.config.admin_listen.is_some() => {
             Err(ApiError::NotFound)
         }
@@ -235,6 +267,9 @@ async fn route_known(
         Route::Room(room) => rooms::show(context, room).await,
         Route::Figures(room) => figures::show(context, permit, room, query).await,
         Route::SegmentHead(room) => segments::head(context, &asker.requester, room).await,
+        Route::Streams(room) if *request.method() != Method::POST => {
+            streams::list(context, permit, room).await
+        }
         Route::Segment(room, length_ms, n) => {
             let name = (length_ms.as_str(), n.as_str());
             segments::show(context, permit, room, name, headers).await
@@ -259,6 +294,11 @@ async fn route_known(
         Route::Reports(room, id) => {
             access::check(context, who, room, Action::Post)?;
             held::report(context, (permit, who), room, id, query, headers).await
+        }
+        Route::Pin(room)
+            if request.method() != Method::POST && request.method() != Method::DELETE =>
+        {
+            pin::show(context, room).await
         }
         _ => moderating::route(context, &asker, (route, query), request).await,
     }

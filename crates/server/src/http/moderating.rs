@@ -9,8 +9,8 @@ use hyper::{Method, Request};
 use super::error::ApiError;
 use super::route::Route;
 use super::{
-    Asker, HttpResult, access, audit, comments, held, revocations, sanctions, settings, terms,
-    users,
+    Asker, HttpResult, access, audit, comments, held, pin, revocations, sanctions, settings,
+    streams, terms, users,
 };
 use crate::context::Context;
 
@@ -30,6 +30,10 @@ pub(super) async fn route(
     }
     match route {
         Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
+        Route::Pin(room) if method == Method::DELETE => pin::remove(context, by, room, query).await,
+        Route::Pin(room) => pin::set(context, by, room, query, request).await,
+        Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
+        Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,
         Route::Settings(room) if method == Method::PATCH => {
             settings::update(context, by, room.as_ref(), query, request).await
         }

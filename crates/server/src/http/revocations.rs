@@ -65,6 +65,8 @@ async fn close_revoked(context: &Context) -> usize {
     let now_ms = context.clock.now().unix_ms;
     let is_revoked = |identity: &_| context.auth.is_revoked(identity, now_ms);
     let sessions = context.sessions.find(|it| is_revoked(&it.identity));
+    // All of them before the first one, because closing takes a moment.
+    sessions.iter().for_each(|session| session.end());
     for session in &sessions {
         let (conn, reason) = (session.conn, CloseReason::Unauthorized);
         let shard = context.fanout.shard_for(conn);

@@ -34,6 +34,14 @@ pub(super) enum Route {
     Events(RoomId),
     /// `/v1/rooms/{room}/likes`
     Likes(RoomId),
+    /// `/v1/rooms/{room}/export`
+    Export(RoomId),
+    /// `/v1/rooms/{room}/streams`
+    Streams(RoomId),
+    /// `/v1/rooms/{room}/streams/{id}`, with the id as written
+    Stream(RoomId, String),
+    /// `/v1/rooms/{room}/pin`
+    Pin(RoomId),
     /// `/v1/rooms/{room}/stats`
     Figures(RoomId),
     /// `/v1/rooms/{room}/segments/head`
@@ -123,6 +131,10 @@ impl Route {
             [Some("comments"), None, ..] => Ok(Self::Comments(room)),
             [Some("comments"), Some(id), None, ..] => Ok(Self::Comment(room, id.to_owned())),
             [Some("likes"), None, ..] => Ok(Self::Likes(room)),
+            [Some("export"), None, ..] => Ok(Self::Export(room)),
+            [Some("streams"), None, ..] => Ok(Self::Streams(room)),
+            [Some("streams"), Some(id), None, ..] => Ok(Self::Stream(room, id.to_owned())),
+            [Some("pin"), None, ..] => Ok(Self::Pin(room)),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
             [Some("comments"), Some(id), Some("reports"), None] => {
@@ -163,13 +175,15 @@ impl Route {
             | Self::Room(_)
             | Self::Figures(_)
             | Self::SegmentHead(_)
-            | Self::Segment(..) => "GET, HEAD, OPTIONS",
+            | Self::Segment(..)
+            | Self::Export(_)
+            | Self::Held(_) => "GET, HEAD, OPTIONS",
             Self::Likes(_) | Self::Decision(..) | Self::Reports(..) => "POST, OPTIONS",
-            Self::Held(_) => "GET, HEAD, OPTIONS",
             Self::Terms(None) => "GET, HEAD, PUT",
             Self::Terms(Some(_)) => "GET, HEAD, PUT, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
-            Self::Comments(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
+            Self::Stream(..) => "PATCH, OPTIONS",
             Self::Comment(..) => "DELETE, OPTIONS",
             Self::Revocations => "GET, HEAD, POST",
             Self::Revocation(_) => "DELETE",
@@ -178,6 +192,7 @@ impl Route {
             Self::Sanctions(Some(_)) => "GET, HEAD, POST, OPTIONS",
             Self::Sanction(None, _) => "DELETE",
             Self::Sanction(Some(_), _) => "DELETE, OPTIONS",
+            Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
         }
@@ -209,7 +224,11 @@ impl Route {
             | Self::Events(room)
             | Self::SegmentHead(room)
             | Self::Segment(room, ..) => Some(room),
-            Self::Comments(room) if *method != Method::POST => Some(room),
+            Self::Comments(room) | Self::Streams(room) | Self::Pin(room)
+                if *method != Method::POST && *method != Method::DELETE =>
+            {
+                Some(room)
+            }
             _ => None,
         }
     }
@@ -217,7 +236,12 @@ impl Route {
     /// The room whose moderators may do what it names; `None` if only operators may.
     pub(super) fn moderated_room(&self) -> Option<&RoomId> {
         match self {
-            Self::Comment(room, _) | Self::Held(room) | Self::Decision(room, ..) => Some(room),
+            Self::Comment(room, _)
+            | Self::Pin(room)
+            | Self::Streams(room)
+            | Self::Stream(room, _)
+            | Self::Held(room)
+            | Self::Decision(room, ..) => Some(room),
             Self::Settings(room)
             | Self::Terms(room)
             | Self::Sanctions(room)
@@ -263,11 +287,17 @@ mod tests {
         check("/v1/rooms", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/a%3Ab", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/no%20room/ws", Err("bad_room_id"));
+        check("/v1/rooms/../ws", Err("bad_room_id"));
+        check("/v1/rooms/%2E/ws", Err("bad_room_id"));
         check("/v1/rooms/r/ws", Ok("GET, OPTIONS"));
         check("/v1/rooms/r/comments", Ok("GET, HEAD, POST, OPTIONS"));
         check("/v1/rooms/r/comments/7", Ok("DELETE, OPTIONS"));
         check("/v1/rooms/r/comments/7/x", Err("not_found"));
         check("/v1/rooms/r/likes", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/export", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/export/x", Err("not_found"));
+        check("/v1/rooms/r/streams", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/streams/1", Ok("PATCH, OPTIONS"));
         check("/v1/rooms/r/segments/head", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000/7", Ok("GET, HEAD, OPTIONS"));
         check("/v1/rooms/r/segments/2000", Err("not_found"));
@@ -278,6 +308,7 @@ mod tests {
         check("/v1/revocations/7", Ok("DELETE"));
         check("/v1/revocations/7/x", Err("not_found"));
         check("/v1/users/a", Err("not_found"));
+        check("/v1/rooms/r/pin", Ok("GET, HEAD, POST, DELETE, OPTIONS"));
         check("/v1/rooms/r/stats", Ok("GET, HEAD, OPTIONS"));
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));

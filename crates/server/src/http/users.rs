@@ -10,6 +10,7 @@ use super::HttpResult;
 use super::access;
 use super::audit::{self, Action};
 use super::error::{ApiError, held_json, json};
+use super::pin;
 use super::query::UserQuery;
 use super::rooms::PAGE_BYTES_MAX;
 use crate::admission::AddressPermit;
@@ -97,7 +98,7 @@ pub(super) async fn erase(
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let mut rooms = Rooms::after(None);
     let mut comments = 0;
-    while let Some((_, log, mut since)) = rooms.next(context).await? {
+    while let Some((room, log, mut since)) = rooms.next(context).await? {
         loop {
             let page = log.read_after(since, ENTRIES_AT_ONCE).await;
             let page = page.map_err(Refusal::from)?;
@@ -107,6 +108,7 @@ pub(super) async fn erase(
                 .collect();
             if !ids.is_empty() {
                 posting::retract_all(&log, &ids, context.clock.now().unix_ms).await?;
+                pin::retracted(context, &room, log.epoch(), &ids).await?;
                 comments += ids.len();
             }
             if !page.more {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use danmaku_engine::{Now, Resume, Room, RoomConfig, SealInput, phase};
 use danmaku_fanout::{Attach, Fanout, Outgoing, ShardMsg};
-use danmaku_log::{Entry, EntryBody, Tail, Tailed};
-use danmaku_wire::outbound::{Joined, Resumed};
+use danmaku_log::{Entry, EntryBody, Records, Tail, Tailed};
+use danmaku_wire::outbound::{Joined, Pinned, Resumed};
 use danmaku_wire::{BatchComment, BatchEvent, CloseReason, FrameSet, Gap, Position, Seq};
 
 use super::handle::{Join, JoinAnswer, JoinFrom, Likes, RoomHandle, RoomMsg};
@@ -24,6 +24,8 @@ pub struct RoomEnvironment {
     pub fanout: Arc<Fanout>,
     /// The table that a retiring room removes itself from.
     pub registry: Arc<Registry>,
+    /// What is pinned.
+    pub records: Records,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Every room's configuration; `phase` and `seed` are set per room.
@@ -114,13 +116,8 @@ impl RoomActor {
 
     /// Waits for entries, a message, likes, or the next timer.
     async fn wait(&mut self, entries: &mut Vec<Entry>) -> Tailed {
-        // One look at the clock decides all of it: between two, a window could end and leave the room without a timer.
-        let window_end = self.open_window(self.environment.clock.now().monotonic);
-        let window = match window_end {
-            Some(_) => Window::Open,
-            None => Window::Closed,
-        };
-        let wake_at = self.wake_at(window_end).map(|at| {
+        let (window, timer) = self.next_wait(self.environment.clock.now().monotonic);
+        let wake_at = timer.map(|at| {
             let at = next_multiple(at, self.environment.room.window / TIMERS_PER_WINDOW);
             tokio::time::Instant::from_std(self.environment.clock.instant(at))
         });
@@ -133,6 +130,17 @@ impl RoomActor {
             }
             () = sleep_until(wake_at), if wake_at.is_some() => Tailed::Nothing,
         }
+    }
+
+    /// Whether a window is open, and the next timer. One look at the clock decides both: between two, a window could end and
+    /// leave the room without a timer.
+    fn next_wait(&mut self, now: Duration) -> (Window, Option<Duration>) {
+        let window_end = self.open_window(now);
+        let window = match window_end {
+            Some(_) => Window::Open,
+            None => Window::Closed,
+        };
+        (window, self.wake_at(window_end))
     }
 
     /// When the window that is open at `now` ends, if one is: then likes wait for its end. Those that came while it
@@ -470,6 +478,11 @@ impl RoomActor {
         let audience = self.handle.audience();
         let now = self.environment.clock.now().monotonic;
         let sealed = self.room.sealed();
+        let records = self.environment.records.of_room(self.handle.id());
+        let now_ms = self.environment.clock.now().unix_ms;
+        let pin = records.as_ref().and_then(|records| records.pin(now_ms));
+        // A pin of another epoch names another comment.
+        let pin = pin.filter(|pin| pin.epoch == sealed.epoch.value());
         let joined = Joined {
             room: self.handle.id(),
             epoch: sealed.epoch,
@@ -478,6 +491,10 @@ impl RoomActor {
             window_ms: self.window_ms(),
             viewers: self.handle.viewers(now).saturating_add(1),
             resumed: start.resumed,
+            pin: pin.map(|pin| Pinned {
+                comment: &pin.body,
+                until_ms: pin.until_ms,
+            }),
         };
         let after = Position {
             epoch: sealed.epoch,
@@ -556,7 +573,7 @@ enum Life {
 }
 
 /// Whether something waits for the end of a window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Window {
     Open,
     Closed,
@@ -604,3 +621,6 @@ const TAIL_READS_MAX: usize = 16;
 
 /// Entries read from the log at once.
 const TAIL_READ_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests;

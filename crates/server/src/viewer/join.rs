@@ -173,3 +173,6 @@ const SEALED_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How often it checks.
 const SEALED_POLL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

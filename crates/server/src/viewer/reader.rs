@@ -311,6 +311,7 @@ impl Reader {
 
     fn check_post(&self) -> Result<(), Refusal> {
         match &self.session {
+            Some(session) if session.is_over() => Err(Refusal::Unauthorized),
             Some(session) if session.identity.allowed.has(Action::Post) => Ok(()),
             Some(_) => Err(Refusal::Forbidden),
             None => Ok(self.context.auth.check_guest(Action::Post)?),

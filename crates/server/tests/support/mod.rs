@@ -12,8 +12,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use danmaku_client::{Connect, Connection, HttpClient, ServerAddress};
 use danmaku_wire::{Encoding, RoomId};
+use hyper::Method;
 
 /// A running server.
 pub(crate) struct Server {
@@ -31,23 +33,36 @@ impl Server {
     /// Starts the binary in a shell, after `setup`.
     pub(crate) fn start_after(setup: &str, flags: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]);
+        shell.arg("-c");
+        Self::start_in(shell, setup, flags)
+    }
+
+    /// Starts the binary in this shell, after `setup`; its next argument is a script.
+    pub(crate) fn start_in(mut shell: Command, setup: &str, flags: &[&str]) -> Self {
+        shell.arg(format!("{setup}; exec \"$0\" \"$@\""));
         shell.arg(env!("CARGO_BIN_EXE_danmaku-server"));
         Self::start_as(shell, flags)
     }
 
     fn start_as(mut command: Command, flags: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--log", "warn"]);
+        Self::start_other(command.args(flags), flags.contains(&"--admin-listen"))
+    }
+
+    /// Starts what announces itself as the binary does.
+    pub(crate) fn start_other(command: &mut Command, has_admin: bool) -> Self {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--log", "warn"])
-            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the server said nothing").unwrap();
-        let address = first.strip_prefix("listening on http://").unwrap();
-        let admin = flags.contains(&"--admin-listen").then(|| {
+        let address = lines.by_ref().find_map(|line| {
+            let line = line.unwrap();
+            Some(line.strip_prefix("listening on http://")?.to_owned())
+        });
+        let address = address.expect("the server did not start");
+        let admin = has_admin.then(|| {
             let third = lines.nth(1).unwrap().unwrap();
             let url = third.strip_prefix("metrics on http://").unwrap();
             url.strip_suffix("/metrics").unwrap().parse().unwrap()
@@ -180,6 +195,17 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Memory in RAM of a server's process.
+pub(crate) async fn resident_bytes(server: &Server) -> u64 {
+    let mut http = server.http();
+    let metrics = http.send(Method::GET, "/metrics", Bytes::new()).await;
+    let metrics = metrics.unwrap().body;
+    let metrics = std::str::from_utf8(&metrics).unwrap();
+    let mut lines = metrics.lines();
+    let bytes = lines.find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+    bytes.expect("no figure in /metrics").parse().unwrap()
 }
 
 /// Runs the binary until it exits by itself.

@@ -57,6 +57,9 @@ pub enum Command {
     /// Scenario: the server is stopped and started again under load
     #[command(after_long_help = fields(Kind::Restart))]
     Restart(ScenarioArgs),
+    /// Scenario: the server is killed at random moments and started again
+    #[command(after_long_help = fields(Kind::Crash))]
+    Crash(ScenarioArgs),
     /// Scenario: find the most viewers, or the highest rate, within the limits
     #[command(after_long_help = fields(Kind::Search))]
     Search(ScenarioArgs),
@@ -109,6 +112,7 @@ impl Command {
             | Self::Churn(args)
             | Self::Soak(args)
             | Self::Restart(args)
+            | Self::Crash(args)
             | Self::Search(args)
             | Self::Scenario { args, .. } => args.report.files(),
             Self::Idle(args) => (args.json.as_deref(), None),

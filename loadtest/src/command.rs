@@ -118,6 +118,7 @@ async fn dispatch(command: Command, stop: Arc<AtomicBool>) -> Result<Verdict, Ha
         Command::Churn(args) => conduct::shipped(Kind::Churn, &args, stop).await,
         Command::Soak(args) => conduct::shipped(Kind::Soak, &args, stop).await,
         Command::Restart(args) => conduct::shipped(Kind::Restart, &args, stop).await,
+        Command::Crash(args) => conduct::shipped(Kind::Crash, &args, stop).await,
         Command::Search(args) => conduct::shipped(Kind::Search, &args, stop).await,
         Command::Scenario { file, args } => conduct::own(&file, &args, stop).await,
         Command::Seal(args) => seal::seal(&args),

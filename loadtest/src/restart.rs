@@ -14,8 +14,10 @@ use crate::error::HarnessError;
 /// What to stop, and how to start it again.
 #[derive(Clone, Debug)]
 pub struct Restart {
-    /// The server's process. It gets SIGTERM.
+    /// The server's process.
     pub pid: u32,
+    /// What ends it: SIGTERM, or SIGKILL for a crash.
+    pub signal: Signal,
     /// A command for the shell that starts it again.
     pub command: String,
     /// Where it listens.
@@ -66,7 +68,7 @@ impl Restart {
         let Some(pid) = pid else {
             return Err(gone);
         };
-        kill_process(pid, Signal::TERM).map_err(|_| gone)?;
+        kill_process(pid, self.signal).map_err(|_| gone)?;
         let began = Instant::now();
         let mut down_since = None;
         loop {

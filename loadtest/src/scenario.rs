@@ -5,11 +5,13 @@ mod bisection;
 mod slo;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::HarnessError;
+use crate::random::Random;
 
 pub use bisection::Bisection;
 pub use slo::{Bound, Check, Evidence, Habit, LATENESS_P99_MS_MAX, Slo, memory_mib_per_hour};
@@ -34,6 +36,8 @@ pub enum Kind {
     Soak,
     /// The server stops and comes back.
     Restart,
+    /// The server is killed at random moments and comes back.
+    Crash,
     /// The highest value within the limits.
     Search,
 }
@@ -84,6 +88,8 @@ pub struct Spec {
     #[serde(default)]
     pub restart_at_s: u64,
     #[serde(default)]
+    pub crashes: u32,
+    #[serde(default)]
     pub start: String,
     pub search: Option<Searched>,
     #[serde(default)]
@@ -98,13 +104,16 @@ pub struct Spec {
 /// A slope per hour is fitted to at least this many seconds.
 const SLOPE_S_MIN: u64 = 60;
 
+/// The largest `crashes`.
+const CRASHES_MAX: u32 = 10_000;
+
 const fn one() -> u32 {
     1
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::HotRoom,
         Self::ManyRooms,
         Self::Storm,
@@ -113,6 +122,7 @@ impl Kind {
         Self::Churn,
         Self::Soak,
         Self::Restart,
+        Self::Crash,
         Self::Search,
     ];
 
@@ -128,6 +138,7 @@ impl Kind {
             Self::Churn => "churn",
             Self::Soak => "soak",
             Self::Restart => "restart",
+            Self::Crash => "crash",
             Self::Search => "search",
         }
     }
@@ -143,12 +154,19 @@ impl Kind {
             Self::Churn => include_str!("../scenarios/churn.toml"),
             Self::Soak => include_str!("../scenarios/soak.toml"),
             Self::Restart => include_str!("../scenarios/restart.toml"),
+            Self::Crash => include_str!("../scenarios/crash.toml"),
             Self::Search => include_str!("../scenarios/search.toml"),
         }
     }
 }
 
 impl Kind {
+    /// Whether the server is meant to go down meanwhile.
+    #[must_use]
+    pub const fn restarts_server(self) -> bool {
+        matches!(self, Self::Restart | Self::Crash)
+    }
+
     /// The fields of the built-in file with their defaults.
     ///
     /// # Panics
@@ -217,6 +235,20 @@ impl Spec {
         (self.slow_percent / 100.0 * f64::from(self.viewers)).round()
     }
 
+    /// When the server is stopped or killed, in the measured interval.
+    #[must_use]
+    pub fn restarts(&self) -> Vec<Duration> {
+        if self.scenario == Kind::Restart {
+            return vec![Duration::from_secs(self.restart_at_s)];
+        }
+        let mut random = Random::new(self.seed);
+        let stretch_s = self.duration_s as f64 / f64::from(self.crashes);
+        (0..self.crashes)
+            .map(|number| (f64::from(number) + random.unit()) * stretch_s)
+            .map(Duration::from_secs_f64)
+            .collect()
+    }
+
     /// Whether so many viewers are dialled before the measured interval ends.
     fn ramps_in_time(&self, viewers: f64) -> bool {
         self.ramp_per_second
@@ -239,8 +271,12 @@ impl Spec {
                 "restart_at_s {} must be below duration_s {}",
                 self.restart_at_s, self.duration_s
             )),
-            Kind::Restart if self.start.trim().is_empty() => {
-                wrong("restart needs the command that starts the server: --set start=\"…\"")
+            Kind::Restart | Kind::Crash if self.start.trim().is_empty() => wrong(&format!(
+                "{} needs the command that starts the server: --set start=\"…\"",
+                self.scenario.name()
+            )),
+            Kind::Crash if !(1..=CRASHES_MAX).contains(&self.crashes) => {
+                wrong(&format!("crashes must be between 1 and {CRASHES_MAX}"))
             }
             Kind::SlowViewers if !(self.slow_percent > 0.0 && self.slow_percent < 100.0) => wrong(
                 "slow_percent must be above 0 and below 100: there must be slow viewers and others",
@@ -381,7 +417,7 @@ mod tests {
     fn every_built_in_file_is_complete() {
         for kind in Kind::ALL {
             let settings = ["start=./server".to_owned()];
-            let settings = if kind == Kind::Restart {
+            let settings = if kind.restarts_server() {
                 &settings[..]
             } else {
                 &[]
@@ -441,6 +477,7 @@ mod tests {
         assert!(refused(Kind::SlowViewers, "viewers=4").contains("slow_percent"));
         let _ = refused(Kind::Storm, "storm_at_s=5000");
         let _ = refused(Kind::Restart, "viewers=1");
+        let _ = refused(Kind::Crash, "viewers=1");
         let _ = refused(Kind::HotRoom, "scenario=storm");
     }
 }

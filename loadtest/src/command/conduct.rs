@@ -35,8 +35,9 @@ async fn conduct(
     args: &ScenarioArgs,
     stop: &Arc<AtomicBool>,
 ) -> Result<Verdict, HarnessError> {
-    if spec.scenario == Kind::Restart && args.server.server_pid.is_none() {
-        return Err(HarnessError::Flags("restart needs --server-pid".to_owned()));
+    if spec.scenario.restarts_server() && args.server.server_pid.is_none() {
+        let text = format!("{} needs --server-pid", spec.scenario.name());
+        return Err(HarnessError::Flags(text));
     }
     let report = if spec.scenario == Kind::Search {
         search(spec, &args.server, stop).await?

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::Signal;
 
 use crate::cli::{Cli, Command, RunArgs, ServerArgs};
 use crate::clock::Clock;
@@ -78,7 +79,7 @@ async fn server_side(
 ) -> Result<ServerSide, HarnessError> {
     let named = ServerSide::find(server.server_pid, target).await?;
     match spec.scenario {
-        Kind::Restart => match ServerSide::find(None, target).await? {
+        Kind::Restart | Kind::Crash => match ServerSide::find(None, target).await? {
             ServerSide::Unknown => Ok(named),
             metrics => Ok(metrics),
         },
@@ -177,8 +178,8 @@ fn arrange(
     program: &mut Program,
 ) -> Result<(), HarnessError> {
     let patience = spec.slo.last_back_s_max.unwrap_or(PATIENCE_S) * 2.0;
-    let act = |at_s: u64, what: Deed| Act {
-        at: Duration::from_secs(at_s),
+    let act = |at: Duration, what: Deed| Act {
+        at,
         what,
         patience: Duration::try_from_secs_f64(patience).unwrap_or(Duration::from_secs(60)),
     };
@@ -191,7 +192,7 @@ fn arrange(
         }
         Kind::Storm => {
             party.habits.reconnects = true;
-            program.acts = vec![act(spec.storm_at_s, Deed::Storm)];
+            program.acts = vec![act(Duration::from_secs(spec.storm_at_s), Deed::Storm)];
         }
         Kind::SlowViewers => party.habits.slow_bytes_per_second = spec.slow_bytes_per_second,
         Kind::Burst => {
@@ -206,16 +207,25 @@ fn arrange(
         }
         Kind::Churn => {
             party.habits.churn_per_second = spec.churn_per_second;
-            program.acts = vec![act(0, Deed::Churn)];
+            program.acts = vec![act(Duration::ZERO, Deed::Churn)];
         }
-        Kind::Restart => {
+        Kind::Restart | Kind::Crash => {
             party.habits.reconnects = true;
             let restart = Restart {
                 pid: args.server.server_pid.unwrap_or_default(),
                 command: spec.start.clone(),
                 server: target.socket,
+                signal: if spec.scenario == Kind::Crash {
+                    Signal::KILL
+                } else {
+                    Signal::TERM
+                },
             };
-            program.acts = vec![act(spec.restart_at_s, Deed::Restart(restart))];
+            program.acts = spec
+                .restarts()
+                .into_iter()
+                .map(|at| act(at, Deed::Restart(restart.clone())))
+                .collect();
         }
         // The result of a search must not depend on how fast this harness connects, so it measures with everyone connected.
         Kind::Soak | Kind::Search => {}
@@ -245,7 +255,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
         // A room in a new epoch has lost its log; only a restarted server may do that.
         breaches: faults
             + outcome.publication.contradicted
-            + if spec.scenario == Kind::Restart {
+            + if spec.scenario.restarts_server() {
                 0
             } else {
                 incidents.renumbered
@@ -255,7 +265,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
         posts: [posts.due, posts.acknowledged],
         missing_viewers: missing_viewers(spec, incidents, partial),
         // A server that stops closes every viewer: that is what is measured here.
-        ended_viewers: if spec.scenario == Kind::Restart {
+        ended_viewers: if spec.scenario.restarts_server() {
             0
         } else {
             ended

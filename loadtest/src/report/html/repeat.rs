@@ -210,7 +210,9 @@ mod tests {
     #[test]
     fn a_scenario_shows_only_the_fields_of_its_file() {
         for kind in Kind::ALL {
-            let start = (kind == Kind::Restart).then(|| "start=./x --listen y".to_owned());
+            let start = kind
+                .restarts_server()
+                .then(|| "start=./x --listen y".to_owned());
             let settings: Vec<String> = start.into_iter().chain(["seed=77".to_owned()]).collect();
             let fields = fields(&Spec::shipped(kind, &settings).unwrap());
             let lines = kind.shipped().lines();

@@ -25,12 +25,12 @@ const FLAGS: &str = "--shards 2 --posts-per-second-per-address 10000 --posts-per
      --posts-per-second-per-connection-burst 10000";
 /// Lateness depends on the machine, and is not tested here.
 const UNHURRIED: [&str; 6] = [
-    "late_ms=60000",
-    "drain_s=60",
-    "slo.p99_beyond_window_ms=60000",
-    "slo.window_ms_max=60000",
-    "slo.lateness_p99_ms_max=60000",
-    "slo.failed_posts_percent_max=100",
+    "--late-ms=60000",
+    "--drain-s=60",
+    "--slo.p99-beyond-window-ms=60000",
+    "--slo.window-ms-max=60000",
+    "--slo.lateness-p99-ms-max=60000",
+    "--slo.failed-posts-percent-max=100",
 ];
 
 #[derive(Parser)]
@@ -84,7 +84,7 @@ impl RealServer {
         Self {
             url: format!("http://{address}"),
             start: format!(
-                "start=env '{VARIABLE}={FLAGS} {flags} --listen {address}' '{}' --exact {TEST} --ignored --nocapture",
+                "--start=env '{VARIABLE}={FLAGS} {flags} --listen {address}' '{}' --exact {TEST} --ignored --nocapture",
                 own.display()
             ),
             last_pid: first.id(),
@@ -106,7 +106,7 @@ impl RealServer {
                 "--json",
             ])
             .arg(&json)
-            .args(settings.iter().flat_map(|setting| ["--set", *setting]))
+            .args(settings)
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -153,7 +153,10 @@ fn a_run_passes_over_both_protocols_and_ways_to_post() {
 #[test]
 fn a_storm_resumes_every_viewer() {
     let mut server = RealServer::start("--window-ms 200");
-    let report = server.scenario("storm", &["viewers=40", "duration_s=3", "storm_at_s=1"]);
+    let report = server.scenario(
+        "storm",
+        &["--viewers=40", "--duration-s=3", "--storm-at-s=1"],
+    );
     assert_eq!(report["returns"]["resumed"], 40, "{report:#}");
 }
 
@@ -163,12 +166,12 @@ fn a_store_survives_a_restart_and_crashes() {
     let folder = TempDir::new().unwrap();
     let data = format!("--window-ms 200 --data {}", folder.path().display());
     for (name, settings) in [
-        ("restart", ["restart_at_s=1", "duration_s=3"]),
-        ("crash", ["crashes=3", "duration_s=4"]),
+        ("restart", ["--restart-at-s=1", "--duration-s=3"]),
+        ("crash", ["--crashes=3", "--duration-s=4"]),
     ] {
         let mut server = RealServer::start(&data);
         let start = server.start.clone();
-        let common = ["viewers=40", "slo.unreplayed_percent_max=0", &start];
+        let common = ["--viewers=40", "--slo.unreplayed-percent-max=0", &start];
         let report = server.scenario(name, &[&common[..], &settings].concat());
         let events = report["events"].as_array().unwrap();
         assert_eq!(events.len(), if name == "crash" { 3 } else { 1 });

@@ -7,8 +7,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::error::HarnessError;
-use crate::restart::{Patience, Restart};
+use crate::restart::{Patience, Restart, RestartError};
 use crate::session::server_totals::{Reading, ServerTotals};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
@@ -195,7 +194,7 @@ async fn perform_restart(
     restart: &Restart,
     patience: Patience<'_>,
     event: &mut Event,
-) -> Result<(), HarnessError> {
+) -> Result<(), RestartError> {
     let down_since = restart.stop_server(patience).await?;
     let mut started = restart.start_server()?;
     event.server_pid = started.pid();

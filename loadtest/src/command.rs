@@ -6,7 +6,7 @@ mod evidence;
 mod pace;
 mod plan;
 mod run;
-mod seal;
+mod scenario;
 mod search;
 
 use std::io::{self, BufReader, Write};
@@ -93,9 +93,8 @@ async fn interruptible(invocation: Invocation) -> Result<Verdict, HarnessError> 
 
 async fn dispatch(invocation: Invocation, stop: &Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     match invocation {
-        Invocation::Scenario(spec, report) => run::run(&spec, &report, stop).await,
+        Invocation::Scenario(spec, report) => scenario::run(&spec, &report, stop).await,
         Invocation::Tool(Tool::Abuse(args)) => abuse::abuse(args, Arc::clone(stop)).await,
-        Invocation::Tool(Tool::Seal(args)) => seal::seal(&args),
         Invocation::Tool(Tool::Compare(args)) => compare::compare(&args),
         Invocation::Tool(Tool::FloorSender { .. }) => Ok(Verdict::Good),
     }

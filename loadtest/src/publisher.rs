@@ -19,13 +19,13 @@ use danmaku_wire::{Mode, RoomId};
 
 use crate::causes;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
 use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
+use danmaku_chat::Line;
 
 /// How posts reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]

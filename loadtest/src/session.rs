@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use danmaku_client::NewComment;
 use danmaku_wire::RoomId;
 
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
 use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
@@ -28,6 +28,7 @@ use crate::swarm::{
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
+use danmaku_chat::Line;
 
 pub use act::{Act, Deed, Event};
 use server_totals::{Reading, ServerTotals};
@@ -84,6 +85,19 @@ pub struct Program {
     pub post_via: PostVia,
     /// Connections that post.
     pub post_connections: usize,
+}
+
+impl Program {
+    /// The posts of each room.
+    #[must_use]
+    pub fn by_room(&self, rooms: u32) -> Vec<Vec<(Duration, &NewComment)>> {
+        let mut by_room = vec![Vec::new(); rooms as usize];
+        for post in self.schedule.posts() {
+            let comment = &self.lines[post.line as usize].comment;
+            by_room[post.room as usize].push((post.at, comment));
+        }
+        by_room
+    }
 }
 
 /// How long a handshake may take.

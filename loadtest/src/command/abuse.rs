@@ -15,11 +15,11 @@ use danmaku_wire::{Dialect, RoomId};
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
 use crate::error::HarnessError;
-use crate::random::Random;
-use crate::spec::SpecError;
+use crate::spec_error::SpecError;
 use crate::swarm::handshake::write_request;
 use crate::table::{Table, count};
 use crate::target::Target;
+use danmaku_chat::Random;
 
 /// One way to be a bad peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

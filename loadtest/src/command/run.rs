@@ -6,53 +6,24 @@ use std::time::Duration;
 
 use danmaku_wire::RoomId;
 
-use crate::cli::ReportArgs;
 use crate::clock::Clock;
 use crate::command::evidence::evidence;
 use crate::command::pace::Pace;
 use crate::command::plan::{add_restarts, party, program};
-use crate::command::search::search;
-use crate::command::{Verdict, print, say};
+use crate::command::say;
 use crate::error::HarnessError;
 use crate::floor::{self, Floor};
 use crate::ingest;
 use crate::limits::judge;
-use crate::report::{Machine, RunReport, ScenarioReport, Setup, write_html, write_json};
+use crate::report::{Machine, RunReport, ScenarioReport, Setup};
 use crate::server_side::ServerSide;
 use crate::session::{Party, Program, Session};
-use crate::spec::{Spec, SpecError};
+use crate::spec::Spec;
+use crate::spec_error::SpecError;
 use crate::table::count;
 use crate::target::Target;
 
-/// Runs a specification and publishes its report.
-pub(super) async fn run(
-    spec: &Spec,
-    report: &ReportArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    let performed = if spec.search.is_some() {
-        search(spec, stop).await
-    } else {
-        perform(spec, stop).await
-    };
-    publish(report, &performed?)
-}
-
-/// Prints and writes the report.
-fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
-    print(&report.render());
-    // If one file cannot be written, still write the other.
-    let json = args.json.as_ref().map(|path| write_json(path, report));
-    let html = args.html.as_ref().map(|path| write_html(path, report));
-    json.transpose().and(html.transpose())?;
-    Ok(if report.passed {
-        Verdict::Good
-    } else {
-        Verdict::Bad
-    })
-}
-
-/// One run, without its publication.
+/// One run.
 pub(super) async fn perform(
     spec: &Spec,
     stop: &Arc<AtomicBool>,

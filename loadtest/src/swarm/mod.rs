@@ -3,6 +3,7 @@
 
 mod dial;
 pub(crate) mod handshake;
+mod mix;
 mod pace;
 mod plan;
 mod progress;
@@ -27,6 +28,7 @@ use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
 use dial::Dialer;
+pub use mix::EncodingMix;
 pub use plan::{Seat, Seating, WatchVia};
 use progress::Progress;
 pub use progress::{Delivered, Snapshot};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use danmaku_wire::{Dialect, Encoding, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::mix::EncodingMix;
+use crate::swarm::mix::EncodingMix;
 
 /// The role of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Seating {
     /// Visits every viewer's place in order, with the viewer's number.
     fn for_each(&self, threads: usize, mut visit: impl FnMut(u32, Place)) {
         let whole_rooms = self.rooms as usize >= 4 * threads;
-        let viewers_of = crate::zipf::shares(self.viewers, self.rooms, self.zipf);
+        let viewers_of = danmaku_chat::shares(self.viewers, self.rooms, self.zipf);
         let everybody = (0..viewers_of[0]).flat_map(|in_room| {
             let open = viewers_of
                 .iter()

@@ -116,9 +116,34 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The floor's sender process failed.
-    #[error("floor sender: {0}")]
-    FloorSender(String),
+    /// The floor could not be measured.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+}
+
+/// Why a floor could not be measured.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum FloorError {
+    /// The child said nothing for so many seconds.
+    #[error("floor sender: no answer within {0} s")]
+    Silent(u64),
+    /// The child has ended early.
+    #[error("floor sender: it has ended; its own line says why")]
+    Ended,
+    /// The child said something else than it should.
+    #[error("floor sender: an answer that makes no sense")]
+    Answer,
+    /// Frames did not arrive.
+    #[error("floor sender: {lost} of {sends} sends were not received")]
+    NotReceived {
+        /// How many.
+        lost: u64,
+        /// Of how many.
+        sends: u64,
+    },
+    /// The run is to end.
+    #[error("floor sender: interrupted")]
+    Interrupted,
 }
 
 impl HarnessError {

@@ -6,13 +6,14 @@ mod spans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use danmaku_client::NewComment;
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
@@ -118,7 +119,7 @@ pub struct Session {
     bench: Bench,
     viewers: Swarm,
     sampler: Sampler,
-    stop: Arc<AtomicBool>,
+    stop: CancellationToken,
     server: Observer,
     generator: ProcessGroup,
     /// What connecting took.
@@ -207,7 +208,7 @@ impl Session {
         party: Party,
         late: Duration,
         server: &ServerSide,
-        stop: Arc<AtomicBool>,
+        stop: CancellationToken,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
         let bench = Bench {
@@ -307,7 +308,7 @@ impl Session {
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
             // A run that was ended before then has no stalled viewers.
-            if !self.stop.load(Ordering::Relaxed) {
+            if !self.stop.is_cancelled() {
                 self.viewers.order(Order::Stall);
             }
         }
@@ -376,7 +377,7 @@ impl Session {
             clock: self.bench.clock,
             ledger: Arc::clone(&self.bench.ledger),
             recorder: Arc::clone(self.bench.judge.recorder()),
-            stop: Arc::clone(&self.stop),
+            stop: self.stop.clone(),
         }
     }
 
@@ -411,7 +412,7 @@ impl Session {
             if joined + snapshot.failed >= viewers
                 || hopeless
                 || self.viewers.is_broken()
-                || self.stop.load(Ordering::Relaxed)
+                || self.stop.is_cancelled()
             {
                 return Some(snapshot);
             }
@@ -421,7 +422,7 @@ impl Session {
 
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
         let viewers = u64::from(self.party.seating.viewers);
-        let interrupted = self.stop.load(Ordering::Relaxed);
+        let interrupted = self.stop.is_cancelled();
         match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,
             Ok(_) if interrupted => HarnessError::Interrupted {
@@ -458,7 +459,7 @@ impl Session {
         self.viewers.order(Order::Settle);
         let began = self.bench.clock.now();
         while !self.viewers.snapshot().caught_up {
-            let patience = if self.stop.load(Ordering::Relaxed) {
+            let patience = if self.stop.is_cancelled() {
                 patience.min(PARTIAL_DRAIN_MAX)
             } else {
                 patience
@@ -478,10 +479,8 @@ impl Session {
 
     /// Sleeps until the time is up or the run is interrupted.
     async fn sleep_until(&self, moment: Moment) {
-        while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
-            let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
-            tokio::time::sleep(left.min(Duration::from_millis(100))).await;
-        }
+        let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
+        let _ = tokio::time::timeout(left, self.stop.cancelled()).await;
     }
 }
 

@@ -1,10 +1,10 @@
 //! Runs a scenario from the first connect to the verdict.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::command::evidence::evidence;
@@ -26,7 +26,7 @@ use crate::target::Target;
 /// One run.
 pub(super) async fn perform(
     spec: &Spec,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<RunReport, HarnessError> {
     let (party, mut program) = (party(spec)?, program(spec)?);
     let began = Clock::start();
@@ -44,7 +44,7 @@ pub(super) async fn perform(
     if spec.with_floor {
         let pace = Pace::asked(&target, spec, &party, &program).await?;
         let measured = floor_half(spec, &party, &pace, stop).await;
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_cancelled() {
             return Ok(interrupted(0));
         }
         halves.push(measured?);
@@ -58,13 +58,7 @@ pub(super) async fn perform(
         None
     };
     announce(spec, &program);
-    let opened = Session::open(
-        &target,
-        party.clone(),
-        program.late,
-        &server,
-        Arc::clone(stop),
-    );
+    let opened = Session::open(&target, party.clone(), program.late, &server, stop.clone());
     let session = match opened.await {
         Err(HarnessError::Interrupted { joined, .. }) => return Ok(interrupted(joined)),
         opened => opened?,
@@ -75,7 +69,7 @@ pub(super) async fn perform(
     } else {
         session.play(&mut target, &program).await?
     };
-    if spec.with_floor && !stop.load(Ordering::Relaxed) {
+    if spec.with_floor && !stop.is_cancelled() {
         let pace = Pace::measured(&outcome, spec.viewers);
         match floor_half(spec, &party, &pace, stop).await {
             Ok(floor) => halves.push(floor),
@@ -83,7 +77,7 @@ pub(super) async fn perform(
             Err(error) => say(&format!("floor, second half failed: {error}")),
         }
     }
-    let partial = stop.load(Ordering::Relaxed);
+    let partial = stop.is_cancelled();
     if !outcome.caught_up && !partial && spec.duration_s > 0 {
         let drain_s = spec.drain_s;
         say(&format!(
@@ -123,7 +117,7 @@ async fn floor_half(
     spec: &Spec,
     party: &Party,
     pace: &Pace,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<Floor, HarnessError> {
     let half = Duration::from_secs(spec.floor_s.unwrap_or(spec.duration_s.div_ceil(2)));
     say(&format!("floor: {} s", half.as_secs()));

@@ -1,7 +1,6 @@
 //! Runs a scenario, or searches with it, and publishes the report.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::ReportArgs;
 use crate::command::run::perform;
@@ -15,7 +14,7 @@ use crate::spec::Spec;
 pub(super) async fn run(
     spec: &Spec,
     report: &ReportArgs,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<Verdict, HarnessError> {
     let performed = if spec.search.is_some() {
         search(spec, stop).await

@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 pub(crate) mod server_frame;
 mod thread_state;
+mod via;
 mod viewer;
 mod worker;
 
@@ -29,9 +30,10 @@ use crate::ledger::Ledger;
 
 use dial::Dialer;
 pub use mix::EncodingMix;
-pub use plan::{Seat, Seating, WatchVia};
+pub use plan::{Seat, Seating};
 use progress::Progress;
 pub use progress::{Delivered, Snapshot};
+pub use via::WatchVia;
 
 use thread_state::ThreadState;
 pub use thread_state::{Incidents, StalledEnds};

@@ -1,40 +1,42 @@
-//! The report of a run: JSON, tables and an HTML page. `loadtest/REPORT.md` describes the JSON; a test keeps them in step.
+//! The report of a run. Its JSON is this struct; one list of tables is both the text on the terminal and, with charts, the page.
 
 mod chart;
+mod charts;
+mod compare;
 mod cost;
 mod delivery;
-pub(crate) mod difference;
 mod file;
-mod histogram;
-mod html;
+mod findings;
 mod machine;
-mod markup;
+mod page;
 mod scenario;
-pub(crate) mod text;
+mod sections;
+mod tiles;
 mod verdict;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::clock::Clock;
-use crate::latency::{Stage, Summary};
+use crate::latency::{Distribution, Stage, Summary};
 use crate::publisher::{PostVia, PublicationSummary};
 use crate::session::{ConnectReport, Event, Outcome};
 use crate::swarm::{StalledEnds, WatchVia};
 use crate::table::count;
 use crate::timeline::Timeline;
 
+pub(crate) use compare::Comparison;
 pub use cost::{FloorReport, GeneratorReport, ServerReport};
 pub use delivery::{StageReport, Total, Traffic};
-pub use file::{check_writable, read_json, write_html, write_json};
-pub use histogram::Histogram;
+pub use file::{check_writable, write_html, write_json};
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
+pub(crate) use sections::{connect_rows, outcome_of, quantiles};
 
 /// The results of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
     /// The format of this report: [`SCHEMA`].
     pub schema: u32,
@@ -51,19 +53,16 @@ pub struct RunReport {
     /// From connecting to `joined`.
     pub connect_latency: Summary,
     /// Viewers that could not connect, by cause, if the run went on without them.
-    #[serde(default)]
     pub connect_failures: BTreeMap<String, u64>,
     /// The outcome of the posts.
     pub posts: PublicationSummary,
     /// What the viewers got, in viewer-comments.
     pub audit: Tally,
     /// The same by room: rooms with faults first, then those with the most deliveries; at most a hundred.
-    #[serde(default)]
     pub rooms: Vec<RoomReport>,
     /// How connections ended before the end.
     pub ends: Ends,
     /// The disruptions of the viewers.
-    #[serde(default)]
     pub events: Vec<Event>,
     /// Viewers that came back, when there were any.
     pub returns: Option<Returns>,
@@ -78,7 +77,6 @@ pub struct RunReport {
     /// The server's side, if its figures are known.
     pub server: Option<ServerReport>,
     /// The server's figures were available at the start but not at the end: it exited, or hangs.
-    #[serde(default)]
     pub server_gone: bool,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,
@@ -86,14 +84,15 @@ pub struct RunReport {
     pub generator: GeneratorReport,
     /// The floor, if it was asked for.
     pub floor: Option<FloorReport>,
-    /// Every distribution of the run, by name.
-    pub histograms: BTreeMap<String, Histogram>,
+    /// Where the time of a delivery goes: `post_to_viewer` for each viewer; `post_to_seal`, `seal_to_first_viewer` and
+    /// `first_to_last_viewer` for each comment. Only those with values.
+    pub distributions: BTreeMap<String, Distribution>,
     /// The run second by second.
     pub timeline: Timeline,
 }
 
 /// What was run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Setup {
     /// The command line.
     pub command: Vec<String>,
@@ -108,53 +107,38 @@ pub struct Setup {
     /// Rooms.
     pub rooms: u32,
     /// Processes the viewers were in; 1 in reports from before there could be several.
-    #[serde(default = "one")]
     pub processes: u16,
     /// Handshakes in progress at once.
-    #[serde(default)]
     pub connecting_max: Option<u32>,
     /// Seconds between the last connect and the first post.
-    #[serde(default)]
     pub settle_s: Option<u64>,
     /// Seconds the last comments may take to arrive.
-    #[serde(default)]
     pub drain_s: Option<u64>,
     /// Viewers that stop reading, and the second in which they do.
-    #[serde(default)]
     pub stall_viewers: Option<u32>,
     /// See `stall_viewers`; absent for halfway.
-    #[serde(default)]
     pub stall_after_s: Option<u64>,
     /// Reading threads per process.
-    #[serde(default)]
     pub threads: Option<u16>,
     /// Connects a second.
-    #[serde(default)]
     pub connects_per_second: Option<f64>,
     /// Viewers of each room and encoding that decode every byte.
-    #[serde(default)]
     pub sample: Option<u32>,
     /// How viewers watched; over WebSocket in reports from before there was a choice.
-    #[serde(default)]
     pub protocol: WatchVia,
     /// Encodings in use.
     pub encodings: Vec<String>,
     /// The recording's file name, or `made up`.
     pub corpus: String,
     /// Comments a second of generated chat; absent with a recording.
-    #[serde(default)]
     pub rate: Option<f64>,
     /// Recorded seconds that were left out at the start.
-    #[serde(default)]
     pub skip_s: u64,
     /// Whether every room got all comments.
-    #[serde(default)]
     pub replicate: bool,
     /// How they were posted.
-    #[serde(default)]
     pub post_via: Option<PostVia>,
     /// Over how many connections at most, with `http`.
-    #[serde(default)]
     pub post_connections: Option<u16>,
     /// How many times as fast as recorded.
     pub speed: f64,
@@ -172,12 +156,8 @@ pub struct Setup {
     pub machine: Machine,
 }
 
-fn one() -> u16 {
-    1
-}
-
 /// How connections ended before the end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Ends {
     /// Viewers closed by the server, by close code.
     pub closes: BTreeMap<u16, u64>,
@@ -192,7 +172,7 @@ pub struct Ends {
 }
 
 /// Version of the JSON format. It changes when a member is removed or changes its meaning, not for new members.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// The close code of an eviction.
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();
 
@@ -271,7 +251,7 @@ impl RunReport {
             counters: outcome.counters.clone(),
             generator: GeneratorReport::of(outcome, frames),
             floor: None,
-            histograms: histogram::all(outcome),
+            distributions: delivery::distributions(outcome),
             timeline: outcome.timeline.clone(),
         };
         report.passed = report.faults().is_empty();

@@ -174,8 +174,6 @@ pub struct Outcome {
     pub first_viewer: [Summary; 2],
     /// Scheduled post to last viewer, by stage.
     pub last_viewer: [Summary; 2],
-    /// The same, minus the window.
-    pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
     /// Disruptions during posting.
@@ -354,7 +352,6 @@ impl Session {
             viewers_cpu: between(before.viewers_cpu, after.viewers_cpu),
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
-            last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
             counters: totals.counters(),
             caught_up,
             events,

@@ -3,7 +3,6 @@
 //! Working threads record little in a [`Recorder`], once per distinct frame and once per post. A [`Sampler`] on
 //! its own thread reads everything else once a second.
 
-mod buckets;
 mod live;
 mod meter;
 mod recorder;
@@ -13,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::latency::Summary;
 
-pub use buckets::Buckets;
 pub use live::{Live, clear_live_line};
 pub use recorder::Recorder;
 pub use sampler::Sampler;
@@ -61,12 +59,8 @@ pub struct Sample {
     pub errors: u64,
     /// From the scheduled post to each viewer, of what arrived in this second.
     pub latency: Summary,
-    /// The same as counts.
-    pub latency_buckets: Buckets,
     /// How late posts were sent, because the generator was slow or all connections waited for answers.
     pub lateness: Summary,
-    /// The same as counts.
-    pub lateness_buckets: Buckets,
     /// The server, if its figures are known.
     pub server: Option<Usage>,
     /// All processes of the harness together.

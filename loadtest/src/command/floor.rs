@@ -11,8 +11,7 @@ use crate::command::{Verdict, print, say};
 use crate::descriptors::{self, Need};
 use crate::error::HarnessError;
 use crate::floor::{FloorPlan, measure};
-use crate::report::text::quantiles;
-use crate::report::write_json;
+use crate::report::{quantiles, write_json};
 use crate::swarm::{Seating, WatchVia};
 use crate::table::{Table, count, figure};
 

@@ -50,7 +50,7 @@ pub(super) async fn perform(
     let session = match opened {
         Err(HarnessError::Interrupted { joined, .. }) => {
             let mut report = RunReport::interrupted(setup(&args, &target), joined, began);
-            report.set_scenario(ScenarioReport::unjudged(spec));
+            report.set_scenario(ScenarioReport::new(spec, Vec::new(), None));
             return Ok(report);
         }
         opened => opened?,
@@ -60,12 +60,11 @@ pub(super) async fn perform(
     let partial = stop.load(Ordering::Relaxed);
     let evidence = evidence(spec, &outcome, partial);
     let mut report = RunReport::new(setup(&args, &target), connect, &outcome, partial);
-    report.set_scenario(ScenarioReport {
-        fields: spec.clone(),
-        checks: spec.slo.judge(&evidence),
-        memory_mib_per_hour: evidence.memory_mib_per_hour,
-        steps: Vec::new(),
-    });
+    report.set_scenario(ScenarioReport::new(
+        spec,
+        spec.slo.judge(&evidence),
+        evidence.memory_mib_per_hour,
+    ));
     Ok(report)
 }
 
@@ -238,7 +237,7 @@ fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidence {
     let stages = &outcome.result.findings.stages;
     let p99 = stages
         .iter()
-        .map(|stage| stage.beyond_window.summary().p99_ms);
+        .map(|stage| stage.each.summary().beyond(outcome.window_ms).p99_ms);
     let ended = incidents.closes.values().sum::<u64>() + incidents.silent_ends;
     Evidence {
         tally: outcome.result.findings.tally,

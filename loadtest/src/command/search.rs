@@ -8,7 +8,7 @@ use crate::command::run::prepare;
 use crate::command::say;
 use crate::command::scenario::{named_by_fields, perform, run_args, whole};
 use crate::error::HarnessError;
-use crate::report::{RunReport, ScenarioReport, Step};
+use crate::report::{RunReport, Step};
 use crate::scenario::{Bisection, Searched, Spec};
 use crate::table::amount;
 
@@ -127,7 +127,7 @@ impl Found {
         report.partial = partial;
         let has_judged = !partial || !steps.is_empty();
         if let Some(scenario) = report.scenario.take() {
-            report.set_scenario(ScenarioReport { steps, ..scenario });
+            report.set_scenario(scenario.searched_by(steps));
         }
         if !has_judged {
             report.passed = false;

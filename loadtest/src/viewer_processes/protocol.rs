@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Moment, Origin};
+use crate::latency::Distribution;
 use crate::ledger::{Arrival, Entry};
 use crate::swarm::{Order, Seating, Share, Snapshot, SwarmConfig, SwarmResult};
-use crate::timeline::Buckets;
 
 /// A message to a child. The end of its input means: leave, and hand over your results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub(super) struct Report {
     /// The rooms' window; 0 before the first viewer has joined.
     pub(super) window_ms: u64,
     /// Latencies that were judged since the last report, by second.
-    pub(super) latencies: Vec<(u64, Buckets)>,
+    pub(super) latencies: Vec<(u64, Distribution)>,
 }
 
 /// Acknowledgements or arrivals in one message; more are sent in several.

@@ -58,7 +58,7 @@ pub(crate) fn faulty_report() -> RunReport {
     let mut scenario = scenario(&report);
     scenario.checks[0].value = Some(12.0);
     scenario.checks[0].met = false;
-    scenario.steps = [(500.0, true), (4000.0, false)]
+    let steps = [(500.0, true), (4000.0, false)]
         .map(|(value, met)| Step {
             value,
             met,
@@ -69,7 +69,7 @@ pub(crate) fn faulty_report() -> RunReport {
             checks: scenario.checks.clone(),
         })
         .into();
-    report.set_scenario(scenario);
+    report.set_scenario(scenario.searched_by(steps));
     report
 }
 
@@ -83,12 +83,7 @@ fn scenario(report: &RunReport) -> ScenarioReport {
         memory_mib_per_hour: Some(1.5),
         ..Evidence::default()
     };
-    ScenarioReport {
-        checks: fields.slo.judge(&evidence),
-        fields,
-        memory_mib_per_hour: Some(1.5),
-        steps: Vec::new(),
-    }
+    ScenarioReport::new(&fields, fields.slo.judge(&evidence), Some(1.5))
 }
 
 fn event() -> Event {
@@ -248,14 +243,8 @@ fn timeline() -> Timeline {
                 server_kernel_tcp_bytes: Some(5 << 20),
                 ..Sample::default()
             };
-            for step in 0..500 {
-                sample
-                    .latency_buckets
-                    .record(step * 2_000 + u64::from(second), 1);
-            }
-            sample.latency = sample.latency_buckets.summary();
-            sample.lateness_buckets.record(120, 10);
-            sample.lateness = sample.lateness_buckets.summary();
+            sample.latency = distribution(u64::from(second) * 1000).summary();
+            sample.lateness = distribution(120).summary();
             sample
         })
         .collect();

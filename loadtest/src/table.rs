@@ -84,7 +84,7 @@ impl Table {
         let mut cells = self.rows.iter().filter_map(|row| row.cells.get(column));
         let is_figure = |cell: &String| {
             let digits = cell.trim_start_matches(['+', '-']);
-            cell == "-" || cell.is_empty() || digits.parse::<f64>().is_ok() || is_count(digits)
+            digits.is_empty() || is_count(digits)
         };
         column > 0 && cells.all(is_figure)
     }
@@ -255,10 +255,10 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
         assert!(lines.iter().all(|line| line.chars().count() <= 100));
-        for line in 2..6 {
-            let from = lines[line].char_indices().filter(|(at, _)| *at >= 23);
+        for line in &lines[2..6] {
+            let mut cell = line.char_indices().filter(|(at, _)| *at >= 23);
             assert_eq!(
-                from.clone().find(|(_, c)| *c != ' ').unwrap().0,
+                cell.find(|(_, letter)| *letter != ' ').unwrap().0,
                 26,
                 "{text}"
             );

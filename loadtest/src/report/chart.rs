@@ -117,7 +117,7 @@ impl Chart {
                         @for (tone, series) in &drawn {
                             li {
                                 svg width="26" height="10" aria-hidden="true" {
-                                    path class={ "line t" (tone) } d="M1 5H25";
+                                    path class={ "line t" (tone) } d="M1 5H25" {}
                                 }
                                 (series.name)
                             }
@@ -128,9 +128,9 @@ impl Chart {
                     (grid(&x, &y))
                     @for (tone, series) in &drawn {
                         @if self.is_filled {
-                            path class={ "bars t" (tone) } d=(steps(&series.points, &x, &y));
+                            path class={ "bars t" (tone) } d=(steps(&series.points, &x, &y)) {}
                         } @else {
-                            path class={ "line t" (tone) } d=(line(&series.points, self.bridged, &x, &y));
+                            path class={ "line t" (tone) } d=(line(&series.points, self.bridged, &x, &y)) {}
                         }
                     }
                     (self.marked(&x))
@@ -143,17 +143,21 @@ impl Chart {
     /// Names above the plot, each where there is room; a mark without room has only its line.
     fn marked(&self, x: &Axis) -> Markup {
         let mut free_from = [0.0_f64; 2];
-        let marks = self
-            .marks
-            .iter()
-            .filter(|(at, _)| (x.low..=x.high).contains(at));
+        let mut named = Vec::new();
+        let marks = self.marks.iter();
+        for (at, name) in marks.filter(|(at, _)| (x.low..=x.high).contains(at)) {
+            let at = x.place(*at);
+            let start = (at - 3.0).min(WIDTH - width_of(name));
+            let row = free_from.iter().position(|free| *free <= start);
+            if let Some(row) = row {
+                free_from[row] = start + width_of(name) + LETTER;
+            }
+            named.push((at, start, row, name));
+        }
         html! {
-            @for (at, name) in marks {
-                @let at = x.place(*at);
-                @let start = (at - 3.0).min(WIDTH - width_of(name));
-                path.mark d=(format!("M{at:.1} {TOP}V{BOTTOM}"));
-                @if let Some(row) = free_from.iter().position(|free| *free <= start) {
-                    @let _ = free_from[row] = start + width_of(name) + LETTER;
+            @for (at, start, row, name) in named {
+                path.mark d=(format!("M{at:.1} {TOP}V{BOTTOM}")) {}
+                @if let Some(row) = row {
                     text x=(format!("{start:.1}")) y=(MARK_ROWS[row]) { (name) }
                 }
             }
@@ -252,22 +256,28 @@ impl Axis {
 
 fn grid(x: &Axis, y: &Axis) -> Markup {
     let mut free_from = f64::NEG_INFINITY;
+    let mut named = Vec::new();
+    for (value, name) in &x.ticks {
+        let (at, half) = (x.place(*value), width_of(name) / 2.0);
+        let has_room = at - half > free_from;
+        if has_room {
+            free_from = at + half + LETTER;
+        }
+        named.push((at, Some(name).filter(|_| has_room)));
+    }
     html! {
         @for (value, name) in &y.ticks {
             @let at = y.place(*value);
-            path.grid d=(format!("M{LEFT} {at:.1}H{RIGHT}"));
+            path.grid d=(format!("M{LEFT} {at:.1}H{RIGHT}")) {}
             text.end x=(LEFT - 6.0) y=(format!("{:.1}", at + 4.0)) { (name) }
         }
-        @for (value, name) in &x.ticks {
-            @let at = x.place(*value);
-            @let half = width_of(name) / 2.0;
-            path.axis d=(format!("M{at:.1} {BOTTOM}v5"));
-            @if at - half > free_from {
-                @let _ = free_from = at + half + LETTER;
+        @for (at, name) in named {
+            path.axis d=(format!("M{at:.1} {BOTTOM}v5")) {}
+            @if let Some(name) = name {
                 text.middle x=(format!("{at:.1}")) y=(BOTTOM + 18.0) { (name) }
             }
         }
-        path.axis d=(format!("M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"));
+        path.axis d=(format!("M{LEFT} {TOP}V{BOTTOM}H{RIGHT}")) {}
     }
 }
 

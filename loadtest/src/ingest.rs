@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use danmaku_wire::RoomId;
 
@@ -20,7 +20,7 @@ use crate::session::Program;
 use crate::target::Target;
 
 /// What posting alone costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PostCost {
     /// Posts that were acknowledged.
     pub posts: u64,
@@ -55,11 +55,7 @@ pub async fn measure(
         recorder: Arc::default(),
         stop: Arc::clone(stop),
     };
-    let unknown = || {
-        let text =
-            "--with-post-cost needs --server-pid, or a server that reports its CPU at /metrics";
-        HarnessError::Flags(text.to_owned())
-    };
+    let unknown = || HarnessError::NoServerFigures("the cost of a post");
     let mut observer = server.observer();
     let posters = publisher.connect().await?;
     let before = observer.look().await.ok_or_else(unknown)?;

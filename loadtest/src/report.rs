@@ -16,14 +16,16 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::clock::Clock;
 use crate::latency::{Distribution, Stage, Summary};
-use crate::publisher::{PostVia, PublicationSummary};
+use crate::publisher::PublicationSummary;
 use crate::session::{ConnectReport, Event, Outcome};
-use crate::swarm::{StalledEnds, WatchVia};
+use crate::spec::Spec;
+use crate::swarm::StalledEnds;
 use crate::table::count;
 use crate::timeline::Timeline;
 
@@ -33,10 +35,9 @@ pub use delivery::{StageReport, Total, Traffic};
 pub use file::{check_writable, write_html, write_json};
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
-pub(crate) use sections::{connect_rows, outcome_of, quantiles};
 
 /// The results of a run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunReport {
     /// The format of this report: [`SCHEMA`].
     pub schema: u32,
@@ -66,7 +67,7 @@ pub struct RunReport {
     pub events: Vec<Event>,
     /// Viewers that came back, when there were any.
     pub returns: Option<Returns>,
-    /// The scenario this run was, and its limits.
+    /// Its figures against its limits, if it has any.
     pub scenario: Option<ScenarioReport>,
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
@@ -92,72 +93,24 @@ pub struct RunReport {
 }
 
 /// What was run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Setup {
     /// The command line.
     pub command: Vec<String>,
     /// This harness.
     pub version: String,
-    /// The server.
-    pub url: String,
     /// The server's version, if it reports one.
     pub server_version: Option<String>,
-    /// Viewers.
-    pub viewers: u32,
-    /// Rooms.
-    pub rooms: u32,
-    /// Processes the viewers were in; 1 in reports from before there could be several.
-    pub processes: u16,
-    /// Handshakes in progress at once.
-    pub connecting_max: Option<u32>,
-    /// Seconds between the last connect and the first post.
-    pub settle_s: Option<u64>,
-    /// Seconds the last comments may take to arrive.
-    pub drain_s: Option<u64>,
-    /// Viewers that stop reading, and the second in which they do.
-    pub stall_viewers: Option<u32>,
-    /// See `stall_viewers`; absent for halfway.
-    pub stall_after_s: Option<u64>,
-    /// Reading threads per process.
-    pub threads: Option<u16>,
-    /// Connects a second.
-    pub connects_per_second: Option<f64>,
-    /// Viewers of each room and encoding that decode every byte.
-    pub sample: Option<u32>,
-    /// How viewers watched; over WebSocket in reports from before there was a choice.
-    pub protocol: WatchVia,
-    /// Encodings in use.
-    pub encodings: Vec<String>,
-    /// The recording's file name, or `made up`.
-    pub corpus: String,
-    /// Comments a second of generated chat; absent with a recording.
-    pub rate: Option<f64>,
-    /// Recorded seconds that were left out at the start.
-    pub skip_s: u64,
-    /// Whether every room got all comments.
-    pub replicate: bool,
-    /// How they were posted.
-    pub post_via: Option<PostVia>,
-    /// Over how many connections at most, with `http`.
-    pub post_connections: Option<u16>,
-    /// How many times as fast as recorded.
-    pub speed: f64,
-    /// The seed.
-    pub seed: u64,
-    /// Length of the measured interval.
-    pub duration_s: u64,
-    /// The rooms' window.
+    /// The scenario with all its fields, and the limits in `slo`.
+    pub spec: Spec,
+    /// The rooms' window, as reported by the server; 0 if nobody joined.
     pub window_ms: u64,
-    /// Deliveries later than this beyond the window are late.
-    pub late_ms: u64,
-    /// CPUs this process may use.
-    pub cpus: usize,
     /// The machine the harness ran on.
     pub machine: Machine,
 }
 
 /// How connections ended before the end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Ends {
     /// Viewers closed by the server, by close code.
     pub closes: BTreeMap<u16, u64>,
@@ -175,6 +128,13 @@ pub struct Ends {
 pub const SCHEMA: u32 = 2;
 /// The close code of an eviction.
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();
+
+/// The JSON schema of a report.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(RunReport);
+    format!("{:#}\n", schema.as_value())
+}
 
 impl RunReport {
     /// Combines the figures of a session.
@@ -267,7 +227,7 @@ impl RunReport {
             verdict: format!(
                 "FAIL (partial: ended early): interrupted with {} of {} viewers connected, nothing was posted",
                 count(joined),
-                count(setup.viewers.into())
+                count(setup.spec.viewers.into())
             ),
             setup,
             partial: true,

@@ -8,7 +8,8 @@ mod meter;
 mod recorder;
 mod sampler;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::latency::Summary;
 
@@ -17,7 +18,7 @@ pub use recorder::Recorder;
 pub use sampler::Sampler;
 
 /// One sample per second of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Timeline {
     /// When it began, in milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
@@ -28,7 +29,7 @@ pub struct Timeline {
 }
 
 /// The beginning of a part of the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Mark {
     /// Seconds from the timeline's zero.
     pub at_s: f64,
@@ -37,7 +38,7 @@ pub struct Mark {
 }
 
 /// One second. Counts are of that second alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Sample {
     /// The end of the second, in seconds from the timeline's zero.
     pub t_s: f64,
@@ -72,7 +73,7 @@ pub struct Sample {
 }
 
 /// What a process used in a second, and held at its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Usage {
     /// CPU in user space, as a share of one CPU.
     pub user_percent: f64,

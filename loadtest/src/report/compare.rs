@@ -125,8 +125,8 @@ const FIGURES: [Figure; 43] = [
 
 /// What a figure may change by and still be the same, as a share of its limit.
 const LIMIT_NOISE: f64 = 0.1;
-/// Members of the setup that say nothing about what was measured.
-const UNCOMPARED: [&str; 3] = ["command", "url", "room_prefix"];
+/// Fields that say nothing about what was measured.
+const UNCOMPARED: [&str; 4] = ["url", "room_prefix", "server_pid", "start"];
 
 impl Comparison {
     /// Compares the reports in two files; figures may get worse by `tolerance_percent`.
@@ -339,11 +339,15 @@ fn unlike(before: &Value, after: &Value) -> Vec<String> {
     lines
 }
 
-/// The setup and the fields of the scenario as text, by name.
+/// The setup as text, by name.
 fn fields(report: &Value) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
-    flatten("", &report["scenario"]["fields"], &mut fields);
-    flatten("", &report["setup"], &mut fields);
+    let setup = &report["setup"];
+    for member in ["version", "server_version", "window_ms"] {
+        flatten(member, &setup[member], &mut fields);
+    }
+    flatten("", &setup["spec"], &mut fields);
+    flatten("machine", &setup["machine"], &mut fields);
     fields.retain(|name, _| !UNCOMPARED.contains(&name.as_str()));
     fields
 }
@@ -427,7 +431,7 @@ mod tests {
         let nothing: [&str; 0] = [];
         let mut good = sample();
         good["passed"] = true.into();
-        assert_eq!(worse("/setup/seed", 99), nothing);
+        assert_eq!(worse("/setup/spec/seed", 99), nothing);
         assert_eq!(worse("/audit/lost", 13), ["lost"]);
         assert_eq!(worse("/audit/lost", 1), nothing);
         assert_eq!(
@@ -488,10 +492,11 @@ mod tests {
     fn different_setups_are_named_once() {
         let before = sample();
         let mut after = before.clone();
-        after["setup"]["url"] = "http://elsewhere".into();
-        after["setup"]["viewers"] = 501.into();
-        after["setup"]["rate"] = 20.into();
-        after["scenario"]["fields"]["slo"]["last_back_s_max"].take();
+        let spec = &mut after["setup"]["spec"];
+        spec["url"] = "http://elsewhere".into();
+        spec["viewers"] = 501.into();
+        spec["rate"] = 10.into();
+        spec["slo"]["last_back_s_max"].take();
         after["partial"] = true.into();
         assert_eq!(unlike(&before, &before), Vec::<String>::new());
         assert_eq!(

@@ -1,5 +1,6 @@
 //! What a run cost: the server, this process, and the floor for comparison.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::floor::Floor;
@@ -11,7 +12,7 @@ use crate::server_side::Source;
 use crate::session::Outcome;
 
 /// The server's process over the measured interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ServerReport {
     /// Where its figures come from.
     pub source: Option<Source>,
@@ -30,7 +31,7 @@ pub struct ServerReport {
 }
 
 /// This process over the measured interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct GeneratorReport {
     /// CPU.
     pub cpu: Option<CpuTime>,
@@ -47,7 +48,7 @@ pub struct GeneratorReport {
 }
 
 /// The floor beside the run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct FloorReport {
     /// What was measured.
     pub floor: Floor,

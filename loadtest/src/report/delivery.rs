@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use danmaku_wire::Encoding;
@@ -11,7 +12,7 @@ use crate::session::{Outcome, of_stage};
 use crate::swarm::Delivered;
 
 /// What was delivered in the measured interval, over all viewers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Total {
     /// Length of the interval, its drain included.
     pub seconds: f64,
@@ -30,7 +31,7 @@ pub struct Total {
 }
 
 /// Deliveries of one encoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
@@ -45,7 +46,7 @@ pub struct Traffic {
 }
 
 /// Latencies of one stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct StageReport {
     /// `all`, or `before stall` and `during stall`.
     pub stage: String,

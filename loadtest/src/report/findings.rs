@@ -2,9 +2,11 @@
 
 use danmaku_wire::CloseReason;
 
+use crate::report::scenario::searched;
 use crate::report::sections::listed;
 use crate::report::{Returns, RunReport, ScenarioReport};
 use crate::session::Event;
+use crate::spec::Spec;
 use crate::swarm::StalledEnds;
 use crate::table::{Table, amount, count, figure};
 
@@ -18,7 +20,8 @@ impl RunReport {
         let stalled = self.ends.stalled.as_ref();
         tables.extend(stalled.map(|stalled| self.slow_table(stalled)));
         if let Some(scenario) = &self.scenario {
-            tables.extend([scenario.steps_table(), scenario.limits_table()]);
+            let spec = &self.setup.spec;
+            tables.extend([scenario.steps_table(spec), scenario.limits_table(spec)]);
         }
         tables.retain(|table| !table.is_empty());
         tables
@@ -111,9 +114,10 @@ impl RunReport {
     }
 
     pub(super) fn slowness(&self) -> &'static str {
-        match &self.scenario {
-            Some(scenario) if scenario.fields.slow_bytes_per_second > 0 => "read slowly",
-            _ => "stopped reading",
+        if self.setup.spec.slow_bytes_per_second > 0 {
+            "read slowly"
+        } else {
+            "stopped reading"
         }
     }
 }
@@ -184,8 +188,8 @@ fn closed(code: u16) -> String {
 
 impl ScenarioReport {
     /// Each figure against its limit.
-    fn limits_table(&self) -> Table {
-        let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
+    fn limits_table(&self, spec: &Spec) -> Table {
+        let mut table = Table::new(format!("limits of {}", spec.scenario));
         table.heads(["", "measured", "limit", ""]);
         for check in &self.checks {
             let (was, limit) = (check.measured(), check.allowed());
@@ -195,10 +199,10 @@ impl ScenarioReport {
     }
 
     /// The steps of a search.
-    fn steps_table(&self) -> Table {
+    fn steps_table(&self, spec: &Spec) -> Table {
         let mut table = Table::new("steps of the search");
         for step in &self.steps {
-            let value = format!("{} {}", amount(step.value), self.searched());
+            let value = format!("{} {}", amount(step.value), searched(spec));
             let mark = mark(step.met).to_owned();
             let text: Vec<String> = [mark].into_iter().chain(step.failed.clone()).collect();
             table.judged(step.met, [&value, &text.join("; ")]);

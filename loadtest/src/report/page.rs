@@ -11,16 +11,17 @@ use crate::report::RunReport;
 use crate::report::chart::Chart;
 use crate::report::charts::{distributions, over_time};
 use crate::report::compare::flatten;
+use crate::report::scenario::searched;
 use crate::report::tiles::tiles;
+use crate::spec::Spec;
 use crate::table::{Table, bytes};
 
 const CSS: &str = include_str!("page.css");
 
 /// The page.
 pub(super) fn page(report: &RunReport) -> String {
-    let scenario = report.scenario.as_ref();
-    let name = scenario.map_or("run", |scenario| scenario.fields.scenario.name());
-    let title = format!("danmaku-loadtest {name}: {}", report.audience());
+    let spec = &report.setup.spec;
+    let title = format!("danmaku-loadtest {}: {}", spec.scenario, report.audience());
     let tone = match (report.passed, report.partial) {
         (false, _) => "bad",
         (true, true) => "warn",
@@ -37,7 +38,7 @@ pub(super) fn page(report: &RunReport) -> String {
             }
             body {
                 h1 { (title) }
-                p.soft { (report.setup.url) (started(report)) }
+                p.soft { (spec.url) (started(report)) }
                 p class={ "verdict " (tone) } { (report.verdict) }
                 @if let Some(step) = step_shown(report) { p { (step) } }
                 ul.tiles {
@@ -120,7 +121,7 @@ fn step_shown(report: &RunReport) -> Option<String> {
     // If none met the limits, the report shows the first.
     let first = scenario.steps.first()?;
     let shown = crate::table::amount(scenario.most.unwrap_or(first.value));
-    let what = scenario.searched();
+    let what = searched(&report.setup.spec);
     Some(format!(
         "Except for the list of steps, everything here is of the step with {shown} {what}."
     ))
@@ -131,14 +132,9 @@ fn repeat(report: &RunReport) -> Markup {
     let (setup, machine) = (&report.setup, &report.setup.machine);
     // No argument of a process holds a zero byte.
     let command = shlex::try_join(setup.command.iter().map(String::as_str)).unwrap_or_default();
-    let mut fields = BTreeMap::new();
-    if let Some(Ok(spec)) = report
-        .scenario
-        .as_ref()
-        .map(|it| serde_json::to_value(&it.fields))
-    {
-        flatten("", &spec, &mut fields);
-    }
+    let defaults = fields_of(&Spec::default());
+    let mut fields = fields_of(&setup.spec);
+    fields.retain(|name, value| defaults.get(name) != Some(value));
     html! {
         section.keep {
             h2 { "Repeat this run" }
@@ -151,13 +147,23 @@ fn repeat(report: &RunReport) -> Markup {
             p.soft {
                 "danmaku-loadtest " (setup.version)
                 @if let Some(version) = &setup.server_version { ", danmaku-server " (version) }
-                ", seed " (setup.seed) ", report schema " (report.schema) " · "
+                ", seed " (setup.spec.seed) ", report schema " (report.schema) " · "
                 (machine.platform) ", kernel " (machine.kernel) ", " (machine.cores) " CPUs"
                 @if let Some(cpu) = &machine.cpu { " (" (cpu) ")" }
                 @if let Some(memory) = machine.memory_bytes { ", " (bytes(memory)) " memory" }
             }
         }
     }
+}
+
+fn fields_of(spec: &Spec) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    flatten(
+        "",
+        &serde_json::to_value(spec).unwrap_or_default(),
+        &mut fields,
+    );
+    fields
 }
 
 #[cfg(test)]
@@ -193,7 +199,7 @@ mod tests {
             "steps of the search",
             "viewers that stopped reading",
             "server counters, change over the run",
-            "danmaku-loadtest storm --set 'viewers=500'",
+            "danmaku-loadtest storm --viewers 500",
             "slo.last_back_s_max",
             "http://127.0.0.1:8080 · started Thu, 01 Jan 2026 00:00:00 GMT",
         ] {
@@ -222,8 +228,8 @@ mod tests {
     fn text_from_outside_is_escaped() {
         let mut report = faulty_report();
         let evil = "</style><script>alert('x')</script>\"".to_owned();
-        report.setup.url.clone_from(&evil);
-        report.setup.corpus.clone_from(&evil);
+        report.setup.spec.url.clone_from(&evil);
+        report.setup.spec.corpus = Some(evil.clone().into());
         report.setup.command = vec![evil.clone()];
         report.verdict.clone_from(&evil);
         report.posts.refused.insert(evil.clone(), 3);

@@ -1,19 +1,19 @@
 //! What makes a run a scenario: its fields, each figure against its limit, and the steps of a search; and what became of
 //! rooms and of viewers that came back.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::latency::Summary;
-use crate::scenario::{Bound, Check, Searched, Spec};
+use crate::limits::{Bound, Check};
 use crate::session::Outcome;
+use crate::spec::{Searched, Spec};
 use crate::table::amount;
 
-/// A scenario and its limits.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The limits of a scenario, and its search.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ScenarioReport {
-    /// The scenario with all its fields.
-    pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
     /// Growth of the server's memory, if its figures are known.
@@ -25,7 +25,7 @@ pub struct ScenarioReport {
 }
 
 /// One step of a search.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Step {
     /// Viewers, or comments a second.
     pub value: f64,
@@ -38,7 +38,7 @@ pub struct Step {
 }
 
 /// The audit of one room.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct RoomReport {
     /// Its name.
     pub room: String,
@@ -49,7 +49,7 @@ pub struct RoomReport {
 }
 
 /// Viewers that lost their connection and came back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Returns {
     /// Joins after the first one of the same viewer.
     pub rejoined: u64,
@@ -69,18 +69,6 @@ pub struct Returns {
 const ROOMS_LISTED_MAX: usize = 100;
 
 impl ScenarioReport {
-    /// A scenario whose figures were held against their limits; without any it was ended before that.
-    #[must_use]
-    pub fn new(fields: &Spec, checks: Vec<Check>, memory_mib_per_hour: Option<f64>) -> Self {
-        Self {
-            fields: fields.clone(),
-            checks,
-            memory_mib_per_hour,
-            steps: Vec::new(),
-            most: None,
-        }
-    }
-
     /// Adds the steps of a search.
     #[must_use]
     pub fn searched_by(self, steps: Vec<Step>) -> Self {
@@ -100,68 +88,57 @@ impl ScenarioReport {
     }
 
     /// The result in a sentence.
-    #[must_use]
-    pub fn judge(&self, partial: bool) -> String {
-        let name = self.fields.scenario.name();
-        let partial = if partial {
-            " (partial: ended early)"
-        } else {
-            ""
-        };
-        let failed = self.failed();
+    pub(super) fn judge(&self, spec: &Spec, partial: &str) -> String {
+        let (name, failed) = (&spec.scenario, self.failed());
         let mut text = if failed.is_empty() {
-            format!(
-                "PASS{partial}: {name} is within all {} limits",
-                self.checks.len()
-            )
+            let limits = self.checks.len();
+            format!("PASS{partial}: {name} is within all {limits} limits")
         } else {
             format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
         };
-        if let Some(found) = self.found() {
+        if let Some(found) = self.found(spec) {
             text.push_str(&format!("; {found}"));
         }
         text
     }
 
     /// The result of a search, in words.
-    pub(super) fn found(&self) -> Option<String> {
+    pub(super) fn found(&self, spec: &Spec) -> Option<String> {
         let first = self.steps.first()?;
-        let searched = self.searched();
-        Some(match self.most {
-            None => format!(
-                "even the lowest value, {} {searched}, missed them",
-                amount(first.value)
-            ),
-            Some(most) if most >= self.fields.to => {
-                format!(
-                    "all {} {searched} met them, the end of the range; raise `to` to look further",
-                    amount(most)
-                )
-            }
-            Some(most) => {
-                let missed = self.steps.iter().filter(|step| !step.met);
-                let next = missed.min_by(|one, other| one.value.total_cmp(&other.value));
-                let next = next.map_or_else(String::new, |step| {
-                    format!(
-                        "; {} did not: {}",
-                        amount(step.value),
-                        step.failed.join(", ")
-                    )
-                });
-                format!(
-                    "the most that met them is {} {searched}{next}",
-                    amount(most)
-                )
-            }
-        })
-    }
-
-    /// What a search looked for the most of.
-    pub(super) const fn searched(&self) -> &'static str {
-        match self.fields.search {
-            Some(Searched::Rate) => "comments a second",
-            Some(Searched::Viewers) | None => "viewers",
+        let searched = searched(spec);
+        let Some(most) = self.most else {
+            let first = amount(first.value);
+            return Some(format!(
+                "even the lowest value, {first} {searched}, missed them"
+            ));
+        };
+        let value = amount(most);
+        if most >= spec.to {
+            return Some(format!(
+                "all {value} {searched} met them, the end of the range; raise `to` to look further"
+            ));
         }
+        let missed = self.steps.iter().filter(|step| !step.met);
+        let next = missed.min_by(|one, other| one.value.total_cmp(&other.value));
+        let next = next.map(|step| {
+            format!(
+                "; {} did not: {}",
+                amount(step.value),
+                step.failed.join(", ")
+            )
+        });
+        let next = next.unwrap_or_default();
+        Some(format!(
+            "the most that met them is {value} {searched}{next}"
+        ))
+    }
+}
+
+/// What a search looks for the most of.
+pub(super) const fn searched(spec: &Spec) -> &'static str {
+    match spec.search {
+        Some(Searched::Rate) => "comments a second",
+        Some(Searched::Viewers) | None => "viewers",
     }
 }
 

@@ -46,32 +46,26 @@ impl RunReport {
     }
 
     fn setup_table(&self) -> Table {
-        let setup = &self.setup;
+        let (setup, spec) = (&self.setup, &self.setup.spec);
         let server = setup.server_version.as_ref();
         let server = server.map_or_else(String::new, |version| format!(" (version {version})"));
         let mut table = Table::new(format!(
-            "danmaku-loadtest {} · {}{server}",
-            setup.version, setup.url
+            "danmaku-loadtest {} {} · {}{server}",
+            spec.scenario, setup.version, spec.url
         ));
-        let processes = if setup.processes > 1 {
-            format!(", in {} processes", setup.processes)
-        } else {
-            String::new()
+        table.row(["viewers", &self.audience()]);
+        let source = match spec.corpus.as_ref().and_then(|path| path.file_name()) {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => format!("made up, {} a second", amount(spec.rate)),
         };
-        let rate = setup
-            .rate
-            .map(|rate| format!(", {} a second", amount(rate)));
-        table.row(["viewers", &format!("{}{processes}", self.audience())]);
         table.row([
             "comments",
             &format!(
-                "{}{}, {} x, {} s, window {} ms, seed {}",
-                setup.corpus,
-                rate.unwrap_or_default(),
-                setup.speed,
-                setup.duration_s,
+                "{source}, {} x, {} s, window {} ms, seed {}",
+                spec.speed,
+                spec.duration_s,
                 count(setup.window_ms),
-                setup.seed
+                spec.seed
             ),
         ]);
         table
@@ -79,14 +73,16 @@ impl RunReport {
 
     /// `500 in 1 room, ws deflate`
     pub(super) fn audience(&self) -> String {
-        let setup = &self.setup;
+        let spec = &self.setup.spec;
+        let encodings = spec.mix().map(|mix| mix.encodings()).unwrap_or_default();
+        let encodings: Vec<&str> = encodings.iter().map(|encoding| encoding.as_str()).collect();
         format!(
             "{} in {} {}, {} {}",
-            count(setup.viewers.into()),
-            count(setup.rooms.into()),
-            if setup.rooms == 1 { "room" } else { "rooms" },
-            setup.protocol.name(),
-            setup.encodings.join(", ")
+            count(spec.viewers.into()),
+            count(spec.rooms.into()),
+            if spec.rooms == 1 { "room" } else { "rooms" },
+            spec.protocol.name(),
+            encodings.join(", ")
         )
     }
 
@@ -124,7 +120,7 @@ impl RunReport {
             (audit.corrupt, "corrupt"),
         ];
         row("wrong", listed(wrong));
-        let (late, late_ms) = (count(audit.late), count(self.setup.late_ms));
+        let (late, late_ms) = (count(audit.late), count(self.setup.spec.late_ms));
         row(
             "late",
             format!("{late}, more than {late_ms} ms beyond the window"),
@@ -285,8 +281,8 @@ impl RunReport {
     }
 }
 
-/// The outcome of the posts, shared with `quiet`.
-pub(crate) fn outcome_of(posts: &PublicationSummary) -> String {
+/// The outcome of the posts.
+fn outcome_of(posts: &PublicationSummary) -> String {
     let mut outcome = listed([(posts.due, "due"), (posts.acknowledged, "acknowledged")]);
     for (word, causes) in [("refused", &posts.refused), ("unanswered", &posts.failed)] {
         if !causes.is_empty() {
@@ -296,8 +292,7 @@ pub(crate) fn outcome_of(posts: &PublicationSummary) -> String {
     outcome
 }
 
-/// Rows about connecting, shared with `idle`.
-pub(crate) fn connect_rows(connect: &ConnectReport, table: &mut Table) {
+fn connect_rows(connect: &ConnectReport, table: &mut Table) {
     let viewers = count(connect.viewers);
     let mut took = if connect.seconds > 0.0 {
         format!("{viewers} in {} s", figure(connect.seconds))
@@ -368,7 +363,7 @@ fn floor_rows(report: &FloorReport, table: &mut Table) {
 }
 
 /// `p50 1.20 ms, p99 4.50 ms, max 9.10 ms`, or `none`.
-pub(crate) fn quantiles(summary: &Summary) -> String {
+fn quantiles(summary: &Summary) -> String {
     if summary.count == 0 {
         return "none".to_owned();
     }
@@ -387,7 +382,7 @@ pub(super) fn listed<const N: usize>(counts: [(u64, &str); N]) -> String {
 }
 
 /// `2 x timed out, 5 x rate_limited`
-pub(super) fn list<K: Display>(causes: &BTreeMap<K, u64>) -> String {
+fn list<K: Display>(causes: &BTreeMap<K, u64>) -> String {
     let causes = causes.iter();
     let texts: Vec<String> = causes
         .map(|(cause, number)| format!("{} x {cause}", count(*number)))

@@ -1,7 +1,7 @@
 //! The key figures at the top of the page.
 
+use crate::limits::Check;
 use crate::report::RunReport;
-use crate::scenario::Check;
 use crate::table::{bytes, bytes_f64, count, figure, rate};
 
 /// One figure.

@@ -14,8 +14,6 @@ pub enum Live {
     Line,
     /// A log file: a line every few seconds.
     Lines,
-    /// Nowhere.
-    Off,
 }
 
 /// What one second showed.
@@ -79,7 +77,7 @@ impl Live {
             Self::Lines if number.is_multiple_of(LINES_EVERY_S) => {
                 let _ = writeln!(stderr, "{}", glance.line(COLUMNS_OF_A_LOG));
             }
-            Self::Lines | Self::Off => {}
+            Self::Lines => {}
         }
     }
 }

@@ -67,26 +67,6 @@ impl Recorder {
         }
     }
 
-    /// Takes the latencies recorded so far, by second. What was recorded of posts goes with them: this is for a process that
-    /// only watches.
-    #[must_use]
-    pub fn take_latencies(&self) -> Vec<(u64, Distribution)> {
-        let taken = std::mem::take(&mut *self.lock()).into_iter();
-        taken
-            .filter_map(|(number, second)| match second.latency {
-                Durations::Open(latency) => Some((number, latency)),
-                Durations::Settled(_) => None,
-            })
-            .collect()
-    }
-
-    /// Adds latencies that another process recorded of the second with this number.
-    pub fn add_latencies(&self, number: u64, latencies: &Distribution) {
-        if let Some(second) = second(&mut self.lock(), number) {
-            second.latency.merge(latencies);
-        }
-    }
-
     /// The latencies known so far of the second with this number.
     #[must_use]
     pub fn latency_of(&self, number: u64) -> Summary {
@@ -160,18 +140,11 @@ impl Durations {
         }
     }
 
-    fn merge(&mut self, more: &Distribution) {
-        match self {
-            Self::Open(distribution) => distribution.merge(more),
-            Self::Settled(summary) => summary.count += more.count(),
-        }
-    }
-
     fn add(&mut self, other: &Self) {
-        match other {
-            Self::Open(more) => self.merge(more),
+        match (&mut *self, other) {
+            (Self::Open(distribution), Self::Open(more)) => distribution.merge(more),
             // Only the last seconds of a run are added up, and none of those is settled.
-            Self::Settled(_) => *self = other.clone(),
+            _ => *self = other.clone(),
         }
     }
 }
@@ -231,18 +204,5 @@ mod tests {
                 ..figures
             }
         );
-    }
-
-    #[test]
-    fn latencies_of_another_process_are_added_once() {
-        let (here, elsewhere) = (Recorder::default(), Recorder::default());
-        here.arrivals().record(at(1200), 5_000, 3);
-        elsewhere.arrivals().record(at(1700), 9_000, 2);
-        for _ in 0..2 {
-            for (number, latencies) in elsewhere.take_latencies() {
-                here.add_latencies(number, &latencies);
-            }
-        }
-        assert_eq!(here.latency_of(1).count, 5);
     }
 }

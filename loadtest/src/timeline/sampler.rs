@@ -264,7 +264,7 @@ mod tests {
             Arc::clone(&recorder),
             &ServerSide::Unknown,
             Process::this().into_iter().collect(),
-            Live::Off,
+            Live::Lines,
         )
         .unwrap();
         sampler.mark("posting", Moment::from_micros(250_000));
@@ -303,7 +303,7 @@ mod tests {
             Arc::clone(&recorder),
             &ServerSide::Unknown,
             ProcessGroup::default(),
-            Live::Off,
+            Live::Lines,
         );
         assert!(Arc::strong_count(&recorder) > 1);
         drop(sampler);

@@ -23,6 +23,8 @@ pub(crate) enum Tool {
     Abuse(AbuseArgs),
     /// Compare two reports: what got worse?
     Compare(CompareArgs),
+    /// Print the JSON schema of a report
+    Schema,
     /// The bare `send` loop of `--with-floor`, started by it
     #[command(hide = true)]
     FloorSender {

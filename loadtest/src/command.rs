@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Invocation, Tool, Unparsed, parse};
 use crate::error::HarnessError;
-use crate::report::check_writable;
+use crate::report::{self, check_writable};
 use crate::timeline::clear_live_line;
 
 /// The result of a command.
@@ -99,6 +99,10 @@ async fn dispatch(
         Invocation::Scenario(spec, report) => scenario::run(&spec, &report, stop).await,
         Invocation::Tool(Tool::Abuse(args)) => abuse::abuse(args, stop).await,
         Invocation::Tool(Tool::Compare(args)) => compare::compare(&args),
+        Invocation::Tool(Tool::Schema) => {
+            print(&report::schema());
+            Ok(Verdict::Good)
+        }
         Invocation::Tool(Tool::FloorSender { .. }) => Ok(Verdict::Good),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::restart::{Patience, Restart, RestartError};
@@ -50,7 +50,7 @@ impl Deed {
 }
 
 /// The outcome of an [`Act`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Event {
     /// `storm`, `churn`, `restart` or `crash`.
     pub what: String,

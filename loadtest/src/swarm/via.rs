@@ -4,7 +4,18 @@ use danmaku_wire::{Dialect, Encoding, Protocol};
 use serde::{Deserialize, Serialize};
 
 /// How viewers watch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum WatchVia {
     /// WebSocket.

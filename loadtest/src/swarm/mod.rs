@@ -3,11 +3,13 @@
 
 mod dial;
 pub(crate) mod handshake;
+mod mix;
 mod pace;
 mod plan;
 mod progress;
 pub(crate) mod server_frame;
 mod thread_state;
+mod via;
 mod viewer;
 mod worker;
 
@@ -27,9 +29,11 @@ use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
 use dial::Dialer;
-pub use plan::{Seat, Seating, WatchVia};
+pub use mix::EncodingMix;
+pub use plan::{Seat, Seating};
 use progress::Progress;
 pub use progress::{Delivered, Snapshot};
+pub use via::WatchVia;
 
 use thread_state::ThreadState;
 pub use thread_state::{Incidents, StalledEnds};

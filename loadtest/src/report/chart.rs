@@ -197,13 +197,17 @@ impl Axis {
         let step = steps.into_iter().find(|step| *step >= raw).unwrap_or(raw);
         let first = (low / scale / step).ceil() * step;
         let ticks = (0..=20).map(|index| first + f64::from(index) * step);
+        let name = |tick| match unit {
+            "" => plain(tick),
+            unit => format!("{tick}{unit}"),
+        };
         Self {
             low,
             high,
             is_logarithmic: false,
             ticks: ticks
                 .take_while(|tick| tick * scale <= high * (1.0 + 1e-9))
-                .map(|tick| (tick * scale, format!("{}{unit}", plain(tick))))
+                .map(|tick| (tick * scale, name(tick)))
                 .collect(),
             ends,
         }
@@ -436,6 +440,7 @@ mod tests {
             ["0", "200", "400", "600", "800", "1k"]
         );
         assert_eq!(ticks(&linear(0.31, false)), ["0", "0.1", "0.2", "0.3"]);
+        assert_eq!(ticks(&linear(1.2e6, true))[2..4], ["400 KiB", "600 KiB"]);
         assert_eq!(
             ticks(&linear(9e6, true)),
             ["0 MiB", "2 MiB", "4 MiB", "6 MiB", "8 MiB"]

@@ -41,7 +41,7 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
         note: connected_note(report),
         ..seconds.chart(
             "Viewers connected",
-            "viewers",
+            "at the end of each second",
             vec![("viewers up", seconds.each(|it| Some(to_f64(it.viewers_up))))],
         )
     });

@@ -3,14 +3,11 @@
 use crate::latency::Distribution;
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series};
-use crate::session::Event;
 use crate::table::{amount, count, figure};
 use crate::timeline::{Sample, Usage};
 
 const TIME: &str = "seconds since the first connect";
 const SECOND_MS: u64 = 1000;
-/// Most events noted at the chart of viewers.
-const EVENTS_NOTED_MAX: usize = 3;
 /// Seconds on either side that a mean covers. With one, a tick of slightly more than a second that skips a second would look
 /// like a drop by a third; more would hide real outages.
 const REACH_MIN: usize = 2;
@@ -38,7 +35,9 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
     };
     let mut charts = seconds.latencies();
     charts.push(Chart {
-        note: connected_note(report),
+        note: report.ends.stalled.is_some().then(|| {
+            "A slow viewer that was cut off counts as connected until it notices.".to_owned()
+        }),
         ..seconds.chart(
             "Viewers connected",
             "at the end of each second",
@@ -270,27 +269,6 @@ impl Seconds<'_> {
     }
 }
 
-/// What happened between two samples, and why the count may be too high.
-fn connected_note(report: &RunReport) -> Option<String> {
-    let away = report.events.iter().filter(|event| !event.is_churn());
-    let mut notes: Vec<String> = away.take(EVENTS_NOTED_MAX).map(noted).collect();
-    if report.ends.stalled.is_some() {
-        notes.push(
-            "A slow viewer that was cut off counts as connected until it notices.".to_owned(),
-        );
-    }
-    (!notes.is_empty()).then(|| notes.join(" "))
-}
-
-/// How many lost the connection and when they were back, often within the same second.
-fn noted(event: &Event) -> String {
-    let back = match event.last_back_s {
-        Some(seconds) => format!("all back after {} s", figure(seconds)),
-        None => format!("{} back", count(event.back)),
-    };
-    format!("{}: {} cut off, {back}.", event.what, count(event.viewers))
-}
-
 /// How latencies are distributed; empty without deliveries.
 pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
     let Some(all) = report.distributions.get("post_to_viewer") else {
@@ -396,7 +374,7 @@ fn to_f64(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{faulty_report, sample_report};
+    use crate::report::tests::sample_report;
 
     fn means(frames: &[u64], window_ms: u64) -> Vec<f64> {
         let mut samples: Vec<Sample> = (1_u32..)
@@ -440,23 +418,6 @@ mod tests {
     fn chart(report: &RunReport, title: &str) -> Chart {
         let mut charts = over_time(report).into_iter();
         charts.find(|it| it.title == title).unwrap()
-    }
-
-    #[test]
-    fn viewers_cut_off_and_back_between_two_samples_are_noted() {
-        let note = |report: &RunReport| chart(report, "Viewers connected").note;
-        let mut report = sample_report();
-        assert_eq!(
-            note(&report).unwrap(),
-            "storm: 500 cut off, all back after 1.25 s."
-        );
-        report.events[0].last_back_s = None;
-        report.events[0].back = 499;
-        assert_eq!(note(&report).unwrap(), "storm: 500 cut off, 499 back.");
-        report.events[0].what = "churn".to_owned();
-        assert_eq!(note(&report), None);
-        let slow = note(&faulty_report()).unwrap();
-        assert!(slow.ends_with("until it notices."), "{slow}");
     }
 
     #[test]

@@ -296,7 +296,7 @@ pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
             note: (window_ms > 0)
                 .then(|| format!("Includes the window of {} ms.", count(window_ms))),
             y_label: "percent of deliveries",
-            x_label: "milliseconds",
+            x_label: "milliseconds, up to p99.9",
             series: vec![Series::new("", bars(all))],
             marks: marks
                 .map(|(name, ms)| (ms, format!("{name} {} ms", figure(ms))))

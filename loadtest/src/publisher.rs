@@ -8,7 +8,6 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,18 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 use danmaku_client::{ClientError, NewComment, ServerAddress};
 use danmaku_wire::{Mode, RoomId};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::causes;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
 use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
+use danmaku_chat::Line;
 
 /// How posts reach the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PostVia {
     /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
@@ -38,15 +41,6 @@ pub enum PostVia {
 }
 
 impl PostVia {
-    /// As the command line calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Ws => "ws",
-        }
-    }
-
     /// Connections needed to post to this many rooms; over HTTP there are `connections`.
     #[must_use]
     pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
@@ -77,7 +71,7 @@ pub struct Publisher {
     /// Where the seconds of the run are recorded.
     pub recorder: Arc<Recorder>,
     /// Set from outside to end early.
-    pub stop: Arc<AtomicBool>,
+    pub stop: CancellationToken,
 }
 
 /// Connections to post over, one for each room over WebSocket. They are open before the schedule begins, so that opening
@@ -104,7 +98,7 @@ pub struct Publication {
 }
 
 /// The printed side of a [`Publication`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PublicationSummary {
     /// Posts that were due.
     pub due: u64,
@@ -229,22 +223,10 @@ impl Publisher {
     async fn cut(&self, posts: &[Post], start: Moment) -> Cut {
         let last = posts.last().map_or(start, |post| start.after(post.at));
         let end = last.after(ANSWER_DEADLINE);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Cut::Interrupted;
-            }
-            let left = Duration::from_micros(end.micros_since(self.clock.now()));
-            if left.is_zero() {
-                return Cut::OutOfTime;
-            }
-            tokio::time::sleep(left.min(STOP_CHECK)).await;
-        }
-    }
-
-    /// Completes when it is stopped.
-    async fn stopped(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            tokio::time::sleep(STOP_CHECK).await;
+        let left = Duration::from_micros(end.micros_since(self.clock.now()));
+        tokio::select! {
+            () = self.stop.cancelled() => Cut::Interrupted,
+            () = tokio::time::sleep(left) => Cut::OutOfTime,
         }
     }
 
@@ -285,13 +267,13 @@ impl Publisher {
         start: Moment,
         channels: Vec<mpsc::Sender<u32>>,
     ) -> Result<oneshot::Receiver<u64>, HarnessError> {
-        let (clock, stop, posts) = (self.clock, Arc::clone(&self.stop), Arc::clone(posts));
+        let (clock, stop, posts) = (self.clock, self.stop.clone(), Arc::clone(posts));
         let (ended, came_due) = oneshot::channel();
         let keep = move || {
             for (post, index) in posts.iter().zip(0_u32..) {
                 let due = start.after(post.at);
                 loop {
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.is_cancelled() {
                         return u64::from(index);
                     }
                     let left = Duration::from_micros(due.micros_since(clock.now()));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use danmaku_client::{HttpClient, ServerAddress};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::HarnessError;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
@@ -36,7 +36,7 @@ pub enum Machine {
 }
 
 /// Where figures came from, as the report calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// `/proc` of the server's process.
@@ -165,13 +165,10 @@ impl Eye {
 }
 
 impl Look {
-    fn of(
-        process: &Process,
-        memory: impl Fn(&Process) -> Result<Memory, HarnessError>,
-    ) -> Option<Self> {
+    fn of(process: &Process, memory: impl Fn(&Process) -> Option<Memory>) -> Option<Self> {
         Some(Self {
-            cpu: Cpu::Marked(process.cpu().ok()?),
-            memory: memory(process).ok()?,
+            cpu: Cpu::Marked(process.cpu()?),
+            memory: memory(process)?,
             kernel_tcp_bytes: None,
         })
     }

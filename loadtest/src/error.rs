@@ -1,12 +1,13 @@
 //! Errors that keep a command from running: one line on stderr and exit code 2.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use danmaku_client::ClientError;
+use danmaku_client::{AddressError, ClientError};
 
 use crate::quoted::quoted;
+use crate::restart::RestartError;
+use crate::spec::SpecError;
 
 /// Why a command cannot run or continue.
 #[derive(Debug, thiserror::Error)]
@@ -45,20 +46,35 @@ pub enum HarnessError {
         /// What is wrong with it.
         what: String,
     },
-    /// Flags that contradict each other or leave nothing to do.
-    #[error("{0}")]
-    Flags(String),
+    /// A specification that cannot be run.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A scenario's file that cannot be run.
+    #[error("{}: {source}", path.display())]
+    Scenario {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SpecError,
+    },
+    /// Nobody tells the server's CPU and memory.
+    #[error("{0} needs --server-pid, or a server that reports its figures at /metrics")]
+    NoServerFigures(&'static str),
+    /// The server could not be stopped and started again.
+    #[error(transparent)]
+    Restart(#[from] RestartError),
+    /// A second Ctrl-C.
+    #[error("interrupted twice: no report")]
+    InterruptedTwice,
     /// More sockets than the process may open.
     #[error(
-        "one process needs {wanted} descriptors but may open {allowed}: {remedy}raise `ulimit -n`"
+        "{wanted} descriptors are needed but {allowed} allowed: use fewer viewers or posting connections, or raise `ulimit -n`"
     )]
     Descriptors {
-        /// Descriptors the fullest process needs.
+        /// Descriptors the run needs.
         wanted: u64,
-        /// Descriptors the operating system allows it.
+        /// Descriptors the operating system allows.
         allowed: u64,
-        /// What would help.
-        remedy: Remedy,
     },
     /// The server does not answer, or answers with an error.
     #[error("{} (--url {address})", quoted(&source.to_string()))]
@@ -67,6 +83,14 @@ pub enum HarnessError {
         address: String,
         /// What happened.
         source: ClientError,
+    },
+    /// A `url` that is none.
+    #[error("`url` {url}: {source}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        source: AddressError,
     },
     /// The server's name does not resolve.
     #[error("{address}: the name does not resolve")]
@@ -114,56 +138,9 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A viewer process failed.
-    #[error("viewer process {pid}: {what}")]
-    ViewerProcess {
-        /// The process.
-        pid: u32,
-        /// What it reported, or how it exited.
-        what: String,
-    },
     /// The floor's sender process failed.
     #[error("floor sender: {0}")]
     FloorSender(String),
-}
-
-/// How to make the sockets of a run fit its processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// This many viewers would fit.
-    Viewers(u64),
-    /// Either this many processes, or this many viewers.
-    Processes {
-        /// Viewers that would fit the processes asked for.
-        viewers_max: u64,
-        /// Processes that would hold all viewers.
-        processes: u16,
-    },
-    /// Most posting connections that would fit; over WebSocket there is one per room.
-    Posters(u64),
-}
-
-impl fmt::Display for Remedy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Viewers(viewers_max) => {
-                write!(formatter, "lower --viewers to {viewers_max} or ")
-            }
-            Self::Processes {
-                viewers_max,
-                processes,
-            } => write!(
-                formatter,
-                "lower --viewers to {viewers_max}, use --processes {processes} or "
-            ),
-            // Then not even the harness itself has enough.
-            Self::Posters(0) => Ok(()),
-            Self::Posters(posters_max) => write!(
-                formatter,
-                "lower --post-connections (with --post-via ws: --rooms) to {posters_max} or "
-            ),
-        }
-    }
 }
 
 impl HarnessError {

@@ -21,7 +21,7 @@ use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
-use crate::swarm::{Bench, Habits, Seating, Share, Swarm, SwarmConfig};
+use crate::swarm::{Bench, Habits, Seating, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
@@ -119,7 +119,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         threads: plan.swarm_threads,
         habits: Habits::default(),
     };
-    let swarm = Swarm::start(&config, &plan.seating, Share::WHOLE, &bench)?;
+    let swarm = Swarm::start(&config, &plan.seating, &bench)?;
     sender
         .expect(
             "ready",

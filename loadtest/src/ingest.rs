@@ -55,11 +55,7 @@ pub async fn measure(
         recorder: Arc::default(),
         stop: Arc::clone(stop),
     };
-    let unknown = || {
-        let text =
-            "--with-post-cost needs --server-pid, or a server that reports its CPU at /metrics";
-        HarnessError::Flags(text.to_owned())
-    };
+    let unknown = || HarnessError::NoServerFigures("the cost of a post");
     let mut observer = server.observer();
     let posters = publisher.connect().await?;
     let before = observer.look().await.ok_or_else(unknown)?;

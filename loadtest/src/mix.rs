@@ -6,6 +6,8 @@ use std::str::FromStr;
 use danmaku_wire::Encoding;
 use serde::{Deserialize, Serialize};
 
+use crate::swarm::WatchVia;
+
 /// Shares of encodings: `identity,gzip,deflate` for equal ones, `identity:1,deflate:9` for weighted ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -20,14 +22,13 @@ pub struct EncodingMix {
 const WEIGHTS_SUM_MAX: usize = 1000;
 
 impl EncodingMix {
-    /// Equal shares of these.
-    ///
-    /// # Panics
-    /// When there are none.
+    /// Equal shares of all that a protocol has.
     #[must_use]
-    pub fn even(encodings: impl Iterator<Item = Encoding>) -> Self {
-        let shares: Vec<(Encoding, usize)> = encodings.map(|encoding| (encoding, 1)).collect();
-        assert!(!shares.is_empty(), "a mix of nothing");
+    pub fn all_of(via: WatchVia) -> Self {
+        let has = Encoding::ALL
+            .into_iter()
+            .filter(|it| via.dialect(*it).is_some());
+        let shares: Vec<(Encoding, usize)> = has.map(|encoding| (encoding, 1)).collect();
         Self {
             pattern: spread(&shares, shares.len()),
             shares,

@@ -96,12 +96,6 @@ impl Process {
         Self::open(std::process::id()).ok()
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// CPU time so far.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 mod act;
 mod server_totals;
 mod spans;
-mod viewers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +18,13 @@ use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
-use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
+use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
 use crate::swarm::{
-    Bench, Delivered, Habits, Order, Seating, Snapshot, SwarmConfig, SwarmResult, THREAD_NAME_START,
+    Bench, Delivered, Habits, Order, Seating, Snapshot, Swarm, SwarmConfig, SwarmResult,
+    THREAD_NAME_START,
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
@@ -32,7 +32,6 @@ use crate::timeline::{Live, Sampler, Timeline};
 pub use act::{Act, Deed, Event};
 use server_totals::{Reading, ServerTotals};
 pub use spans::Spans;
-use viewers::{Venue, Viewers};
 
 /// The viewers of a session, and how they connect.
 #[derive(Clone, Debug)]
@@ -41,15 +40,11 @@ pub struct Party {
     pub seating: Seating,
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
-    /// Connections that post, beside the viewers.
-    pub posters: u32,
     /// Connects a second.
     pub connects_per_second: f64,
     /// Handshakes in progress at once.
     pub connecting_max: usize,
-    /// Processes the viewers are in: this one, or so many others.
-    pub processes: u16,
-    /// Reading threads per process.
+    /// Reading threads.
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
@@ -107,7 +102,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Session {
     party: Party,
     bench: Bench,
-    viewers: Viewers,
+    viewers: Swarm,
     sampler: Sampler,
     stop: Arc<AtomicBool>,
     server: Observer,
@@ -201,14 +196,9 @@ impl Session {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
-        let ledger = party.habits.ledger(party.seating.rooms);
         let bench = Bench {
             clock,
-            ledger: Arc::new(if party.processes > 1 {
-                ledger.followed()
-            } else {
-                ledger
-            }),
+            ledger: Arc::new(party.habits.ledger(party.seating.rooms)),
             judge: Arc::new(Judge::new(clock, late)),
         };
         let config = SwarmConfig {
@@ -221,12 +211,11 @@ impl Session {
             threads: party.threads,
             habits: party.habits,
         };
-        let venue = tokio::task::block_in_place(|| Venue::open(&party, &bench, &stop))?;
         let mut observer = server.observer();
-        let generator = venue.processes();
+        let generator: ProcessGroup = Process::this().into_iter().collect();
         let before = (observer.look().await, generator.memory());
         let began = clock.now();
-        let viewers = venue.admit(&config, &party, &bench)?;
+        let viewers = Swarm::start(&config, &party.seating, &bench)?;
         let sampler = Sampler::start(
             clock,
             viewers.lookout(),
@@ -295,7 +284,7 @@ impl Session {
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
-            self.viewers.stall_from(start.after(after));
+            judge.set_stall(start.after(after));
             self.sampler.mark("stall", start.after(after));
         }
         let schedule = program.schedule.clone();
@@ -381,8 +370,17 @@ impl Session {
     ///
     /// # Errors
     /// A thread of the swarm died.
-    pub fn close(self) -> Result<SwarmResult, HarnessError> {
-        tokio::task::block_in_place(|| self.viewers.finish())
+    pub fn close(self) -> Result<Outcome, HarnessError> {
+        let window_micros = self.bench.judge.window_micros();
+        let stopped = self.sampler.stop();
+        Ok(Outcome {
+            result: tokio::task::block_in_place(|| self.viewers.finish())?,
+            rooms: self.party.rooms,
+            window_ms: window_micros / 1000,
+            server_source: self.server.source(),
+            timeline: stopped.timeline(),
+            ..Outcome::default()
+        })
     }
 
     /// Waits until all viewers are connected. Returns how many are missing, if any.
@@ -398,7 +396,7 @@ impl Session {
             let hopeless = joined == 0 && snapshot.failed >= REFUSED_ALL;
             if joined + snapshot.failed >= viewers
                 || hopeless
-                || self.viewers.are_lost()
+                || self.viewers.is_broken()
                 || self.stop.load(Ordering::Relaxed)
             {
                 return Some(snapshot);
@@ -451,7 +449,7 @@ impl Session {
             } else {
                 patience
             };
-            if self.bench.clock.now() >= began.after(patience) || self.viewers.are_lost() {
+            if self.bench.clock.now() >= began.after(patience) || self.viewers.is_broken() {
                 return false;
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -24,7 +24,11 @@ impl Target {
     ///
     /// # Errors
     /// The name does not resolve, or nothing answers.
-    pub async fn reach(address: &ServerAddress) -> Result<Self, HarnessError> {
+    pub async fn reach(url: &str) -> Result<Self, HarnessError> {
+        let address: ServerAddress = url.parse().map_err(|source| HarnessError::Url {
+            url: url.to_owned(),
+            source,
+        })?;
         let unresolved = || HarnessError::Unresolved {
             address: address.to_string(),
         };

@@ -16,6 +16,7 @@ use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
 use crate::error::HarnessError;
 use crate::random::Random;
+use crate::spec::SpecError;
 use crate::swarm::handshake::write_request;
 use crate::table::{Table, count};
 use crate::target::Target;
@@ -98,8 +99,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let room = RoomId::parse(&args.room)
-        .map_err(|error| HarnessError::Flags(format!("--room: {error}")))?;
+    let room = RoomId::parse(&args.room).map_err(SpecError::RoomPrefix)?;
     let mut target = Target::reach(&args.url).await?;
     say(&format!(
         "{} bad connections at a time for {} s",
@@ -108,7 +108,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let end = Instant::now() + Duration::from_secs(args.duration_s);
     let mut request = Vec::new();
     write_request(
-        &args.url.authority(),
+        &target.address.authority(),
         room.as_str(),
         Dialect::WsDeflate,
         None,

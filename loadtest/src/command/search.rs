@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::ServerArgs;
-use crate::command::run::prepare;
+use crate::bisection::Bisection;
+use crate::command::plan::party;
+use crate::command::run::perform;
 use crate::command::say;
-use crate::command::scenario::{named_by_fields, perform, run_args, whole};
 use crate::error::HarnessError;
 use crate::report::{RunReport, ScenarioReport, Step};
-use crate::scenario::{Bisection, Searched, Spec};
+use crate::spec::{Searched, Spec, whole};
 use crate::table::amount;
 
 /// The state of a search.
@@ -22,27 +22,21 @@ struct Found {
 
 /// Bisects the range. Each step has its own rooms, so that nothing is left over from the previous one. Returns the report of the
 /// best step that met every limit, or of the first one if none did. A step after the first that cannot run counts as failed.
-pub(super) async fn search(
-    spec: &Spec,
-    server: &ServerArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<RunReport, HarnessError> {
+pub(super) async fn search(spec: &Spec, stop: &Arc<AtomicBool>) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
     if searched == Searched::Viewers {
         // Reject unreachable steps now, not after running the others.
-        let mut most = spec.clone();
-        most.viewers = whole(spec.to);
-        prepare(&run_args(&most, server)?).map_err(named_by_fields)?;
+        party(&Spec {
+            viewers: whole(spec.to),
+            ..spec.clone()
+        })?;
     }
     let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
     let mut found = Found::default();
     while let Some(value) = bisection.next() {
-        let (step, value) = at(spec, searched, value);
-        let server = ServerArgs {
-            room_prefix: format!("{}-s{}", server.room_prefix, found.steps.len()),
-            ..server.clone()
-        };
-        let performed = perform(&step, &server, stop).await;
+        let (mut step, value) = at(spec, searched, value);
+        step.room_prefix = format!("{}-s{}", spec.room_prefix, found.steps.len());
+        let performed = perform(&step, stop).await;
         let is_stopped = stop.load(Ordering::Relaxed);
         match performed {
             // A step that was cut short says nothing about its value.
@@ -122,8 +116,7 @@ impl Found {
 
     fn report(self, partial: bool) -> Result<RunReport, HarnessError> {
         let Self { steps, best } = self;
-        let mut report =
-            best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
+        let mut report = best.expect("invariant: the first step has a report or is an error");
         report.partial = partial;
         let has_judged = !partial || !steps.is_empty();
         if let Some(scenario) = report.scenario.take() {

@@ -308,7 +308,7 @@ mod tests {
     use danmaku_client::Event;
 
     use super::*;
-    use crate::swarm::ServerFrame;
+    use crate::swarm::server_frame::ServerFrame;
 
     #[test]
     fn frames_have_the_requested_size_and_are_batches_without_comments() {

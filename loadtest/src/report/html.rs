@@ -31,7 +31,7 @@ pub(super) fn page(report: &RunReport) -> String {
     let setup = &report.setup;
     let what = report.scenario.as_ref().map_or_else(
         || "danmaku-loadtest".to_owned(),
-        |scenario| format!("danmaku-loadtest {}", scenario.fields.scenario.name()),
+        |scenario| format!("danmaku-loadtest {}", scenario.fields.scenario),
     );
     let title = format!("{what}: {} viewers", count(setup.viewers.into()));
     let tone = match (report.passed, report.partial) {
@@ -197,7 +197,7 @@ mod tests {
         report.rooms = vec![report.rooms[0].clone(); 2];
         report.rooms[0].room = evil.to_owned();
         if let Some(scenario) = &mut report.scenario {
-            scenario.fields.corpus = evil.to_owned();
+            scenario.fields.corpus = Some(evil.into());
             scenario.checks[0].what = evil.to_owned();
             scenario.steps[1].failed = vec![evil.to_owned()];
         }

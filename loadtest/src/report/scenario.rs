@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Tally;
 use crate::latency::Summary;
+use crate::limits::{Bound, Check};
 use crate::report::RunReport;
-use crate::scenario::{Bound, Check, Searched, Spec};
 use crate::session::{Event, Outcome};
+use crate::spec::{Searched, Spec};
 use crate::table::{Table, amount, count, figure};
 
 /// A scenario and its limits.
@@ -91,7 +92,7 @@ impl ScenarioReport {
     /// The result in a sentence.
     #[must_use]
     pub fn judge(&self, partial: bool) -> String {
-        let name = self.fields.scenario.name();
+        let name = &self.fields.scenario;
         let partial = if partial {
             " (partial: ended early)"
         } else {
@@ -154,7 +155,7 @@ impl ScenarioReport {
 
     /// Each figure against its limit, and the steps of a search.
     pub(super) fn table(&self) -> Table {
-        let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
+        let mut table = Table::new(format!("limits of {}", self.fields.scenario));
         table.row(["", "measured", "limit", ""]);
         for check in &self.checks {
             let (was, limit) = (check.measured(), check.allowed());

@@ -1,7 +1,7 @@
 //! The verdict on a run, in a sentence.
 
+use crate::limits::LATENESS_P99_MS_MAX;
 use crate::report::RunReport;
-use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::table::{amount, count, figure};
 
 impl RunReport {

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use serde::{Deserialize, Serialize};
 
 use crate::audit::End;
 use crate::clock::Moment;
@@ -20,8 +19,7 @@ use crate::swarm::viewer::{State, Turn, Viewer};
 use crate::swarm::{Habits, SwarmResult};
 
 /// Orders to the swarm, in this order, each at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The stalling viewers stop reading.
     Stall,
@@ -195,13 +193,11 @@ impl Worker {
             tended = now;
             self.dial(now);
             self.tend(now);
-            let snapshot = self.snapshot();
-            progress.publish(&snapshot);
+            progress.publish(self.snapshot());
             if self.has_left(now) {
                 return Ok(SwarmResult {
                     findings: self.thread.auditor.into_findings(),
                     incidents: self.thread.incidents,
-                    last: snapshot,
                 });
             }
         }

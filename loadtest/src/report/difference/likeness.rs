@@ -11,7 +11,7 @@ use crate::report::{RunReport, ScenarioReport, Setup};
 pub(super) fn unlike(before: &RunReport, after: &RunReport) -> Vec<String> {
     let mut lines = Vec::new();
     let name = |report: &RunReport| match &report.scenario {
-        Some(scenario) => format!("the scenario {}", scenario.fields.scenario.name()),
+        Some(scenario) => format!("the scenario {}", scenario.fields.scenario),
         None => "a run without a scenario".to_owned(),
     };
     if name(before) != name(after) {
@@ -57,16 +57,12 @@ fn unlike_fields(before: &ScenarioReport, after: &ScenarioReport) -> Vec<String>
 /// file are its own.
 fn fields(scenario: &ScenarioReport) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
-    let own = scenario.fields.scenario.fields();
     if let Ok(Value::Object(members)) = serde_json::to_value(&scenario.fields) {
         for (name, value) in members {
             if let Value::Object(inner) = value {
                 let inner = inner.into_iter();
                 fields.extend(inner.map(|(key, value)| (format!("{name}.{key}"), text(&value))));
-            } else if own.contains_key(&name)
-                && name != "scenario"
-                && !ALSO_IN_SETUP.contains(&name.as_str())
-            {
+            } else if name != "scenario" && !ALSO_IN_SETUP.contains(&name.as_str()) {
                 fields.insert(name, text(&value));
             }
         }
@@ -146,7 +142,7 @@ fn unlike_setups(before: &Setup, after: &Setup) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::report::tests::sample_report;
-    use crate::scenario::{Kind, Spec};
+    use crate::spec::Spec;
 
     /// The differences between a report and the same report after a change.
     fn lines(change: impl FnOnce(&mut RunReport)) -> Vec<String> {
@@ -185,7 +181,7 @@ mod tests {
             report.setup.viewers = 9;
             let fields = fields_of(report);
             fields.viewers = 9;
-            fields.storm_at_s = 11;
+            fields.storm_at_s = Some(11);
             fields.slo.last_back_s_max = None;
         });
         assert_eq!(
@@ -200,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_different_scenario_is_listed_first() {
-        let other = lines(|report| fields_of(report).scenario = Kind::Churn);
+        let other = lines(|report| fields_of(report).scenario = "churn".to_owned());
         assert_eq!(other[0], "the scenario storm in A, the scenario churn in B");
         let none = lines(|report| report.scenario = None);
         assert_eq!(

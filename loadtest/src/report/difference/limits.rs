@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::limits::{Bound, Check};
 use crate::report::RunReport;
 use crate::report::difference::{Change, Row, Sense};
-use crate::scenario::{Bound, Check};
 
 /// What a figure may change by and still be the same, as a share of its limit.
 const NOISE: f64 = 0.1;

@@ -16,7 +16,7 @@ const ROOMS_SHOWN_MAX: usize = 20;
 /// Limits, steps, events and returns, if any.
 pub(super) fn write_scenario(report: &RunReport, html: &mut String) {
     if let Some(scenario) = &report.scenario {
-        let title = format!("Limits of {}", scenario.fields.scenario.name());
+        let title = format!("Limits of {}", scenario.fields.scenario);
         section(&title, &[limits(scenario), steps(scenario)], html);
     }
     let grids = [
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::audit::Tally;
     use crate::report::tests::{faulty_report, sample_report};
-    use crate::scenario::Searched;
+    use crate::spec::Searched;
 
     fn written(report: &RunReport) -> String {
         let mut html = String::new();

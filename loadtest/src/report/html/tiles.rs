@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::limits::Check;
 use crate::report::RunReport;
 use crate::report::markup::escape;
-use crate::scenario::Check;
 use crate::table::{bytes, bytes_f64, count, figure, rate};
 
 use super::slow::{beyond_by_stage, cut_off};

@@ -9,11 +9,12 @@ use crate::clock::Moment;
 use crate::floor::Floor;
 use crate::ingest::PostCost;
 use crate::latency::Distribution;
+use crate::limits::{Evidence, judge};
 use crate::process::{CpuTime, Memory};
 use crate::publisher::PostVia;
 use crate::report::*;
-use crate::scenario::{Evidence, Kind, Spec};
 use crate::server_side::Source;
+use crate::spec::Spec;
 use crate::swarm::Delivered;
 use crate::timeline::{Mark, Recorder, Sample, Usage};
 
@@ -74,17 +75,19 @@ pub(crate) fn faulty_report() -> RunReport {
 }
 
 fn scenario(report: &RunReport) -> ScenarioReport {
-    let mut fields = Spec::shipped(Kind::Storm, &["viewers=500".to_owned()]).unwrap();
+    let mut fields = Spec::shipped("storm").unwrap();
+    fields.viewers = 500;
     fields.slo.memory_mib_per_hour_max = Some(64.0);
     let evidence = Evidence {
         tally: report.audit,
+        delivered_min: 1,
         posts: [report.posts.due, report.posts.acknowledged],
         events: report.events.clone(),
         memory_mib_per_hour: Some(1.5),
         ..Evidence::default()
     };
     ScenarioReport {
-        checks: fields.slo.judge(&evidence),
+        checks: judge(&fields.slo, &evidence),
         fields,
         memory_mib_per_hour: Some(1.5),
         steps: Vec::new(),

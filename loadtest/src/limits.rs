@@ -1,32 +1,19 @@
-//! The limits of a scenario, and whether they were met.
+//! A run's figures against the limits of its specification.
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Tally;
 use crate::session::Event;
+use crate::spec::Slo;
 use crate::timeline::Timeline;
-
-/// The figures of a verdict. `loadtest/scenarios/hot-room.toml` says what they mean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each field is described in the shipped files")]
-pub struct Slo {
-    pub p99_beyond_window_ms: f64,
-    pub window_ms_max: u64,
-    pub late_percent_max: f64,
-    pub shed_or_skipped_percent_max: f64,
-    pub failed_posts_percent_max: f64,
-    pub ended_viewers_max: u64,
-    pub lateness_p99_ms_max: f64,
-    pub last_back_s_max: Option<f64>,
-    pub unreplayed_percent_max: Option<f64>,
-    pub memory_mib_per_hour_max: Option<f64>,
-}
 
 /// The figures a verdict is based on.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// The audit.
     pub tally: Tally,
+    /// Deliveries without which nothing is proved.
+    pub delivered_min: u64,
     /// Protocol violations, and acknowledgements that contradict earlier ones.
     pub breaches: u64,
     /// The slowest stage's 99th percentile, minus the window.
@@ -50,7 +37,7 @@ pub struct Evidence {
     /// The server ended before the run did, or hangs.
     pub server_gone: bool,
     /// What viewers had to do besides watching, where that has no figure of its own.
-    pub habit: Option<Habit>,
+    pub habits: Vec<Habit>,
 }
 
 /// How much of their task the viewers did.
@@ -93,131 +80,107 @@ pub enum Bound {
 pub const LATENESS_P99_MS_MAX: f64 = 50.0;
 const MIB: f64 = 1_048_576.0;
 
-impl Slo {
-    /// A limit that no figure can be compared with.
-    pub(super) fn odd_limit(&self) -> Option<&'static str> {
-        let limits = [
-            ("p99_beyond_window_ms", Some(self.p99_beyond_window_ms)),
-            ("late_percent_max", Some(self.late_percent_max)),
-            (
-                "shed_or_skipped_percent_max",
-                Some(self.shed_or_skipped_percent_max),
-            ),
-            (
-                "failed_posts_percent_max",
-                Some(self.failed_posts_percent_max),
-            ),
-            ("lateness_p99_ms_max", Some(self.lateness_p99_ms_max)),
-            ("last_back_s_max", self.last_back_s_max),
-            ("unreplayed_percent_max", self.unreplayed_percent_max),
-            ("memory_mib_per_hour_max", self.memory_mib_per_hour_max),
-        ];
-        let odd = |limit: f64| !(limit.is_finite() && limit >= 0.0);
-        let mut limits = limits.into_iter();
-        limits.find_map(|(name, limit)| limit.is_some_and(odd).then_some(name))
+/// Every figure against its limit. Faults have none; other figures are judged if the specification says so.
+#[must_use]
+pub fn judge(slo: &Slo, evidence: &Evidence) -> Vec<Check> {
+    let tally = &evidence.tally;
+    let faults = tally.faults().saturating_add(evidence.breaches);
+    let [due, acknowledged] = evidence.posts;
+    let untaken = percent(due.saturating_sub(acknowledged), due);
+    let mut checks = vec![
+        most("faults of the audit", to_f64(faults), 0.0),
+        // A server that delivered nothing has not passed anything.
+        least(
+            "viewer-comments delivered",
+            to_f64(tally.delivered),
+            to_f64(evidence.delivered_min),
+        ),
+        most(
+            "viewers that did not get in",
+            to_f64(evidence.missing_viewers),
+            0.0,
+        ),
+    ];
+    if evidence.server_gone {
+        checks.push(most("servers that ended or hang", 1.0, 0.0));
     }
-
-    /// Every figure against its limit.
-    #[must_use]
-    pub fn judge(&self, evidence: &Evidence) -> Vec<Check> {
-        let mut checks = self.deliveries(evidence);
-        checks.extend(self.viewers(evidence));
-        let [due, acknowledged] = evidence.posts;
-        checks.push(check(
+    let habits = evidence.habits.iter();
+    checks.extend(habits.map(|habit| least(habit.what, habit.done, habit.enough)));
+    let figures = [
+        (
+            "p99 beyond the window, ms",
+            Some(evidence.p99_beyond_window_ms),
+            slo.p99_beyond_window_ms,
+        ),
+        (
+            "the rooms' window, ms",
+            Some(to_f64(evidence.window_ms)),
+            slo.window_ms_max,
+        ),
+        (
+            "late, %",
+            Some(percent(tally.late, tally.delivered)),
+            slo.late_percent_max,
+        ),
+        (
+            "shed or skipped, %",
+            Some(percent(tally.left_out(), tally.delivered)),
+            slo.shed_or_skipped_percent_max,
+        ),
+        (
+            "viewers cut off",
+            Some(to_f64(evidence.ended_viewers)),
+            slo.ended_viewers_max,
+        ),
+        (
+            "the last viewer is back, s",
+            last_back_s(&evidence.events),
+            slo.last_back_s_max,
+        ),
+        (
+            "not replayed after a new epoch, %",
+            Some(percent(evidence.unreplayed, tally.delivered)),
+            slo.unreplayed_percent_max,
+        ),
+        (
             "posts not taken, %",
-            percent(due.saturating_sub(acknowledged), due),
-            self.failed_posts_percent_max,
-        ));
-        checks.push(check(
+            Some(untaken),
+            slo.failed_posts_percent_max,
+        ),
+        (
             "posts left late, p99 ms",
-            evidence.lateness_p99_ms,
-            self.lateness_p99_ms_max,
-        ));
-        if evidence.server_gone {
-            checks.push(check("servers that ended or hang", 1.0, 0.0));
-        }
-        if let Some(limit) = self.memory_mib_per_hour_max {
-            checks.push(measured(
-                "memory growth, MiB/h",
-                evidence.memory_mib_per_hour,
-                limit,
-            ));
-        }
-        checks
-    }
+            Some(evidence.lateness_p99_ms),
+            slo.lateness_p99_ms_max,
+        ),
+        (
+            "memory growth, MiB/h",
+            evidence.memory_mib_per_hour,
+            slo.memory_mib_per_hour_max,
+        ),
+    ];
+    let judged = figures
+        .into_iter()
+        .filter_map(|(what, value, limit)| Some(measured(what, value, limit?)));
+    checks.extend(judged);
+    checks
+}
 
-    fn deliveries(&self, evidence: &Evidence) -> Vec<Check> {
-        let tally = &evidence.tally;
-        let faults = tally.faults().saturating_add(evidence.breaches);
-        vec![
-            check("faults of the audit", to_f64(faults), 0.0),
-            // A server that delivered nothing has not passed anything.
-            at_least("viewer-comments delivered", to_f64(tally.delivered), 1.0),
-            check(
-                "p99 beyond the window, ms",
-                evidence.p99_beyond_window_ms,
-                self.p99_beyond_window_ms,
-            ),
-            check(
-                "the rooms' window, ms",
-                to_f64(evidence.window_ms),
-                to_f64(self.window_ms_max),
-            ),
-            check(
-                "late, %",
-                percent(tally.late, tally.delivered),
-                self.late_percent_max,
-            ),
-            check(
-                "shed or skipped, %",
-                percent(tally.left_out(), tally.delivered),
-                self.shed_or_skipped_percent_max,
-            ),
-        ]
-    }
-
-    fn viewers(&self, evidence: &Evidence) -> Vec<Check> {
-        let mut checks = vec![
-            check(
-                "viewers that did not get in",
-                to_f64(evidence.missing_viewers),
-                0.0,
-            ),
-            check(
-                "viewers cut off",
-                to_f64(evidence.ended_viewers),
-                to_f64(self.ended_viewers_max),
-            ),
-        ];
-        if let Some(habit) = evidence.habit {
-            checks.push(at_least(habit.what, habit.done, habit.enough));
-        }
-        if let Some(limit) = self.last_back_s_max {
-            let mut last = evidence.events.iter().map(|event| event.last_back_s);
-            let slowest = last.try_fold(0.0_f64, |slowest, last| Some(slowest.max(last?)));
-            let slowest = slowest.filter(|_| !evidence.events.is_empty());
-            checks.push(measured("the last viewer is back, s", slowest, limit));
-        }
-        if let Some(limit) = self.unreplayed_percent_max {
-            checks.push(check(
-                "not replayed after a new epoch, %",
-                percent(evidence.unreplayed, evidence.tally.delivered),
-                limit,
-            ));
-        }
-        checks
-    }
+/// The slowest return; unknown when somebody never came back, or nobody had to.
+fn last_back_s(events: &[Event]) -> Option<f64> {
+    let mut last = events.iter().map(|event| event.last_back_s);
+    let slowest = last.try_fold(0.0_f64, |slowest, last| Some(slowest.max(last?)));
+    slowest.filter(|_| !events.is_empty())
 }
 
 fn percent(part: u64, of: u64) -> f64 {
     100.0 * to_f64(part) / to_f64(of.max(1))
 }
 
-fn check(what: &str, value: f64, limit: f64) -> Check {
+fn most(what: &str, value: f64, limit: f64) -> Check {
     measured(what, Some(value), limit)
 }
 
-fn at_least(what: &str, value: f64, limit: f64) -> Check {
+fn least(what: &str, value: f64, limit: f64) -> Check {
     Check {
         what: what.to_owned(),
         value: Some(value),
@@ -282,7 +245,7 @@ mod tests {
     use super::*;
 
     fn failed(evidence: &Evidence, slo: &Slo) -> Vec<String> {
-        let checks = slo.judge(evidence).into_iter();
+        let checks = judge(slo, evidence).into_iter();
         checks
             .filter(|check| !check.met)
             .map(|check| check.what)
@@ -292,12 +255,14 @@ mod tests {
     fn good() -> (Evidence, Slo) {
         let mut evidence = Evidence {
             posts: [10, 10],
+            delivered_min: 1,
             ..Evidence::default()
         };
         evidence.tally.delivered = 100;
         let slo = Slo {
-            p99_beyond_window_ms: 500.0,
-            lateness_p99_ms_max: 100.0,
+            p99_beyond_window_ms: Some(500.0),
+            lateness_p99_ms_max: Some(100.0),
+            shed_or_skipped_percent_max: Some(0.0),
             ..Slo::default()
         };
         (evidence, slo)
@@ -341,11 +306,11 @@ mod tests {
     fn a_run_whose_viewers_missed_their_task_fails() {
         let (mut evidence, slo) = good();
         for (done, expected) in [(90.0, None), (89.0, Some("viewers that left, a second"))] {
-            evidence.habit = Some(Habit {
+            evidence.habits = vec![Habit {
                 what: "viewers that left, a second",
                 done,
                 enough: 90.0,
-            });
+            }];
             assert_eq!(
                 failed(&evidence, &slo).first().map(String::as_str),
                 expected

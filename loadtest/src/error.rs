@@ -3,11 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use danmaku_client::{AddressError, ClientError};
+use danmaku_client::{AccessError, AddressError, ClientError};
 
 use crate::quoted::quoted;
 use crate::restart::RestartError;
 use crate::spec::SpecError;
+use crate::tokens::TokensError;
 
 /// Why a command cannot run or continue.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,12 @@ pub enum HarnessError {
     /// A specification that cannot be run.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A certificate or header that cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Tokens that cannot be read or made.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// A scenario's file that cannot be run.
     #[error("{}: {source}", path.display())]
     Scenario {

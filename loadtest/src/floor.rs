@@ -17,10 +17,12 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::audit::Judge;
 use crate::clock::Clock;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
+use crate::spec::Spec;
 use crate::swarm::{Bench, Habits, Seating, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
@@ -109,7 +111,11 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
             .address
             .parse()
             .map_err(|_| HarnessError::FloorSender("no address".to_owned()))?,
-        authority: sender.address.clone(),
+        entrance: Entrance::of(&Spec {
+            url: sender.address.clone(),
+            ..Spec::default()
+        })?,
+        sources: Vec::new(),
         rooms: (0..plan.seating.rooms)
             .map(|room| room.to_string())
             .collect(),

@@ -5,6 +5,7 @@ mod server_totals;
 mod spans;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Party {
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
+    /// Addresses of this machine to connect from; none means the system's choice.
+    pub sources: Vec<IpAddr>,
     /// Viewer behaviour besides watching.
     pub habits: Habits,
     /// Whether posting waits for them.
@@ -203,7 +206,8 @@ impl Session {
         };
         let config = SwarmConfig {
             server: target.socket,
-            authority: target.address.authority(),
+            entrance: Arc::clone(&target.entrance),
+            sources: party.sources.clone(),
             rooms: party.rooms.iter().map(ToString::to_string).collect(),
             connects_per_second: party.connects_per_second,
             connecting_max: party.connecting_max,
@@ -354,7 +358,7 @@ impl Session {
 
     fn publisher(&self, target: &Target, program: &Program) -> Publisher {
         Publisher {
-            server: target.address.clone(),
+            entrance: Arc::clone(&target.entrance),
             via: program.post_via,
             connections: program.post_connections,
             rooms: Arc::clone(&self.party.rooms),

@@ -10,14 +10,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use danmaku_client::AddressError;
 use danmaku_wire::{Dialect, RoomId};
 
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::random::Random;
-use crate::spec::SpecError;
-use crate::swarm::handshake::write_request;
+use crate::spec::{Spec, SpecError};
+use crate::swarm::handshake::{Ask, From, write_request};
 use crate::table::{Table, count};
 use crate::target::Target;
 
@@ -100,20 +102,30 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
     let room = RoomId::parse(&args.room).map_err(SpecError::RoomPrefix)?;
-    let mut target = Target::reach(&args.url).await?;
+    let entrance = Entrance::of(&Spec {
+        url: args.url.clone(),
+        ..Spec::default()
+    })?;
+    if entrance.secure.is_some() {
+        return Err(HarnessError::Url {
+            url: args.url,
+            source: AddressError::Scheme("https".to_owned()),
+        });
+    }
+    let mut target = Target::reach(entrance).await?;
     say(&format!(
         "{} bad connections at a time for {} s",
         args.connections, args.duration_s
     ));
     let end = Instant::now() + Duration::from_secs(args.duration_s);
     let mut request = Vec::new();
-    write_request(
-        &target.address.authority(),
-        room.as_str(),
-        Dialect::WsDeflate,
-        None,
-        &mut request,
-    );
+    let ask = Ask {
+        server: &target.entrance.address,
+        room: room.as_str(),
+        dialect: Dialect::WsDeflate,
+        from: From::Now,
+    };
+    write_request(&ask, |_| (), &mut request);
     let request: Arc<[u8]> = request.into();
     let mut peers = JoinSet::new();
     for number in 0..u64::from(args.connections) {

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection};
 
 /// How sockets are encrypted.
 #[derive(Clone)]
-pub(crate) struct Secure {
+pub struct Secure {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Encrypted {
 
 impl Secure {
     /// Encrypts for a server of this name. Sessions are not resumed: thousands of viewers are as many browsers.
-    pub(crate) fn new(config: &ClientConfig, name: ServerName<'static>) -> Self {
+    pub fn new(config: &ClientConfig, name: ServerName<'static>) -> Self {
         let mut config = config.clone();
         config.resumption = Resumption::disabled();
         Self {
@@ -72,7 +72,7 @@ impl Link {
     }
 
     /// Sends what a handshake or an earlier write could not; plain links have nothing like it.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn send_rest(&mut self) {
         if let Self::Tls(encrypted) = self {
             // A broken socket shows at the next read.
             let _ = encrypted.send();

@@ -23,6 +23,7 @@ mod ingest;
 mod latency;
 mod ledger;
 mod limits;
+mod metrics;
 mod mix;
 mod process;
 mod publisher;

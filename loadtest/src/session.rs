@@ -5,7 +5,7 @@ mod server_totals;
 mod spans;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
 use crate::corpus::Line;
 use crate::error::HarnessError;
+use crate::metrics::Metrics;
 use crate::latency::{Distribution, Stage, Summary};
 use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
 use crate::publisher::{PostVia, Publication, Publisher};
@@ -51,6 +52,8 @@ pub struct Party {
     pub settle: Duration,
     /// Addresses of this machine to connect from; none means the system's choice.
     pub sources: Vec<IpAddr>,
+    /// Where to serve the harness's own figures.
+    pub metrics_listen: Option<SocketAddr>,
     /// Viewer behaviour besides watching.
     pub habits: Habits,
     /// Whether posting waits for them.
@@ -110,6 +113,7 @@ pub struct Session {
     stop: Arc<AtomicBool>,
     server: Observer,
     generator: ProcessGroup,
+    _metrics: Option<Metrics>,
     /// What connecting took.
     pub connect: ConnectReport,
 }
@@ -220,6 +224,13 @@ impl Session {
         let before = (observer.look().await, generator.memory());
         let began = clock.now();
         let viewers = Swarm::start(&config, &party.seating, &bench)?;
+        let metrics = match party.metrics_listen {
+            Some(address) => {
+                let recorder = Arc::clone(bench.judge.recorder());
+                Some(Metrics::start(address, clock, viewers.lookout(), recorder).await?)
+            }
+            None => None,
+        };
         let sampler = Sampler::start(
             clock,
             viewers.lookout(),
@@ -236,6 +247,7 @@ impl Session {
             stop,
             server: observer,
             generator,
+            _metrics: metrics,
             connect: ConnectReport::default(),
         };
         if session.party.gathering == Gathering::Meanwhile {

@@ -4,7 +4,7 @@
 mod error;
 mod slo;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,6 +62,9 @@ pub struct Spec {
     /// Addresses of this machine to connect from, in turn
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub source_addresses: Vec<IpAddr>,
+    /// Serve the harness's own figures for Prometheus here while it runs
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Application of a Pusher server; its secret is in the environment as PUSHER_APP_SECRET
     #[arg(long, value_name = "ID:KEY")]
     pub pusher_app: Option<String>,
@@ -257,6 +260,7 @@ impl Default for Spec {
             token_role: "viewer".to_owned(),
             post_token_file: None,
             source_addresses: Vec::new(),
+            metrics_listen: None,
             pusher_app: None,
             protocol: WatchVia::Ws,
             connect_rate: 2000.0,

@@ -47,6 +47,7 @@ pub(super) fn party(spec: &Spec) -> Result<Party, HarnessError> {
         connecting_max: spec.connecting_max as usize,
         threads: usize::from(spec.threads),
         settle: Duration::from_secs(spec.settle_s),
+        metrics_listen: spec.metrics_listen,
         sources: spec.source_addresses.clone(),
         habits: Habits {
             history: (spec.history_percent > 0.0).then_some((spec.history, spec.history_percent)),

@@ -72,6 +72,7 @@ async fn answer(
     }
     let second = (clock.now().micros() / 1_000_000).checked_sub(LATENCY_AGE_S);
     let latency = second.map(|second| recorder.latency_of(second));
+    let latency = latency.filter(|latency| latency.count > 0);
     let quantiles = latency.map(|latency| [("0.5", latency.p50_ms), ("0.99", latency.p99_ms)]);
     let text = exposition(&lookout.snapshot(), recorder.posts(), quantiles);
     let head = format!(
@@ -96,7 +97,8 @@ fn exposition(
         }
     };
     let labelled = |label: &str, of: &[(&str, u64)]| -> Vec<(String, f64)> {
-        let sample = |(name, value): &(&str, u64)| (format!("{{{label}=\"{name}\"}}"), *value as f64);
+        let sample =
+            |(name, value): &(&str, u64)| (format!("{{{label}=\"{name}\"}}"), *value as f64);
         of.iter().map(sample).collect()
     };
     let happened = [
@@ -118,11 +120,20 @@ fn exposition(
     let bytes = of(|delivered| delivered.bytes);
     family("bytes_total", "counter", &labelled("encoding", &bytes));
     let comments = of(|delivered| delivered.comments);
-    family("comments_total", "counter", &labelled("encoding", &comments));
-    let posts = [("sent", sent), ("acknowledged", acknowledged), ("failed", failed)];
+    family(
+        "comments_total",
+        "counter",
+        &labelled("encoding", &comments),
+    );
+    let posts = [
+        ("sent", sent),
+        ("acknowledged", acknowledged),
+        ("failed", failed),
+    ];
     family("posts_total", "counter", &labelled("outcome", &posts));
     if let Some(quantiles) = latency_ms {
-        let sample = |(quantile, ms): (&str, f64)| (format!("{{quantile=\"{quantile}\"}}"), ms / 1000.0);
+        let sample =
+            |(quantile, ms): (&str, f64)| (format!("{{quantile=\"{quantile}\"}}"), ms / 1000.0);
         family("latency_seconds", "gauge", &quantiles.map(sample));
     }
     text
@@ -168,6 +179,9 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.contains("loadtest_viewers_total{event=\"joined\"} 0\n"), "{answer}");
+        assert!(
+            answer.contains("loadtest_viewers_total{event=\"joined\"} 0\n"),
+            "{answer}"
+        );
     }
 }

@@ -90,13 +90,15 @@ impl Recorder {
     /// Posts so far: sent, acknowledged, failed.
     #[must_use]
     pub fn posts(&self) -> [u64; 3] {
-        self.lock().values().fold([0; 3], |[sent, acknowledged, failed], second| {
-            [
-                sent + second.posts,
-                acknowledged + second.acknowledged,
-                failed + second.failed,
-            ]
-        })
+        self.lock()
+            .values()
+            .fold([0; 3], |[sent, acknowledged, failed], second| {
+                [
+                    sent + second.posts,
+                    acknowledged + second.acknowledged,
+                    failed + second.failed,
+                ]
+            })
     }
 
     /// Posts that failed so far.

@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Invocation, Tool, Unparsed, parse};
 use crate::error::HarnessError;
-use crate::report::check_writable;
+use crate::report::{self, check_writable};
 use crate::timeline::clear_live_line;
 
 /// The result of a command.
@@ -49,10 +49,12 @@ pub fn main() -> ExitCode {
         Invocation::Tool(Tool::FloorSender { plan }) => return floor_sender(plan),
         Invocation::Tool(_) => {}
         Invocation::Scenario(_, report) => {
-            if report.json.is_some() && report.json == report.html {
-                return refuse("--json and --html name the same file");
+            let mut paths: Vec<_> = report.paths().collect();
+            paths.sort();
+            if paths.windows(2).any(|pair| pair[0] == pair[1]) {
+                return refuse("two of --json, --html and --csv name the same file");
             }
-            for path in report.json.iter().chain(&report.html) {
+            for path in paths {
                 if let Err(error) = check_writable(path) {
                     return refuse(&error.to_string());
                 }
@@ -97,6 +99,10 @@ async fn dispatch(invocation: Invocation, stop: &Arc<AtomicBool>) -> Result<Verd
         Invocation::Tool(Tool::Abuse(args)) => abuse::abuse(args, Arc::clone(stop)).await,
         Invocation::Tool(Tool::Seal(args)) => seal::seal(&args),
         Invocation::Tool(Tool::Compare(args)) => compare::compare(&args),
+        Invocation::Tool(Tool::Schema) => {
+            print(&report::schema());
+            Ok(Verdict::Good)
+        }
         Invocation::Tool(Tool::FloorSender { .. }) => Ok(Verdict::Good),
     }
 }

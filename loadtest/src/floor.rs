@@ -47,7 +47,7 @@ pub struct FloorPlan {
 }
 
 /// A measured floor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Floor {
     /// Sends.
     pub sends: u64,

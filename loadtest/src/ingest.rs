@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use danmaku_wire::RoomId;
 
@@ -20,7 +20,7 @@ use crate::session::Program;
 use crate::target::Target;
 
 /// What posting alone costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PostCost {
     /// Posts that were acknowledged.
     pub posts: u64,

@@ -1,6 +1,6 @@
 //! A run's figures against the limits of its specification.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::session::Event;
@@ -52,7 +52,7 @@ pub struct Habit {
 }
 
 /// One figure against its limit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Check {
     /// What.
     pub what: String,
@@ -67,7 +67,7 @@ pub struct Check {
 }
 
 /// Which side of a limit is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
     /// The limit and below.

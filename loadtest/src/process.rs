@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::HarnessError;
 
@@ -34,7 +34,7 @@ pub struct CpuMark {
 }
 
 /// CPU time between two moments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct CpuTime {
     /// In user space, in milliseconds.
     pub user_ms: f64,
@@ -43,7 +43,7 @@ pub struct CpuTime {
 }
 
 /// Memory at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Memory {
     /// Resident.
     pub resident_bytes: u64,

@@ -30,7 +30,9 @@ use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
 
 /// How posts reach the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PostVia {
     /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
@@ -40,15 +42,6 @@ pub enum PostVia {
 }
 
 impl PostVia {
-    /// As the command line calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Ws => "ws",
-        }
-    }
-
     /// Connections needed to post to this many rooms; over HTTP there are `connections`.
     #[must_use]
     pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
@@ -106,7 +99,7 @@ pub struct Publication {
 }
 
 /// The printed side of a [`Publication`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PublicationSummary {
     /// Posts that were due.
     pub due: u64,

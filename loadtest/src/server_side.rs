@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use danmaku_client::HttpClient;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::entrance::Entrance;
 use crate::error::HarnessError;
@@ -38,7 +38,7 @@ pub enum Machine {
 }
 
 /// Where figures came from, as the report calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// `/proc` of the server's process.

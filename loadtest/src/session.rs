@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use danmaku_wire::RoomId;
 
@@ -119,7 +119,7 @@ pub struct Session {
 }
 
 /// What connecting took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ConnectReport {
     /// Viewers.
     pub viewers: u64,
@@ -176,8 +176,6 @@ pub struct Outcome {
     pub first_viewer: [Summary; 2],
     /// Scheduled post to last viewer, by stage.
     pub last_viewer: [Summary; 2],
-    /// The same, minus the window.
-    pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
     /// Disruptions during posting.
@@ -359,7 +357,6 @@ impl Session {
             viewers_cpu: between(before.viewers_cpu, after.viewers_cpu),
             first_viewer: viewers.first.each_ref().map(Distribution::summary),
             last_viewer: viewers.last.each_ref().map(Distribution::summary),
-            last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
             counters: totals.counters(),
             caught_up,
             events,

@@ -22,7 +22,7 @@ pub use error::SpecError;
 pub use slo::Slo;
 
 /// What is run. Each field is also a flag: `storm_at_s` is `--storm-at-s`.
-#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
     /// The scenario whose file has the defaults
@@ -95,6 +95,7 @@ pub struct Spec {
     pub zipf: f64,
     /// Encodings, in equal shares or as name:weight; by default all that the protocol has
     #[arg(long, value_name = "LIST")]
+    #[schemars(with = "Option<String>")]
     pub encodings: Option<EncodingMix>,
     /// Viewers per room, encoding and thread that decode every byte
     #[arg(long, value_name = "N")]
@@ -213,7 +214,9 @@ pub struct Spec {
 }
 
 /// What a search varies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Searched {
     /// Viewers.

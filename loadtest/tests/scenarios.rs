@@ -78,7 +78,7 @@ async fn passes(name: &str, settings: &[&str]) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_room_fills_while_people_write() {
     let report = passes("hot-room", &["--connect-rate=30"]).await;
-    assert_eq!(report["scenario"]["fields"]["viewers"], 60);
+    assert_eq!(report["setup"]["spec"]["viewers"], 60);
     // Viewers that joined late did not get earlier comments: fewer deliveries than posts times viewers.
     let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
     let delivered = report["audit"]["delivered"].as_u64().unwrap();
@@ -193,7 +193,7 @@ async fn a_search_whose_server_dies_reports_its_results_so_far() {
         (0, &false.into()),
         "{text}"
     );
-    assert_eq!(ran.report["setup"]["viewers"], 10, "{text}");
+    assert_eq!(ran.report["setup"]["spec"]["viewers"], 10, "{text}");
 }
 
 /// A search that is interrupted in its second step reports its first.

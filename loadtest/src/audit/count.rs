@@ -103,7 +103,6 @@ impl Counter {
         tally.late += u64::from(micros > self.judge.late_micros());
         let stage = self.judge.stage(due) as usize;
         self.findings.stages[stage].each.record(micros, 1);
-        self.findings.stages[stage].beyond_window.record(micros, 1);
         self.judge.recorder().arrivals().record(now, micros, 1);
     }
 

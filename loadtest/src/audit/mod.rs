@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use danmaku_client::{Gap, Unpacker};
 use danmaku_wire::Dialect;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::fingerprint::fingerprint;
@@ -110,7 +109,7 @@ pub enum Piece<'a> {
 }
 
 /// What an auditor hands over at the end.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// The counts.
     pub tally: Tally,

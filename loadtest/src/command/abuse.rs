@@ -162,7 +162,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
 fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
     let mut table = Table::new(format!("bad peers of {url}"));
     let kept = format!("kept for {} s", PATIENCE.as_secs());
-    table.row(["", "server closed", &kept, "peer left", "not accepted"]);
+    table.heads(["", "server closed", &kept, "peer left", "not accepted"]);
     for (manner, fates) in total {
         table.row([
             manner.name(),

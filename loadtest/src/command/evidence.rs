@@ -24,7 +24,7 @@ pub(super) fn evidence(spec: &Spec, outcome: &Outcome, partial: bool) -> Evidenc
     let stages = &outcome.result.findings.stages;
     let p99 = stages
         .iter()
-        .map(|stage| stage.beyond_window.summary().p99_ms);
+        .map(|stage| stage.each.summary().beyond(outcome.window_ms).p99_ms);
     let ended = incidents.closes.values().sum::<u64>() + incidents.silent_ends;
     Evidence {
         tally: outcome.result.findings.tally,

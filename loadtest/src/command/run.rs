@@ -18,7 +18,7 @@ use crate::error::HarnessError;
 use crate::floor::{self, Floor};
 use crate::ingest;
 use crate::limits::judge;
-use crate::report::{Machine, RunReport, ScenarioReport, Setup, write_html, write_json};
+use crate::report::{Machine, RunReport, ScenarioReport, Setup, write_csv, write_html, write_json};
 use crate::server_side::ServerSide;
 use crate::session::{Party, Program, Session};
 use crate::spec::{Spec, SpecError};
@@ -42,10 +42,13 @@ pub(super) async fn run(
 /// Prints and writes the report.
 fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    // If one file cannot be written, still write the other.
+    // If one file cannot be written, still write the others.
     let json = args.json.as_ref().map(|path| write_json(path, report));
     let html = args.html.as_ref().map(|path| write_html(path, report));
-    json.transpose().and(html.transpose())?;
+    let csv = args.csv.as_ref().map(|path| write_csv(path, report));
+    json.transpose()
+        .and(html.transpose())
+        .and(csv.transpose())?;
     Ok(if report.passed {
         Verdict::Good
     } else {
@@ -63,13 +66,7 @@ pub(super) async fn perform(
     let mut target = Target::reach(Entrance::of(spec)?).await?;
     let server = server_side(spec, &target).await?;
     add_restarts(spec, &target, &mut program);
-    let interrupted = |joined| {
-        let mut report = RunReport::interrupted(setup(spec, &target), joined, began);
-        if spec.slo.is_set() {
-            report.set_scenario(ScenarioReport::unjudged(spec));
-        }
-        report
-    };
+    let interrupted = |joined| RunReport::interrupted(setup(spec, &target), joined, began);
     let mut halves = Vec::new();
     if spec.with_floor {
         let pace = Pace::asked(&target, spec, &party, &program).await?;
@@ -130,10 +127,9 @@ pub(super) async fn perform(
     if spec.slo.is_set() {
         let evidence = evidence(spec, &outcome, partial);
         report.set_scenario(ScenarioReport {
-            fields: spec.clone(),
             checks: judge(&spec.slo, &evidence),
             memory_mib_per_hour: evidence.memory_mib_per_hour,
-            steps: Vec::new(),
+            ..ScenarioReport::default()
         });
     }
     Ok(report)
@@ -177,48 +173,12 @@ async fn server_side(spec: &Spec, target: &Target) -> Result<ServerSide, Harness
 }
 
 fn setup(spec: &Spec, target: &Target) -> Setup {
-    let file_name = |path: &std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    };
-    let mix = spec.mix().ok();
-    let encodings = mix.map(|mix| mix.encodings()).unwrap_or_default();
     Setup {
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: spec.url.clone(),
         server_version: target.version.clone(),
-        viewers: spec.viewers,
-        rooms: spec.rooms,
-        processes: 1,
-        connecting_max: Some(spec.connecting_max),
-        settle_s: Some(spec.settle_s),
-        drain_s: Some(spec.drain_s),
-        stall_viewers: Some(spec.slow_viewers()),
-        stall_after_s: spec.slow_after_s,
-        threads: Some(spec.threads),
-        connects_per_second: Some(spec.connect_rate),
-        sample: Some(spec.sample),
-        protocol: spec.protocol,
-        encodings: encodings
-            .into_iter()
-            .map(|encoding| encoding.as_str().to_owned())
-            .collect(),
-        corpus: spec
-            .corpus
-            .as_ref()
-            .map_or_else(|| "made up".to_owned(), file_name),
-        rate: spec.corpus.is_none().then_some(spec.rate),
-        skip_s: spec.skip_s,
-        replicate: spec.replicate,
-        post_via: Some(spec.post_via),
-        post_connections: Some(spec.post_connections),
-        speed: spec.speed,
-        seed: spec.seed,
-        duration_s: spec.duration_s,
+        spec: spec.clone(),
         window_ms: 0,
-        late_ms: spec.late_ms,
-        cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         machine: Machine::this(),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn seal(args: &SealArgs) -> Result<Verdict, HarnessError> {
     };
     let mut reports = Vec::new();
     let mut table = Table::new(format!("sealed in windows of {} ms", args.window_ms));
-    table.row([
+    table.heads([
         "",
         "batches",
         "comments",

@@ -8,7 +8,7 @@ use crate::command::plan::party;
 use crate::command::run::perform;
 use crate::command::say;
 use crate::error::HarnessError;
-use crate::report::{RunReport, ScenarioReport, Step};
+use crate::report::{RunReport, Step};
 use crate::spec::{Searched, Spec, whole};
 use crate::table::amount;
 
@@ -120,7 +120,7 @@ impl Found {
         report.partial = partial;
         let has_judged = !partial || !steps.is_empty();
         if let Some(scenario) = report.scenario.take() {
-            report.set_scenario(ScenarioReport { steps, ..scenario });
+            report.set_scenario(scenario.searched_by(steps));
         }
         if !has_judged {
             report.passed = false;

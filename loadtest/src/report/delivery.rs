@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use danmaku_wire::Encoding;
 
-use crate::latency::{Stage, Summary};
+use crate::latency::{Distribution, Stage, Summary};
 use crate::session::{Outcome, of_stage};
 use crate::swarm::Delivered;
 
 /// What was delivered in the measured interval, over all viewers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Total {
     /// Length of the interval, its drain included.
     pub seconds: f64,
@@ -30,7 +31,7 @@ pub struct Total {
 }
 
 /// Deliveries of one encoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
@@ -45,7 +46,7 @@ pub struct Traffic {
 }
 
 /// Latencies of one stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct StageReport {
     /// `all`, or `before stall` and `during stall`.
     pub stage: String,
@@ -55,10 +56,8 @@ pub struct StageReport {
     pub each_viewer: Summary,
     /// Scheduled post to last viewer, per comment.
     pub last_viewer: Summary,
-    /// Each viewer, minus the window.
+    /// Each viewer, minus the window: the figure that is judged.
     pub each_beyond_window: Summary,
-    /// Last viewer, minus the window.
-    pub last_beyond_window: Summary,
     /// The batch's timestamp to each viewer.
     pub seal_to_viewer: Summary,
 }
@@ -92,8 +91,7 @@ impl StageReport {
             first_viewer: of_stage(&outcome.first_viewer, stage),
             each_viewer: latencies.each.summary(),
             last_viewer: of_stage(&outcome.last_viewer, stage),
-            each_beyond_window: latencies.beyond_window.summary(),
-            last_beyond_window: of_stage(&outcome.last_beyond, stage),
+            each_beyond_window: latencies.each.summary().beyond(outcome.window_ms),
             seal_to_viewer: latencies.seal.summary(),
         }
     }
@@ -116,6 +114,24 @@ pub(super) fn traffic(outcome: &Outcome) -> BTreeMap<String, Traffic> {
             (encoding.as_str().to_owned(), traffic)
         })
         .collect()
+}
+
+/// Where the time of a delivery goes, by name.
+pub(super) fn distributions(outcome: &Outcome) -> BTreeMap<String, Distribution> {
+    let [calm, stalled] = &outcome.result.findings.stages;
+    let mut each = calm.each.clone();
+    each.merge(&stalled.each);
+    let spans = &outcome.spans;
+    [
+        ("post_to_viewer", &each),
+        ("post_to_seal", &spans.post_to_seal),
+        ("seal_to_first_viewer", &spans.seal_to_first),
+        ("first_to_last_viewer", &spans.first_to_last),
+    ]
+    .into_iter()
+    .filter(|(_, distribution)| distribution.count() > 0)
+    .map(|(name, distribution)| (name.to_owned(), distribution.clone()))
+    .collect()
 }
 
 #[expect(

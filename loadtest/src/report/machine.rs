@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// What the harness ran on; the server too, when it was local.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Machine {
     /// The operating system and the processor's architecture.
     pub platform: String,

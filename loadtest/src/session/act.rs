@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::restart::{Patience, Restart, RestartError};
@@ -51,7 +51,7 @@ impl Deed {
 }
 
 /// The outcome of an [`Act`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Event {
     /// `storm`, `churn`, `restart` or `crash`.
     pub what: String,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// The limits of a verdict. Lost, duplicate, reordered or corrupt comments fail in any case; a field that is absent is not judged.
 /// Without any field a run fails on faults only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Args, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct Slo {
     /// Limit: p99 latency beyond the window, from when the post was due

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use danmaku_wire::Encoding;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::audit::{Auditor, Counter, End, Judge};
 use crate::causes;
@@ -44,7 +44,7 @@ pub(super) struct ThreadState {
 }
 
 /// What happened to the viewers of a thread, other than deliveries.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Incidents {
     /// Viewers that joined.
     pub joined: u64,
@@ -75,7 +75,7 @@ pub struct Incidents {
 }
 
 /// How viewers that had stopped reading were found when they read again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct StalledEnds {
     /// Still connected, without a close frame.
     pub open: u64,

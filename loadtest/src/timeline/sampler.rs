@@ -27,6 +27,8 @@ pub struct Sampler {
 
 /// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
 const JUDGED_AFTER_S: u64 = 5;
+/// Nothing that matters is found about a second later than this.
+const SETTLED_AFTER_S: usize = 60;
 /// The last second is a sample of its own when at least this much of it has passed; otherwise it belongs to the one before.
 const LAST_MIN: Duration = Duration::from_millis(200);
 
@@ -134,9 +136,7 @@ impl EndedSampler {
             let numbers = number..if number < last { number + 1 } else { u64::MAX };
             let second = self.recorder.seconds(numbers);
             sample.latency = second.latency.summary();
-            sample.latency_buckets = second.latency;
             sample.lateness = second.lateness.summary();
-            sample.lateness_buckets = second.lateness;
             sample.posts = second.posts;
             sample.acknowledged = second.acknowledged;
             sample.errors += second.failed;
@@ -177,6 +177,9 @@ impl Watcher {
             if !stopped {
                 self.show(&sample, samples.len() as u64 + 1);
                 samples.push(sample);
+                if let Some(settled) = samples.len().checked_sub(SETTLED_AFTER_S) {
+                    self.recorder.settle(settled as u64);
+                }
                 continue;
             }
             // A second that was cut short has no rates to show.
@@ -261,7 +264,7 @@ mod tests {
             Arc::clone(&recorder),
             &ServerSide::Unknown,
             Process::this().into_iter().collect(),
-            Live::Off,
+            Live::Lines,
         )
         .unwrap();
         sampler.mark("posting", Moment::from_micros(250_000));
@@ -300,7 +303,7 @@ mod tests {
             Arc::clone(&recorder),
             &ServerSide::Unknown,
             ProcessGroup::default(),
-            Live::Off,
+            Live::Lines,
         );
         assert!(Arc::strong_count(&recorder) > 1);
         drop(sampler);

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-use crate::error::HarnessError;
-use crate::spec::{SCENARIOS, Spec, SpecError};
+use crate::spec::{SCENARIOS, Spec};
+use crate::spec_error::SpecError;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -21,8 +21,6 @@ pub(crate) enum Invocation {
 pub(crate) enum Tool {
     /// Send random bytes, truncated handshakes and broken frames, and hold half-open connections
     Abuse(AbuseArgs),
-    /// Encode batches without a server: bytes per comment and cost per batch
-    Seal(SealArgs),
     /// Compare two reports: what got worse?
     Compare(CompareArgs),
     /// Print the JSON schema of a report
@@ -91,36 +89,13 @@ pub(crate) struct AbuseArgs {
     pub(crate) seed: u64,
 }
 
-/// Flags of `seal`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct SealArgs {
-    /// A recording in JSON Lines; without it chat is generated
-    #[arg(long, value_name = "FILE")]
-    pub(crate) corpus: Option<PathBuf>,
-    /// Seconds to skip at the start of the recording
-    #[arg(long, default_value_t = 0, value_name = "S")]
-    pub(crate) skip_s: u64,
-    /// Seconds of chat to use; default: all of a recording, or an hour of generated chat
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub(crate) take_s: Option<u64>,
-    /// Playback speeds to compare
-    #[arg(long, default_value = "1,10", value_name = "LIST", value_delimiter = ',', value_parser = positive)]
-    pub(crate) speed: Vec<f64>,
-    /// The window in milliseconds
-    #[arg(long, default_value_t = 1000, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) window_ms: u64,
-    /// Write the result as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
 /// Why a command line is no invocation.
 #[derive(Debug)]
 pub(crate) enum Unparsed {
     /// Help or version was asked for, or a flag is wrong.
     Flags(Box<clap::Error>),
     /// A scenario that cannot be.
-    Spec(HarnessError),
+    Spec(SpecError),
 }
 
 impl From<clap::Error> for Unparsed {
@@ -131,12 +106,6 @@ impl From<clap::Error> for Unparsed {
 
 impl From<SpecError> for Unparsed {
     fn from(error: SpecError) -> Self {
-        Self::Spec(error.into())
-    }
-}
-
-impl From<HarnessError> for Unparsed {
-    fn from(error: HarnessError) -> Self {
         Self::Spec(error)
     }
 }
@@ -257,9 +226,6 @@ mod tests {
             "run --encodings brotli",
             "run --nonsense 1",
             "storm --threads 65",
-            "seal --speed 1,x",
-            "seal --take-s 0",
-            "seal --take-s 18446744073709551615",
             "dance",
         ] {
             assert!(parse(words(line)).is_err(), "{line}");

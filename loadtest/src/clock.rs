@@ -68,7 +68,7 @@ impl Clock {
 
     /// The moment of a wall-clock time in milliseconds since the Unix epoch; the origin when it lies before it.
     #[must_use]
-    pub fn from_unix_ms(&self, unix_ms: u64) -> Moment {
+    pub fn at_unix_ms(&self, unix_ms: u64) -> Moment {
         Moment((unix_ms.saturating_mul(1000)).saturating_sub(self.unix_micros))
     }
 }
@@ -98,7 +98,7 @@ mod tests {
             .unwrap()
             .as_millis();
         let after = clock.now();
-        let moment = clock.from_unix_ms(u64::try_from(unix_ms).unwrap());
+        let moment = clock.at_unix_ms(u64::try_from(unix_ms).unwrap());
         // Milliseconds are cut off, and the wall clock may be adjusted a little meanwhile.
         let close = Duration::from_millis(20);
         assert!(

@@ -6,17 +6,17 @@ mod evidence;
 mod pace;
 mod plan;
 mod run;
-mod seal;
+mod scenario;
 mod search;
 
 use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use clap::error::ErrorKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Invocation, Tool, Unparsed, parse};
 use crate::error::HarnessError;
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
 
 /// Runs a command until it ends, or until it is interrupted for the second time.
 async fn interruptible(invocation: Invocation) -> Result<Verdict, HarnessError> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     tokio::select! {
         // Commands that only compute never get to catch a signal: it kills them.
         biased;
@@ -93,11 +93,13 @@ async fn interruptible(invocation: Invocation) -> Result<Verdict, HarnessError> 
     }
 }
 
-async fn dispatch(invocation: Invocation, stop: &Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+async fn dispatch(
+    invocation: Invocation,
+    stop: &CancellationToken,
+) -> Result<Verdict, HarnessError> {
     match invocation {
-        Invocation::Scenario(spec, report) => run::run(&spec, &report, stop).await,
-        Invocation::Tool(Tool::Abuse(args)) => abuse::abuse(args, Arc::clone(stop)).await,
-        Invocation::Tool(Tool::Seal(args)) => seal::seal(&args),
+        Invocation::Scenario(spec, report) => scenario::run(&spec, &report, stop).await,
+        Invocation::Tool(Tool::Abuse(args)) => abuse::abuse(args, stop).await,
         Invocation::Tool(Tool::Compare(args)) => compare::compare(&args),
         Invocation::Tool(Tool::Schema) => {
             print(&report::schema());
@@ -159,7 +161,7 @@ fn print(text: &str) {
 
 /// Raises the flag at the first Ctrl-C, SIGTERM or SIGHUP: commands then end early and print what they have. Returns at the
 /// second.
-async fn interrupted_twice(stop: &AtomicBool) {
+async fn interrupted_twice(stop: &CancellationToken) {
     let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
     // `nohup` ignores it, and a handler would undo that.
     if !is_ignored(SignalKind::hangup()) {
@@ -167,7 +169,7 @@ async fn interrupted_twice(stop: &AtomicBool) {
     }
     let mut signals: Vec<Signal> = kinds.into_iter().flat_map(signal).collect();
     one_of(&mut signals).await;
-    stop.store(true, Ordering::Relaxed);
+    stop.cancel();
     one_of(&mut signals).await;
 }
 

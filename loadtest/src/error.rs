@@ -3,11 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use danmaku_chat::RecordingError;
 use danmaku_client::{AccessError, AddressError, ClientError};
 
 use crate::quoted::quoted;
 use crate::restart::RestartError;
-use crate::spec::SpecError;
+use crate::spec_error::SpecError;
 use crate::tokens::TokensError;
 
 /// Why a command cannot run or continue.
@@ -21,24 +22,9 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A recorded line that is not a comment.
-    #[error("{} line {line}: {what}", path.display())]
-    CorpusLine {
-        /// The recording.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A recording without comments in the requested range.
-    #[error("{}: no comment after the first {skip_s} s", path.display())]
-    CorpusEmpty {
-        /// The recording.
-        path: PathBuf,
-        /// Seconds that were skipped.
-        skip_s: u64,
-    },
+    /// A recording that cannot be replayed.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// A report that cannot be compared.
     #[error("{}: {what}", path.display())]
     Report {
@@ -56,14 +42,6 @@ pub enum HarnessError {
     /// Tokens that cannot be read or made.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// A scenario's file that cannot be run.
-    #[error("{}: {source}", path.display())]
-    Scenario {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: SpecError,
-    },
     /// Nobody tells the server's CPU and memory.
     #[error("{0} needs --server-pid, or a server that reports its figures at /metrics")]
     NoServerFigures(&'static str),
@@ -145,9 +123,34 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// The floor's sender process failed.
-    #[error("floor sender: {0}")]
-    FloorSender(String),
+    /// The floor could not be measured.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+}
+
+/// Why a floor could not be measured.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum FloorError {
+    /// The child said nothing for so many seconds.
+    #[error("floor sender: no answer within {0} s")]
+    Silent(u64),
+    /// The child has ended early.
+    #[error("floor sender: it has ended; its own line says why")]
+    Ended,
+    /// The child said something else than it should.
+    #[error("floor sender: an answer that makes no sense")]
+    Answer,
+    /// Frames did not arrive.
+    #[error("floor sender: {lost} of {sends} sends were not received")]
+    NotReceived {
+        /// How many.
+        lost: u64,
+        /// Of how many.
+        sends: u64,
+    },
+    /// The run is to end.
+    #[error("floor sender: interrupted")]
+    Interrupted,
 }
 
 impl HarnessError {

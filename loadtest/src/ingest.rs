@@ -4,12 +4,13 @@
 //! hundred it is most of it; to compare audiences of different sizes it has to be known.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::HarnessError;
@@ -41,7 +42,7 @@ pub async fn measure(
     program: &Program,
     room: RoomId,
     server: &ServerSide,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<PostCost, HarnessError> {
     let clock = Clock::start();
     let publisher = Publisher {
@@ -53,7 +54,7 @@ pub async fn measure(
         clock,
         ledger: Arc::new(Ledger::new(1)),
         recorder: Arc::default(),
-        stop: Arc::clone(stop),
+        stop: stop.clone(),
     };
     let unknown = || HarnessError::NoServerFigures("the cost of a post");
     let mut observer = server.observer();

@@ -9,7 +9,6 @@ mod socket;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,9 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use danmaku_client::{ClientError, NewComment};
 use danmaku_wire::{Mode, RoomId};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::causes;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
@@ -28,6 +28,7 @@ use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
 use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
+use danmaku_chat::Line;
 
 /// How posts reach the server.
 #[derive(
@@ -72,7 +73,7 @@ pub struct Publisher {
     /// Where the seconds of the run are recorded.
     pub recorder: Arc<Recorder>,
     /// Set from outside to end early.
-    pub stop: Arc<AtomicBool>,
+    pub stop: CancellationToken,
 }
 
 /// Connections to post over, one for each room over WebSocket. They are open before the schedule begins, so that opening
@@ -228,22 +229,10 @@ impl Publisher {
     async fn cut(&self, posts: &[Post], start: Moment) -> Cut {
         let last = posts.last().map_or(start, |post| start.after(post.at));
         let end = last.after(ANSWER_DEADLINE);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Cut::Interrupted;
-            }
-            let left = Duration::from_micros(end.micros_since(self.clock.now()));
-            if left.is_zero() {
-                return Cut::OutOfTime;
-            }
-            tokio::time::sleep(left.min(STOP_CHECK)).await;
-        }
-    }
-
-    /// Completes when it is stopped.
-    async fn stopped(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            tokio::time::sleep(STOP_CHECK).await;
+        let left = Duration::from_micros(end.micros_since(self.clock.now()));
+        tokio::select! {
+            () = self.stop.cancelled() => Cut::Interrupted,
+            () = tokio::time::sleep(left) => Cut::OutOfTime,
         }
     }
 
@@ -284,13 +273,13 @@ impl Publisher {
         start: Moment,
         channels: Vec<mpsc::Sender<u32>>,
     ) -> Result<oneshot::Receiver<u64>, HarnessError> {
-        let (clock, stop, posts) = (self.clock, Arc::clone(&self.stop), Arc::clone(posts));
+        let (clock, stop, posts) = (self.clock, self.stop.clone(), Arc::clone(posts));
         let (ended, came_due) = oneshot::channel();
         let keep = move || {
             for (post, index) in posts.iter().zip(0_u32..) {
                 let due = start.after(post.at);
                 loop {
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.is_cancelled() {
                         return u64::from(index);
                     }
                     let left = Duration::from_micros(due.micros_since(clock.now()));

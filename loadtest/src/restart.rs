@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// What to stop, and how to start it again.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ pub struct Patience<'a> {
     /// How long the server may take to stop, and again to listen; at most half a minute.
     pub at_most: Duration,
     /// Set when the run is to end.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a CancellationToken,
 }
 
 /// What was found at the server's address.
@@ -212,7 +212,7 @@ impl Patience<'_> {
         what: impl FnOnce(Duration) -> RestartError,
     ) -> Result<(), RestartError> {
         let at_most = self.at_most.min(PATIENCE_MAX);
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.is_cancelled() {
             Err(RestartError::Interrupted)
         } else if since.elapsed() >= at_most {
             Err(what(at_most))

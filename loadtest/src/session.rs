@@ -7,16 +7,17 @@ mod spans;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use danmaku_client::NewComment;
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
 use crate::metrics::Metrics;
@@ -30,6 +31,7 @@ use crate::swarm::{
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
+use danmaku_chat::Line;
 
 pub use act::{Act, Deed, Event};
 use server_totals::{Reading, ServerTotals};
@@ -92,6 +94,19 @@ pub struct Program {
     pub post_connections: usize,
 }
 
+impl Program {
+    /// The posts of each room.
+    #[must_use]
+    pub fn by_room(&self, rooms: u32) -> Vec<Vec<(Duration, &NewComment)>> {
+        let mut by_room = vec![Vec::new(); rooms as usize];
+        for post in self.schedule.posts() {
+            let comment = &self.lines[post.line as usize].comment;
+            by_room[post.room as usize].push((post.at, comment));
+        }
+        by_room
+    }
+}
+
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// After this many refusals without a success, the remaining viewers give up.
@@ -110,7 +125,7 @@ pub struct Session {
     bench: Bench,
     viewers: Swarm,
     sampler: Sampler,
-    stop: Arc<AtomicBool>,
+    stop: CancellationToken,
     server: Observer,
     generator: ProcessGroup,
     _metrics: Option<Metrics>,
@@ -198,7 +213,7 @@ impl Session {
         party: Party,
         late: Duration,
         server: &ServerSide,
-        stop: Arc<AtomicBool>,
+        stop: CancellationToken,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
         let bench = Bench {
@@ -307,7 +322,7 @@ impl Session {
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
             // A run that was ended before then has no stalled viewers.
-            if !self.stop.load(Ordering::Relaxed) {
+            if !self.stop.is_cancelled() {
                 self.viewers.order(Order::Stall);
             }
         }
@@ -375,7 +390,7 @@ impl Session {
             clock: self.bench.clock,
             ledger: Arc::clone(&self.bench.ledger),
             recorder: Arc::clone(self.bench.judge.recorder()),
-            stop: Arc::clone(&self.stop),
+            stop: self.stop.clone(),
         }
     }
 
@@ -410,7 +425,7 @@ impl Session {
             if joined + snapshot.failed >= viewers
                 || hopeless
                 || self.viewers.is_broken()
-                || self.stop.load(Ordering::Relaxed)
+                || self.stop.is_cancelled()
             {
                 return Some(snapshot);
             }
@@ -420,7 +435,7 @@ impl Session {
 
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
         let viewers = u64::from(self.party.seating.viewers);
-        let interrupted = self.stop.load(Ordering::Relaxed);
+        let interrupted = self.stop.is_cancelled();
         match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,
             Ok(_) if interrupted => HarnessError::Interrupted {
@@ -457,7 +472,7 @@ impl Session {
         self.viewers.order(Order::Settle);
         let began = self.bench.clock.now();
         while !self.viewers.snapshot().caught_up {
-            let patience = if self.stop.load(Ordering::Relaxed) {
+            let patience = if self.stop.is_cancelled() {
                 patience.min(PARTIAL_DRAIN_MAX)
             } else {
                 patience
@@ -477,10 +492,8 @@ impl Session {
 
     /// Sleeps until the time is up or the run is interrupted.
     async fn sleep_until(&self, moment: Moment) {
-        while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
-            let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
-            tokio::time::sleep(left.min(Duration::from_millis(100))).await;
-        }
+        let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
+        let _ = tokio::time::timeout(left, self.stop.cancelled()).await;
     }
 }
 

@@ -1,7 +1,6 @@
 //! What is run: one specification for the flags, the scenario files, the report's setup and `compare`. A scenario is a file of
 //! fields that differ from [`Spec::default`]; a file of your own and flags change more of them.
 
-mod error;
 mod slo;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +11,11 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::error::HarnessError;
-use crate::mix::EncodingMix;
 use crate::publisher::PostVia;
-use crate::random::Random;
-use crate::swarm::{Reconnect, WatchVia};
+use crate::spec_error::SpecError;
+use crate::swarm::{EncodingMix, Reconnect, WatchVia};
+use danmaku_chat::Random;
 
-pub use error::SpecError;
 pub use slo::Slo;
 
 /// What is run. Each field is also a flag: `storm_at_s` is `--storm-at-s`.
@@ -327,14 +324,14 @@ impl Spec {
     ///
     /// # Errors
     /// The file cannot be read, is no TOML, names no scenario, or has a field or value that does not exist.
-    pub fn read(path: &Path) -> Result<Self, HarnessError> {
-        let text = std::fs::read_to_string(path).map_err(|source| HarnessError::File {
+    pub fn read(path: &Path) -> Result<Self, SpecError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SpecError::File {
             path: path.to_owned(),
             source,
         })?;
-        let named = |source| HarnessError::Scenario {
+        let named = |source| SpecError::Within {
             path: path.to_owned(),
-            source,
+            source: Box::new(source),
         };
         let mut own: Table = text.parse().map_err(|source: toml::de::Error| {
             let end = source.span().map_or(0, |span| span.start.min(text.len()));
@@ -376,7 +373,7 @@ impl Spec {
             None => Ok(mix.clone()),
             Some(encoding) => Err(SpecError::Encoding {
                 encoding,
-                protocol: self.protocol,
+                protocol: self.protocol.name(),
             }),
         }
     }
@@ -583,7 +580,7 @@ pub(crate) fn whole(value: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Spec, HarnessError> {
+    fn read(text: &str) -> Result<Spec, SpecError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let spec = Spec::read(file.path())?;

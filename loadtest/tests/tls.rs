@@ -41,7 +41,8 @@ impl Stand {
     fn start() -> Self {
         let flags = "server --listen 127.0.0.1:0 --window-ms 200 --trusted-proxies 127.0.0.0/8 \
             --posts-per-second-per-address 10000 --posts-per-second-per-address-burst 10000 \
-            --posts-per-second-per-room 10000 --posts-per-second-per-room-burst 10000";
+            --posts-per-second-per-room 10000 --posts-per-second-per-room-burst 10000 \
+            --posts-per-second-per-connection 10000 --posts-per-second-per-connection-burst 10000";
         let flags = Flags::parse_from(flags.split_whitespace());
         let names = ["localhost", "127.0.0.1"].map(str::to_owned);
         let stand = Self {

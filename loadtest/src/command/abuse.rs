@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,15 +12,18 @@ use tokio::time::{Instant, timeout};
 use danmaku_client::AddressError;
 use danmaku_wire::{Dialect, RoomId};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
 use crate::entrance::Entrance;
 use crate::error::HarnessError;
-use crate::random::Random;
-use crate::spec::{Spec, SpecError};
+use crate::spec::Spec;
+use crate::spec_error::SpecError;
 use crate::swarm::handshake::{Ask, From, write_request};
 use crate::table::{Table, count};
 use crate::target::Target;
+use danmaku_chat::Random;
 
 /// One way to be a bad peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +102,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between bad connections of the same kind, to bound the rate whatever the server does.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
+pub(super) async fn abuse(
+    args: AbuseArgs,
+    stop: &CancellationToken,
+) -> Result<Verdict, HarnessError> {
     let room = RoomId::parse(&args.room).map_err(SpecError::RoomPrefix)?;
     let entrance = Entrance::of(&Spec {
         url: args.url.clone(),
@@ -129,11 +134,11 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
     let request: Arc<[u8]> = request.into();
     let mut peers = JoinSet::new();
     for number in 0..u64::from(args.connections) {
-        let (request, stop, socket) = (Arc::clone(&request), Arc::clone(&stop), target.socket);
+        let (request, stop, socket) = (Arc::clone(&request), stop.clone(), target.socket);
         peers.spawn(async move {
             let mut random = Random::new(args.seed.wrapping_mul(1_000_003).wrapping_add(number));
             let mut fates: BTreeMap<Manner, Fates> = BTreeMap::new();
-            while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+            while Instant::now() < end && !stop.is_cancelled() {
                 let manner = *random.choose(&Manner::ALL);
                 let fate =
                     timeout(PATIENCE, misbehave(socket, manner, &request, &mut random)).await;
@@ -153,7 +158,7 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
         }
     }
     print(&table_of(&args.url.to_string(), &total).render());
-    if stop.load(Ordering::Relaxed) {
+    if stop.is_cancelled() {
         print("\npartial: ended early\n");
     }
     Ok(conclude(target.counters().await.is_ok(), &total))

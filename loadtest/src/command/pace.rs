@@ -7,11 +7,11 @@ use danmaku_wire::{Dialect, Encoding, RoomId};
 
 use crate::error::HarnessError;
 use crate::floor::FloorPlan;
-use crate::sealing::Sealing;
 use crate::session::{Outcome, Party, Program};
 use crate::spec::Spec;
 use crate::swarm::WatchVia;
 use crate::target::Target;
+use danmaku_chat::Sealing;
 
 /// Asks the server for its window by joining a room once.
 async fn window_of(target: &Target, room: &RoomId) -> Result<Duration, HarnessError> {
@@ -47,7 +47,7 @@ impl Pace {
     ) -> Result<Self, HarnessError> {
         let window = window_of(target, &party.rooms[0]).await?;
         let (rooms, via) = (spec.rooms, party.seating.via);
-        let sealing = Sealing::of(&program.schedule, &program.lines, rooms, window);
+        let sealing = Sealing::of(&program.by_room(rooms), window);
         Ok(Self::expected(&sealing, via, program, rooms, window))
     }
 

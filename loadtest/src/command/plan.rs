@@ -5,16 +5,16 @@ use std::time::Duration;
 use danmaku_wire::RoomId;
 use rustix::process::Signal;
 
-use crate::corpus::{self, Line, Stretch};
 use crate::descriptors;
 use crate::error::HarnessError;
 use crate::restart::Restart;
 use crate::schedule::{Schedule, Spread};
 use crate::session::{Act, Deed, Gathering, Party, Program};
-use crate::spec::{Spec, SpecError};
+use crate::spec::Spec;
+use crate::spec_error::SpecError;
 use crate::swarm::{Habits, Seating};
-use crate::synthetic;
 use crate::target::Target;
+use danmaku_chat::{Line, Stretch};
 
 /// How long reconnecting may take if there is no limit for it.
 const PATIENCE_S: f64 = 60.0;
@@ -122,7 +122,7 @@ fn posts(spec: &Spec) -> Result<(Vec<Line>, Schedule), HarnessError> {
         return Ok(Default::default());
     }
     if let Some(every_ms) = spec.post_every_ms {
-        let lines = synthetic::chat(spec.seed, 10.0, QUIET_LINES);
+        let lines = danmaku_chat::chat(spec.seed, 10.0, QUIET_LINES);
         let kinds = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let every = Duration::from_millis(every_ms);
         let schedule = Schedule::steady(every, duration, spec.rooms, kinds);
@@ -169,13 +169,13 @@ fn lines(spec: &Spec, duration: Duration) -> Result<Vec<Line>, HarnessError> {
     match &spec.corpus {
         Some(path) => {
             let skip = Duration::from_secs(spec.skip_s);
-            let lines = corpus::read(path, Stretch { skip, take })?;
+            let lines = danmaku_chat::read(path, Stretch { skip, take })?;
             fits(lines.len() as f64)?;
             Ok(lines)
         }
         None => {
             fits(recorded_s * spec.rate)?;
-            Ok(synthetic::chat(spec.seed, spec.rate, take))
+            Ok(danmaku_chat::chat(spec.seed, spec.rate, take))
         }
     }
 }

@@ -1,65 +1,33 @@
 //! Runs a scenario from the first connect to the verdict.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use danmaku_wire::RoomId;
 
-use crate::cli::ReportArgs;
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::Clock;
 use crate::command::evidence::evidence;
 use crate::command::pace::Pace;
 use crate::command::plan::{add_restarts, party, program};
-use crate::command::search::search;
-use crate::command::{Verdict, print, say};
+use crate::command::say;
 use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::floor::{self, Floor};
 use crate::ingest;
 use crate::limits::judge;
-use crate::report::{Machine, RunReport, ScenarioReport, Setup, write_csv, write_html, write_json};
+use crate::report::{Machine, RunReport, ScenarioReport, Setup};
 use crate::server_side::ServerSide;
 use crate::session::{Party, Program, Session};
-use crate::spec::{Spec, SpecError};
+use crate::spec::Spec;
+use crate::spec_error::SpecError;
 use crate::table::count;
 use crate::target::Target;
 
-/// Runs a specification and publishes its report.
-pub(super) async fn run(
-    spec: &Spec,
-    report: &ReportArgs,
-    stop: &Arc<AtomicBool>,
-) -> Result<Verdict, HarnessError> {
-    let performed = if spec.search.is_some() {
-        search(spec, stop).await
-    } else {
-        perform(spec, stop).await
-    };
-    publish(report, &performed?)
-}
-
-/// Prints and writes the report.
-fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
-    print(&report.render());
-    // If one file cannot be written, still write the others.
-    let json = args.json.as_ref().map(|path| write_json(path, report));
-    let html = args.html.as_ref().map(|path| write_html(path, report));
-    let csv = args.csv.as_ref().map(|path| write_csv(path, report));
-    json.transpose()
-        .and(html.transpose())
-        .and(csv.transpose())?;
-    Ok(if report.passed {
-        Verdict::Good
-    } else {
-        Verdict::Bad
-    })
-}
-
-/// One run, without its publication.
+/// One run.
 pub(super) async fn perform(
     spec: &Spec,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<RunReport, HarnessError> {
     let (party, mut program) = (party(spec)?, program(spec)?);
     let began = Clock::start();
@@ -71,7 +39,7 @@ pub(super) async fn perform(
     if spec.with_floor {
         let pace = Pace::asked(&target, spec, &party, &program).await?;
         let measured = floor_half(spec, &party, &pace, stop).await;
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_cancelled() {
             return Ok(interrupted(0));
         }
         halves.push(measured?);
@@ -85,13 +53,7 @@ pub(super) async fn perform(
         None
     };
     announce(spec, &program);
-    let opened = Session::open(
-        &target,
-        party.clone(),
-        program.late,
-        &server,
-        Arc::clone(stop),
-    );
+    let opened = Session::open(&target, party.clone(), program.late, &server, stop.clone());
     let session = match opened.await {
         Err(HarnessError::Interrupted { joined, .. }) => return Ok(interrupted(joined)),
         opened => opened?,
@@ -102,7 +64,7 @@ pub(super) async fn perform(
     } else {
         session.play(&mut target, &program).await?
     };
-    if spec.with_floor && !stop.load(Ordering::Relaxed) {
+    if spec.with_floor && !stop.is_cancelled() {
         let pace = Pace::measured(&outcome, spec.viewers);
         match floor_half(spec, &party, &pace, stop).await {
             Ok(floor) => halves.push(floor),
@@ -110,7 +72,7 @@ pub(super) async fn perform(
             Err(error) => say(&format!("floor, second half failed: {error}")),
         }
     }
-    let partial = stop.load(Ordering::Relaxed);
+    let partial = stop.is_cancelled();
     if !outcome.caught_up && !partial && spec.duration_s > 0 {
         let drain_s = spec.drain_s;
         say(&format!(
@@ -149,7 +111,7 @@ async fn floor_half(
     spec: &Spec,
     party: &Party,
     pace: &Pace,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<Floor, HarnessError> {
     let half = Duration::from_secs(spec.floor_s.unwrap_or(spec.duration_s.div_ceil(2)));
     say(&format!("floor: {} s", half.as_secs()));

@@ -1,7 +1,6 @@
 //! `search`: finds the highest value within the limits by running one scenario again and again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 use crate::bisection::Bisection;
 use crate::command::plan::party;
@@ -22,7 +21,10 @@ struct Found {
 
 /// Bisects the range. Each step has its own rooms, so that nothing is left over from the previous one. Returns the report of the
 /// best step that met every limit, or of the first one if none did. A step after the first that cannot run counts as failed.
-pub(super) async fn search(spec: &Spec, stop: &Arc<AtomicBool>) -> Result<RunReport, HarnessError> {
+pub(super) async fn search(
+    spec: &Spec,
+    stop: &CancellationToken,
+) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
     if searched == Searched::Viewers {
         // Reject unreachable steps now, not after running the others.
@@ -37,7 +39,7 @@ pub(super) async fn search(spec: &Spec, stop: &Arc<AtomicBool>) -> Result<RunRep
         let (mut step, value) = at(spec, searched, value);
         step.room_prefix = format!("{}-s{}", spec.room_prefix, found.steps.len());
         let performed = perform(&step, stop).await;
-        let is_stopped = stop.load(Ordering::Relaxed);
+        let is_stopped = stop.is_cancelled();
         match performed {
             // A step that was cut short says nothing about its value.
             Ok(report) if is_stopped => {
@@ -57,7 +59,7 @@ pub(super) async fn search(spec: &Spec, stop: &Arc<AtomicBool>) -> Result<RunRep
             Err(error) => return Err(error),
         }
     }
-    found.report(stop.load(Ordering::Relaxed))
+    found.report(stop.is_cancelled())
 }
 
 /// The scenario of a step, and its value; viewers are whole numbers.

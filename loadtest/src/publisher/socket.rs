@@ -73,7 +73,7 @@ pub(super) async fn connect(publisher: &Publisher) -> Result<Vec<Joined>, Harnes
                 }
                 None => break,
             },
-            () = publisher.stopped() => break,
+            () = publisher.stop.cancelled() => break,
         }
     }
     Ok(joined.into_values().collect())

@@ -1,6 +1,5 @@
 //! Disruptions during posting: all viewers are cut off, viewers come and go, the server restarts.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -105,7 +104,7 @@ impl Session {
         let mut events: Vec<Event> = Vec::new();
         for act in &program.acts {
             self.sleep_until(start.after(act.at)).await;
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_cancelled() {
                 break;
             }
             let event = if let Deed::Restart(restart) = &act.what {
@@ -176,7 +175,7 @@ impl Session {
         };
         event.back = back();
         while event.back < up {
-            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
+            if clock.now() >= give_up || self.stop.is_cancelled() {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;

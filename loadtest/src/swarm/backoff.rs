@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::random::Random;
+use danmaku_chat::Random;
 
 /// How viewers come back.
 #[derive(

@@ -5,11 +5,13 @@ mod backoff;
 mod dial;
 pub(crate) mod handshake;
 mod link;
+mod mix;
 mod pace;
 mod plan;
 mod progress;
 pub(crate) mod server_frame;
 mod thread_state;
+mod via;
 mod viewer;
 mod worker;
 
@@ -32,9 +34,11 @@ use crate::ledger::Ledger;
 pub use backoff::Reconnect;
 use dial::Dialer;
 pub use link::Secure;
-pub use plan::{Seat, Seating, WatchVia};
+pub use mix::EncodingMix;
+pub use plan::{Seat, Seating};
 use progress::Progress;
 pub use progress::{Delivered, Snapshot};
+pub use via::WatchVia;
 
 use thread_state::ThreadState;
 pub use thread_state::{Incidents, StalledEnds};

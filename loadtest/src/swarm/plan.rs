@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use danmaku_wire::{Dialect, Encoding, Protocol};
-use serde::{Deserialize, Serialize};
+use danmaku_wire::{Dialect, Encoding};
 
-use crate::mix::EncodingMix;
+use crate::swarm::mix::EncodingMix;
+use crate::swarm::via::WatchVia;
 
 /// The role of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,55 +16,6 @@ pub enum Part {
     Sampled,
     /// Stops reading half-way.
     Stalling,
-}
-
-/// How viewers watch.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    clap::ValueEnum,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum WatchVia {
-    /// WebSocket.
-    #[default]
-    Ws,
-    /// Server-Sent Events.
-    Sse,
-    /// WebSocket, with the Pusher protocol of another server: one event for each comment, and deliveries are counted.
-    Pusher,
-}
-
-impl WatchVia {
-    /// As the command line calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ws => "ws",
-            Self::Sse => "sse",
-            Self::Pusher => "pusher",
-        }
-    }
-
-    /// The dialect of a viewer that asks for an encoding; none when there is no such thing.
-    #[must_use]
-    pub fn dialect(self, encoding: Encoding) -> Option<Dialect> {
-        let protocol = match self {
-            Self::Pusher if encoding != Encoding::Identity => return None,
-            Self::Ws | Self::Pusher => Protocol::WebSocket,
-            Self::Sse => Protocol::Sse,
-        };
-        Dialect::ALL
-            .into_iter()
-            .find(|dialect| (dialect.protocol(), dialect.encoding()) == (protocol, encoding))
-    }
 }
 
 /// A viewer's place before it connects.
@@ -139,7 +90,7 @@ impl Seating {
     /// Visits every viewer's place in order, with the viewer's number.
     fn for_each(&self, threads: usize, mut visit: impl FnMut(u32, Place)) {
         let whole_rooms = self.rooms as usize >= 4 * threads;
-        let viewers_of = crate::zipf::shares(self.viewers, self.rooms, self.zipf);
+        let viewers_of = danmaku_chat::shares(self.viewers, self.rooms, self.zipf);
         let everybody = (0..viewers_of[0]).flat_map(|in_room| {
             let open = viewers_of
                 .iter()

@@ -11,7 +11,6 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::audit::End;
 use crate::clock::Moment;
-use crate::random::Random;
 use crate::swarm::dial::{Dialer, Receive};
 use crate::swarm::link::Link;
 use crate::swarm::pace::Pace;
@@ -20,6 +19,7 @@ use crate::swarm::progress::{Progress, Snapshot};
 use crate::swarm::thread_state::ThreadState;
 use crate::swarm::viewer::{State, Turn, Viewer};
 use crate::swarm::{Habits, SwarmResult};
+use danmaku_chat::Random;
 
 /// Orders to the swarm, in this order, each at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,16 +2,14 @@
 //! sorted by `t`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use danmaku_client::NewComment;
 use danmaku_wire::Mode;
-
-use crate::error::HarnessError;
 
 /// One comment of an excerpt of chat, with its time from the start of the excerpt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +18,54 @@ pub struct Line {
     pub at: Duration,
     /// What was posted.
     pub comment: NewComment,
+}
+
+/// Why a recording cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A line that is not a comment.
+    #[error("{} line {line}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: LineFault,
+    },
+    /// It has no comment in the requested range.
+    #[error("{}: no comment after the first {skip_s} s", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// Seconds that were skipped.
+        skip_s: u64,
+    },
+}
+
+/// What is wrong with a line.
+#[derive(Debug, thiserror::Error)]
+pub enum LineFault {
+    /// It is no JSON, or lacks a member.
+    #[error("not a comment, at column {}: {}", .0.column(), said(.0))]
+    Json(serde_json::Error),
+    /// It goes back in time.
+    #[error("its time {0} is earlier than the previous line's")]
+    Order(i64),
+    /// It has no such mode.
+    #[error("mode {0} is not 1 (scroll), 4 (bottom) or 5 (top)")]
+    Mode(u8),
+    /// It says nothing.
+    #[error("its text is empty")]
+    Text,
 }
 
 /// Which part of a recording is replayed.
@@ -39,8 +85,8 @@ const TEXT_SCALARS_MAX: usize = 200;
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is not a comment or goes back in time, by its number.
-pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
-    let unreadable = |source| HarnessError::File {
+pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, RecordingError> {
+    let unreadable = |source| RecordingError::File {
         path: path.to_owned(),
         source,
     };
@@ -53,17 +99,15 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
         if line.trim().is_empty() {
             continue;
         }
-        let fault = |what: String| HarnessError::CorpusLine {
+        let fault = |what| RecordingError::Line {
             path: path.to_owned(),
             line: index + 1,
             what,
         };
-        let raw: RawLine = serde_json::from_str(&line).map_err(|error| fault(said(&error)))?;
+        let raw: RawLine =
+            serde_json::from_str(&line).map_err(|error| fault(LineFault::Json(error)))?;
         if raw.t < last_ms {
-            return Err(fault(format!(
-                "its time {} is earlier than the previous line's",
-                raw.t
-            )));
+            return Err(fault(LineFault::Order(raw.t)));
         }
         last_ms = raw.t;
         let elapsed_ms = raw.t.abs_diff(*start_ms.get_or_insert(raw.t));
@@ -79,7 +123,7 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
         });
     }
     if lines.is_empty() {
-        return Err(HarnessError::CorpusEmpty {
+        return Err(RecordingError::Empty {
             path: path.to_owned(),
             skip_s: stretch.skip.as_secs(),
         });
@@ -90,8 +134,10 @@ pub fn read(path: &Path, stretch: Stretch) -> Result<Vec<Line>, HarnessError> {
 /// What is wrong with a line, without the line number of its own, which is always 1.
 fn said(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = text.split(" at line 1 ").next().unwrap_or_default();
-    format!("not a comment, at column {}: {what}", error.column())
+    text.split(" at line 1 ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[derive(Deserialize)]
@@ -110,20 +156,16 @@ impl RawLine {
         1
     }
 
-    fn comment(self) -> Result<NewComment, String> {
+    fn comment(self) -> Result<NewComment, LineFault> {
         let mode = match self.mode {
             1 => Mode::Scroll,
             4 => Mode::Bottom,
             5 => Mode::Top,
-            other => {
-                return Err(format!(
-                    "mode {other} is not 1 (scroll), 4 (bottom) or 5 (top)"
-                ));
-            }
+            other => return Err(LineFault::Mode(other)),
         };
         let text = sendable(&self.text);
         if text.is_empty() {
-            return Err("its text is empty".to_owned());
+            return Err(LineFault::Text);
         }
         Ok(NewComment {
             text,
@@ -146,47 +188,22 @@ fn sendable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
-    struct Recording(std::path::PathBuf);
-
-    impl Recording {
-        fn new(name: &str, text: &str) -> Self {
-            let path = std::env::temp_dir().join(format!(
-                "danmaku-corpus-{}-{name}.jsonl",
-                std::process::id()
-            ));
-            File::create(&path)
-                .unwrap()
-                .write_all(text.as_bytes())
-                .unwrap();
-            Self(path)
-        }
-
-        fn read(&self, skip_s: u64, take_s: u64) -> Result<Vec<Line>, HarnessError> {
-            let stretch = Stretch {
-                skip: Duration::from_secs(skip_s),
-                take: Duration::from_secs(take_s),
-            };
-            read(&self.0, stretch)
-        }
-    }
-
-    impl Drop for Recording {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
+    fn read_text(text: &str, skip_s: u64, take_s: u64) -> Result<Vec<Line>, RecordingError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let stretch = Stretch {
+            skip: Duration::from_secs(skip_s),
+            take: Duration::from_secs(take_s),
+        };
+        read(file.path(), stretch)
     }
 
     #[test]
     fn a_stretch_starts_and_ends_where_it_says() {
-        let recording = Recording::new(
-            "stretch",
-            "{\"t\":-2000,\"text\":\"a\"}\n{\"t\":-500,\"text\":\"b\",\"mode\":5,\"u\":\"00ff\",\"color\":255,\"size\":18}\n\n{\"t\":1500,\"text\":\"c\",\"mode\":4}\n{\"t\":9000,\"text\":\"d\"}\n",
-        );
-        let lines = recording.read(1, 5).unwrap();
+        let text = "{\"t\":-2000,\"text\":\"a\"}\n{\"t\":-500,\"text\":\"b\",\"mode\":5,\"u\":\"00ff\",\"color\":255,\"size\":18}\n\n{\"t\":1500,\"text\":\"c\",\"mode\":4}\n{\"t\":9000,\"text\":\"d\"}\n";
+        let lines = read_text(text, 1, 5).unwrap();
         let at_ms: Vec<u128> = lines.iter().map(|line| line.at.as_millis()).collect();
         assert_eq!(at_ms, [500, 2500]);
         assert_eq!(
@@ -205,40 +222,28 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named_by_its_number() {
-        let cases = [
-            ("json", "{\"t\":1,\"text\":\"a\"}\n{\"t\":2,\n", 2),
+        for (text, expected) in [
             (
-                "back",
-                "{\"t\":5,\"text\":\"a\"}\n{\"t\":4,\"text\":\"b\"}\n",
-                2,
+                "{\"t\":1,\"text\":\"a\"}\n{\"t\":2,\n",
+                "line 2: not a comment",
             ),
-            ("mode", "{\"t\":5,\"text\":\"a\",\"mode\":7}\n", 1),
-            ("empty", "{\"t\":5,\"text\":\"\\u0007\"}\n", 1),
-        ];
-        for (name, text, expected) in cases {
-            let result = Recording::new(name, text).read(0, 100);
-            assert!(
-                matches!(result, Err(HarnessError::CorpusLine { line, .. }) if line == expected),
-                "{name}: {result:?}"
+            (
+                "{\"t\":5,\"text\":\"a\"}\n{\"t\":4,\"text\":\"b\"}\n",
+                "line 2: its time 4",
+            ),
+            ("{\"t\":5,\"text\":\"a\",\"mode\":7}\n", "line 1: mode 7"),
+            ("{\"t\":5,\"text\":\"\\u0007\"}\n", "line 1: its text"),
+            ("nonsense\n", "line 1: not a comment, at column 2: "),
+            ("{\"t\":1,\"text\":\"a\"}\n", "after the first 10 s"),
+        ] {
+            let error = read_text(
+                text,
+                if expected.starts_with("after") { 10 } else { 0 },
+                100,
             );
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
         }
-        let unclear = Recording::new("unclear", "nonsense\n")
-            .read(0, 100)
-            .unwrap_err();
-        let text = unclear.to_string();
-        assert!(
-            text.contains("line 1: not a comment, at column 2: "),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn nothing_left_after_the_skip_is_an_error() {
-        let recording = Recording::new("skip", "{\"t\":1,\"text\":\"a\"}\n");
-        assert!(matches!(
-            recording.read(10, 10),
-            Err(HarnessError::CorpusEmpty { skip_s: 10, .. })
-        ));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use danmaku_client::NewComment;
 use danmaku_wire::Mode;
 
-use crate::corpus::Line;
 use crate::random::Random;
+use crate::recording::Line;
 use crate::zipf::Draw;
 
 /// Common comments, the most frequent first: most comments of a busy stream are one of a few.
@@ -65,16 +65,44 @@ const COLORS: [u32; 6] = [
 const SWINGS: [(f64, usize); 5] = [(0.4, 50), (0.8, 25), (1.5, 15), (3.0, 8), (7.0, 2)];
 const STRETCH_S: [f64; 2] = [2.0, 8.0];
 
+/// Endless comments, all at no particular time.
+#[derive(Clone, Debug)]
+pub struct Chat {
+    random: Random,
+    reactions: Draw,
+}
+
+impl Chat {
+    /// The chat of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with(Random::new(seed))
+    }
+
+    fn with(random: Random) -> Self {
+        let reactions = u32::try_from(REACTIONS.len()).unwrap_or(u32::MAX);
+        Self {
+            random,
+            reactions: Draw::new(reactions, 1.0),
+        }
+    }
+
+    /// The next comment.
+    pub fn comment(&mut self) -> NewComment {
+        comment(&mut self.random, &self.reactions)
+    }
+}
+
 /// Comments at `per_second` on average for `duration`. Arrivals are a Poisson process whose rate changes every few seconds,
 /// as reactions to what happens on a stream do.
 #[must_use]
 pub fn chat(seed: u64, per_second: f64, duration: Duration) -> Vec<Line> {
     let mut random = Random::new(seed);
     let stretches = stretches(&mut random, duration.as_secs_f64());
-    let reactions = Draw::new(u32::try_from(REACTIONS.len()).unwrap_or(u32::MAX), 1.0);
+    let mut chat = Chat::with(random);
     let mut lines = Vec::new();
     let mut at_s = 0.0;
-    let mut wait = exponential(&mut random);
+    let mut wait = exponential(&mut chat.random);
     for (until_s, swing) in stretches {
         // The rest of a wait continues at the next stretch's pace.
         loop {
@@ -85,10 +113,10 @@ pub fn chat(seed: u64, per_second: f64, duration: Duration) -> Vec<Line> {
                 break;
             }
             at_s += wait / (per_second * swing);
-            wait = exponential(&mut random);
+            wait = exponential(&mut chat.random);
             let at = Duration::from_secs_f64(at_s);
             if at < duration {
-                let comment = comment(&mut random, &reactions);
+                let comment = chat.comment();
                 lines.push(Line { at, comment });
             }
         }

@@ -1,12 +1,29 @@
 //! Why a specification cannot be run.
 
-use danmaku_wire::{Encoding, RoomIdError};
+use std::io;
+use std::path::PathBuf;
 
-use crate::swarm::WatchVia;
+use danmaku_wire::{Encoding, RoomIdError};
 
 /// Why a specification cannot be run: one line that names the field.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
+    /// A file that cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file that cannot be run.
+    #[error("{}: {source}", path.display())]
+    Within {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<SpecError>,
+    },
     /// A file that is no TOML.
     #[error("line {line}: {}", source.message())]
     Syntax {
@@ -38,12 +55,12 @@ pub enum SpecError {
     #[error("{0}")]
     Contradiction(&'static str),
     /// An encoding that the protocol does not have.
-    #[error("`encodings`: there is no {encoding} with the protocol {}", protocol.name())]
+    #[error("`encodings`: there is no {encoding} with the protocol {protocol}")]
     Encoding {
         /// The encoding.
         encoding: Encoding,
         /// The protocol.
-        protocol: WatchVia,
+        protocol: &'static str,
     },
     /// Rooms cannot be named like this.
     #[error("`room_prefix`: {0}")]

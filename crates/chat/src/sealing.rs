@@ -1,4 +1,4 @@
-//! Sealing a schedule offline: how large the frames of a run will be, and what sealing them costs.
+//! Sealing posts offline: how large the frames of a run will be, and what sealing them costs.
 //!
 //! A batch is sealed when its window ends, and carries each comment's age in tenths of a second.
 
@@ -10,9 +10,6 @@ use danmaku_wire::{
     Dialect, Epoch, FontSize, Form, Protocol, Sealer, Seq, UserId,
 };
 use serde::Serialize;
-
-use crate::corpus::Line;
-use crate::schedule::{Post, Schedule};
 
 /// What sealing a schedule gave for one dialect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -37,16 +34,12 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Seals a schedule in windows of `window`, each room on its own, as the server would.
+    /// Seals the posts of rooms, each with the moment it is due, in windows of `window` as the server would.
     #[must_use]
-    pub fn of(schedule: &Schedule, lines: &[Line], rooms: u32, window: Duration) -> Self {
-        let mut by_room: Vec<Vec<Post>> = vec![Vec::new(); rooms as usize];
-        for post in schedule.posts() {
-            by_room[post.room as usize].push(*post);
-        }
+    pub fn of(rooms: &[Vec<(Duration, &NewComment)>], window: Duration) -> Self {
         let mut sealing = Self::default();
-        for posts in &by_room {
-            sealing.room(posts, lines, window);
+        for posts in rooms {
+            sealing.room(posts, window);
         }
         sealing
     }
@@ -80,19 +73,18 @@ impl Sealing {
         self.dialects[dialect.index()].micros / (self.batches.max(1) as f64)
     }
 
-    fn room(&mut self, posts: &[Post], lines: &[Line], window: Duration) {
+    fn room(&mut self, posts: &[(Duration, &NewComment)], window: Duration) {
         let mut sealers = Sealers::default();
         let mut seq = Seq::ZERO;
-        for posts in posts.chunk_by(|left, right| index(left.at, window) == index(right.at, window))
-        {
+        for posts in posts.chunk_by(|left, right| index(left.0, window) == index(right.0, window)) {
             let after = seq;
             let mut comments = Vec::with_capacity(posts.len());
-            for post in posts {
-                if let Some(comment) = comment(&lines[post.line as usize].comment) {
+            for (at, new) in posts {
+                if let Some(comment) = comment(new) {
                     seq = seq.next();
                     comments.push(BatchComment {
                         seq,
-                        at_ms: EPOCH_MS + millis(post.at),
+                        at_ms: EPOCH_MS + millis(*at),
                         fragment: comment.fragment(),
                     });
                 }
@@ -100,7 +92,7 @@ impl Sealing {
             if comments.is_empty() {
                 continue;
             }
-            let windows = u32::try_from(index(posts[0].at, window) + 1).unwrap_or(u32::MAX);
+            let windows = u32::try_from(index(posts[0].0, window) + 1).unwrap_or(u32::MAX);
             let batch = Batch {
                 epoch: Epoch::new(EPOCH_MS),
                 after,
@@ -206,7 +198,8 @@ fn ratio(bytes: u64, count: u64) -> f64 {
 }
 
 /// The comment the server would make of a post; `None` when it would refuse it.
-fn comment(new: &NewComment) -> Option<Comment> {
+#[must_use]
+pub fn comment(new: &NewComment) -> Option<Comment> {
     let limits = CommentLimits::default();
     let mut comment = Comment::new(CommentText::new(&new.text, &limits).ok()?);
     comment.user = match &new.user {
@@ -226,40 +219,27 @@ fn comment(new: &NewComment) -> Option<Comment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Spread;
-    use crate::synthetic;
+    use crate::generator::chat;
 
     #[test]
-    fn a_schedule_is_cut_into_windows_and_deflate_is_smallest() {
-        let lines = synthetic::chat(3, 20.0, Duration::from_secs(60));
-        let schedule = Schedule::replay(&lines, 1.0, 1, Spread::RoundRobin);
-        let sealing = Sealing::of(&schedule, &lines, 1, Duration::from_secs(1));
+    fn posts_are_cut_into_windows_and_deflate_is_smallest() {
+        let lines = chat(3, 20.0, Duration::from_secs(60));
+        let posts: Vec<_> = lines.iter().map(|line| (line.at, &line.comment)).collect();
+        let sealing = Sealing::of(std::slice::from_ref(&posts), Duration::from_secs(1));
         assert_eq!(sealing.comments, lines.len() as u64);
-        assert!(
-            (50..=60).contains(&sealing.batches),
-            "{} batches in 60 s",
-            sealing.batches
-        );
+        let batches = sealing.batches;
+        assert!((50..=60).contains(&batches), "{batches} batches in 60 s");
         let [identity, gzip, deflate, sse_identity, sse_gzip] =
             Dialect::ALL.map(|dialect| sealing.comment_bytes(dialect));
-        assert!(
-            identity > gzip && gzip > deflate,
-            "{identity} {gzip} {deflate}"
-        );
-        assert!(
-            sse_identity > identity && sse_gzip < gzip,
-            "{sse_identity} {sse_gzip}"
-        );
-        assert!(sealing.payload_bytes(Dialect::WsIdentity) < identity);
+        let bytes = [sse_identity, identity, gzip, deflate];
+        assert!(bytes.is_sorted_by(|more, less| more > less), "{bytes:?}");
+        assert!(sse_gzip < gzip && sealing.payload_bytes(Dialect::WsIdentity) < identity);
         assert!(sealing.frame_bytes(Dialect::WsIdentity) > 500);
-    }
-
-    #[test]
-    fn rooms_are_sealed_separately() {
-        let lines = synthetic::chat(3, 20.0, Duration::from_secs(30));
-        let schedule = Schedule::replay(&lines, 1.0, 10, Spread::RoundRobin);
-        let sealing = Sealing::of(&schedule, &lines, 10, Duration::from_secs(1));
-        assert_eq!(sealing.comments, lines.len() as u64);
-        assert!(sealing.batches > 150, "{} batches", sealing.batches);
+        // Rooms are sealed on their own.
+        let twice = Sealing::of(&[posts.clone(), posts], Duration::from_secs(1));
+        assert_eq!(
+            (twice.batches, twice.comments),
+            (2 * batches, 2 * sealing.comments)
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use danmaku_wire::Encoding;
 use serde::{Deserialize, Serialize};
 
-use crate::swarm::WatchVia;
+use crate::swarm::via::WatchVia;
 
 /// Shares of encodings: `identity,gzip,deflate` for equal ones, `identity:1,deflate:9` for weighted ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

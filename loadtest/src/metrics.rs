@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::error::HarnessError;
-use crate::swarm::{Lookout, Snapshot};
+use crate::swarm::{Delivered, Lookout, Snapshot};
 use crate::timeline::Recorder;
 
 /// A listener that answers every request with the figures. Dropping it closes it.
@@ -90,16 +90,11 @@ fn exposition(
     latency_ms: Option<[(&str, f64); 2]>,
 ) -> String {
     let mut text = String::new();
-    let mut family = |name: &str, kind: &str, samples: &[(String, f64)]| {
-        let _ = writeln!(text, "# TYPE loadtest_{name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "loadtest_{name}{labels} {value}");
+    let mut counters = |name: &str, label: &str, samples: &[(&str, u64)]| {
+        let _ = writeln!(text, "# TYPE loadtest_{name}_total counter");
+        for (of, value) in samples {
+            let _ = writeln!(text, "loadtest_{name}_total{{{label}=\"{of}\"}} {value}");
         }
-    };
-    let labelled = |label: &str, of: &[(&str, u64)]| -> Vec<(String, f64)> {
-        let sample =
-            |(name, value): &(&str, u64)| (format!("{{{label}=\"{name}\"}}"), *value as f64);
-        of.iter().map(sample).collect()
     };
     let happened = [
         ("joined", viewers.joined),
@@ -108,33 +103,31 @@ fn exposition(
         ("ended", viewers.ended),
         ("left", viewers.left),
     ];
-    family("viewers_total", "counter", &labelled("event", &happened));
-    let of = |count: fn(&crate::swarm::Delivered) -> u64| {
-        Encoding::ALL.map(|encoding| {
-            let delivered = &viewers.delivered[encoding as usize];
-            (encoding.as_str(), count(delivered))
-        })
-    };
-    let frames = of(|delivered| delivered.frames);
-    family("frames_total", "counter", &labelled("encoding", &frames));
-    let bytes = of(|delivered| delivered.bytes);
-    family("bytes_total", "counter", &labelled("encoding", &bytes));
-    let comments = of(|delivered| delivered.comments);
-    family(
-        "comments_total",
-        "counter",
-        &labelled("encoding", &comments),
-    );
-    let posts = [
+    counters("viewers", "event", &happened);
+    let counts: [(&str, fn(&Delivered) -> u64); 3] = [
+        ("frames", |delivered| delivered.frames),
+        ("bytes", |delivered| delivered.bytes),
+        ("comments", |delivered| delivered.comments),
+    ];
+    for (name, count) in counts {
+        let of = |it: Encoding| (it.as_str(), count(&viewers.delivered[it as usize]));
+        counters(name, "encoding", &Encoding::ALL.map(of));
+    }
+    let outcomes = [
         ("sent", sent),
         ("acknowledged", acknowledged),
         ("failed", failed),
     ];
-    family("posts_total", "counter", &labelled("outcome", &posts));
+    counters("posts", "outcome", &outcomes);
     if let Some(quantiles) = latency_ms {
-        let sample =
-            |(quantile, ms): (&str, f64)| (format!("{{quantile=\"{quantile}\"}}"), ms / 1000.0);
-        family("latency_seconds", "gauge", &quantiles.map(sample));
+        let _ = writeln!(text, "# TYPE loadtest_latency_seconds gauge");
+        for (quantile, ms) in quantiles {
+            let _ = writeln!(
+                text,
+                "loadtest_latency_seconds{{quantile=\"{quantile}\"}} {}",
+                ms / 1000.0
+            );
+        }
     }
     text
 }

@@ -169,7 +169,7 @@ pub async fn measure(plan: &FloorPlan, stop: &CancellationToken) -> Result<Floor
 }
 
 fn own_cpu() -> Option<CpuMark> {
-    Process::this()?.cpu().ok()
+    Process::this()?.cpu()
 }
 
 #[expect(

@@ -49,6 +49,8 @@ pub enum Message {
 /// One of our comments, as it arrives.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Carried {
+    /// The run that posted it: others may post to the same rooms.
+    pub run: u64,
     /// Its number in its room, from 1.
     pub number: u64,
     /// When it was due to be posted.
@@ -70,6 +72,7 @@ struct Envelope {
 /// A comment with what the count needs.
 #[derive(Serialize)]
 struct Outgoing<'a> {
+    run: u64,
     n: u64,
     due: u64,
     #[serde(flatten)]
@@ -78,6 +81,7 @@ struct Outgoing<'a> {
 
 #[derive(Deserialize)]
 struct Incoming {
+    run: u64,
     n: u64,
     due: u64,
     user: Option<String>,
@@ -122,11 +126,12 @@ impl App {
     pub fn post(
         &self,
         room: &RoomId,
-        number: u64,
+        (run, number): (u64, u64),
         due: Moment,
         comment: &NewComment,
     ) -> (String, Vec<u8>) {
         let outgoing = Outgoing {
+            run,
             n: number,
             due: due.micros(),
             comment,
@@ -187,6 +192,7 @@ fn carried(data: &str) -> Option<Carried> {
         size: incoming.size.unwrap_or(25),
     };
     Some(Carried {
+        run: incoming.run,
         number: incoming.n,
         due: Moment::from_micros(incoming.due),
         shape: shape.fingerprint(),
@@ -247,10 +253,11 @@ mod tests {
             ..NewComment::new("弹幕 \"quoted\"")
         };
         let due = Moment::from_micros(99);
-        let (_, body) = app.post(&RoomId::parse("r").unwrap(), 3, due, &comment);
+        let (_, body) = app.post(&RoomId::parse("r").unwrap(), (7, 3), due, &comment);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let message = serde_json::json!({"event": "comment", "channel": "r", "data": body["data"]});
         let expected = Carried {
+            run: 7,
             number: 3,
             due,
             shape: shape(&comment).fingerprint(),

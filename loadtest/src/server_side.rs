@@ -167,13 +167,10 @@ impl Eye {
 }
 
 impl Look {
-    fn of(
-        process: &Process,
-        memory: impl Fn(&Process) -> Result<Memory, HarnessError>,
-    ) -> Option<Self> {
+    fn of(process: &Process, memory: impl Fn(&Process) -> Option<Memory>) -> Option<Self> {
         Some(Self {
-            cpu: Cpu::Marked(process.cpu().ok()?),
-            memory: memory(process).ok()?,
+            cpu: Cpu::Marked(process.cpu()?),
+            memory: memory(process)?,
             kernel_tcp_bytes: None,
         })
     }

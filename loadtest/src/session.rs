@@ -21,7 +21,7 @@ use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
 use crate::latency::{Distribution, Stage, Summary};
 use crate::metrics::Metrics;
-use crate::process::{CpuTime, GroupMark, Memory, Process, ProcessGroup};
+use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
@@ -127,7 +127,7 @@ pub struct Session {
     sampler: Sampler,
     stop: CancellationToken,
     server: Observer,
-    generator: ProcessGroup,
+    generator: Option<Process>,
     _metrics: Option<Metrics>,
     /// What connecting took.
     pub connect: ConnectReport,
@@ -155,8 +155,8 @@ pub struct ConnectReport {
 /// Readings at one end of the measured interval.
 struct Marks {
     server: Option<Look>,
-    own_cpu: Option<GroupMark>,
-    viewers_cpu: Option<GroupMark>,
+    own_cpu: Option<CpuMark>,
+    viewers_cpu: Option<CpuMark>,
     viewers: Snapshot,
 }
 
@@ -233,8 +233,11 @@ impl Session {
             habits: party.habits,
         };
         let mut observer = server.observer();
-        let generator: ProcessGroup = Process::this().into_iter().collect();
-        let before = (observer.look().await, generator.memory());
+        let generator = Process::this();
+        let before = (
+            observer.look().await,
+            generator.as_ref().and_then(Process::memory),
+        );
         let began = clock.now();
         let viewers = Swarm::start(&config, &party.seating, &bench)?;
         let metrics = match party.metrics_listen {
@@ -284,7 +287,11 @@ impl Session {
             memory_before,
             memory_idle,
             server_bytes_per_viewer: per_viewer(memory_before, memory_idle, viewers),
-            own_bytes_per_viewer: per_viewer(before.1, session.generator.memory(), viewers),
+            own_bytes_per_viewer: per_viewer(
+                before.1,
+                session.generator.as_ref().and_then(Process::memory),
+                viewers,
+            ),
         };
         Ok(session)
     }
@@ -461,8 +468,11 @@ impl Session {
     async fn marks(&mut self) -> Marks {
         Marks {
             server: self.server.look().await,
-            own_cpu: self.generator.cpu(),
-            viewers_cpu: self.generator.threads_cpu(THREAD_NAME_START),
+            own_cpu: self.generator.as_ref().and_then(Process::cpu),
+            viewers_cpu: self
+                .generator
+                .as_ref()
+                .and_then(|process| process.threads_cpu(THREAD_NAME_START)),
             viewers: self.viewers.snapshot(),
         }
     }
@@ -515,7 +525,7 @@ fn spent(before: Option<&Look>, after: Option<&Look>) -> Option<CpuTime> {
     Some(after?.cpu_since(before?))
 }
 
-fn between(before: Option<GroupMark>, after: Option<GroupMark>) -> Option<CpuTime> {
+fn between(before: Option<CpuMark>, after: Option<CpuMark>) -> Option<CpuTime> {
     Some(after?.since(&before?))
 }
 

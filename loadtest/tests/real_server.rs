@@ -93,7 +93,7 @@ impl RealServer {
     }
 
     /// Runs a command of the load test against it; returns its report when it passed.
-    fn passes(&mut self, command: &str, settings: &[&str]) -> Value {
+    fn passes(&self, command: &str, settings: &[&str]) -> Value {
         let folder = TempDir::new().unwrap();
         let json = folder.path().join("report.json");
         let output = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
@@ -113,16 +113,18 @@ impl RealServer {
             + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{text}");
         let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-        let events = report["events"].as_array().unwrap();
-        if let Some(pid) = events.last().and_then(|event| event["server_pid"].as_u64()) {
-            self.last_pid = u32::try_from(pid).unwrap();
-        }
         assert!(report["audit"]["delivered"].as_u64() > Some(0), "{text}");
         report
     }
 
     fn scenario(&mut self, name: &str, settings: &[&str]) -> Value {
-        self.passes(name, &[&UNHURRIED[..], settings].concat())
+        let report = self.passes(name, &[&UNHURRIED[..], settings].concat());
+        if let Some(event) = report["events"].as_array().unwrap().last()
+            && let Some(pid) = event["server_pid"].as_u64()
+        {
+            self.last_pid = u32::try_from(pid).unwrap();
+        }
+        report
     }
 }
 
@@ -136,7 +138,7 @@ impl Drop for RealServer {
 
 #[test]
 fn a_run_passes_over_both_protocols_and_ways_to_post() {
-    let mut server = RealServer::start("--window-ms 200");
+    let server = RealServer::start("--window-ms 200");
     let run = "run --viewers 40 --rooms 2 --duration-s 2 --settle-s 0 --drain-s 60 --rate 60";
     for more in ["--post-via ws", "--protocol sse"] {
         let report = server.passes(&format!("{run} --room-prefix {} {more}", more.len()), &[]);
@@ -147,6 +149,28 @@ fn a_run_passes_over_both_protocols_and_ways_to_post() {
             "{report:#}"
         );
         assert_eq!(report["server"]["source"], "process");
+    }
+}
+
+/// Several shells or hosts: each audits its own posts and does not take those of the others for faults.
+#[test]
+fn several_commands_share_a_room() {
+    let server = RealServer::start("--window-ms 200");
+    let run = "run --viewers 20 --duration-s 3 --settle-s 1 --drain-s 60 --rate 40 --seed";
+    let reports = std::thread::scope(|scope| {
+        let runs = [1, 2].map(|seed| {
+            let (server, command) = (&server, format!("{run} {seed}"));
+            scope.spawn(move || server.passes(&command, &[]))
+        });
+        runs.map(|run| run.join().unwrap())
+    });
+    for report in reports {
+        let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
+        assert_eq!(
+            report["audit"]["delivered"],
+            20 * acknowledged,
+            "{report:#}"
+        );
     }
 }
 

@@ -73,11 +73,16 @@ impl Counter {
     /// A comment has arrived.
     pub fn arrived(&mut self, viewer: usize, room: u32, carried: &Carried, now: Moment) {
         let tally = &mut self.findings.rooms[room as usize];
-        let Carried { number, due, shape } = *carried;
+        let Carried {
+            run,
+            number,
+            due,
+            shape,
+        } = *carried;
         let Some(seen) = self.viewers.get_mut(&viewer) else {
             return;
         };
-        if number > NUMBER_MAX {
+        if run != self.judge.clock.origin_unix_ms() || number > NUMBER_MAX {
             tally.foreign += 1;
             return;
         }
@@ -104,6 +109,11 @@ impl Counter {
         let stage = self.judge.stage(due) as usize;
         self.findings.stages[stage].each.record(micros, 1);
         self.judge.recorder().arrivals().record(now, micros, 1);
+    }
+
+    /// An event has arrived that is none of ours.
+    pub fn foreign(&mut self, room: u32) {
+        self.findings.rooms[room as usize].foreign += 1;
     }
 
     /// Whether a viewer has everything of its room that is acknowledged so far.
@@ -209,7 +219,8 @@ mod tests {
     /// Posts are due at 100, 200, …; a viewer stays from each of `stays` and gets these numbers meanwhile.
     fn count(posts: u64, stays: &[(u64, &[u64])], end: End) -> (Tally, u64) {
         let ledger = Arc::new(Ledger::new(1));
-        let judge = Arc::new(Judge::new(Clock::start(), Duration::from_secs(1)));
+        let clock = Clock::start();
+        let judge = Arc::new(Judge::new(clock, Duration::from_secs(1)));
         for number in 1..=posts {
             let entered = ledger.acknowledge(0, Some(1), number, at(number * 100), number);
             assert_eq!(entered, Ok(()));
@@ -219,6 +230,7 @@ mod tests {
             counter.joined(0, at(*from));
             for number in *numbers {
                 let carried = Carried {
+                    run: clock.origin_unix_ms(),
                     number: *number,
                     due: at(number * 100),
                     shape: *number,

@@ -165,7 +165,7 @@ fn shares(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> Vec<Vec<Vec<Outlet>>> {
 /// Runs the rounds on one thread per share and takes the CPU time of all together.
 fn run(plan: &SenderPlan, shares: &[Vec<Vec<Outlet>>]) -> SenderReport {
     let process = Process::this();
-    let ticks = || process.as_ref().and_then(|process| process.cpu().ok());
+    let ticks = || process.as_ref().and_then(Process::cpu);
     let (ticks_before, cpu_before) = (ticks(), cpu_ns());
     let barrier = Barrier::new(shares.len());
     let mut report = SenderReport::default();

@@ -94,10 +94,10 @@ impl Poster {
         &mut self,
         app: &App,
         room: &RoomId,
-        number: u64,
+        (run, number): (u64, u64),
         errand: &Errand<'_>,
     ) -> Result<Posted, ClientError> {
-        let (path, body) = app.post(room, number, errand.due, &errand.comment);
+        let (path, body) = app.post(room, (run, number), errand.due, &errand.comment);
         let answer = self.client.send(Method::POST, &path, body.into()).await?;
         if answer.status.is_success() {
             return Ok(Posted {
@@ -144,7 +144,10 @@ impl Counter<'_> {
             let errand = publisher.errand(post, start, poster.user.as_deref());
             let room = &publisher.rooms[post.room as usize];
             let answer = match (&publisher.entrance.pusher, number) {
-                (Some(app), Some(number)) => poster.trigger(app, room, number, &errand).await,
+                (Some(app), Some(number)) => {
+                    let number = (publisher.clock.origin_unix_ms(), number);
+                    poster.trigger(app, room, number, &errand).await
+                }
                 _ => {
                     let comments = std::slice::from_ref(&*errand.comment);
                     poster.client.post_comments(room, comments).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::process::ProcessGroup;
+use crate::process::Process;
 use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
 use crate::timeline::live::{Glance, Live, Posting, Progress, clear_live_line};
@@ -42,7 +42,7 @@ impl Sampler {
         lookout: Lookout,
         recorder: Arc<Recorder>,
         server: &ServerSide,
-        generator: ProcessGroup,
+        generator: Option<Process>,
         live: Live,
     ) -> Result<Self, HarnessError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -263,7 +263,7 @@ mod tests {
             Lookout::default(),
             Arc::clone(&recorder),
             &ServerSide::Unknown,
-            Process::this().into_iter().collect(),
+            Process::this(),
             Live::Lines,
         )
         .unwrap();
@@ -302,7 +302,7 @@ mod tests {
             Lookout::default(),
             Arc::clone(&recorder),
             &ServerSide::Unknown,
-            ProcessGroup::default(),
+            None,
             Live::Lines,
         );
         assert!(Arc::strong_count(&recorder) > 1);

@@ -44,7 +44,11 @@ impl Viewer {
             (Message::Error(why), State::Live) => {
                 thread.fault(&format!("an error message: {why}"));
             }
-            (Message::Foreign, State::Live) => thread.fault("an event of somebody else"),
+            (Message::Foreign, State::Live) => {
+                if let Some(counter) = &mut thread.counter {
+                    counter.foreign(self.seat.room);
+                }
+            }
             _ => {}
         }
     }

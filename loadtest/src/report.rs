@@ -32,7 +32,7 @@ use crate::timeline::Timeline;
 
 pub(crate) use compare::Comparison;
 pub use cost::{FloorReport, GeneratorReport, ServerReport};
-pub use delivery::{StageReport, Total, Traffic};
+pub use delivery::{StageReport, Traffic};
 pub use file::{check_writable, write_csv, write_html, write_json};
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
@@ -73,7 +73,7 @@ pub struct RunReport {
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
     /// Everything that was delivered in the measured interval.
-    pub total: Total,
+    pub total: Traffic,
     /// Deliveries by encoding.
     pub traffic: BTreeMap<String, Traffic>,
     /// The server's side, if its figures are known.
@@ -205,7 +205,7 @@ impl RunReport {
                 .iter()
                 .map(|(stage, name)| StageReport::new(*stage, name, outcome))
                 .collect(),
-            total: Total::of(outcome),
+            total: Traffic::of(outcome),
             traffic: delivery::traffic(outcome),
             server: ServerReport::of(outcome, frames),
             server_gone: outcome.server_gone,

@@ -151,8 +151,11 @@ fn is_count(text: &str) -> bool {
 /// `1,234,567`.
 #[must_use]
 pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    grouped(&value.to_string())
+}
+
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
@@ -164,14 +167,9 @@ pub fn count(value: u64) -> String {
 
 /// Three significant digits or so: `0.042`, `1.23`, `45.6`, `1,234`.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rounded and not negative"
-)]
 pub fn figure(value: f64) -> String {
     match value.abs() {
-        v if v >= 999.5 && value > 0.0 => count(value.round() as u64),
+        v if v >= 999.5 && value > 0.0 => grouped(&format!("{value:.0}")),
         v if v >= 99.95 => format!("{value:.0}"),
         v if v >= 9.995 => format!("{value:.1}"),
         v if v >= 0.0995 || v == 0.0 => format!("{value:.2}"),
@@ -181,14 +179,9 @@ pub fn figure(value: f64) -> String {
 
 /// A figure that may be a count: a whole number has no decimals, `0`, `1,234`, `0.42`.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a whole number that is not negative, and a cast of a double saturates"
-)]
 pub fn amount(value: f64) -> String {
     if value >= 0.0 && value.fract() == 0.0 {
-        count(value as u64)
+        grouped(&format!("{value:.0}"))
     } else {
         figure(value)
     }
@@ -198,23 +191,18 @@ pub fn amount(value: f64) -> String {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for reading")]
 pub fn bytes(value: u64) -> String {
-    match value {
-        0..1024 => format!("{value} B"),
-        1024..1_048_576 => format!("{:.1} KiB", value as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", value as f64 / 1_048_576.0),
-        _ => format!("{:.2} GiB", value as f64 / 1_073_741_824.0),
-    }
+    bytes_f64(value as f64)
 }
 
 /// The same for a rate or another figure that is not a whole number.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rounded and not negative"
-)]
 pub fn bytes_f64(value: f64) -> String {
-    bytes(value.max(0.0).round() as u64)
+    match value.max(0.0) {
+        v if v < 1024.0 => format!("{v:.0} B"),
+        v if v < 1_048_576.0 => format!("{:.1} KiB", v / 1024.0),
+        v if v < 1_073_741_824.0 => format!("{:.1} MiB", v / 1_048_576.0),
+        v => format!("{:.2} GiB", v / 1_073_741_824.0),
+    }
 }
 
 /// A rate for a line that changes: `0`, `2,020`, `12.3k`, `4.56M`.

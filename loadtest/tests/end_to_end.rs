@@ -206,7 +206,9 @@ async fn a_shed_comment_is_accounted_for() {
 async fn a_stall_of_700_ms_shows_as_late() {
     against(Fault::Stall, |code, report| {
         assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
-        assert!(report["audit"]["late"].as_u64() > Some(0), "{report:#}");
+        // What was posted in the first part of the stall is late for everybody; a hiccup of the machine delays less.
+        let late = report["audit"]["late"].as_u64();
+        assert!(late >= Some(5 * VIEWERS_PER_ROOM), "{report:#}");
         assert!(
             report["latency"][0]["each_viewer"]["max_ms"].as_f64() > Some(500.0),
             "{report:#}"

@@ -316,11 +316,10 @@ async fn two_swapped_comments_in_ten_thousand_are_reordered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_of_700_ms_among_ten_thousand_comments_is_late() {
     let ran = one_in_ten_thousand(Fault::Stall, Positions::Dense).await;
-    assert!(
-        ran.code == 1 && ran.report["audit"]["late"].as_u64() > Some(0),
-        "{}",
-        ran.text
-    );
+    // At 1,000 comments a second, dozens are posted in the first part of the stall. A hiccup of the machine delays fewer.
+    let late = ran.report["audit"]["late"].as_u64();
+    assert!(ran.code == 1 && late >= Some(6 * 50), "{}", ran.text);
+    assert!(ran.text.contains("late, %"), "{}", ran.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

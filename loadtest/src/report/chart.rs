@@ -21,9 +21,7 @@ pub(super) struct Chart {
     pub(super) marks: Vec<(f64, String)>,
     /// Ticks of the horizontal axis where round numbers would not do.
     pub(super) x_ticks: Vec<(f64, String)>,
-    /// Whether the horizontal axis is logarithmic. Otherwise it begins at zero at the latest.
-    pub(super) is_x_logarithmic: bool,
-    /// Whether the vertical axis may be, if values are far apart. A sum or a share must start at zero.
+    /// Whether the vertical axis may be logarithmic, if values are far apart. A sum or a share must start at zero.
     pub(super) may_be_logarithmic: bool,
     /// Whether values are bytes.
     pub(super) is_bytes: bool,
@@ -49,10 +47,10 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = WIDTH - 20.0;
-const TOP: f64 = 34.0;
+const TOP: f64 = 26.0;
 const BOTTOM: f64 = HEIGHT - 24.0;
-/// Two rows of names above the plot.
-const MARK_ROWS: [f64; 2] = [13.0, 27.0];
+/// Names above the plot.
+const NAMES: f64 = 18.0;
 /// A letter, about.
 const LETTER: f64 = 6.8;
 const TICKS: f64 = 6.0;
@@ -85,16 +83,11 @@ impl Chart {
             .filter_map(|(_, value)| *value)
             .filter(|it| *it > 0.0);
         let y_low = range(positive).map_or(0.0, |(low, _)| low);
-        let x = if self.is_x_logarithmic {
-            Axis::logarithmic(x_low, x_high, [LEFT, RIGHT])
-        } else {
-            let low = if self.x_ticks.is_empty() {
-                x_low.min(0.0)
-            } else {
-                x_low
-            };
-            Axis::linear(low, x_high.max(low + 1e-9), false, [LEFT, RIGHT])
+        let low = match &self.x_ticks[..] {
+            [] => x_low.min(0.0),
+            _ => x_low,
         };
+        let x = Axis::linear(low, x_high.max(low + 1e-9), false, [LEFT, RIGHT]);
         let x = match &self.x_ticks[..] {
             [] => x,
             ticks => Axis {
@@ -135,30 +128,30 @@ impl Chart {
                     }
                     (self.marked(&x))
                 }
-                p.note.x { (self.x_label) (x.scale()) }
+                p.note.x { (self.x_label) }
             }
         })
     }
 
     /// Names above the plot, each where there is room; a mark without room has only its line.
     fn marked(&self, x: &Axis) -> Markup {
-        let mut free_from = [0.0_f64; 2];
+        let mut free_from = 0.0_f64;
         let mut named = Vec::new();
         let marks = self.marks.iter();
         for (at, name) in marks.filter(|(at, _)| (x.low..=x.high).contains(at)) {
             let at = x.place(*at);
             let start = (at - 3.0).min(WIDTH - width_of(name));
-            let row = free_from.iter().position(|free| *free <= start);
-            if let Some(row) = row {
-                free_from[row] = start + width_of(name) + LETTER;
+            let has_room = start >= free_from;
+            if has_room {
+                free_from = start + width_of(name) + LETTER;
             }
-            named.push((at, start, row, name));
+            named.push((at, start, Some(name).filter(|_| has_room)));
         }
         html! {
-            @for (at, start, row, name) in named {
+            @for (at, start, name) in named {
                 path.mark d=(format!("M{at:.1} {TOP}V{BOTTOM}")) {}
-                @if let Some(row) = row {
-                    text x=(format!("{start:.1}")) y=(MARK_ROWS[row]) { (name) }
+                @if let Some(name) = name {
+                    text x=(format!("{start:.1}")) y=(NAMES) { (name) }
                 }
             }
         }
@@ -197,13 +190,17 @@ impl Axis {
         let step = steps.into_iter().find(|step| *step >= raw).unwrap_or(raw);
         let first = (low / scale / step).ceil() * step;
         let ticks = (0..=20).map(|index| first + f64::from(index) * step);
+        let name = |tick| match unit {
+            "" => plain(tick),
+            unit => format!("{tick}{unit}"),
+        };
         Self {
             low,
             high,
             is_logarithmic: false,
             ticks: ticks
                 .take_while(|tick| tick * scale <= high * (1.0 + 1e-9))
-                .map(|tick| (tick * scale, format!("{}{unit}", plain(tick))))
+                .map(|tick| (tick * scale, name(tick)))
                 .collect(),
             ends,
         }
@@ -398,7 +395,6 @@ mod tests {
                 for is_filled in [false, true] {
                     let chart = Chart {
                         may_be_logarithmic: is_logarithmic,
-                        is_x_logarithmic: is_logarithmic,
                         is_filled,
                         ..chart(vec![(0.0, Some(value)), (2.0, Some(1.0))])
                     };
@@ -436,6 +432,7 @@ mod tests {
             ["0", "200", "400", "600", "800", "1k"]
         );
         assert_eq!(ticks(&linear(0.31, false)), ["0", "0.1", "0.2", "0.3"]);
+        assert_eq!(ticks(&linear(1.2e6, true))[2..4], ["400 KiB", "600 KiB"]);
         assert_eq!(
             ticks(&linear(9e6, true)),
             ["0 MiB", "2 MiB", "4 MiB", "6 MiB", "8 MiB"]

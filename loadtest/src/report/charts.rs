@@ -3,14 +3,11 @@
 use crate::latency::Distribution;
 use crate::report::RunReport;
 use crate::report::chart::{Chart, Points, Series};
-use crate::session::Event;
 use crate::table::{amount, count, figure};
 use crate::timeline::{Sample, Usage};
 
 const TIME: &str = "seconds since the first connect";
 const SECOND_MS: u64 = 1000;
-/// Most events noted at the chart of viewers.
-const EVENTS_NOTED_MAX: usize = 3;
 /// Seconds on either side that a mean covers. With one, a tick of slightly more than a second that skips a second would look
 /// like a drop by a third; more would hide real outages.
 const REACH_MIN: usize = 2;
@@ -18,8 +15,7 @@ const REACH_MAX: usize = 5;
 /// A latency of this many windows is so long that a linear axis would flatten the usual ones.
 const WINDOWS_LINEAR_MAX: f64 = 8.0;
 const BARS: u32 = 60;
-/// Above this ratio of maximum to median the axis of a distribution is logarithmic.
-const TAIL_FROM: f64 = 8.0;
+const DRAWN_PERCENT: f64 = 99.9;
 
 /// The seconds to draw.
 struct Seconds<'a> {
@@ -38,10 +34,12 @@ pub(super) fn over_time(report: &RunReport) -> Vec<Chart> {
     };
     let mut charts = seconds.latencies();
     charts.push(Chart {
-        note: connected_note(report),
+        note: report.ends.stalled.is_some().then(|| {
+            "A slow viewer that was cut off counts as connected until it notices.".to_owned()
+        }),
         ..seconds.chart(
             "Viewers connected",
-            "viewers",
+            "at the end of each second",
             vec![("viewers up", seconds.each(|it| Some(to_f64(it.viewers_up))))],
         )
     });
@@ -270,27 +268,6 @@ impl Seconds<'_> {
     }
 }
 
-/// What happened between two samples, and why the count may be too high.
-fn connected_note(report: &RunReport) -> Option<String> {
-    let away = report.events.iter().filter(|event| !event.is_churn());
-    let mut notes: Vec<String> = away.take(EVENTS_NOTED_MAX).map(noted).collect();
-    if report.ends.stalled.is_some() {
-        notes.push(
-            "A slow viewer that was cut off counts as connected until it notices.".to_owned(),
-        );
-    }
-    (!notes.is_empty()).then(|| notes.join(" "))
-}
-
-/// How many lost the connection and when they were back, often within the same second.
-fn noted(event: &Event) -> String {
-    let back = match event.last_back_s {
-        Some(seconds) => format!("all back after {} s", figure(seconds)),
-        None => format!("{} back", count(event.back)),
-    };
-    format!("{}: {} cut off, {back}.", event.what, count(event.viewers))
-}
-
 /// How latencies are distributed; empty without deliveries.
 pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
     let Some(all) = report.distributions.get("post_to_viewer") else {
@@ -298,7 +275,6 @@ pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
     };
     let window_ms = report.setup.window_ms;
     let summary = all.summary();
-    let is_logarithmic = summary.max_ms > summary.p50_ms * TAIL_FROM;
     let marks = [("p50", summary.p50_ms), ("p99", summary.p99_ms)];
     let mut curves = vec![("post to viewer", curve(all))];
     for (name, key) in [
@@ -321,11 +297,10 @@ pub(super) fn distributions(report: &RunReport) -> Vec<Chart> {
                 .then(|| format!("Includes the window of {} ms.", count(window_ms))),
             y_label: "percent of deliveries",
             x_label: "milliseconds",
-            series: vec![Series::new("", bars(all, is_logarithmic))],
+            series: vec![Series::new("", bars(all))],
             marks: marks
                 .map(|(name, ms)| (ms, format!("{name} {} ms", figure(ms))))
                 .into(),
-            is_x_logarithmic: is_logarithmic,
             is_filled: true,
             ..Chart::default()
         },
@@ -360,32 +335,24 @@ fn nines(percent: f64) -> f64 {
     -(1.0 - percent / 100.0).max(1e-9).log10()
 }
 
-/// The shares of all values, in percent, from the edge of each bar to the next.
+/// The shares of all values, in percent, from the edge of each bar to the next, as far as nearly all values reach: how long
+/// the tail is, percentiles show better.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "an index of a bar"
 )]
-fn bars(distribution: &Distribution, is_logarithmic: bool) -> Points {
-    let ms = |micros: u64| to_f64(micros.max(1)) / 1000.0;
-    let of = |ms: f64| if is_logarithmic { ms.ln() } else { ms };
-    let first = distribution
-        .iter()
-        .next()
-        .map_or(0.0, |(micros, _)| of(ms(micros)));
-    let low = if is_logarithmic { first } else { 0.0 };
-    let high = of(distribution.summary().max_ms.max(0.001));
-    let width = ((high - low) / f64::from(BARS)).max(1e-9);
+fn bars(distribution: &Distribution) -> Points {
+    let width = distribution.percentile_ms(DRAWN_PERCENT).max(0.001) / f64::from(BARS);
     let mut shares = [0.0; BARS as usize + 1];
     for (micros, count) in distribution.iter() {
-        let bar = ((of(ms(micros)) - low) / width).clamp(0.0, f64::from(BARS) - 1.0);
-        shares[bar as usize] += 100.0 * to_f64(count) / to_f64(distribution.count());
+        let bar = (to_f64(micros.saturating_sub(1)) / 1000.0 / width) as usize;
+        if bar < BARS as usize {
+            shares[bar] += 100.0 * to_f64(count) / to_f64(distribution.count());
+        }
     }
-    let edge = |bar: u32| low + f64::from(bar) * width;
-    let ms_of = |edge: f64| if is_logarithmic { edge.exp() } else { edge };
-    (0..=BARS)
-        .map(|bar| (ms_of(edge(bar)), Some(shares[bar as usize])))
-        .collect()
+    let edges = (0..=BARS).map(|bar| f64::from(bar) * width);
+    edges.zip(shares.map(Some)).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for drawing")]
@@ -396,7 +363,7 @@ fn to_f64(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{faulty_report, sample_report};
+    use crate::report::tests::sample_report;
 
     fn means(frames: &[u64], window_ms: u64) -> Vec<f64> {
         let mut samples: Vec<Sample> = (1_u32..)
@@ -443,23 +410,6 @@ mod tests {
     }
 
     #[test]
-    fn viewers_cut_off_and_back_between_two_samples_are_noted() {
-        let note = |report: &RunReport| chart(report, "Viewers connected").note;
-        let mut report = sample_report();
-        assert_eq!(
-            note(&report).unwrap(),
-            "storm: 500 cut off, all back after 1.25 s."
-        );
-        report.events[0].last_back_s = None;
-        report.events[0].back = 499;
-        assert_eq!(note(&report).unwrap(), "storm: 500 cut off, 499 back.");
-        report.events[0].what = "churn".to_owned();
-        assert_eq!(note(&report), None);
-        let slow = note(&faulty_report()).unwrap();
-        assert!(slow.ends_with("until it notices."), "{slow}");
-    }
-
-    #[test]
     fn errors_have_a_chart_if_there_are_any() {
         let mut report = sample_report();
         assert!(chart(&report, "Errors").render().is_none());
@@ -468,18 +418,19 @@ mod tests {
     }
 
     #[test]
-    fn bars_hold_every_value() {
+    fn bars_hold_every_value_but_the_tail() {
         let mut distribution = Distribution::default();
-        for (micros, count) in [(500, 10), (33_000, 500), (1_000_000, 90), (1_031_250, 400)] {
+        for (micros, count) in [(500, 400), (30_000, 500), (60_000, 99), (1_000_000, 1)] {
             distribution.record(micros, count);
         }
-        for is_logarithmic in [false, true] {
-            let bars = bars(&distribution, is_logarithmic);
-            let sum: f64 = bars.iter().filter_map(|(_, share)| *share).sum();
-            assert!((sum - 100.0).abs() < 0.1, "{sum}");
-            assert!(bars.is_sorted_by(|a, b| a.0 < b.0));
-            assert!(bars[59].1 > Some(39.0), "{bars:?}");
-        }
+        let bars = bars(&distribution);
+        let share = |bar: usize| bars[bar].1.unwrap();
+        assert!(
+            (share(0) - 40.0).abs() + (share(59) - 9.9).abs() < 0.01,
+            "{bars:?}"
+        );
+        let sum: f64 = (0..=60).map(share).sum();
+        assert!((sum - 99.9).abs() < 0.01, "{sum}");
     }
 
     #[test]

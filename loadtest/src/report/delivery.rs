@@ -11,16 +11,16 @@ use crate::latency::{Distribution, Stage, Summary};
 use crate::session::{Outcome, of_stage};
 use crate::swarm::Delivered;
 
-/// What was delivered in the measured interval, over all viewers.
+/// What viewers got in the measured interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Total {
+pub struct Traffic {
     /// Length of the interval, its drain included.
     pub seconds: f64,
-    /// Frames.
+    /// Frames that carry a batch.
     pub frames: u64,
-    /// Viewer-comments.
+    /// Viewer-comments in them.
     pub comments: u64,
-    /// Bytes, with WebSocket frame headers and event lines.
+    /// Their bytes, with WebSocket frame headers and event lines.
     pub bytes: u64,
     /// Frames a second.
     pub frames_per_s: f64,
@@ -28,17 +28,6 @@ pub struct Total {
     pub comments_per_s: f64,
     /// Bytes a second.
     pub bytes_per_s: f64,
-}
-
-/// Deliveries of one encoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Traffic {
-    /// Frames.
-    pub frames: u64,
-    /// Bytes, with WebSocket frame headers and event lines.
-    pub bytes: u64,
-    /// Comments.
-    pub comments: u64,
     /// Bytes per frame.
     pub bytes_per_frame: f64,
     /// Bytes per comment and viewer.
@@ -62,24 +51,34 @@ pub struct StageReport {
     pub seal_to_viewer: Summary,
 }
 
-impl Total {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        let sum = |of: fn(&Delivered) -> u64| outcome.delivered.iter().map(of).sum::<u64>();
-        let (frames, comments, bytes) = (
-            sum(|delivered| delivered.frames),
-            sum(|delivered| delivered.comments),
-            sum(|delivered| delivered.bytes),
-        );
-        let seconds = outcome.seconds.max(f64::MIN_POSITIVE);
-        Self {
-            seconds: outcome.seconds,
+impl Traffic {
+    fn new(delivered: &Delivered, seconds: f64) -> Self {
+        let Delivered {
             frames,
             comments,
             bytes,
-            frames_per_s: ratio(frames, 1) / seconds,
-            comments_per_s: ratio(comments, 1) / seconds,
-            bytes_per_s: ratio(bytes, 1) / seconds,
+        } = *delivered;
+        let per_s = |count| ratio(count, 1) / seconds.max(f64::MIN_POSITIVE);
+        Self {
+            seconds,
+            frames,
+            comments,
+            bytes,
+            frames_per_s: per_s(frames),
+            comments_per_s: per_s(comments),
+            bytes_per_s: per_s(bytes),
+            bytes_per_frame: ratio(bytes, frames),
+            bytes_per_comment: ratio(bytes, comments),
         }
+    }
+
+    /// Of all viewers.
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        let mut all = Delivered::default();
+        for delivered in &outcome.delivered {
+            all.add(delivered);
+        }
+        Self::new(&all, outcome.seconds)
     }
 }
 
@@ -104,13 +103,7 @@ pub(super) fn traffic(outcome: &Outcome) -> BTreeMap<String, Traffic> {
         .map(|encoding| (encoding, outcome.delivered[encoding as usize]))
         .filter(|(_, delivered)| delivered.frames > 0)
         .map(|(encoding, delivered)| {
-            let traffic = Traffic {
-                frames: delivered.frames,
-                bytes: delivered.bytes,
-                comments: delivered.comments,
-                bytes_per_frame: ratio(delivered.bytes, delivered.frames),
-                bytes_per_comment: ratio(delivered.bytes, delivered.comments),
-            };
+            let traffic = Traffic::new(&delivered, outcome.seconds);
             (encoding.as_str().to_owned(), traffic)
         })
         .collect()

@@ -3,7 +3,6 @@
 use danmaku_wire::CloseReason;
 
 use crate::report::scenario::searched;
-use crate::report::sections::listed;
 use crate::report::{Returns, RunReport, ScenarioReport};
 use crate::session::Event;
 use crate::spec::Spec;
@@ -168,10 +167,11 @@ fn returns_rows(returns: &Returns, is_churn: bool, table: &mut Table) {
     let text = format!("{rejoined}{resumed}{took}, {retries} failed connection attempts");
     table.row([name, &text]);
     if returns.renumbered > 0 {
-        let text = listed([
-            (returns.renumbered, "viewers"),
-            (returns.unreplayed, "viewer-comments could not be replayed"),
-        ]);
+        let text = format!(
+            "the epoch changed for {} viewers: {} viewer-comments could not be replayed",
+            count(returns.renumbered),
+            count(returns.unreplayed)
+        );
         table.row(["in a new epoch", &text]);
     }
 }
@@ -267,7 +267,7 @@ mod tests {
             "500 of 500 viewers back, not all of them, 400 a second, server down for 0.50 s",
             "exit code 1",
             "(480 resumed)",
-            "20 viewers, 7 viewer-comments could not be replayed",
+            "the epoch changed for 20 viewers: 7 viewer-comments could not be replayed",
             "evicted for reading too slowly (4001) 2",
             "closed by the server (4999) 8",
         ] {

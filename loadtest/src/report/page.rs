@@ -43,7 +43,7 @@ pub(super) fn page(report: &RunReport) -> String {
                 @if let Some(step) = step_shown(report) { p { (step) } }
                 ul.tiles {
                     @for tile in tiles(report) {
-                        li class=[tone_of(tile.met)] {
+                        li {
                             b { (tile.figure) }
                             span { (tile.name) }
                             @if let Some(note) = tile.note { small { (note) } }

@@ -376,7 +376,7 @@ fn quantiles(summary: &Summary) -> String {
 }
 
 /// `3 lost, 0 duplicate`
-pub(super) fn listed<const N: usize>(counts: [(u64, &str); N]) -> String {
+fn listed<const N: usize>(counts: [(u64, &str); N]) -> String {
     let texts = counts.map(|(number, what)| format!("{} {what}", count(number)));
     texts.join(", ")
 }

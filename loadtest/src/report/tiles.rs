@@ -1,6 +1,5 @@
 //! The key figures at the top of the page.
 
-use crate::limits::Check;
 use crate::report::RunReport;
 use crate::table::{bytes, bytes_f64, count, figure, rate};
 
@@ -9,10 +8,8 @@ use crate::table::{bytes, bytes_f64, count, figure, rate};
 pub(super) struct Tile {
     pub(super) figure: String,
     pub(super) name: String,
-    /// What is needed to judge it, such as its limit.
+    /// What has to be known to read it.
     pub(super) note: Option<String>,
-    /// Whether its limit is met, if it has one.
-    pub(super) met: Option<bool>,
 }
 
 /// All key figures of this run.
@@ -21,14 +18,12 @@ pub(super) fn tiles(report: &RunReport) -> Vec<Tile> {
     if report.has_measured() {
         tiles.extend(deliveries(report));
     }
-    let check = check(report, "the last viewer is back, s");
     for event in report.events.iter().filter(|event| !event.is_churn()) {
         let back = event
             .last_back_s
             .map(|seconds| format!("{} s", figure(seconds)));
         let name = format!("last viewer back after the {}", event.what);
-        let tile = tile(back.unwrap_or_else(|| "not all".to_owned()), &name);
-        tiles.push(tile.held_against(check, "s"));
+        tiles.push(tile(back.unwrap_or_else(|| "not all".to_owned()), &name));
     }
     if let Some(stalled) = &report.ends.stalled {
         let cut = stalled.closes.values().sum::<u64>() + stalled.silent;
@@ -56,24 +51,17 @@ fn deliveries(report: &RunReport) -> Vec<Tile> {
             "lost, duplicate, reordered or corrupt",
         ),
     ];
-    // The judged figure comes first, by stage if viewers stalled; the limit applies to the worst.
-    let check = check(report, "p99 beyond the window, ms");
-    for stage in report
-        .latency
-        .iter()
-        .filter(|stage| stage.each_viewer.count > 0)
-    {
-        let stage_name = match report.latency.len() {
-            1 => String::new(),
-            _ => format!(", {}", stage.stage),
-        };
-        let ms = stage.each_beyond_window.p99_ms;
-        let name = format!("post to viewer, p99 beyond the window{stage_name}");
-        let check = check.map(|check| Check {
-            met: check.met || ms <= check.limit,
-            ..check.clone()
-        });
-        tiles.push(tile(format!("{} ms", figure(ms)), &name).held_against(check.as_ref(), "ms"));
+    // The judged figure comes first, by stage if viewers stalled.
+    for stage in &report.latency {
+        if stage.each_viewer.count > 0 {
+            let stage_name = match report.latency.len() {
+                1 => String::new(),
+                _ => format!(", {}", stage.stage),
+            };
+            let name = format!("post to viewer, p99 beyond the window{stage_name}");
+            let ms = figure(stage.each_beyond_window.p99_ms);
+            tiles.push(tile(format!("{ms} ms"), &name));
+        }
     }
     if let Some(all) = report.distributions.get("post_to_viewer") {
         let summary = all.summary();
@@ -124,38 +112,17 @@ fn costs(report: &RunReport) -> Vec<Tile> {
     tiles
 }
 
-fn check<'a>(report: &'a RunReport, what: &str) -> Option<&'a Check> {
-    let checks = &report.scenario.as_ref()?.checks;
-    checks.iter().find(|check| check.what == what)
-}
-
 fn tile(figure: String, name: &str) -> Tile {
     Tile {
         figure,
         name: name.to_owned(),
         note: None,
-        met: None,
-    }
-}
-
-impl Tile {
-    fn held_against(self, check: Option<&Check>, unit: &str) -> Self {
-        let Some(check) = check else {
-            return self;
-        };
-        let missed = if check.met { "" } else { ": NOT MET" };
-        Self {
-            note: Some(format!("limit: {} {unit}{missed}", check.allowed())),
-            met: Some(check.met),
-            ..self
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::StageReport;
     use crate::report::tests::{faulty_report, sample_report};
 
     /// The figure and the note of the tile with this name.
@@ -166,41 +133,28 @@ mod tests {
         (tile.figure, tile.note)
     }
 
-    fn said(figure: &str, note: &str) -> (String, Option<String>) {
-        (figure.to_owned(), Some(note.to_owned()))
-    }
-
     /// Regression: a single tile showed the worst stage without saying so.
     #[test]
-    fn each_stage_of_a_stall_is_held_against_the_limit() {
-        let name = "post to viewer, p99 beyond the window";
+    fn each_stage_of_a_stall_has_its_own_tile() {
         let mut report = sample_report();
-        let stage = |name: &str, p99_ms| {
-            let mut stage = StageReport {
-                stage: name.to_owned(),
-                ..StageReport::default()
-            };
-            (stage.each_viewer.count, stage.each_beyond_window.p99_ms) = (5, p99_ms);
-            stage
-        };
-        report.latency = vec![stage("all", 12.0)];
-        assert_eq!(
-            shown(&report, name),
-            said("12.0 ms", "limit: at most 1,000 ms")
-        );
-        report.latency = vec![stage("before stall", 1400.0), stage("during stall", 9.5)];
-        let checks = &mut report.scenario.as_mut().unwrap().checks;
-        let check = checks
+        report.latency.push(report.latency[0].clone());
+        for (stage, (name, p99_ms)) in report
+            .latency
             .iter_mut()
-            .find(|check| check.what.starts_with("p99"))
-            .unwrap();
-        check.met = false;
-        let before = shown(&report, &format!("{name}, before stall"));
-        assert_eq!(before, said("1,400 ms", "limit: at most 1,000 ms: NOT MET"));
-        let during = shown(&report, &format!("{name}, during stall"));
-        assert_eq!(during, said("9.50 ms", "limit: at most 1,000 ms"));
-        report.scenario = None;
-        assert_eq!(shown(&report, &format!("{name}, during stall")).1, None);
+            .zip([("before stall", 1400.0), ("during stall", 9.5)])
+        {
+            name.clone_into(&mut stage.stage);
+            stage.each_beyond_window.p99_ms = p99_ms;
+        }
+        let name = "post to viewer, p99 beyond the window";
+        assert_eq!(
+            shown(&report, &format!("{name}, before stall")).0,
+            "1,400 ms"
+        );
+        assert_eq!(
+            shown(&report, &format!("{name}, during stall")).0,
+            "9.50 ms"
+        );
     }
 
     #[test]
@@ -208,12 +162,12 @@ mod tests {
         let mut report = sample_report();
         report.audit.replayed = 1234;
         let audited = shown(&report, "viewer-comments audited");
-        assert_eq!(audited, said("100,000", "1,234 of them replayed"));
+        assert_eq!(audited.1.unwrap(), "1,234 of them replayed");
         shown(&report, "server CPU per delivered frame, joins included");
         report.returns = None;
         shown(&report, "server CPU per delivered frame");
         let back = "last viewer back after the storm";
-        assert_eq!(shown(&report, back), said("1.25 s", "limit: at most 10 s"));
+        assert_eq!(shown(&report, back).0, "1.25 s");
         report.events[0].last_back_s = None;
         assert_eq!(shown(&report, back).0, "not all");
         assert_eq!(shown(&faulty_report(), "slow viewers cut off").0, "3 of 6");

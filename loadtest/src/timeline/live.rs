@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::latency::Summary;
 use crate::table::{bytes_f64, count, figure, rate};
+use crate::timeline::Sample;
 
 /// Where progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,19 +15,6 @@ pub enum Live {
     Line,
     /// A log file: a line every few seconds.
     Lines,
-}
-
-/// What one second showed.
-#[derive(Clone, Debug)]
-pub(super) struct Glance {
-    pub(super) progress: Progress,
-    pub(super) viewers_up: u64,
-    pub(super) frames_per_s: f64,
-    pub(super) comments_per_s: f64,
-    pub(super) bytes_per_s: f64,
-    /// Of the last second that has been judged, when there is one.
-    pub(super) latency: Option<Summary>,
-    pub(super) errors: u64,
 }
 
 /// When posting begins, and for how long it is planned.
@@ -65,17 +53,16 @@ impl Live {
         }
     }
 
-    /// Shows how the second with this number went.
-    pub(super) fn show(self, glance: &Glance, number: u64) {
+    /// Shows how the second with this number went, in a line that fits so many columns.
+    pub(super) fn show(self, number: u64, line: impl FnOnce(usize) -> String) {
         let mut stderr = io::stderr().lock();
         match self {
             Self::Line => {
-                let line = format!("\r\x1b[K{}", glance.line(columns()));
-                let _ = stderr.write_all(line.as_bytes());
+                let _ = write!(stderr, "\r\x1b[K{}", line(columns()));
                 let _ = stderr.flush();
             }
             Self::Lines if number.is_multiple_of(LINES_EVERY_S) => {
-                let _ = writeln!(stderr, "{}", glance.line(COLUMNS_OF_A_LOG));
+                let _ = writeln!(stderr, "{}", line(COLUMNS_OF_A_LOG));
             }
             Self::Lines => {}
         }
@@ -113,42 +100,49 @@ impl Progress {
     }
 }
 
-impl Glance {
-    /// In at most this many columns; the least important figures are left out if they don't fit.
-    fn line(&self, columns: usize) -> String {
-        let progress = match self.progress {
-            Progress::Connecting(gone) => format!("connecting {gone} s"),
-            Progress::Posting(gone, planned) => format!("{gone}/{planned} s"),
-            Progress::Draining(beyond) => format!("draining {beyond} s"),
-        };
-        let latency = match self.latency {
-            Some(of) if of.count > 0 => {
-                format!("p50/p99 {}/{} ms", figure(of.p50_ms), figure(of.p99_ms))
-            }
-            _ => "p50/p99 -".to_owned(),
-        };
-        // Each with its importance.
-        let mut parts = vec![
-            (9, progress),
-            (7, format!("{} up", count(self.viewers_up))),
-            (4, format!("{} frames/s", rate(self.frames_per_s))),
-            (3, format!("{} comments/s", rate(self.comments_per_s))),
-            (2, format!("{}/s", bytes_f64(self.bytes_per_s))),
-            (6, latency),
-            (8, format!("{} errors", count(self.errors))),
-        ];
-        if matches!(self.progress, Progress::Connecting(_)) {
-            parts.retain(|(importance, _)| *importance > 6);
+/// A second in at most this many columns, with the latency of the last one that has been judged and all errors so far; the
+/// least important figures are left out if they don't fit.
+pub(super) fn line(
+    progress: Progress,
+    second: &Sample,
+    latency: Option<Summary>,
+    errors: u64,
+    columns: usize,
+) -> String {
+    let gone = match progress {
+        Progress::Connecting(gone) => format!("connecting {gone} s"),
+        Progress::Posting(gone, planned) => format!("{gone}/{planned} s"),
+        Progress::Draining(beyond) => format!("draining {beyond} s"),
+    };
+    let latency = match latency {
+        Some(of) if of.count > 0 => {
+            format!("p50/p99 {}/{} ms", figure(of.p50_ms), figure(of.p99_ms))
         }
-        loop {
-            let texts: Vec<&str> = parts.iter().map(|(_, text)| text.as_str()).collect();
-            let line = texts.join("  ");
-            let least = parts.iter().map(|(importance, _)| *importance).min();
-            if line.chars().count() <= columns || parts.len() == 1 {
-                return line.chars().take(columns).collect();
-            }
-            parts.retain(|(importance, _)| Some(*importance) != least);
+        _ => "p50/p99 -".to_owned(),
+    };
+    let [frames, comments, bytes] =
+        [second.frames, second.comments, second.bytes].map(|count| second.per_second(count));
+    // Each with its importance.
+    let mut parts = vec![
+        (9, gone),
+        (7, format!("{} up", count(second.viewers_up))),
+        (4, format!("{} frames/s", rate(frames))),
+        (3, format!("{} comments/s", rate(comments))),
+        (2, format!("{}/s", bytes_f64(bytes))),
+        (6, latency),
+        (8, format!("{} errors", count(errors))),
+    ];
+    if matches!(progress, Progress::Connecting(_)) {
+        parts.retain(|(importance, _)| *importance > 6);
+    }
+    loop {
+        let texts: Vec<&str> = parts.iter().map(|(_, text)| text.as_str()).collect();
+        let line = texts.join("  ");
+        let least = parts.iter().map(|(importance, _)| *importance).min();
+        if line.chars().count() <= columns || parts.len() == 1 {
+            return line.chars().take(columns).collect();
         }
+        parts.retain(|(importance, _)| Some(*importance) != least);
     }
 }
 
@@ -158,20 +152,21 @@ mod tests {
 
     #[test]
     fn a_line_shows_as_much_as_fits() {
-        let mut glance = Glance {
-            progress: Progress::Posting(12, 60),
+        let second = Sample {
+            interval_s: 1.0,
             viewers_up: 2000,
-            frames_per_s: 2000.0,
-            comments_per_s: 37_000.0,
-            bytes_per_s: 968_909.0,
-            latency: Some(Summary {
-                count: 9,
-                p50_ms: 328.0,
-                p99_ms: 939.0,
-                ..Summary::default()
-            }),
-            errors: 0,
+            frames: 2000,
+            comments: 37_000,
+            bytes: 968_909,
+            ..Sample::default()
         };
+        let latency = Some(Summary {
+            count: 9,
+            p50_ms: 328.0,
+            p99_ms: 939.0,
+            ..Summary::default()
+        });
+        let posting = |columns| line(Progress::Posting(12, 60), &second, latency, 0, columns);
         for (columns, expected) in [
             (
                 99,
@@ -184,14 +179,14 @@ mod tests {
             (20, "12/60 s  0 errors"),
             (5, "12/60"),
         ] {
-            assert_eq!(glance.line(columns), expected);
+            assert_eq!(posting(columns), expected);
         }
         for columns in 0..140 {
-            assert!(glance.line(columns).len() <= columns);
+            assert!(posting(columns).len() <= columns);
         }
         // While viewers connect there are no rates.
-        glance.progress = Progress::Connecting(3);
-        assert_eq!(glance.line(79), "connecting 3 s  2,000 up  0 errors");
+        let connecting = line(Progress::Connecting(3), &second, latency, 0, 79);
+        assert_eq!(connecting, "connecting 3 s  2,000 up  0 errors");
     }
 
     #[test]

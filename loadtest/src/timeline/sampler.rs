@@ -10,7 +10,7 @@ use crate::error::HarnessError;
 use crate::process::Process;
 use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
-use crate::timeline::live::{Glance, Live, Posting, Progress, clear_live_line};
+use crate::timeline::live::{Live, Posting, Progress, clear_live_line, line};
 use crate::timeline::meter::{GeneratorMeter, ServerMeter, kernel_tcp_bytes};
 use crate::timeline::recorder::Recorder;
 use crate::timeline::{Mark, Sample, Timeline};
@@ -222,16 +222,12 @@ impl Watcher {
 
     fn show(&self, sample: &Sample, number: u64) {
         let judged = number.checked_sub(JUDGED_AFTER_S);
-        let glance = Glance {
-            progress: Progress::of(self.posting.get(), self.last),
-            viewers_up: sample.viewers_up,
-            frames_per_s: sample.per_second(sample.frames),
-            comments_per_s: sample.per_second(sample.comments),
-            bytes_per_s: sample.per_second(sample.bytes),
-            latency: judged.map(|judged| self.recorder.latency_of(judged)),
-            errors: self.before.errors() + self.recorder.failures(),
-        };
-        self.live.show(&glance, number);
+        let latency = judged.map(|judged| self.recorder.latency_of(judged));
+        let progress = Progress::of(self.posting.get(), self.last);
+        let errors = self.before.errors() + self.recorder.failures();
+        self.live.show(number, |columns| {
+            line(progress, sample, latency, errors, columns)
+        });
     }
 }
 

@@ -18,7 +18,7 @@ use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
 use crate::swarm::thread_state::ThreadState;
 use crate::swarm::viewer::{State, Turn, Viewer};
-use crate::swarm::{Habits, SwarmResult};
+use crate::swarm::{Habits, Reconnect, SwarmResult};
 use danmaku_chat::Random;
 
 /// Orders to the swarm, in this order, each at most once.
@@ -401,7 +401,8 @@ impl Worker {
             }
             let Some(index) = self.next_dial(now) else {
                 // With jitter, some of a storm come later.
-                self.storming = self.storming && !self.redials.is_empty();
+                let more = self.terms.habits.reconnect == Reconnect::Jitter;
+                self.storming = self.storming && more && !self.redials.is_empty();
                 return;
             };
             let viewer = &mut self.viewers[index];

@@ -104,15 +104,12 @@ fn exposition(
         ("left", viewers.left),
     ];
     counters("viewers", "event", &happened);
-    let counts: [(&str, fn(&Delivered) -> u64); 3] = [
-        ("frames", |delivered| delivered.frames),
-        ("bytes", |delivered| delivered.bytes),
-        ("comments", |delivered| delivered.comments),
-    ];
-    for (name, count) in counts {
-        let of = |it: Encoding| (it.as_str(), count(&viewers.delivered[it as usize]));
-        counters(name, "encoding", &Encoding::ALL.map(of));
-    }
+    let of = |count: fn(&Delivered) -> u64| {
+        Encoding::ALL.map(|it| (it.as_str(), count(&viewers.delivered[it as usize])))
+    };
+    counters("frames", "encoding", &of(|delivered| delivered.frames));
+    counters("bytes", "encoding", &of(|delivered| delivered.bytes));
+    counters("comments", "encoding", &of(|delivered| delivered.comments));
     let outcomes = [
         ("sent", sent),
         ("acknowledged", acknowledged),

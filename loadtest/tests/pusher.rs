@@ -87,16 +87,16 @@ fn viewer(mut stream: TcpStream, channels: &Channels) -> Option<()> {
     );
     stream.write_all(head.as_bytes()).ok()?;
     let data = json!({"socket_id": "1.1", "activity_timeout": 120}).to_string();
-    say(&mut stream, "pusher:connection_established", json!(data));
+    say(&mut stream, "pusher:connection_established", &json!(data));
     let message = hear(&mut stream)?;
     assert_eq!(message["event"], "pusher:subscribe");
     let channel = message["data"]["channel"].as_str()?.to_owned();
     let mut channels = channels.0.lock().unwrap();
-    say(&mut stream, "pusher:ping", json!({}));
+    say(&mut stream, "pusher:ping", &json!({}));
     say(
         &mut stream,
         "pusher_internal:subscription_succeeded",
-        json!({}),
+        &json!({}),
     );
     let viewers = channels.entry(channel).or_default();
     viewers.push(stream.try_clone().ok()?);
@@ -110,7 +110,7 @@ fn viewer(mut stream: TcpStream, channels: &Channels) -> Option<()> {
 impl Channels {
     fn trigger(&self, event: &Value, fault: Fault) {
         let mut data: Value = serde_json::from_str(event["data"].as_str().unwrap()).unwrap();
-        let is_third = data["n"].as_u64().unwrap() % 3 == 0;
+        let is_third = data["n"].as_u64().unwrap().is_multiple_of(3);
         if fault == Fault::Changes {
             data["text"] = format!("{}!", data["text"].as_str().unwrap()).into();
         }
@@ -121,16 +121,16 @@ impl Channels {
                 continue;
             }
             let name = event["name"].as_str().unwrap();
-            say(viewer, name, json!(data.to_string()));
+            say(viewer, name, &json!(data.to_string()));
             if fault == Fault::Repeats && is_third {
-                say(viewer, name, json!(data.to_string()));
+                say(viewer, name, &json!(data.to_string()));
             }
         }
     }
 }
 
 /// Sends an event. The viewer may be gone.
-fn say(stream: &mut TcpStream, event: &str, data: Value) {
+fn say(stream: &mut TcpStream, event: &str, data: &Value) {
     let text = json!({"event": event, "data": data}).to_string();
     let length = u16::try_from(text.len()).unwrap();
     let mut frame = vec![0x81];

@@ -187,8 +187,6 @@ impl ServerCertVerifier for TrustAnybody {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     #[test]

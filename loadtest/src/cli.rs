@@ -144,26 +144,26 @@ fn command() -> Command {
         .required(true);
     let root = Command::new("danmaku-loadtest")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Puts viewers and comments on a danmaku server and checks everything that arrives")
         .subcommand_required(true)
         .arg_required_else_help(true);
     let root = SCENARIOS.iter().fold(root, |root, (name, file)| {
         let about = file.lines().next().unwrap_or_default();
-        let command = Command::new(*name).about(about.trim_start_matches("# ").to_owned());
-        root.subcommand(
-            fields(command, name).after_long_help(format!("What {name} sets:\n\n{file}")),
-        )
+        let about = about.trim_start_matches("# ").to_owned();
+        let sets = format!("What {name} sets:\n\n{file}");
+        root.subcommand(fields(name, name).about(about).after_long_help(sets))
     });
     let about = "Run a scenario from a file; the built-in ones are in loadtest/scenarios";
-    let own = fields(Command::new(OWN).about(about), "run").arg(own);
+    let own = fields(OWN, "run").about(about).arg(own);
+    // What is flattened in brings its own description.
     Tool::augment_subcommands(root.subcommand(own))
+        .about("Puts viewers and comments on a danmaku server and checks everything that arrives")
 }
 
-/// Adds a flag for every field, with its default in this scenario.
-fn fields(command: Command, name: &str) -> Command {
-    let spec = Spec::shipped(name).expect("invariant: a test reads every file");
+/// A command with a flag for every field, and its default in a scenario.
+fn fields(command: &'static str, scenario: &str) -> Command {
+    let spec = Spec::shipped(scenario).expect("invariant: a test reads every file");
     let defaults = serde_json::to_value(spec).unwrap_or_default();
-    let command = command.args_override_self(true);
+    let command = Command::new(command).args_override_self(true);
     let command = Spec::augment_args_for_update(command).mut_args(|arg| {
         let field = arg.get_id().as_str();
         let default = defaults.get(field).or_else(|| defaults["slo"].get(field));
@@ -200,6 +200,14 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         command().debug_assert();
+        let help = command().render_long_help().to_string();
+        for about in [
+            "checks everything that arrives",
+            "Everyone is disconnected",
+            "from a file",
+        ] {
+            assert!(help.contains(about), "{about}: {help}");
+        }
     }
 
     #[test]

@@ -149,8 +149,8 @@ impl RunReport {
             .map(|delivered| delivered.frames)
             .sum();
         let stalled = &result.incidents.stalled;
-        let has_stalled =
-            outcome.first_viewer[1].count > 0 || stalled.frames + stalled.open + stalled.silent > 0;
+        let has_stalled = outcome.spans.first[1].summary().count > 0
+            || stalled.frames + stalled.open + stalled.silent > 0;
         let stages: &[(Stage, &'static str)] = if has_stalled {
             &[
                 (Stage::Calm, "before stall"),

@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::latency::{Distribution, Stage, Summary};
 use crate::metrics::Metrics;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
@@ -187,10 +186,6 @@ pub struct Outcome {
     pub own_cpu: Option<CpuTime>,
     /// Of that, what the viewers' threads took.
     pub viewers_cpu: Option<CpuTime>,
-    /// Scheduled post to first viewer, by stage.
-    pub first_viewer: [Summary; 2],
-    /// Scheduled post to last viewer, by stage.
-    pub last_viewer: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
     /// Disruptions during posting.
@@ -377,8 +372,6 @@ impl Session {
             server_memory,
             own_cpu: between(before.own_cpu, after.own_cpu),
             viewers_cpu: between(before.viewers_cpu, after.viewers_cpu),
-            first_viewer: viewers.first.each_ref().map(Distribution::summary),
-            last_viewer: viewers.last.each_ref().map(Distribution::summary),
             counters: totals.counters(),
             caught_up,
             events,
@@ -505,12 +498,6 @@ impl Session {
         let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
         let _ = tokio::time::timeout(left, self.stop.cancelled()).await;
     }
-}
-
-/// The figures of one stage out of a pair.
-#[must_use]
-pub fn of_stage<T: Copy>(pair: &[T; 2], stage: Stage) -> T {
-    pair[stage as usize]
 }
 
 fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {

@@ -420,137 +420,134 @@ impl Spec {
     /// The first field that is out of its range, or contradicts another.
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_ranges()?;
-        let speaks_pusher = self.protocol == WatchVia::Pusher;
+        let require = |is_met: bool, what: &'static str| match is_met {
+            true => Ok(()),
+            false => Err(SpecError::Contradiction(what)),
+        };
         let within = |at_s: Option<u64>| at_s.is_none_or(|at_s| at_s < self.duration_s);
-        let needs = [
-            (
-                self.viewers >= self.rooms,
-                "`viewers` must not be below `rooms`",
-            ),
-            (
-                self.ca.is_none() || !self.insecure,
-                "`ca` and `insecure` contradict each other",
-            ),
-            (
-                self.token_file.is_none() || self.token_key.is_none(),
-                "`token_file` and `token_key` contradict each other",
-            ),
-            (
-                !speaks_pusher
-                    || self
-                        .pusher_app
-                        .as_ref()
-                        .is_some_and(|app| app.contains(':')),
+        let (viewers, slow) = (self.viewers, self.slow_viewers());
+        require(viewers >= self.rooms, "`viewers` must not be below `rooms`")?;
+        require(
+            self.ca.is_none() || !self.insecure,
+            "`ca` and `insecure` contradict each other",
+        )?;
+        require(
+            self.token_file.is_none() || self.token_key.is_none(),
+            "`token_file` and `token_key` contradict each other",
+        )?;
+        if self.protocol == WatchVia::Pusher {
+            let app = self.pusher_app.as_ref();
+            require(
+                app.is_some_and(|app| app.contains(':')),
                 "the protocol pusher needs `pusher_app`, as ID:KEY",
-            ),
-            (
-                !speaks_pusher || self.post_via == PostVia::Http,
+            )?;
+            require(
+                self.post_via == PostVia::Http,
                 "the protocol pusher posts over http",
-            ),
-            (
-                !speaks_pusher || !(self.with_floor || self.with_post_cost),
+            )?;
+            require(
+                !self.with_floor && !self.with_post_cost,
                 "the protocol pusher has no `with_floor` and no `with_post_cost`",
-            ),
-            (
-                within(self.storm_at_s),
-                "`storm_at_s` must be below `duration_s`",
-            ),
-            (
-                within(self.restart_at_s),
-                "`restart_at_s` must be below `duration_s`",
-            ),
-            (
-                self.slow_percent <= 0.0 || within(self.slow_after_s),
-                "`slow_after_s` must be below `duration_s`",
-            ),
-            (
-                self.slow_percent <= 0.0 || self.slow_viewers() > 0,
-                "`slow_percent` of so few viewers rounds to none",
-            ),
-            (
-                !self.restarts_server() || self.server_pid.is_some(),
-                "stopping the server needs `server_pid`",
-            ),
-            (
-                !self.restarts_server()
-                    || self.start.as_ref().is_some_and(|it| !it.trim().is_empty()),
-                "stopping the server needs `start`, the command that starts it again",
-            ),
-            (
-                self.slo.memory_mib_per_hour_max.is_none()
-                    || self.duration_s >= self.slo.warm_up_s.saturating_add(SLOPE_S_MIN),
-                "`duration_s` must exceed `slo.warm_up_s` by a minute: less says nothing about an hour",
-            ),
-            (
-                !self.join_meanwhile
-                    || f64::from(self.viewers) / self.connect_rate < self.duration_s as f64,
-                "`connect_rate` is too low for all viewers to connect within `duration_s`",
-            ),
-            (
-                self.to >= self.from,
-                "a search needs a `to` that is not below `from`",
-            ),
-        ];
-        match needs.iter().find(|(is_met, _)| !is_met) {
-            None => self.mix().map(|_| ()),
-            Some((_, what)) => Err(SpecError::Contradiction(what)),
+            )?;
         }
+        require(
+            within(self.storm_at_s),
+            "`storm_at_s` must be below `duration_s`",
+        )?;
+        require(
+            within(self.restart_at_s),
+            "`restart_at_s` must be below `duration_s`",
+        )?;
+        if self.slow_percent > 0.0 {
+            require(
+                within(self.slow_after_s),
+                "`slow_after_s` must be below `duration_s`",
+            )?;
+            require(slow > 0, "`slow_percent` of so few viewers rounds to none")?;
+            require(
+                slow < viewers,
+                "`slow_percent` leaves no viewers to measure",
+            )?;
+        }
+        if self.restarts_server() {
+            let has_start = self.start.as_ref().is_some_and(|it| !it.trim().is_empty());
+            require(
+                self.server_pid.is_some(),
+                "stopping the server needs `server_pid`",
+            )?;
+            require(
+                has_start,
+                "stopping the server needs `start`, the command that starts it again",
+            )?;
+        }
+        let needed_s = self.slo.warm_up_s.saturating_add(SLOPE_S_MIN);
+        require(
+            self.slo.memory_mib_per_hour_max.is_none() || self.duration_s >= needed_s,
+            "`duration_s` must exceed `slo.warm_up_s` by a minute: less says nothing about an hour",
+        )?;
+        let connecting_s = f64::from(viewers) / self.connect_rate;
+        require(
+            !self.join_meanwhile || connecting_s < self.duration_s as f64,
+            "`connect_rate` is too low for all viewers to connect within `duration_s`",
+        )?;
+        require(
+            self.to >= self.from,
+            "a search needs a `to` that is not below `from`",
+        )?;
+        self.mix().map(|_| ())
     }
 
     fn check_ranges(&self) -> Result<(), SpecError> {
+        const ABOVE_ZERO: f64 = f64::MIN_POSITIVE;
         const MOST: f64 = 1e9;
-        let ranges = [
-            ("connect_rate", self.connect_rate, f64::MIN_POSITIVE, MOST),
-            ("connecting_max", self.connecting_max.into(), 1.0, MOST),
-            ("threads", self.threads.into(), 1.0, 64.0),
-            ("viewers", self.viewers.into(), 1.0, MOST),
-            ("rooms", self.rooms.into(), 1.0, MOST),
-            ("zipf", self.zipf, 0.0, 10.0),
-            ("sample", self.sample.into(), 1.0, MOST),
-            ("speed", self.speed, f64::MIN_POSITIVE, MOST),
-            ("rate", self.rate, f64::MIN_POSITIVE, MOST),
-            (
-                "post_every_ms",
-                self.post_every_ms.unwrap_or(1) as f64,
-                1.0,
-                600_000.0,
-            ),
-            ("burst_factor", self.burst_factor, 1.0, 1000.0),
-            ("history", self.history.into(), 1.0, 10_000.0),
-            ("history_percent", self.history_percent, 0.0, 100.0),
-            ("post_connections", self.post_connections.into(), 1.0, 256.0),
-            ("settle_s", self.settle_s as f64, 0.0, 86_400.0),
-            ("duration_s", self.duration_s as f64, 0.0, 604_800.0),
-            ("drain_s", self.drain_s as f64, 1.0, 3600.0),
-            ("churn_per_second", self.churn_per_second, 0.0, 1e6),
-            ("slow_percent", self.slow_percent, 0.0, 99.999),
-            ("crashes", self.crashes.into(), 0.0, 10_000.0),
-            ("from", self.from, 1.0, MOST),
-            ("to", self.to, 1.0, MOST),
-            (
-                "precision_percent",
-                self.precision_percent,
-                f64::MIN_POSITIVE,
-                100.0,
-            ),
-            ("floor_threads", self.floor_threads.into(), 1.0, 64.0),
-            ("floor_s", self.floor_s.unwrap_or(1) as f64, 1.0, 86_400.0),
-        ];
-        let limits = self.slo.limits().into_iter();
-        let limits = limits.filter_map(|(name, limit)| Some((name, limit?, 0.0, f64::MAX)));
-        for (field, value, least, most) in ranges.into_iter().chain(limits) {
-            if !(least..=most).contains(&value) {
-                let range = match (least == f64::MIN_POSITIVE, most >= MOST) {
-                    (true, _) => "above 0".to_owned(),
-                    (false, true) => format!("{least} or more"),
-                    (false, false) => format!("between {least} and {most}"),
-                };
-                return Err(SpecError::Range {
-                    field,
-                    range,
-                    value,
-                });
+        let check = |field: &'static str, value: f64, least: f64, most: f64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
             }
+            let range = match (least == ABOVE_ZERO, most >= MOST) {
+                (true, _) => "above 0".to_owned(),
+                (false, true) => format!("{least} or more"),
+                (false, false) => format!("between {least} and {most}"),
+            };
+            Err(SpecError::Range {
+                field,
+                range,
+                value,
+            })
+        };
+        check("connect_rate", self.connect_rate, ABOVE_ZERO, MOST)?;
+        check("connecting_max", self.connecting_max.into(), 1.0, MOST)?;
+        check("threads", self.threads.into(), 1.0, 64.0)?;
+        check("viewers", self.viewers.into(), 1.0, MOST)?;
+        check("rooms", self.rooms.into(), 1.0, MOST)?;
+        check("zipf", self.zipf, 0.0, 10.0)?;
+        check("sample", self.sample.into(), 1.0, MOST)?;
+        check("speed", self.speed, ABOVE_ZERO, MOST)?;
+        check("rate", self.rate, ABOVE_ZERO, MOST)?;
+        let post_every_ms = self.post_every_ms.unwrap_or(1);
+        check("post_every_ms", post_every_ms as f64, 1.0, 600_000.0)?;
+        check("burst_factor", self.burst_factor, 1.0, 1000.0)?;
+        check("history", self.history.into(), 1.0, 10_000.0)?;
+        check("history_percent", self.history_percent, 0.0, 100.0)?;
+        check("post_connections", self.post_connections.into(), 1.0, 256.0)?;
+        check("settle_s", self.settle_s as f64, 0.0, 86_400.0)?;
+        check("duration_s", self.duration_s as f64, 0.0, 604_800.0)?;
+        check("drain_s", self.drain_s as f64, 1.0, 3600.0)?;
+        check("churn_per_second", self.churn_per_second, 0.0, 1e6)?;
+        check("slow_percent", self.slow_percent, 0.0, 99.999)?;
+        check("crashes", self.crashes.into(), 0.0, 10_000.0)?;
+        check("from", self.from, 1.0, MOST)?;
+        check("to", self.to, 1.0, MOST)?;
+        check(
+            "precision_percent",
+            self.precision_percent,
+            ABOVE_ZERO,
+            100.0,
+        )?;
+        check("floor_threads", self.floor_threads.into(), 1.0, 64.0)?;
+        check("floor_s", self.floor_s.unwrap_or(1) as f64, 1.0, 86_400.0)?;
+        for (name, limit) in self.slo.limits() {
+            check(name, limit.unwrap_or_default(), 0.0, f64::MAX)?;
         }
         Ok(())
     }

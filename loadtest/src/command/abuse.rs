@@ -63,39 +63,16 @@ impl Manner {
 enum Fate {
     /// The server closed it.
     Closed,
-    /// The peer left by itself.
-    Left,
     /// The server still held it when time was up.
     Kept,
+    /// The peer left by itself.
+    Left,
     /// The server did not accept it.
     Refused,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Fates {
-    closed: u64,
-    left: u64,
-    kept: u64,
-    refused: u64,
-}
-
-impl Fates {
-    fn count(&mut self, fate: Fate) {
-        *match fate {
-            Fate::Closed => &mut self.closed,
-            Fate::Left => &mut self.left,
-            Fate::Kept => &mut self.kept,
-            Fate::Refused => &mut self.refused,
-        } += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.closed += other.closed;
-        self.left += other.left;
-        self.kept += other.kept;
-        self.refused += other.refused;
-    }
-}
+/// How many connections ended in each way.
+type Fates = [u64; 4];
 
 /// How long a bad connection waits for the server to close it before it leaves.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -142,8 +119,8 @@ pub(super) async fn abuse(
                 let manner = *random.choose(&Manner::ALL);
                 let fate =
                     timeout(PATIENCE, misbehave(socket, manner, &request, &mut random)).await;
-                let fates = fates.entry(manner).or_default();
-                fates.count(fate.unwrap_or(Fate::Kept));
+                let fate = fate.unwrap_or(Fate::Kept);
+                fates.entry(manner).or_default()[fate as usize] += 1;
                 tokio::time::sleep(PAUSE).await;
             }
             fates
@@ -154,7 +131,10 @@ pub(super) async fn abuse(
         for (manner, fates) in
             fates.map_err(|error| HarnessError::system("a bad peer")(error.into()))?
         {
-            total.entry(manner).or_default().add(&fates);
+            let sums = total.entry(manner).or_default();
+            sums.iter_mut()
+                .zip(fates)
+                .for_each(|(sum, more)| *sum += more);
         }
     }
     print(&table_of(&args.url.to_string(), &total).render());
@@ -169,13 +149,8 @@ fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
     let kept = format!("kept for {} s", PATIENCE.as_secs());
     table.heads(["", "server closed", &kept, "peer left", "not accepted"]);
     for (manner, fates) in total {
-        table.row([
-            manner.name(),
-            &count(fates.closed),
-            &count(fates.kept),
-            &count(fates.left),
-            &count(fates.refused),
-        ]);
+        let [closed, kept, left, refused] = fates.map(count);
+        table.row([manner.name(), &closed, &kept, &left, &refused]);
     }
     table
 }
@@ -183,7 +158,7 @@ fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
 /// A server may keep the others: a request head may still be incomplete, and random bytes may be the start of a long frame. A
 /// broken frame is invalid at once, and RFC 6455 section 7.1.7 requires failing the connection.
 fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
-    let broken = total
+    let [closed, kept, ..] = total
         .get(&Manner::BrokenFrames)
         .copied()
         .unwrap_or_default();
@@ -191,15 +166,15 @@ fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
         print("\nFAIL: the server no longer answers\n");
         return Verdict::Bad;
     }
-    if broken.kept > 0 {
+    if kept > 0 {
         print(&format!(
             "\nFAIL: the server answers, but kept {} of {} peers that had sent a broken frame\n",
-            count(broken.kept),
-            count(broken.kept + broken.closed)
+            count(kept),
+            count(kept + closed)
         ));
         return Verdict::Bad;
     }
-    print(if broken.closed > 0 {
+    print(if closed > 0 {
         "\nPASS: the server answers, and has closed every peer that sent a broken frame\n"
     } else {
         "\nPASS: the server answers; no peer with a broken frame waited to be closed\n"

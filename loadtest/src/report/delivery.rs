@@ -8,7 +8,7 @@ use serde::Serialize;
 use danmaku_wire::Encoding;
 
 use crate::latency::{Distribution, Stage, Summary};
-use crate::session::{Outcome, of_stage};
+use crate::session::Outcome;
 use crate::swarm::Delivered;
 
 /// What viewers got in the measured interval.
@@ -87,9 +87,9 @@ impl StageReport {
         let latencies = &outcome.result.findings.stages[stage as usize];
         Self {
             stage: name.to_owned(),
-            first_viewer: of_stage(&outcome.first_viewer, stage),
+            first_viewer: outcome.spans.first[stage as usize].summary(),
             each_viewer: latencies.each.summary(),
-            last_viewer: of_stage(&outcome.last_viewer, stage),
+            last_viewer: outcome.spans.last[stage as usize].summary(),
             each_beyond_window: latencies.each.summary().beyond(outcome.window_ms),
             seal_to_viewer: latencies.seal.summary(),
         }

@@ -42,6 +42,16 @@ pub(crate) struct ReportArgs {
     /// Write the report as an HTML page
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Write the run second by second as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// The files.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.json.iter().chain(&self.html).chain(&self.csv)
+    }
 }
 
 /// Flags of `compare`.

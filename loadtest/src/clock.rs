@@ -12,7 +12,6 @@ pub struct Moment(u64);
 
 impl Moment {
     /// A moment by its distance from the origin.
-    #[cfg(test)]
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)

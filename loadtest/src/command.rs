@@ -49,10 +49,12 @@ pub fn main() -> ExitCode {
         Invocation::Tool(Tool::FloorSender { plan }) => return floor_sender(plan),
         Invocation::Tool(_) => {}
         Invocation::Scenario(_, report) => {
-            if report.json.is_some() && report.json == report.html {
-                return refuse("--json and --html name the same file");
+            let mut paths: Vec<_> = report.paths().collect();
+            paths.sort();
+            if paths.windows(2).any(|pair| pair[0] == pair[1]) {
+                return refuse("two of --json, --html and --csv name the same file");
             }
-            for path in report.json.iter().chain(&report.html) {
+            for path in paths {
                 if let Err(error) = check_writable(path) {
                     return refuse(&error.to_string());
                 }

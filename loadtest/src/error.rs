@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use danmaku_chat::RecordingError;
-use danmaku_client::{AddressError, ClientError};
+use danmaku_client::{AccessError, AddressError, ClientError};
 
 use crate::quoted::quoted;
 use crate::restart::RestartError;
 use crate::spec_error::SpecError;
+use crate::tokens::TokensError;
 
 /// Why a command cannot run or continue.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,12 @@ pub enum HarnessError {
     /// A specification that cannot be run.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// A certificate or header that cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Tokens that cannot be read or made.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// Nobody tells the server's CPU and memory.
     #[error("{0} needs --server-pid, or a server that reports its figures at /metrics")]
     NoServerFigures(&'static str),

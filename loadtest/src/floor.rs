@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Judge;
 use crate::clock::Clock;
+use crate::entrance::Entrance;
 use crate::error::{FloorError, HarnessError};
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
+use crate::spec::Spec;
 use crate::swarm::{Bench, Habits, Seating, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
@@ -107,7 +109,11 @@ pub async fn measure(plan: &FloorPlan, stop: &CancellationToken) -> Result<Floor
     };
     let config = SwarmConfig {
         server: sender.address.parse().map_err(|_| FloorError::Answer)?,
-        authority: sender.address.clone(),
+        entrance: Entrance::of(&Spec {
+            url: sender.address.clone(),
+            ..Spec::default()
+        })?,
+        sources: Vec::new(),
         rooms: (0..plan.seating.rooms)
             .map(|room| room.to_string())
             .collect(),

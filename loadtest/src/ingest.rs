@@ -46,7 +46,7 @@ pub async fn measure(
 ) -> Result<PostCost, HarnessError> {
     let clock = Clock::start();
     let publisher = Publisher {
-        server: target.address.clone(),
+        entrance: Arc::clone(&target.entrance),
         via: program.post_via,
         connections: program.post_connections,
         rooms: [room].into(),

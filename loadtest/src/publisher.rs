@@ -6,6 +6,7 @@
 mod http;
 mod socket;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use danmaku_client::{ClientError, NewComment, ServerAddress};
+use danmaku_client::{ClientError, NewComment};
 use danmaku_wire::{Mode, RoomId};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::causes;
 use crate::clock::{Clock, Moment};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
@@ -54,8 +56,8 @@ impl PostVia {
 /// What a publisher needs.
 #[derive(Clone)]
 pub struct Publisher {
-    /// The server.
-    pub server: ServerAddress,
+    /// How to get to the server.
+    pub entrance: Arc<Entrance>,
     /// How posts are sent.
     pub via: PostVia,
     /// Kept-alive connections for [`PostVia::Http`] at most; they are opened when they are needed.
@@ -177,7 +179,7 @@ impl Cut {
 struct Errand<'a> {
     post: Post,
     due: Moment,
-    comment: &'a NewComment,
+    comment: Cow<'a, NewComment>,
 }
 
 impl Publisher {
@@ -210,8 +212,12 @@ impl Publisher {
         }
     }
 
-    fn errand(&self, post: Post, start: Moment) -> Errand<'_> {
-        let comment = &self.lines[post.line as usize].comment;
+    /// What is posted: as the user whom the poster's token names, because a server with users puts that on the comment.
+    fn errand(&self, post: Post, start: Moment, user: Option<&str>) -> Errand<'_> {
+        let mut comment = Cow::Borrowed(&self.lines[post.line as usize].comment);
+        if let Some(user) = user {
+            comment.to_mut().user = Some(user.to_owned());
+        }
         Errand {
             post,
             due: start.after(post.at),
@@ -299,7 +305,7 @@ impl Publisher {
 
     fn unreachable(&self, source: ClientError) -> HarnessError {
         HarnessError::Server {
-            address: self.server.to_string(),
+            address: self.entrance.address.to_string(),
             source,
         }
     }
@@ -313,7 +319,7 @@ impl Publication {
             Some(epoch),
             position,
             errand.due,
-            shape(errand.comment).fingerprint(),
+            shape(&errand.comment).fingerprint(),
         );
         self.contradicted += u64::from(entered.is_err());
     }
@@ -367,7 +373,7 @@ fn broken(error: tokio::task::JoinError) -> HarnessError {
 }
 
 /// A comment as it must arrive: omitted fields have the protocol's default.
-fn shape(comment: &NewComment) -> CommentShape<'_> {
+pub(crate) fn shape(comment: &NewComment) -> CommentShape<'_> {
     CommentShape {
         user: comment.user.as_deref(),
         text: &comment.text,

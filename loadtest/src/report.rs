@@ -4,6 +4,7 @@ mod chart;
 mod charts;
 mod compare;
 mod cost;
+mod csv;
 mod delivery;
 mod file;
 mod findings;
@@ -32,7 +33,7 @@ use crate::timeline::Timeline;
 pub(crate) use compare::Comparison;
 pub use cost::{FloorReport, GeneratorReport, ServerReport};
 pub use delivery::{StageReport, Traffic};
-pub use file::{check_writable, write_html, write_json};
+pub use file::{check_writable, write_csv, write_html, write_json};
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
 

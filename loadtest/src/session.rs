@@ -5,6 +5,7 @@ mod server_totals;
 mod spans;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
+use crate::metrics::Metrics;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
@@ -49,6 +51,10 @@ pub struct Party {
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
+    /// Addresses of this machine to connect from; none means the system's choice.
+    pub sources: Vec<IpAddr>,
+    /// Where to serve the harness's own figures.
+    pub metrics_listen: Option<SocketAddr>,
     /// Viewer behaviour besides watching.
     pub habits: Habits,
     /// Whether posting waits for them.
@@ -121,6 +127,7 @@ pub struct Session {
     stop: CancellationToken,
     server: Observer,
     generator: Option<Process>,
+    _metrics: Option<Metrics>,
     /// What connecting took.
     pub connect: ConnectReport,
 }
@@ -211,7 +218,8 @@ impl Session {
         };
         let config = SwarmConfig {
             server: target.socket,
-            authority: target.address.authority(),
+            entrance: Arc::clone(&target.entrance),
+            sources: party.sources.clone(),
             rooms: party.rooms.iter().map(ToString::to_string).collect(),
             connects_per_second: party.connects_per_second,
             connecting_max: party.connecting_max,
@@ -227,6 +235,13 @@ impl Session {
         );
         let began = clock.now();
         let viewers = Swarm::start(&config, &party.seating, &bench)?;
+        let metrics = match party.metrics_listen {
+            Some(address) => {
+                let recorder = Arc::clone(bench.judge.recorder());
+                Some(Metrics::start(address, clock, viewers.lookout(), recorder).await?)
+            }
+            None => None,
+        };
         let sampler = Sampler::start(
             clock,
             viewers.lookout(),
@@ -243,6 +258,7 @@ impl Session {
             stop,
             server: observer,
             generator,
+            _metrics: metrics,
             connect: ConnectReport::default(),
         };
         if session.party.gathering == Gathering::Meanwhile {
@@ -366,7 +382,7 @@ impl Session {
 
     fn publisher(&self, target: &Target, program: &Program) -> Publisher {
         Publisher {
-            server: target.address.clone(),
+            entrance: Arc::clone(&target.entrance),
             via: program.post_via,
             connections: program.post_connections,
             rooms: Arc::clone(&self.party.rooms),

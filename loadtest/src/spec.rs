@@ -3,6 +3,7 @@
 
 mod slo;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use toml::{Table, Value};
 
 use crate::publisher::PostVia;
 use crate::spec_error::SpecError;
-use crate::swarm::{EncodingMix, WatchVia};
+use crate::swarm::{EncodingMix, Reconnect, WatchVia};
 use danmaku_chat::Random;
 
 pub use slo::Slo;
@@ -31,7 +32,40 @@ pub struct Spec {
     /// The server's process, to read its CPU and memory if it runs on this machine; otherwise they come from its /metrics
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// How viewers connect: WebSocket or Server-Sent Events
+    /// Trust only certificates of this file (PEM), or signed by one, with https
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Trust any certificate
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub insecure: bool,
+    /// Header of every request, such as "X-Stage: canary"; may be repeated
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// Viewers' tokens, one on a line, taken in turn; posters take them too unless they have their own
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Mint a token for each viewer and poster with this secret or private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub token_key: Option<PathBuf>,
+    /// What to sign them with: HS256, RS256, ES256 or EdDSA
+    #[arg(long, value_name = "NAME")]
+    pub token_algorithm: String,
+    /// The role in minted tokens
+    #[arg(long, value_name = "ROLE")]
+    pub token_role: String,
+    /// Posters' tokens or server keys, one on a line
+    #[arg(long, value_name = "FILE")]
+    pub post_token_file: Option<PathBuf>,
+    /// Addresses of this machine to connect from, in turn
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub source_addresses: Vec<IpAddr>,
+    /// Serve the harness's own figures for Prometheus here while it runs
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Application of a Pusher server; its secret is in the environment as PUSHER_APP_SECRET
+    #[arg(long, value_name = "ID:KEY")]
+    pub pusher_app: Option<String>,
+    /// How viewers connect: WebSocket, Server-Sent Events, or WebSocket with the Pusher protocol
     #[arg(long, value_enum)]
     pub protocol: WatchVia,
     /// Connects a second
@@ -63,6 +97,15 @@ pub struct Spec {
     /// Viewers per room, encoding and thread that decode every byte
     #[arg(long, value_name = "N")]
     pub sample: u32,
+    /// Comments to ask for with `history=` when a viewer joins for the first time
+    #[arg(long, value_name = "N")]
+    pub history: u32,
+    /// Share of the viewers that ask for them
+    #[arg(long, value_name = "PERCENT")]
+    pub history_percent: f64,
+    /// How viewers that lost their connection come back
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub reconnect: Reconnect,
     /// Post from the first connect on, while viewers still join
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub join_meanwhile: bool,
@@ -208,6 +251,17 @@ impl Default for Spec {
             scenario: "run".to_owned(),
             url: "http://127.0.0.1:8080".to_owned(),
             server_pid: None,
+            ca: None,
+            insecure: false,
+            header: Vec::new(),
+            token_file: None,
+            token_key: None,
+            token_algorithm: "HS256".to_owned(),
+            token_role: "viewer".to_owned(),
+            post_token_file: None,
+            source_addresses: Vec::new(),
+            metrics_listen: None,
+            pusher_app: None,
             protocol: WatchVia::Ws,
             connect_rate: 2000.0,
             connecting_max: 256,
@@ -218,6 +272,9 @@ impl Default for Spec {
             zipf: 0.0,
             encodings: None,
             sample: 1,
+            history: 50,
+            history_percent: 0.0,
+            reconnect: Reconnect::AtOnce,
             join_meanwhile: false,
             corpus: None,
             skip_s: 0,
@@ -371,6 +428,29 @@ impl Spec {
         let (viewers, slow) = (self.viewers, self.slow_viewers());
         require(viewers >= self.rooms, "`viewers` must not be below `rooms`")?;
         require(
+            self.ca.is_none() || !self.insecure,
+            "`ca` and `insecure` contradict each other",
+        )?;
+        require(
+            self.token_file.is_none() || self.token_key.is_none(),
+            "`token_file` and `token_key` contradict each other",
+        )?;
+        if self.protocol == WatchVia::Pusher {
+            let app = self.pusher_app.as_ref();
+            require(
+                app.is_some_and(|app| app.contains(':')),
+                "the protocol pusher needs `pusher_app`, as ID:KEY",
+            )?;
+            require(
+                self.post_via == PostVia::Http,
+                "the protocol pusher posts over http",
+            )?;
+            require(
+                !self.with_floor && !self.with_post_cost,
+                "the protocol pusher has no `with_floor` and no `with_post_cost`",
+            )?;
+        }
+        require(
             within(self.storm_at_s),
             "`storm_at_s` must be below `duration_s`",
         )?;
@@ -447,6 +527,8 @@ impl Spec {
         let post_every_ms = self.post_every_ms.unwrap_or(1);
         check("post_every_ms", post_every_ms as f64, 1.0, 600_000.0)?;
         check("burst_factor", self.burst_factor, 1.0, 1000.0)?;
+        check("history", self.history.into(), 1.0, 10_000.0)?;
+        check("history_percent", self.history_percent, 0.0, 100.0)?;
         check("post_connections", self.post_connections.into(), 1.0, 256.0)?;
         check("settle_s", self.settle_s as f64, 0.0, 86_400.0)?;
         check("duration_s", self.duration_s as f64, 0.0, 604_800.0)?;
@@ -571,6 +653,17 @@ mod tests {
             "no deflate",
         );
         of("run", "encodings = \"brotli\"", "brotli");
+        of("run", "insecure = true\nca = \"x\"", "`ca`");
+        of(
+            "run",
+            "token_file = \"x\"\ntoken_key = \"y\"",
+            "`token_key`",
+        );
+        of("run", "protocol = \"pusher\"", "`pusher_app`");
+        let pusher = "protocol = \"pusher\"\npusher_app = \"i:k\"\n";
+        of("run", &format!("{pusher}post_via = \"ws\""), "over http");
+        of("run", &format!("{pusher}with_floor = true"), "`with_floor`");
+        of("run", "history_percent = 101", "`history_percent`");
         of("soak", "duration_s = 930", "`slo.warm_up_s`");
         of("slow-viewers", "viewers = 4", "rounds to none");
         of("storm", "storm_at_s = 5000", "`storm_at_s`");

@@ -10,6 +10,7 @@
 //! through an unpacker of their own, as a real client would.
 
 mod content;
+mod count;
 mod cursor;
 mod history;
 mod judge;
@@ -30,6 +31,7 @@ use crate::latency::Latencies;
 use crate::ledger::{Ledger, PositionFloor};
 
 use content::{Content, event_faults};
+pub use count::Counter;
 use cursor::Cursor;
 use history::{FormInflater, History, Mark};
 pub use judge::Judge;

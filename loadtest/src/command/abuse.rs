@@ -9,15 +9,18 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use danmaku_client::AddressError;
 use danmaku_wire::{Dialect, RoomId};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
+use crate::spec::Spec;
 use crate::spec_error::SpecError;
-use crate::swarm::handshake::write_request;
+use crate::swarm::handshake::{Ask, From, write_request};
 use crate::table::{Table, count};
 use crate::target::Target;
 use danmaku_chat::Random;
@@ -81,20 +84,30 @@ pub(super) async fn abuse(
     stop: &CancellationToken,
 ) -> Result<Verdict, HarnessError> {
     let room = RoomId::parse(&args.room).map_err(SpecError::RoomPrefix)?;
-    let mut target = Target::reach(&args.url).await?;
+    let entrance = Entrance::of(&Spec {
+        url: args.url.clone(),
+        ..Spec::default()
+    })?;
+    if entrance.secure.is_some() {
+        return Err(HarnessError::Url {
+            url: args.url,
+            source: AddressError::Scheme("https".to_owned()),
+        });
+    }
+    let mut target = Target::reach(entrance).await?;
     say(&format!(
         "{} bad connections at a time for {} s",
         args.connections, args.duration_s
     ));
     let end = Instant::now() + Duration::from_secs(args.duration_s);
     let mut request = Vec::new();
-    write_request(
-        &target.address.authority(),
-        room.as_str(),
-        Dialect::WsDeflate,
-        None,
-        &mut request,
-    );
+    let ask = Ask {
+        server: &target.entrance.address,
+        room: room.as_str(),
+        dialect: Dialect::WsDeflate,
+        from: From::Now,
+    };
+    write_request(&ask, |_| (), &mut request);
     let request: Arc<[u8]> = request.into();
     let mut peers = JoinSet::new();
     for number in 0..u64::from(args.connections) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use danmaku_client::{Connect, Connection, Event};
+use danmaku_client::{Connection, Event};
 use danmaku_wire::{Dialect, Encoding, RoomId};
 
 use crate::error::HarnessError;
@@ -16,10 +16,10 @@ use danmaku_chat::Sealing;
 /// Asks the server for its window by joining a room once.
 async fn window_of(target: &Target, room: &RoomId) -> Result<Duration, HarnessError> {
     let failed = |source| HarnessError::Server {
-        address: target.address.to_string(),
+        address: target.entrance.address.to_string(),
         source,
     };
-    let connect = Connect::new(target.address.clone(), room.clone());
+    let connect = target.entrance.connect(room.clone(), 0);
     let mut connection = Connection::connect(&connect).await.map_err(failed)?;
     let event = connection.next().await.map_err(failed)?;
     let window_ms = if let Event::Joined(joined) = event {

@@ -47,7 +47,11 @@ pub(super) fn party(spec: &Spec) -> Result<Party, HarnessError> {
         connecting_max: spec.connecting_max as usize,
         threads: usize::from(spec.threads),
         settle: Duration::from_secs(spec.settle_s),
+        metrics_listen: spec.metrics_listen,
+        sources: spec.source_addresses.clone(),
         habits: Habits {
+            history: (spec.history_percent > 0.0).then_some((spec.history, spec.history_percent)),
+            reconnect: spec.reconnect,
             reconnects: spec.storm_at_s.is_some() || spec.restarts_server(),
             churn_per_second: spec.churn_per_second,
             slow_bytes_per_second: spec.slow_bytes_per_second,

@@ -11,6 +11,7 @@ use crate::command::evidence::evidence;
 use crate::command::pace::Pace;
 use crate::command::plan::{add_restarts, party, program};
 use crate::command::say;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::floor::{self, Floor};
 use crate::ingest;
@@ -30,7 +31,7 @@ pub(super) async fn perform(
 ) -> Result<RunReport, HarnessError> {
     let (party, mut program) = (party(spec)?, program(spec)?);
     let began = Clock::start();
-    let mut target = Target::reach(&spec.url).await?;
+    let mut target = Target::reach(Entrance::of(spec)?).await?;
     let server = server_side(spec, &target).await?;
     add_restarts(spec, &target, &mut program);
     let interrupted = |joined| RunReport::interrupted(setup(spec, &target), joined, began);

@@ -7,7 +7,7 @@ use crate::command::run::perform;
 use crate::command::search::search;
 use crate::command::{Verdict, print};
 use crate::error::HarnessError;
-use crate::report::{RunReport, write_html, write_json};
+use crate::report::{RunReport, write_csv, write_html, write_json};
 use crate::spec::Spec;
 
 /// Runs a specification and publishes its report.
@@ -27,10 +27,13 @@ pub(super) async fn run(
 /// Prints and writes the report.
 fn publish(args: &ReportArgs, report: &RunReport) -> Result<Verdict, HarnessError> {
     print(&report.render());
-    // If one file cannot be written, still write the other.
+    // If one file cannot be written, still write the others.
     let json = args.json.as_ref().map(|path| write_json(path, report));
     let html = args.html.as_ref().map(|path| write_html(path, report));
-    json.transpose().and(html.transpose())?;
+    let csv = args.csv.as_ref().map(|path| write_csv(path, report));
+    json.transpose()
+        .and(html.transpose())
+        .and(csv.transpose())?;
     Ok(if report.passed {
         Verdict::Good
     } else {

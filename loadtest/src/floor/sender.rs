@@ -333,13 +333,13 @@ mod tests {
     #[test]
     fn requests_of_the_swarm_are_parsed() {
         let mut request = Vec::new();
-        crate::swarm::handshake::write_request(
-            "127.0.0.1:1",
-            "17",
-            Dialect::WsDeflate,
-            None,
-            &mut request,
-        );
+        let ask = crate::swarm::handshake::Ask {
+            server: &"127.0.0.1:1".parse().unwrap(),
+            room: "17",
+            dialect: Dialect::WsDeflate,
+            from: crate::swarm::handshake::From::Now,
+        };
+        crate::swarm::handshake::write_request(&ask, |_| (), &mut request);
         let head = String::from_utf8(request).unwrap();
         assert_eq!(asked_for(&head), Some((17, Encoding::Deflate)));
         assert_eq!(asked_for("GET / HTTP/1.1\r\n\r\n"), None);

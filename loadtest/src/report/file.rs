@@ -9,7 +9,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::HarnessError;
-use crate::report::{RunReport, page};
+use crate::report::{RunReport, csv, page};
 
 /// Checks before a run that its result can be written here.
 ///
@@ -34,6 +34,14 @@ pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), HarnessErr
 /// The file cannot be written.
 pub fn write_html(path: &Path, report: &RunReport) -> Result<(), HarnessError> {
     write(path, page::page(report).as_bytes()).map_err(at(path))
+}
+
+/// Writes the seconds of a run as CSV.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_csv(path: &Path, report: &RunReport) -> Result<(), HarnessError> {
+    write(path, csv::rows(&report.timeline).as_bytes()).map_err(at(path))
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {

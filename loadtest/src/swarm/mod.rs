@@ -1,8 +1,10 @@
 //! The swarm: many viewers from few threads. Each thread has one poll, one receive buffer and its own audit; viewers are
 //! about a hundred bytes each and share nothing between threads but the ledger of what was posted.
 
+mod backoff;
 mod dial;
 pub(crate) mod handshake;
+mod link;
 mod mix;
 mod pace;
 mod plan;
@@ -15,7 +17,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -23,12 +25,15 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use crate::audit::{Auditor, Findings, Judge};
+use crate::audit::{Auditor, Counter, Findings, Judge};
 use crate::clock::{Clock, Moment};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
+pub use backoff::Reconnect;
 use dial::Dialer;
+pub use link::Secure;
 pub use mix::EncodingMix;
 pub use plan::{Seat, Seating};
 use progress::Progress;
@@ -44,12 +49,14 @@ use worker::{Terms, Worker};
 pub const THREAD_NAME_START: &str = "swarm-";
 
 /// Where and how a swarm connects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SwarmConfig {
     /// The server.
     pub server: SocketAddr,
-    /// What the `Host` header says.
-    pub authority: String,
+    /// How viewers get in.
+    pub entrance: Arc<Entrance>,
+    /// Addresses of this machine to connect from.
+    pub sources: Vec<IpAddr>,
     /// The rooms' names; seats name them by index.
     pub rooms: Vec<String>,
     /// Connects a second, over all threads.
@@ -69,6 +76,10 @@ pub struct SwarmConfig {
 pub struct Habits {
     /// Come back, to where they were, when the connection is lost.
     pub reconnects: bool,
+    /// How they come back.
+    pub reconnect: Reconnect,
+    /// Comments asked for at the first join, and the percentage of the viewers that do so.
+    pub history: Option<(u32, f64)>,
     /// Leave and join as a new viewer, this many a second over all threads, once ordered.
     pub churn_per_second: f64,
     /// How fast stalling viewers read; 0 means they stop.
@@ -167,8 +178,7 @@ impl Swarm {
         let mut started = Vec::with_capacity(threads);
         for (number, seats) in seating.seats(threads).into_iter().enumerate() {
             let terms = Terms {
-                dialer: Dialer::new(config.server, seating.viewers),
-                first,
+                dialer: Dialer::new(config.server, seating.viewers, &config.sources),
                 per_second: config.connects_per_second / divisor,
                 connecting_max: config.connecting_max.div_ceil(threads),
                 deadline: config.connect_deadline,
@@ -177,21 +187,29 @@ impl Swarm {
                     ..config.habits
                 },
             };
-            first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             let thread = ThreadState {
+                first,
                 clock: bench.clock,
                 auditor: Auditor::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge)),
                 judge: Arc::clone(&bench.judge),
-                authority: config.authority.as_str().into(),
+                entrance: Arc::clone(&config.entrance),
+                history: config.habits.history,
+                counter: config
+                    .entrance
+                    .pusher
+                    .is_some()
+                    .then(|| Counter::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge))),
                 rooms: Arc::clone(&rooms),
                 delivered: Default::default(),
                 incidents: Incidents::default(),
                 connecting: HashMap::new(),
                 lost_at: HashMap::new(),
+                attempts: HashMap::new(),
                 began_anew: Vec::new(),
                 request: Vec::new(),
                 last_arrival: Moment::default(),
             };
+            first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             started.push(SwarmThread::spawn(number, seats, thread, terms)?);
         }
         Ok(Self { threads: started })

@@ -23,6 +23,8 @@ pub enum WatchVia {
     Ws,
     /// Server-Sent Events.
     Sse,
+    /// WebSocket, with the Pusher protocol of another server: one event for each comment, and deliveries are counted.
+    Pusher,
 }
 
 impl WatchVia {
@@ -32,6 +34,7 @@ impl WatchVia {
         match self {
             Self::Ws => "ws",
             Self::Sse => "sse",
+            Self::Pusher => "pusher",
         }
     }
 
@@ -39,7 +42,8 @@ impl WatchVia {
     #[must_use]
     pub fn dialect(self, encoding: Encoding) -> Option<Dialect> {
         let protocol = match self {
-            Self::Ws => Protocol::WebSocket,
+            Self::Pusher if encoding != Encoding::Identity => return None,
+            Self::Ws | Self::Pusher => Protocol::WebSocket,
             Self::Sse => Protocol::Sse,
         };
         Dialect::ALL

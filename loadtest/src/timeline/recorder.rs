@@ -84,6 +84,20 @@ impl Recorder {
         }
     }
 
+    /// Posts so far: sent, acknowledged, failed.
+    #[must_use]
+    pub fn posts(&self) -> [u64; 3] {
+        self.lock()
+            .values()
+            .fold([0; 3], |[sent, acknowledged, failed], second| {
+                [
+                    sent + second.posts,
+                    acknowledged + second.acknowledged,
+                    failed + second.failed,
+                ]
+            })
+    }
+
     /// Posts that failed so far.
     #[must_use]
     pub fn failures(&self) -> u64 {

@@ -1,12 +1,15 @@
 //! Errors that keep a command from running: one line on stderr and exit code 2.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use danmaku_client::ClientError;
+use danmaku_chat::RecordingError;
+use danmaku_client::{AccessError, AddressError, ClientError};
 
 use crate::quoted::quoted;
+use crate::restart::RestartError;
+use crate::spec_error::SpecError;
+use crate::tokens::TokensError;
 
 /// Why a command cannot run or continue.
 #[derive(Debug, thiserror::Error)]
@@ -19,24 +22,9 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A recorded line that is not a comment.
-    #[error("{} line {line}: {what}", path.display())]
-    CorpusLine {
-        /// The recording.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A recording without comments in the requested range.
-    #[error("{}: no comment after the first {skip_s} s", path.display())]
-    CorpusEmpty {
-        /// The recording.
-        path: PathBuf,
-        /// Seconds that were skipped.
-        skip_s: u64,
-    },
+    /// A recording that cannot be replayed.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     /// A report that cannot be compared.
     #[error("{}: {what}", path.display())]
     Report {
@@ -45,20 +33,33 @@ pub enum HarnessError {
         /// What is wrong with it.
         what: String,
     },
-    /// Flags that contradict each other or leave nothing to do.
-    #[error("{0}")]
-    Flags(String),
+    /// A specification that cannot be run.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A certificate or header that cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Tokens that cannot be read or made.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// Nobody tells the server's CPU and memory.
+    #[error("{0} needs --server-pid, or a server that reports its figures at /metrics")]
+    NoServerFigures(&'static str),
+    /// The server could not be stopped and started again.
+    #[error(transparent)]
+    Restart(#[from] RestartError),
+    /// A second Ctrl-C.
+    #[error("interrupted twice: no report")]
+    InterruptedTwice,
     /// More sockets than the process may open.
     #[error(
-        "one process needs {wanted} descriptors but may open {allowed}: {remedy}raise `ulimit -n`"
+        "{wanted} descriptors are needed but {allowed} allowed: use fewer viewers or posting connections, or raise `ulimit -n`"
     )]
     Descriptors {
-        /// Descriptors the fullest process needs.
+        /// Descriptors the run needs.
         wanted: u64,
-        /// Descriptors the operating system allows it.
+        /// Descriptors the operating system allows.
         allowed: u64,
-        /// What would help.
-        remedy: Remedy,
     },
     /// The server does not answer, or answers with an error.
     #[error("{} (--url {address})", quoted(&source.to_string()))]
@@ -67,6 +68,14 @@ pub enum HarnessError {
         address: String,
         /// What happened.
         source: ClientError,
+    },
+    /// A `url` that is none.
+    #[error("`url` {url}: {source}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        source: AddressError,
     },
     /// The server's name does not resolve.
     #[error("{address}: the name does not resolve")]
@@ -114,56 +123,34 @@ pub enum HarnessError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A viewer process failed.
-    #[error("viewer process {pid}: {what}")]
-    ViewerProcess {
-        /// The process.
-        pid: u32,
-        /// What it reported, or how it exited.
-        what: String,
-    },
-    /// The floor's sender process failed.
-    #[error("floor sender: {0}")]
-    FloorSender(String),
+    /// The floor could not be measured.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
 }
 
-/// How to make the sockets of a run fit its processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// This many viewers would fit.
-    Viewers(u64),
-    /// Either this many processes, or this many viewers.
-    Processes {
-        /// Viewers that would fit the processes asked for.
-        viewers_max: u64,
-        /// Processes that would hold all viewers.
-        processes: u16,
+/// Why a floor could not be measured.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum FloorError {
+    /// The child said nothing for so many seconds.
+    #[error("floor sender: no answer within {0} s")]
+    Silent(u64),
+    /// The child has ended early.
+    #[error("floor sender: it has ended; its own line says why")]
+    Ended,
+    /// The child said something else than it should.
+    #[error("floor sender: an answer that makes no sense")]
+    Answer,
+    /// Frames did not arrive.
+    #[error("floor sender: {lost} of {sends} sends were not received")]
+    NotReceived {
+        /// How many.
+        lost: u64,
+        /// Of how many.
+        sends: u64,
     },
-    /// Most posting connections that would fit; over WebSocket there is one per room.
-    Posters(u64),
-}
-
-impl fmt::Display for Remedy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Viewers(viewers_max) => {
-                write!(formatter, "lower --viewers to {viewers_max} or ")
-            }
-            Self::Processes {
-                viewers_max,
-                processes,
-            } => write!(
-                formatter,
-                "lower --viewers to {viewers_max}, use --processes {processes} or "
-            ),
-            // Then not even the harness itself has enough.
-            Self::Posters(0) => Ok(()),
-            Self::Posters(posters_max) => write!(
-                formatter,
-                "lower --post-connections (with --post-via ws: --rooms) to {posters_max} or "
-            ),
-        }
-    }
+    /// The run is to end.
+    #[error("floor sender: interrupted")]
+    Interrupted,
 }
 
 impl HarnessError {

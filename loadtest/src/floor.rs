@@ -8,20 +8,23 @@ mod sender;
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::audit::Judge;
 use crate::clock::Clock;
-use crate::error::HarnessError;
+use crate::entrance::Entrance;
+use crate::error::{FloorError, HarnessError};
 use crate::latency::Summary;
 use crate::ledger::Ledger;
 use crate::process::{CpuMark, Process};
-use crate::swarm::{Bench, Habits, Seating, Share, Swarm, SwarmConfig};
+use crate::spec::Spec;
+use crate::swarm::{Bench, Habits, Seating, Swarm, SwarmConfig};
 
 pub use sender::{SenderPlan, SenderReport, send};
 
@@ -45,7 +48,7 @@ pub struct FloorPlan {
 }
 
 /// A measured floor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Floor {
     /// Sends.
     pub sends: u64,
@@ -96,7 +99,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The child does not start or does not do its part, or viewers cannot connect to it.
-pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, HarnessError> {
+pub async fn measure(plan: &FloorPlan, stop: &CancellationToken) -> Result<Floor, HarnessError> {
     let mut sender = Sender::spawn(plan).await?;
     let clock = Clock::start();
     let bench = Bench {
@@ -105,11 +108,12 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         judge: Arc::new(Judge::new(clock, Duration::from_secs(1))),
     };
     let config = SwarmConfig {
-        server: sender
-            .address
-            .parse()
-            .map_err(|_| HarnessError::FloorSender("no address".to_owned()))?,
-        authority: sender.address.clone(),
+        server: sender.address.parse().map_err(|_| FloorError::Answer)?,
+        entrance: Entrance::of(&Spec {
+            url: sender.address.clone(),
+            ..Spec::default()
+        })?,
+        sources: Vec::new(),
         rooms: (0..plan.seating.rooms)
             .map(|room| room.to_string())
             .collect(),
@@ -119,7 +123,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         threads: plan.swarm_threads,
         habits: Habits::default(),
     };
-    let swarm = Swarm::start(&config, &plan.seating, Share::WHOLE, &bench)?;
+    let swarm = Swarm::start(&config, &plan.seating, &bench)?;
     sender
         .expect(
             "ready",
@@ -136,14 +140,13 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
         .saturating_add(CHILD_DEADLINE);
     let report = tokio::select! {
         report = sender.expect("done", took) => report?,
-        () = stopped(stop) => return Err(HarnessError::FloorSender("interrupted".to_owned())),
+        () = stop.cancelled() => return Err(FloorError::Interrupted.into()),
     };
     // The last frames may not be in the swarm's counters yet.
     tokio::time::sleep(SETTLE).await;
     let after = (swarm.snapshot().frames(), own_cpu());
     let result = tokio::task::block_in_place(|| swarm.finish())?;
-    let report: SenderReport = serde_json::from_str(&report)
-        .map_err(|_| HarnessError::FloorSender("an unreadable report".to_owned()))?;
+    let report: SenderReport = serde_json::from_str(&report).map_err(|_| FloorError::Answer)?;
     let received = after.0 - before.0;
     let receive_micros = match (before.1, after.1) {
         (Some(before), Some(after)) => after.since(&before).micros_per(received),
@@ -151,10 +154,8 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
     };
     if received + report.short < report.sends {
         let lost = report.sends - received;
-        return Err(HarnessError::FloorSender(format!(
-            "{lost} of {} sends were not received",
-            report.sends
-        )));
+        let sends = report.sends;
+        return Err(FloorError::NotReceived { lost, sends }.into());
     }
     let delivery = result.findings.stages[0].seal.summary();
     Ok(Floor {
@@ -168,7 +169,7 @@ pub async fn measure(plan: &FloorPlan, stop: &Arc<AtomicBool>) -> Result<Floor, 
 }
 
 fn own_cpu() -> Option<CpuMark> {
-    Process::this()?.cpu().ok()
+    Process::this()?.cpu()
 }
 
 #[expect(
@@ -177,12 +178,6 @@ fn own_cpu() -> Option<CpuMark> {
 )]
 fn per(nanos: u64, count: u64) -> f64 {
     nanos as f64 / 1000.0 / (count.max(1) as f64)
-}
-
-async fn stopped(stop: &Arc<AtomicBool>) {
-    while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// The child process.
@@ -203,8 +198,7 @@ impl Sender {
             interval_micros: u64::try_from(plan.interval.as_micros()).unwrap_or(u64::MAX),
             threads: plan.sender_threads,
         };
-        let sender = serde_json::to_string(&sender)
-            .map_err(|error| HarnessError::FloorSender(error.to_string()))?;
+        let sender = serde_json::to_string(&sender).expect("invariant: numbers are JSON");
         let mut child = Command::new(program)
             .args(["floor-sender", &sender])
             .stdin(Stdio::piped())
@@ -212,10 +206,7 @@ impl Sender {
             .kill_on_drop(true)
             .spawn()
             .map_err(HarnessError::system("floor sender"))?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| HarnessError::FloorSender("no output".to_owned()))?;
+        let stdout = child.stdout.take().expect("invariant: the output is piped");
         let mut sender = Self {
             child,
             lines: BufReader::new(stdout).lines(),
@@ -230,7 +221,7 @@ impl Sender {
             .child
             .stdin
             .as_mut()
-            .ok_or_else(|| HarnessError::FloorSender("no input".to_owned()))?;
+            .expect("invariant: the input is piped");
         stdin
             .write_all(format!("{word}\n").as_bytes())
             .await
@@ -241,14 +232,12 @@ impl Sender {
     async fn expect(&mut self, word: &str, deadline: Duration) -> Result<String, HarnessError> {
         let line = tokio::time::timeout(deadline, self.lines.next_line())
             .await
-            .map_err(|_| {
-                HarnessError::FloorSender(format!("no `{word}` within {} s", deadline.as_secs()))
-            })?
+            .map_err(|_| FloorError::Silent(deadline.as_secs()))?
             .map_err(HarnessError::system("floor sender"))?
-            .ok_or_else(|| HarnessError::FloorSender(format!("ended before `{word}`")))?;
+            .ok_or(FloorError::Ended)?;
         match line.strip_prefix(word) {
             Some(rest) => Ok(rest.trim().to_owned()),
-            None => Err(HarnessError::FloorSender(line)),
+            None => Err(FloorError::Answer.into()),
         }
     }
 }

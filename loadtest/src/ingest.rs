@@ -4,12 +4,13 @@
 //! hundred it is most of it; to compare audiences of different sizes it has to be known.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::HarnessError;
@@ -20,7 +21,7 @@ use crate::session::Program;
 use crate::target::Target;
 
 /// What posting alone costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PostCost {
     /// Posts that were acknowledged.
     pub posts: u64,
@@ -41,11 +42,11 @@ pub async fn measure(
     program: &Program,
     room: RoomId,
     server: &ServerSide,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<PostCost, HarnessError> {
     let clock = Clock::start();
     let publisher = Publisher {
-        server: target.address.clone(),
+        entrance: Arc::clone(&target.entrance),
         via: program.post_via,
         connections: program.post_connections,
         rooms: [room].into(),
@@ -53,13 +54,9 @@ pub async fn measure(
         clock,
         ledger: Arc::new(Ledger::new(1)),
         recorder: Arc::default(),
-        stop: Arc::clone(stop),
+        stop: stop.clone(),
     };
-    let unknown = || {
-        let text =
-            "--with-post-cost needs --server-pid, or a server that reports its CPU at /metrics";
-        HarnessError::Flags(text.to_owned())
-    };
+    let unknown = || HarnessError::NoServerFigures("the cost of a post");
     let mut observer = server.observer();
     let posters = publisher.connect().await?;
     let before = observer.look().await.ok_or_else(unknown)?;

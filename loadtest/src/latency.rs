@@ -1,24 +1,18 @@
 //! Latency distributions: HDR histograms in microseconds.
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// A distribution of durations from 1 µs to 10 minutes, three digits exact. It grows with the largest value: each thread has
-/// several, and all buckets of one are 170 KiB.
-#[derive(Clone, Debug)]
+/// A distribution of durations from 1 µs to 10 minutes. It grows with the largest value: with three digits all buckets of
+/// one are 170 KiB, and each thread has several.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(into = "Written")]
+#[schemars(with = "Written")]
 pub struct Distribution(Histogram<u64>);
 
-const MICROS_MAX: u64 = 600_000_000;
-const DIGITS: u8 = 3;
-
-impl Default for Distribution {
-    fn default() -> Self {
-        Self(Histogram::new(DIGITS).expect("invariant: the digits are in range"))
-    }
-}
-
-/// The figures of a distribution that are printed, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The figures of a distribution, in milliseconds; zeros if it holds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// How many values.
     pub count: u64,
@@ -32,7 +26,38 @@ pub struct Summary {
     pub max_ms: f64,
 }
 
+/// The written form of a distribution.
+#[derive(Serialize, JsonSchema)]
+struct Written {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Every value: pairs of microseconds and a count, as `1007:90 50015:9`, each value at most 0.1 % too high.
+    values: String,
+}
+
+const MICROS_MAX: u64 = 600_000_000;
+/// Digits that are exact.
+const DIGITS: u8 = 3;
+/// The same where there is a distribution for every second of a run.
+const DIGITS_OF_A_SECOND: u8 = 2;
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::with_digits(DIGITS)
+    }
+}
+
 impl Distribution {
+    /// One for a single second: values are within 1 %, and it takes an eighth of the memory.
+    #[must_use]
+    pub fn of_a_second() -> Self {
+        Self::with_digits(DIGITS_OF_A_SECOND)
+    }
+
+    fn with_digits(digits: u8) -> Self {
+        Self(Histogram::new(digits).expect("invariant: the digits are in range"))
+    }
+
     /// Adds `count` values of `micros`; what is over ten minutes counts as ten minutes.
     ///
     /// # Panics
@@ -54,6 +79,12 @@ impl Distribution {
             .expect("invariant: a distribution grows to what any other holds");
     }
 
+    /// How many values.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     /// The duration in milliseconds that this share of all values, in percent, is at or below.
     #[must_use]
     pub fn percentile_ms(&self, percent: f64) -> f64 {
@@ -67,16 +98,41 @@ impl Distribution {
             .map(|step| (step.value_iterated_to(), step.count_at_value()))
     }
 
-    /// The figures that are printed.
+    /// Its figures.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let quantile_ms = |quantile| to_ms(self.0.value_at_quantile(quantile));
         Summary {
-            count: self.0.len(),
-            p50_ms: quantile_ms(0.5),
-            p90_ms: quantile_ms(0.9),
-            p99_ms: quantile_ms(0.99),
+            count: self.count(),
+            p50_ms: self.percentile_ms(50.0),
+            p90_ms: self.percentile_ms(90.0),
+            p99_ms: self.percentile_ms(99.0),
             max_ms: to_ms(self.0.max()),
+        }
+    }
+
+    /// What of each value is beyond a window; zero within it.
+    #[must_use]
+    pub fn beyond(&self, window_ms: u64) -> Self {
+        let mut beyond = Self::default();
+        for (micros, count) in self.iter() {
+            beyond.record(micros.saturating_sub(window_ms * 1000), count);
+        }
+        beyond
+    }
+}
+
+impl Summary {
+    /// The figures of what is beyond a window: the order of values stays, so each figure just loses the window.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a window is seconds")]
+    pub fn beyond(self, window_ms: u64) -> Self {
+        let less = |ms: f64| (ms - window_ms as f64).max(0.0);
+        Self {
+            count: self.count,
+            p50_ms: less(self.p50_ms),
+            p90_ms: less(self.p90_ms),
+            p99_ms: less(self.p99_ms),
+            max_ms: less(self.max_ms),
         }
     }
 }
@@ -86,20 +142,16 @@ fn to_ms(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// As pairs of a value and a count: a value that is recorded again falls into the bucket it came from.
-impl Serialize for Distribution {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
-}
-
-impl<'de> Deserialize<'de> for Distribution {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut distribution = Self::default();
-        for (micros, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
-            distribution.record(micros, count);
+impl From<Distribution> for Written {
+    fn from(distribution: Distribution) -> Self {
+        let values = distribution
+            .iter()
+            .map(|(micros, count)| format!("{micros}:{count}"))
+            .collect::<Vec<_>>();
+        Self {
+            summary: distribution.summary(),
+            values: values.join(" "),
         }
-        Ok(distribution)
     }
 }
 
@@ -113,12 +165,10 @@ pub enum Stage {
 }
 
 /// The distributions of one stage, over every comment and every viewer that is measured.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Latencies {
     /// Scheduled post to each viewer.
     pub each: Distribution,
-    /// The same, minus the room's window.
-    pub beyond_window: Distribution,
     /// The batch's own timestamp to each viewer.
     pub seal: Distribution,
 }
@@ -127,7 +177,6 @@ impl Latencies {
     /// Adds everything of another set.
     pub fn merge(&mut self, other: &Self) {
         self.each.merge(&other.each);
-        self.beyond_window.merge(&other.beyond_window);
         self.seal.merge(&other.seal);
     }
 }
@@ -136,44 +185,56 @@ impl Latencies {
 mod tests {
     use super::*;
 
+    fn of(values: &[(u64, u64)]) -> Distribution {
+        let mut distribution = Distribution::default();
+        for (micros, count) in values {
+            distribution.record(*micros, *count);
+        }
+        distribution
+    }
+
     #[test]
     fn figures_are_in_milliseconds_and_weighted() {
-        let mut distribution = Distribution::default();
-        distribution.record(1_000, 90);
-        distribution.record(50_000, 9);
-        distribution.record(u64::MAX, 1);
-        let summary = distribution.summary();
+        let summary = of(&[(1_000, 90), (50_000, 9), (u64::MAX, 1)]).summary();
         assert_eq!(summary.count, 100);
         assert!((summary.p50_ms - 1.0).abs() < 0.01, "{summary:?}");
         assert!((summary.p99_ms - 50.0).abs() < 0.1, "{summary:?}");
         assert!(summary.max_ms >= 600_000.0, "{summary:?}");
+        assert_eq!(Distribution::default().summary(), Summary::default());
     }
 
     #[test]
-    fn the_written_form_comes_back_whole() {
-        let mut distribution = Distribution::default();
-        for micros in [0, 1, 2047, 2048, 4097, 1_234_567, u64::MAX] {
-            distribution.record(micros, micros % 7 + 1);
-        }
-        let json = serde_json::to_string(&distribution).unwrap();
-        let back: Distribution = serde_json::from_str(&json).unwrap();
-        assert!(distribution.iter().eq(back.iter()), "{json}");
-        assert_eq!(distribution.summary(), back.summary());
+    fn the_written_form_has_the_figures_and_every_value() {
+        let json = serde_json::to_value(of(&[(7, 2), (4_000, 1)])).unwrap();
+        assert_eq!(
+            (&json["count"], &json["values"]),
+            (&3.into(), &"7:2 4001:1".into())
+        );
     }
 
     #[test]
     fn merged_distributions_count_together() {
-        let (mut left, mut right) = (Distribution::default(), Distribution::default());
-        left.record(10, 1);
-        right.record(20, 2);
-        left.merge(&right);
-        assert_eq!(left.summary().count, 3);
+        let (mut small, mut grown) = (of(&[(10, 1)]), of(&[(500_000_000, 4)]));
+        small.merge(&of(&[(20, 2)]));
+        assert_eq!(small.count(), 3);
         // A small distribution can take in a grown one, and the other way round.
-        let mut grown = Distribution::default();
-        grown.record(500_000_000, 4);
-        left.merge(&grown);
-        grown.merge(&right);
-        assert_eq!((left.summary().count, grown.summary().count), (7, 6));
-        assert_eq!(left.summary().max_ms, grown.summary().max_ms);
+        grown.merge(&small);
+        small.merge(&of(&[(500_000_000, 4)]));
+        assert_eq!(small.summary(), grown.summary());
+        let mut second = Distribution::of_a_second();
+        second.merge(&grown);
+        assert_eq!(second.count(), 7);
+    }
+
+    #[test]
+    fn what_is_beyond_a_window_is_never_negative() {
+        let all = of(&[(400_000, 97), (1_010_000, 2), (1_500_000, 1)]);
+        let beyond = all.beyond(1000).summary();
+        let less = all.summary().beyond(1000);
+        assert_eq!((beyond.count, beyond.p50_ms, less.p50_ms), (100, 0.0, 0.0));
+        for (one, other) in [(beyond.p99_ms, less.p99_ms), (beyond.max_ms, less.max_ms)] {
+            assert!((one - other).abs() < 1.5, "{beyond:?} {less:?}");
+        }
+        assert!((less.p99_ms - 10.0).abs() < 1.5, "{less:?}");
     }
 }

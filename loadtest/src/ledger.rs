@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-use serde::{Deserialize, Serialize};
-
 use crate::clock::Moment;
 
 /// One acknowledged comment.
@@ -20,34 +18,6 @@ pub struct Acknowledged {
     pub first_arrival: Option<Moment>,
     /// When the last viewer so far had it.
     pub last_arrival: Option<Moment>,
-}
-
-/// An acknowledgement that was entered, for a ledger elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The index it was entered under: of the room, or of the room in its new epoch.
-    pub room: u32,
-    /// Its position there.
-    pub position: u64,
-    /// When it was due to be posted.
-    pub scheduled: Moment,
-    /// Fingerprint of what was posted.
-    pub shape: u64,
-}
-
-/// When the viewers of one process had a comment, for a ledger elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Arrival {
-    /// The index of its room.
-    pub room: u32,
-    /// Its position there.
-    pub position: u64,
-    /// When its batch was sealed.
-    pub sealed: Moment,
-    /// When the first of them had it.
-    pub first: Moment,
-    /// When the last of them had it.
-    pub last: Moment,
 }
 
 /// Why an acknowledgement contradicts earlier ones.
@@ -157,21 +127,6 @@ impl RoomLedger {
         &self.positions[here.saturating_sub(distance)..end]
     }
 
-    /// When comments arrived, in no particular order.
-    fn arrivals(&self, room: u32) -> impl Iterator<Item = Arrival> {
-        self.acknowledged
-            .iter()
-            .filter_map(move |(position, entry)| {
-                Some(Arrival {
-                    room,
-                    position: *position,
-                    sealed: entry.sealed?,
-                    first: entry.first_arrival?,
-                    last: entry.last_arrival?,
-                })
-            })
-    }
-
     /// All acknowledged comments, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Acknowledged> {
         self.acknowledged.values()
@@ -184,8 +139,6 @@ impl RoomLedger {
 pub struct Ledger {
     rooms: Vec<Mutex<RoomLedger>>,
     named: u32,
-    /// Entries not taken yet, if the ledger is followed. It never holds more than the rooms do.
-    journal: Option<Mutex<Vec<Entry>>>,
 }
 
 impl Ledger {
@@ -195,7 +148,6 @@ impl Ledger {
         Self {
             rooms: (0..rooms).map(|_| Mutex::default()).collect(),
             named: rooms,
-            journal: None,
         }
     }
 
@@ -206,51 +158,6 @@ impl Ledger {
             named: rooms,
             ..Self::new(rooms * 2)
         }
-    }
-
-    /// Keeps what is entered for [`Ledger::take_journal`] too.
-    #[must_use]
-    pub fn followed(self) -> Self {
-        Self {
-            journal: Some(Mutex::default()),
-            ..self
-        }
-    }
-
-    /// Takes what was entered since the last time; nothing when the ledger is not followed.
-    ///
-    /// # Panics
-    /// When a thread panicked while it entered.
-    #[must_use]
-    pub fn take_journal(&self) -> Vec<Entry> {
-        self.journal
-            .as_ref()
-            .map(|journal| std::mem::take(&mut *locked(journal)))
-            .unwrap_or_default()
-    }
-
-    /// Enters what another ledger accepted; that one has rejected contradictions.
-    pub fn enter(&self, entry: &Entry) {
-        let mut room = self.room(entry.room);
-        let entered = room.acknowledge(None, entry.position, entry.scheduled, entry.shape);
-        debug_assert_eq!(entered, Ok(()), "a journal has each position once");
-    }
-
-    /// When the comments of all rooms arrived.
-    #[must_use]
-    pub fn arrivals(&self) -> Vec<Arrival> {
-        let rooms = (0..self.rooms()).map(|room| self.room(room).arrivals(room).collect());
-        rooms.flat_map(|room: Vec<Arrival>| room).collect()
-    }
-
-    /// Adds what was found elsewhere.
-    pub fn arrived(&self, arrival: &Arrival) {
-        self.room(arrival.room).arrived(
-            arrival.position,
-            arrival.sealed,
-            arrival.first,
-            arrival.last,
-        );
     }
 
     /// The index of a room in its new epoch; `None` when that is not expected, or has happened already.
@@ -274,17 +181,7 @@ impl Ledger {
     ) -> Result<(), AckFault> {
         let enter = |room| {
             self.room(room)
-                .acknowledge(epoch, position, scheduled, shape)?;
-            // Before the publisher continues, so that an order caused by this entry comes after it.
-            if let Some(journal) = &self.journal {
-                locked(journal).push(Entry {
-                    room,
-                    position,
-                    scheduled,
-                    shape,
-                });
-            }
-            Ok(())
+                .acknowledge(epoch, position, scheduled, shape)
         };
         match (enter(room), self.renumbered(room)) {
             (Err(AckFault::OtherEpoch), Some(anew)) => enter(anew),
@@ -297,7 +194,9 @@ impl Ledger {
     /// # Panics
     /// When a thread that held the same ledger panicked.
     pub fn room(&self, room: u32) -> MutexGuard<'_, RoomLedger> {
-        locked(&self.rooms[room as usize])
+        self.rooms[room as usize]
+            .lock()
+            .expect("invariant: no thread panics while it holds a ledger")
     }
 
     /// How many rooms there are.
@@ -305,12 +204,6 @@ impl Ledger {
     pub fn rooms(&self) -> u32 {
         u32::try_from(self.rooms.len()).unwrap_or(u32::MAX)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .expect("invariant: no thread panics while it holds a ledger")
 }
 
 /// The lowest position of all comments that were due after a moment. An index beside the ledger, rebuilt when that has grown.
@@ -377,36 +270,6 @@ mod tests {
         assert_eq!(room.neighbours(5, 1), [3, 5, 7]);
         assert_eq!(room.neighbours(4, 1), [3, 5, 7]);
         assert_eq!(room.neighbours(9, 9), [1, 3, 5, 7, 9]);
-    }
-
-    #[test]
-    fn a_followed_ledger_is_the_same_elsewhere() {
-        let at = Moment::from_micros;
-        let here = Ledger::with_renumbering(2).followed();
-        let elsewhere = Ledger::with_renumbering(2);
-        assert_eq!(here.acknowledge(0, Some(5), 1, at(10), 77), Ok(()));
-        assert_eq!(here.acknowledge(1, Some(5), 1, at(11), 78), Ok(()));
-        // Rejected, so not in the journal.
-        assert!(here.acknowledge(1, Some(5), 1, at(12), 79).is_err());
-        assert_eq!(here.acknowledge(0, Some(6), 1, at(13), 80), Ok(()));
-        let journal = here.take_journal();
-        let rooms: Vec<u32> = journal.iter().map(|entry| entry.room).collect();
-        assert_eq!(rooms, [0, 1, 2], "the last one is of room 0 in a new epoch");
-        assert!(here.take_journal().is_empty());
-        for entry in &journal {
-            elsewhere.enter(entry);
-        }
-        elsewhere.room(2).arrived(1, at(20), at(30), at(40));
-        here.room(2).arrived(1, at(20), at(25), at(35));
-        for arrival in &elsewhere.arrivals() {
-            here.arrived(arrival);
-        }
-        let entry = here.room(2).at(1).copied().unwrap();
-        assert_eq!(
-            (entry.shape, entry.first_arrival, entry.last_arrival),
-            (80, Some(at(25)), Some(at(40)))
-        );
-        assert!(here.room(0).at(1).unwrap().first_arrival.is_none());
     }
 
     #[test]

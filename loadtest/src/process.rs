@@ -1,28 +1,19 @@
 //! CPU and memory of a process, from `/proc`. On other systems than Linux every figure is absent, and the report says so.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::HarnessError;
 
-/// A process whose figures can be read.
-#[derive(Clone, Debug)]
-pub struct Process {
-    pid: u32,
-    root: PathBuf,
-}
+#[cfg(not(target_os = "linux"))]
+use elsewhere::Source;
+#[cfg(target_os = "linux")]
+use linux::Source;
 
-/// Processes measured as one: the harness and those it started, or only the server. When there is none, or one of
-/// them is gone, every figure is absent.
-#[derive(Clone, Debug, Default)]
-pub struct ProcessGroup(Vec<Process>);
-
-/// CPU time of each process of a group at one moment.
+/// A process whose figures can be read. A later process with the same number is not taken for it.
 #[derive(Clone, Debug)]
-pub struct GroupMark(Vec<CpuMark>);
+pub struct Process(Source);
 
 /// CPU time at one moment.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +25,7 @@ pub struct CpuMark {
 }
 
 /// CPU time between two moments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct CpuTime {
     /// In user space, in milliseconds.
     pub user_ms: f64,
@@ -43,7 +34,7 @@ pub struct CpuTime {
 }
 
 /// Memory at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Memory {
     /// Resident.
     pub resident_bytes: u64,
@@ -60,34 +51,9 @@ impl Process {
     /// # Errors
     /// There is none, or its figures may not be read.
     pub fn open(pid: u32) -> Result<Self, HarnessError> {
-        let process = Self {
-            pid,
-            root: PathBuf::from(format!("/proc/{pid}")),
-        };
-        process.cpu()?;
-        Ok(process)
-    }
-
-    /// Whether it listens on this port; `None` when that cannot be known, as for another user's process.
-    #[must_use]
-    pub fn listens_on(&self, port: u16) -> Option<bool> {
-        let listening: Vec<u64> = ["net/tcp", "net/tcp6"]
-            .iter()
-            .filter_map(|table| fs::read_to_string(self.root.join(table)).ok())
-            .flat_map(|table| {
-                let inodes = table.lines().filter_map(|line| listener(line, port));
-                inodes.collect::<Vec<_>>()
-            })
-            .collect();
-        let descriptors = fs::read_dir(self.root.join("fd")).ok()?;
-        let mut sockets = descriptors
-            .flatten()
-            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-            .filter_map(|link| {
-                let link = link.to_str()?.strip_prefix("socket:[")?;
-                link.strip_suffix(']')?.parse::<u64>().ok()
-            });
-        Some(sockets.any(|socket| listening.contains(&socket)))
+        let process = Source::open(pid).map(Self);
+        let process = process.filter(|process| process.cpu().is_some());
+        process.ok_or(HarnessError::Process { pid })
     }
 
     /// This process; `None` where there is no `/proc`.
@@ -96,158 +62,35 @@ impl Process {
         Self::open(std::process::id()).ok()
     }
 
-    /// Its process id.
+    /// Whether it listens on this port; `None` when that cannot be known, as for another user's process.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.pid
+    pub fn listens_on(&self, port: u16) -> Option<bool> {
+        self.0.listens_on(port)
     }
 
-    /// CPU time so far.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn cpu(&self) -> Result<CpuMark, HarnessError> {
-        let stat = self.read("stat")?;
-        let (user_ticks, system_ticks) = parse_stat(&stat).ok_or(self.gone())?;
-        let mut threads_ns = HashMap::new();
-        for thread in self.threads()? {
-            threads_ns.extend(on_cpu_ns(&thread));
-        }
-        Ok(CpuMark {
-            user_ticks,
-            system_ticks,
-            threads_ns,
-        })
+    /// CPU time so far; `None` when the process is gone.
+    #[must_use]
+    pub fn cpu(&self) -> Option<CpuMark> {
+        self.0.cpu()
     }
 
     /// CPU time so far of the running threads whose names start like this.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn threads_cpu(&self, name_start: &str) -> Result<CpuMark, HarnessError> {
-        let mut mark = CpuMark::default();
-        for thread in self.threads()? {
-            // A thread may end while we look.
-            let Ok(stat) = fs::read_to_string(thread.join("stat")) else {
-                continue;
-            };
-            if !parse_name(&stat).is_some_and(|name| name.starts_with(name_start)) {
-                continue;
-            }
-            if let Some((user_ticks, system_ticks)) = parse_stat(&stat) {
-                mark.user_ticks += user_ticks;
-                mark.system_ticks += system_ticks;
-            }
-            mark.threads_ns.extend(on_cpu_ns(&thread));
-        }
-        Ok(mark)
-    }
-
-    /// The folders of its threads.
-    fn threads(&self) -> Result<Vec<PathBuf>, HarnessError> {
-        let threads = fs::read_dir(self.root.join("task")).map_err(|_| self.gone())?;
-        Ok(threads.flatten().map(|thread| thread.path()).collect())
+    #[must_use]
+    pub fn threads_cpu(&self, name_start: &str) -> Option<CpuMark> {
+        self.0.threads_cpu(name_start)
     }
 
     /// Memory now.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn memory(&self) -> Result<Memory, HarnessError> {
-        let status = self.read("status")?;
-        let resident_bytes = kib(&status, "VmRSS:").ok_or(self.gone())?;
-        let rss_anonymous = kib(&status, "RssAnon:");
-        // The roll-up counts pages; `status` is kept per CPU and may be some pages off.
-        let rolled_up = self
-            .read("smaps_rollup")
-            .ok()
-            .and_then(|rollup| kib(&rollup, "Anonymous:"));
-        let anonymous_bytes = rolled_up.or(rss_anonymous).unwrap_or_default();
-        Ok(Memory {
-            resident_bytes,
-            anonymous_bytes,
-        })
-    }
-
-    /// Memory now, cheap enough to read every second: the roll-up would walk all pages while the process waits.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub fn memory_at_a_glance(&self) -> Result<Memory, HarnessError> {
-        let status = self.read("status")?;
-        Ok(Memory {
-            resident_bytes: kib(&status, "VmRSS:").ok_or(self.gone())?,
-            anonymous_bytes: kib(&status, "RssAnon:").unwrap_or_default(),
-        })
-    }
-
-    fn read(&self, file: &str) -> Result<String, HarnessError> {
-        fs::read_to_string(self.root.join(file)).map_err(|_| self.gone())
-    }
-
-    fn gone(&self) -> HarnessError {
-        HarnessError::Process { pid: self.pid }
-    }
-}
-
-impl FromIterator<Process> for ProcessGroup {
-    fn from_iter<I: IntoIterator<Item = Process>>(processes: I) -> Self {
-        Self(processes.into_iter().collect())
-    }
-}
-
-impl ProcessGroup {
-    /// CPU time so far.
-    #[must_use]
-    pub fn cpu(&self) -> Option<GroupMark> {
-        self.each(Process::cpu).map(GroupMark)
-    }
-
-    /// CPU time so far of the threads whose names start like this.
-    #[must_use]
-    pub fn threads_cpu(&self, name_start: &str) -> Option<GroupMark> {
-        self.each(|process| process.threads_cpu(name_start))
-            .map(GroupMark)
-    }
-
-    /// Memory now, over all of them.
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
-        self.each(Process::memory).map(sum)
+        self.0.memory()
     }
 
-    /// Memory now, as [`Process::memory_at_a_glance`].
+    /// Memory now, cheap enough to read every second: the exact figure walks all pages while the process waits.
     #[must_use]
     pub fn memory_at_a_glance(&self) -> Option<Memory> {
-        self.each(Process::memory_at_a_glance).map(sum)
+        self.0.memory_at_a_glance()
     }
-
-    fn each<T>(&self, of: impl Fn(&Process) -> Result<T, HarnessError>) -> Option<Vec<T>> {
-        let all: Option<Vec<T>> = self.0.iter().map(|process| of(process).ok()).collect();
-        all.filter(|all| !all.is_empty())
-    }
-}
-
-impl GroupMark {
-    /// CPU time since an earlier mark of the same group.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> CpuTime {
-        let spent = self
-            .0
-            .iter()
-            .zip(&earlier.0)
-            .map(|(mark, earlier)| mark.since(earlier));
-        spent.fold(CpuTime::default(), |sum, spent| sum.plus(&spent))
-    }
-}
-
-fn sum(memories: Vec<Memory>) -> Memory {
-    memories
-        .into_iter()
-        .fold(Memory::default(), |sum, memory| Memory {
-            resident_bytes: sum.resident_bytes + memory.resident_bytes,
-            anonymous_bytes: sum.anonymous_bytes + memory.anonymous_bytes,
-        })
 }
 
 impl CpuMark {
@@ -305,48 +148,130 @@ impl CpuTime {
     }
 }
 
-/// The number of a thread, from its folder, and its nanoseconds on a CPU.
-fn on_cpu_ns(thread: &Path) -> Option<(u32, u64)> {
-    let number = thread.file_name()?.to_str()?.parse().ok()?;
-    let schedule = fs::read_to_string(thread.join("schedstat")).ok()?;
-    let spent = schedule.split_ascii_whitespace().next()?.parse().ok()?;
-    Some((number, spent))
-}
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::sync::Arc;
 
-/// The name of a process or thread: what stands in brackets, and may hold anything.
-fn parse_name(stat: &str) -> Option<&str> {
-    let (head, _) = stat.rsplit_once(") ")?;
-    head.split_once('(').map(|(_, name)| name)
-}
+    use procfs::net::TcpState;
+    use procfs::process::{FDTarget, Stat};
 
-/// `utime` and `stime` (proc(5)): the 14th and 15th field, counted after the name, which may hold anything.
-fn parse_stat(stat: &str) -> Option<(u64, u64)> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
+    use super::{CpuMark, Memory};
 
-/// The inode of a socket that listens on a port, from a line of `/proc/net/tcp` (proc(5)): number, local address and port in
-/// hexadecimal, remote, state (`0A` is LISTEN), queues, timer, retransmits, user, timeout, inode.
-fn listener(line: &str, port: u16) -> Option<u64> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let local = words.next()?;
-    let state = words.nth(1)?;
-    let (_, local_port) = local.rsplit_once(':')?;
-    if state != "0A" || u16::from_str_radix(local_port, 16).ok()? != port {
-        return None;
+    #[derive(Clone, Debug)]
+    pub(super) struct Source(Arc<procfs::process::Process>);
+
+    impl Source {
+        pub(super) fn open(pid: u32) -> Option<Self> {
+            let process = procfs::process::Process::new(i32::try_from(pid).ok()?);
+            Some(Self(Arc::new(process.ok()?)))
+        }
+
+        pub(super) fn listens_on(&self, port: u16) -> Option<bool> {
+            let tables = [self.0.tcp(), self.0.tcp6()];
+            let listening: Vec<u64> = tables
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|it| it.state == TcpState::Listen && it.local_address.port() == port)
+                .map(|it| it.inode)
+                .collect();
+            let mut descriptors = self.0.fd().ok()?.flatten();
+            Some(descriptors.any(|descriptor| {
+                matches!(descriptor.target, FDTarget::Socket(inode) if listening.contains(&inode))
+            }))
+        }
+
+        pub(super) fn cpu(&self) -> Option<CpuMark> {
+            let mut mark = CpuMark::default();
+            mark.add_ticks(&self.0.stat().ok()?);
+            for thread in self.0.tasks().ok()?.flatten() {
+                mark.add_schedule(&thread);
+            }
+            Some(mark)
+        }
+
+        pub(super) fn threads_cpu(&self, name_start: &str) -> Option<CpuMark> {
+            let mut mark = CpuMark::default();
+            for thread in self.0.tasks().ok()?.flatten() {
+                // A thread may end while we look.
+                if let Ok(stat) = thread.stat()
+                    && stat.comm.starts_with(name_start)
+                {
+                    mark.add_ticks(&stat);
+                    mark.add_schedule(&thread);
+                }
+            }
+            Some(mark)
+        }
+
+        pub(super) fn memory(&self) -> Option<Memory> {
+            let glance = self.memory_at_a_glance()?;
+            // The roll-up counts pages; `status` is kept per CPU and may be some pages off.
+            let rolled_up = self.0.smaps_rollup().ok().and_then(|it| {
+                let map = it.memory_map_rollup.0.into_iter().next()?;
+                map.extension.map.get("Anonymous").copied()
+            });
+            Some(Memory {
+                anonymous_bytes: rolled_up.unwrap_or(glance.anonymous_bytes),
+                ..glance
+            })
+        }
+
+        pub(super) fn memory_at_a_glance(&self) -> Option<Memory> {
+            let status = self.0.status().ok()?;
+            Some(Memory {
+                resident_bytes: status.vmrss? * 1024,
+                anonymous_bytes: status.rssanon.unwrap_or_default() * 1024,
+            })
+        }
     }
-    words.nth(5)?.parse().ok()
+
+    impl CpuMark {
+        fn add_ticks(&mut self, stat: &Stat) {
+            self.user_ticks += stat.utime;
+            self.system_ticks += stat.stime;
+        }
+
+        fn add_schedule(&mut self, thread: &procfs::process::Task) {
+            if let (Ok(tid), Ok(schedule)) = (u32::try_from(thread.tid), thread.schedstat()) {
+                self.threads_ns.insert(tid, schedule.sum_exec_runtime);
+            }
+        }
+    }
 }
 
-fn kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use super::{CpuMark, Memory};
+
+    #[derive(Clone, Debug)]
+    pub(super) enum Source {}
+
+    impl Source {
+        pub(super) fn open(_: u32) -> Option<Self> {
+            None
+        }
+
+        pub(super) fn listens_on(&self, _: u16) -> Option<bool> {
+            match *self {}
+        }
+
+        pub(super) fn cpu(&self) -> Option<CpuMark> {
+            match *self {}
+        }
+
+        pub(super) fn threads_cpu(&self, _: &str) -> Option<CpuMark> {
+            match *self {}
+        }
+
+        pub(super) fn memory(&self) -> Option<Memory> {
+            match *self {}
+        }
+
+        pub(super) fn memory_at_a_glance(&self) -> Option<Memory> {
+            match *self {}
+        }
+    }
 }
 
 #[expect(
@@ -418,34 +343,6 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_the_sum_of_its_processes() {
-        let this = || Process::this().unwrap();
-        let one: ProcessGroup = [this()].into_iter().collect();
-        let twice: ProcessGroup = [this(), this()].into_iter().collect();
-        let (alone, both) = (one.memory().unwrap(), twice.memory().unwrap());
-        assert!(
-            both.resident_bytes > alone.resident_bytes * 3 / 2,
-            "{alone:?} {both:?}"
-        );
-        let before = twice.cpu().unwrap();
-        assert!(twice.cpu().unwrap().since(&before).total_ms() < 60_000.0);
-        assert!(ProcessGroup::default().cpu().is_none());
-        let nobody = Process {
-            pid: u32::MAX,
-            root: PathBuf::from("/proc/0"),
-        };
-        let with_nobody: ProcessGroup = [this(), nobody].into_iter().collect();
-        assert!(with_nobody.memory_at_a_glance().is_none());
-    }
-
-    #[test]
-    fn a_name_with_spaces_and_brackets_is_parsed() {
-        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14";
-        assert_eq!(parse_stat(stat), Some((11, 12)));
-        assert_eq!(parse_name(stat), Some("a) b (c"));
-    }
-
-    #[test]
     fn a_listening_process_is_told_from_others() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -458,7 +355,7 @@ mod tests {
     #[test]
     fn an_unknown_process_is_an_error() {
         assert!(matches!(
-            Process::open(u32::MAX),
+            Process::open(4_000_000_000),
             Err(HarnessError::Process { .. })
         ));
     }

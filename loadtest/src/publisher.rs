@@ -6,29 +6,34 @@
 mod http;
 mod socket;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use danmaku_client::{ClientError, NewComment, ServerAddress};
+use danmaku_client::{ClientError, NewComment};
 use danmaku_wire::{Mode, RoomId};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::causes;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
 use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
+use danmaku_chat::Line;
 
 /// How posts reach the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PostVia {
     /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
@@ -38,15 +43,6 @@ pub enum PostVia {
 }
 
 impl PostVia {
-    /// As the command line calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Ws => "ws",
-        }
-    }
-
     /// Connections needed to post to this many rooms; over HTTP there are `connections`.
     #[must_use]
     pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
@@ -60,8 +56,8 @@ impl PostVia {
 /// What a publisher needs.
 #[derive(Clone)]
 pub struct Publisher {
-    /// The server.
-    pub server: ServerAddress,
+    /// How to get to the server.
+    pub entrance: Arc<Entrance>,
     /// How posts are sent.
     pub via: PostVia,
     /// Kept-alive connections for [`PostVia::Http`] at most; they are opened when they are needed.
@@ -77,7 +73,7 @@ pub struct Publisher {
     /// Where the seconds of the run are recorded.
     pub recorder: Arc<Recorder>,
     /// Set from outside to end early.
-    pub stop: Arc<AtomicBool>,
+    pub stop: CancellationToken,
 }
 
 /// Connections to post over, one for each room over WebSocket. They are open before the schedule begins, so that opening
@@ -104,7 +100,7 @@ pub struct Publication {
 }
 
 /// The printed side of a [`Publication`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct PublicationSummary {
     /// Posts that were due.
     pub due: u64,
@@ -183,7 +179,7 @@ impl Cut {
 struct Errand<'a> {
     post: Post,
     due: Moment,
-    comment: &'a NewComment,
+    comment: Cow<'a, NewComment>,
 }
 
 impl Publisher {
@@ -216,8 +212,12 @@ impl Publisher {
         }
     }
 
-    fn errand(&self, post: Post, start: Moment) -> Errand<'_> {
-        let comment = &self.lines[post.line as usize].comment;
+    /// What is posted: as the user whom the poster's token names, because a server with users puts that on the comment.
+    fn errand(&self, post: Post, start: Moment, user: Option<&str>) -> Errand<'_> {
+        let mut comment = Cow::Borrowed(&self.lines[post.line as usize].comment);
+        if let Some(user) = user {
+            comment.to_mut().user = Some(user.to_owned());
+        }
         Errand {
             post,
             due: start.after(post.at),
@@ -229,22 +229,10 @@ impl Publisher {
     async fn cut(&self, posts: &[Post], start: Moment) -> Cut {
         let last = posts.last().map_or(start, |post| start.after(post.at));
         let end = last.after(ANSWER_DEADLINE);
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Cut::Interrupted;
-            }
-            let left = Duration::from_micros(end.micros_since(self.clock.now()));
-            if left.is_zero() {
-                return Cut::OutOfTime;
-            }
-            tokio::time::sleep(left.min(STOP_CHECK)).await;
-        }
-    }
-
-    /// Completes when it is stopped.
-    async fn stopped(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
-            tokio::time::sleep(STOP_CHECK).await;
+        let left = Duration::from_micros(end.micros_since(self.clock.now()));
+        tokio::select! {
+            () = self.stop.cancelled() => Cut::Interrupted,
+            () = tokio::time::sleep(left) => Cut::OutOfTime,
         }
     }
 
@@ -285,13 +273,13 @@ impl Publisher {
         start: Moment,
         channels: Vec<mpsc::Sender<u32>>,
     ) -> Result<oneshot::Receiver<u64>, HarnessError> {
-        let (clock, stop, posts) = (self.clock, Arc::clone(&self.stop), Arc::clone(posts));
+        let (clock, stop, posts) = (self.clock, self.stop.clone(), Arc::clone(posts));
         let (ended, came_due) = oneshot::channel();
         let keep = move || {
             for (post, index) in posts.iter().zip(0_u32..) {
                 let due = start.after(post.at);
                 loop {
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.is_cancelled() {
                         return u64::from(index);
                     }
                     let left = Duration::from_micros(due.micros_since(clock.now()));
@@ -317,7 +305,7 @@ impl Publisher {
 
     fn unreachable(&self, source: ClientError) -> HarnessError {
         HarnessError::Server {
-            address: self.server.to_string(),
+            address: self.entrance.address.to_string(),
             source,
         }
     }
@@ -331,7 +319,7 @@ impl Publication {
             Some(epoch),
             position,
             errand.due,
-            shape(errand.comment).fingerprint(),
+            shape(&errand.comment).fingerprint(),
         );
         self.contradicted += u64::from(entered.is_err());
     }
@@ -385,7 +373,7 @@ fn broken(error: tokio::task::JoinError) -> HarnessError {
 }
 
 /// A comment as it must arrive: omitted fields have the protocol's default.
-fn shape(comment: &NewComment) -> CommentShape<'_> {
+pub(crate) fn shape(comment: &NewComment) -> CommentShape<'_> {
     CommentShape {
         user: comment.user.as_deref(),
         text: &comment.text,

@@ -1,40 +1,44 @@
-//! The report of a run: JSON, tables and an HTML page. `loadtest/REPORT.md` describes the JSON; a test keeps them in step.
+//! The report of a run. Its JSON is this struct; one list of tables is both the text on the terminal and, with charts, the page.
 
 mod chart;
+mod charts;
+mod compare;
 mod cost;
+mod csv;
 mod delivery;
-pub(crate) mod difference;
 mod file;
-mod histogram;
-mod html;
+mod findings;
 mod machine;
-mod markup;
+mod page;
 mod scenario;
-pub(crate) mod text;
+mod sections;
+mod tiles;
 mod verdict;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::clock::Clock;
-use crate::latency::{Stage, Summary};
-use crate::publisher::{PostVia, PublicationSummary};
+use crate::latency::{Distribution, Stage, Summary};
+use crate::publisher::PublicationSummary;
 use crate::session::{ConnectReport, Event, Outcome};
-use crate::swarm::{StalledEnds, WatchVia};
+use crate::spec::Spec;
+use crate::swarm::StalledEnds;
 use crate::table::count;
 use crate::timeline::Timeline;
 
+pub(crate) use compare::Comparison;
 pub use cost::{FloorReport, GeneratorReport, ServerReport};
-pub use delivery::{StageReport, Total, Traffic};
-pub use file::{check_writable, read_json, write_html, write_json};
-pub use histogram::Histogram;
+pub use delivery::{StageReport, Traffic};
+pub use file::{check_writable, write_csv, write_html, write_json};
 pub use machine::Machine;
 pub use scenario::{Returns, RoomReport, ScenarioReport, Step};
 
 /// The results of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct RunReport {
     /// The format of this report: [`SCHEMA`].
     pub schema: u32,
@@ -51,34 +55,30 @@ pub struct RunReport {
     /// From connecting to `joined`.
     pub connect_latency: Summary,
     /// Viewers that could not connect, by cause, if the run went on without them.
-    #[serde(default)]
     pub connect_failures: BTreeMap<String, u64>,
     /// The outcome of the posts.
     pub posts: PublicationSummary,
     /// What the viewers got, in viewer-comments.
     pub audit: Tally,
     /// The same by room: rooms with faults first, then those with the most deliveries; at most a hundred.
-    #[serde(default)]
     pub rooms: Vec<RoomReport>,
     /// How connections ended before the end.
     pub ends: Ends,
     /// The disruptions of the viewers.
-    #[serde(default)]
     pub events: Vec<Event>,
     /// Viewers that came back, when there were any.
     pub returns: Option<Returns>,
-    /// The scenario this run was, and its limits.
+    /// Its figures against its limits, if it has any.
     pub scenario: Option<ScenarioReport>,
     /// Latencies; the second stage is there when viewers were made to stall.
     pub latency: Vec<StageReport>,
     /// Everything that was delivered in the measured interval.
-    pub total: Total,
+    pub total: Traffic,
     /// Deliveries by encoding.
     pub traffic: BTreeMap<String, Traffic>,
     /// The server's side, if its figures are known.
     pub server: Option<ServerReport>,
     /// The server's figures were available at the start but not at the end: it exited, or hangs.
-    #[serde(default)]
     pub server_gone: bool,
     /// Changes of the server's own counters, when it has them.
     pub counters: Option<BTreeMap<String, f64>>,
@@ -86,98 +86,32 @@ pub struct RunReport {
     pub generator: GeneratorReport,
     /// The floor, if it was asked for.
     pub floor: Option<FloorReport>,
-    /// Every distribution of the run, by name.
-    pub histograms: BTreeMap<String, Histogram>,
+    /// Where the time of a delivery goes: `post_to_viewer` for each viewer; `post_to_seal`, `seal_to_first_viewer` and
+    /// `first_to_last_viewer` for each comment. Only those with values.
+    pub distributions: BTreeMap<String, Distribution>,
     /// The run second by second.
     pub timeline: Timeline,
 }
 
 /// What was run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Setup {
     /// The command line.
     pub command: Vec<String>,
     /// This harness.
     pub version: String,
-    /// The server.
-    pub url: String,
     /// The server's version, if it reports one.
     pub server_version: Option<String>,
-    /// Viewers.
-    pub viewers: u32,
-    /// Rooms.
-    pub rooms: u32,
-    /// Processes the viewers were in; 1 in reports from before there could be several.
-    #[serde(default = "one")]
-    pub processes: u16,
-    /// Handshakes in progress at once.
-    #[serde(default)]
-    pub connecting_max: Option<u32>,
-    /// Seconds between the last connect and the first post.
-    #[serde(default)]
-    pub settle_s: Option<u64>,
-    /// Seconds the last comments may take to arrive.
-    #[serde(default)]
-    pub drain_s: Option<u64>,
-    /// Viewers that stop reading, and the second in which they do.
-    #[serde(default)]
-    pub stall_viewers: Option<u32>,
-    /// See `stall_viewers`; absent for halfway.
-    #[serde(default)]
-    pub stall_after_s: Option<u64>,
-    /// Reading threads per process.
-    #[serde(default)]
-    pub threads: Option<u16>,
-    /// Connects a second.
-    #[serde(default)]
-    pub connects_per_second: Option<f64>,
-    /// Viewers of each room and encoding that decode every byte.
-    #[serde(default)]
-    pub sample: Option<u32>,
-    /// How viewers watched; over WebSocket in reports from before there was a choice.
-    #[serde(default)]
-    pub protocol: WatchVia,
-    /// Encodings in use.
-    pub encodings: Vec<String>,
-    /// The recording's file name, or `made up`.
-    pub corpus: String,
-    /// Comments a second of generated chat; absent with a recording.
-    #[serde(default)]
-    pub rate: Option<f64>,
-    /// Recorded seconds that were left out at the start.
-    #[serde(default)]
-    pub skip_s: u64,
-    /// Whether every room got all comments.
-    #[serde(default)]
-    pub replicate: bool,
-    /// How they were posted.
-    #[serde(default)]
-    pub post_via: Option<PostVia>,
-    /// Over how many connections at most, with `http`.
-    #[serde(default)]
-    pub post_connections: Option<u16>,
-    /// How many times as fast as recorded.
-    pub speed: f64,
-    /// The seed.
-    pub seed: u64,
-    /// Length of the measured interval.
-    pub duration_s: u64,
-    /// The rooms' window.
+    /// The scenario with all its fields, and the limits in `slo`.
+    pub spec: Spec,
+    /// The rooms' window, as reported by the server; 0 if nobody joined.
     pub window_ms: u64,
-    /// Deliveries later than this beyond the window are late.
-    pub late_ms: u64,
-    /// CPUs this process may use.
-    pub cpus: usize,
     /// The machine the harness ran on.
     pub machine: Machine,
 }
 
-fn one() -> u16 {
-    1
-}
-
 /// How connections ended before the end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Ends {
     /// Viewers closed by the server, by close code.
     pub closes: BTreeMap<u16, u64>,
@@ -192,9 +126,16 @@ pub struct Ends {
 }
 
 /// Version of the JSON format. It changes when a member is removed or changes its meaning, not for new members.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// The close code of an eviction.
 const EVICTED: u16 = danmaku_wire::CloseReason::SlowConsumer.code();
+
+/// The JSON schema of a report.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(RunReport);
+    format!("{:#}\n", schema.as_value())
+}
 
 impl RunReport {
     /// Combines the figures of a session.
@@ -208,8 +149,8 @@ impl RunReport {
             .map(|delivered| delivered.frames)
             .sum();
         let stalled = &result.incidents.stalled;
-        let has_stalled =
-            outcome.first_viewer[1].count > 0 || stalled.frames + stalled.open + stalled.silent > 0;
+        let has_stalled = outcome.spans.first[1].summary().count > 0
+            || stalled.frames + stalled.open + stalled.silent > 0;
         let stages: &[(Stage, &'static str)] = if has_stalled {
             &[
                 (Stage::Calm, "before stall"),
@@ -264,14 +205,14 @@ impl RunReport {
                 .iter()
                 .map(|(stage, name)| StageReport::new(*stage, name, outcome))
                 .collect(),
-            total: Total::of(outcome),
+            total: Traffic::of(outcome),
             traffic: delivery::traffic(outcome),
             server: ServerReport::of(outcome, frames),
             server_gone: outcome.server_gone,
             counters: outcome.counters.clone(),
             generator: GeneratorReport::of(outcome, frames),
             floor: None,
-            histograms: histogram::all(outcome),
+            distributions: delivery::distributions(outcome),
             timeline: outcome.timeline.clone(),
         };
         report.passed = report.faults().is_empty();
@@ -287,7 +228,7 @@ impl RunReport {
             verdict: format!(
                 "FAIL (partial: ended early): interrupted with {} of {} viewers connected, nothing was posted",
                 count(joined),
-                count(setup.viewers.into())
+                count(setup.spec.viewers.into())
             ),
             setup,
             partial: true,

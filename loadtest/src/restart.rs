@@ -1,21 +1,21 @@
 //! Stops the server and starts it again, as an operator would.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-
-use crate::error::HarnessError;
+use tokio_util::sync::CancellationToken;
 
 /// What to stop, and how to start it again.
 #[derive(Clone, Debug)]
 pub struct Restart {
-    /// The server's process. It gets SIGTERM.
+    /// The server's process.
     pub pid: u32,
+    /// What ends it: SIGTERM, or SIGKILL for a crash.
+    pub signal: Signal,
     /// A command for the shell that starts it again.
     pub command: String,
     /// Where it listens.
@@ -29,13 +29,61 @@ pub struct Started {
     at: Instant,
 }
 
+/// Why the server is not back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    /// There is no such process.
+    #[error("--server-pid {pid}: no such process, or it may not be signalled")]
+    NoProcess {
+        /// The process.
+        pid: u32,
+    },
+    /// Its process goes on.
+    #[error("the server (pid {pid}) did not stop within {} s", waited.as_secs_f64())]
+    NotStopped {
+        /// The process.
+        pid: u32,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// Another process has its address.
+    #[error("process {pid} has exited but {server} is still in use after {} s: is --server-pid really the server?", waited.as_secs_f64())]
+    StillInUse {
+        /// The process.
+        pid: u32,
+        /// The address.
+        server: SocketAddr,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// There is no shell.
+    #[error("--start: {0}")]
+    NoShell(std::io::Error),
+    /// The new process has ended.
+    #[error(
+        "the server was started again and exited at once: {0}; run the command by hand to see why"
+    )]
+    Exited(ExitStatus),
+    /// The new process does not listen.
+    #[error("the server was started again (pid {pid}) but did not listen within {} s", waited.as_secs_f64())]
+    NotListening {
+        /// The process.
+        pid: u32,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// The run is to end.
+    #[error("interrupted while the server was restarted")]
+    Interrupted,
+}
+
 /// How long to wait, and what ends the wait early.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience<'a> {
     /// How long the server may take to stop, and again to listen; at most half a minute.
     pub at_most: Duration,
     /// Set when the run is to end.
-    pub stop: &'a AtomicBool,
+    pub stop: &'a CancellationToken,
 }
 
 /// What was found at the server's address.
@@ -60,13 +108,13 @@ impl Restart {
     ///
     /// # Errors
     /// There is no such process, or it does not stop.
-    pub async fn stop_server(&self, patience: Patience<'_>) -> Result<Instant, HarnessError> {
-        let gone = HarnessError::Process { pid: self.pid };
+    pub async fn stop_server(&self, patience: Patience<'_>) -> Result<Instant, RestartError> {
+        let gone = RestartError::NoProcess { pid: self.pid };
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let Some(pid) = pid else {
             return Err(gone);
         };
-        kill_process(pid, Signal::TERM).map_err(|_| gone)?;
+        kill_process(pid, self.signal).map_err(|_| gone)?;
         let began = Instant::now();
         let mut down_since = None;
         loop {
@@ -83,12 +131,13 @@ impl Restart {
             patience.check(began, |waited| {
                 let (pid, server) = (self.pid, self.server);
                 if ended {
-                    format!(
-                        "process {pid} has exited but {server} is still in use after {waited}: \
-                         is --server-pid really the server?"
-                    )
+                    RestartError::StillInUse {
+                        pid,
+                        server,
+                        waited,
+                    }
                 } else {
-                    format!("the server (pid {pid}) did not stop within {waited}")
+                    RestartError::NotStopped { pid, waited }
                 }
             })?;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -99,7 +148,7 @@ impl Restart {
     ///
     /// # Errors
     /// There is no shell.
-    pub fn start_server(&self) -> Result<Started, HarnessError> {
+    pub fn start_server(&self) -> Result<Started, RestartError> {
         // The new server must not inherit our output: a reader of our pipe would wait for its end forever.
         let process = Command::new("sh")
             .args(["-c", &format!("exec {}", self.command)])
@@ -108,7 +157,7 @@ impl Restart {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
-            .map_err(HarnessError::system("--set start"))?;
+            .map_err(RestartError::NoShell)?;
         Ok(Started {
             process,
             at: Instant::now(),
@@ -123,20 +172,15 @@ impl Restart {
         &self,
         started: &mut Started,
         patience: Patience<'_>,
-    ) -> Result<(), HarnessError> {
+    ) -> Result<(), RestartError> {
         let pid = started.pid().unwrap_or_default();
         while self.knock().await != Door::Open {
             if let Ok(Some(status)) = started.process.try_wait() {
-                let text = format!(
-                    "the server was started again and exited at once: {status}; \
-                     run the command by hand to see why"
-                );
-                return Err(HarnessError::Flags(text));
+                return Err(RestartError::Exited(status));
             }
-            patience.check(started.at, |waited| {
-                format!(
-                    "the server was started again (pid {pid}) but did not listen within {waited}"
-                )
+            patience.check(started.at, |waited| RestartError::NotListening {
+                pid,
+                waited,
             })?;
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -162,16 +206,19 @@ impl Started {
 
 impl Patience<'_> {
     /// The error for a wait that ended: `what` gets the time waited.
-    fn check(self, since: Instant, what: impl FnOnce(&str) -> String) -> Result<(), HarnessError> {
+    fn check(
+        self,
+        since: Instant,
+        what: impl FnOnce(Duration) -> RestartError,
+    ) -> Result<(), RestartError> {
         let at_most = self.at_most.min(PATIENCE_MAX);
-        let text = if self.stop.load(Ordering::Relaxed) {
-            "interrupted while the server was restarted".to_owned()
+        if self.stop.is_cancelled() {
+            Err(RestartError::Interrupted)
         } else if since.elapsed() >= at_most {
-            what(&format!("{} s", at_most.as_secs_f64()))
+            Err(what(at_most))
         } else {
-            return Ok(());
-        };
-        Err(HarnessError::Flags(text))
+            Ok(())
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::corpus::Line;
-use crate::random::Random;
-use crate::zipf::Draw;
+use danmaku_chat::Draw;
+use danmaku_chat::Line;
+use danmaku_chat::Random;
 
 /// One post: when, where, what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

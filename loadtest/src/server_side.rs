@@ -1,24 +1,26 @@
 //! Where the server's own CPU and memory are read: from its process when it runs on this machine, from its `GET /metrics`
 //! otherwise, or if the process was not given.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use danmaku_client::{HttpClient, ServerAddress};
-use serde::{Deserialize, Serialize};
+use danmaku_client::HttpClient;
+use serde::Serialize;
 
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::target::Target;
 
 /// What can be asked for the server's figures.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ServerSide {
     /// Its process.
     Process(Process),
     /// Its metrics.
     Metrics {
-        /// The server.
-        address: ServerAddress,
+        /// How to get to the server.
+        entrance: Arc<Entrance>,
         /// Whose kernel its socket figures describe.
         machine: Machine,
     },
@@ -36,7 +38,7 @@ pub enum Machine {
 }
 
 /// Where figures came from, as the report calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// `/proc` of the server's process.
@@ -95,7 +97,7 @@ impl ServerSide {
             return Ok(Self::Process(process));
         }
         let metrics = Self::Metrics {
-            address: target.address.clone(),
+            entrance: Arc::clone(&target.entrance),
             machine: if target.socket.ip().is_loopback() {
                 Machine::Same
             } else {
@@ -113,8 +115,8 @@ impl ServerSide {
     pub fn observer(&self) -> Observer {
         Observer(match self {
             Self::Process(process) => Eye::Process(process.clone()),
-            Self::Metrics { address, machine } => {
-                Eye::Metrics(Box::new(HttpClient::new(address.clone())), *machine)
+            Self::Metrics { entrance, machine } => {
+                Eye::Metrics(Box::new(entrance.http()), *machine)
             }
             Self::Unknown => Eye::Closed,
         })
@@ -165,13 +167,10 @@ impl Eye {
 }
 
 impl Look {
-    fn of(
-        process: &Process,
-        memory: impl Fn(&Process) -> Result<Memory, HarnessError>,
-    ) -> Option<Self> {
+    fn of(process: &Process, memory: impl Fn(&Process) -> Option<Memory>) -> Option<Self> {
         Some(Self {
-            cpu: Cpu::Marked(process.cpu().ok()?),
-            memory: memory(process).ok()?,
+            cpu: Cpu::Marked(process.cpu()?),
+            memory: memory(process)?,
             kernel_tcp_bytes: None,
         })
     }

@@ -3,36 +3,38 @@
 mod act;
 mod server_totals;
 mod spans;
-mod viewers;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use danmaku_client::NewComment;
 use danmaku_wire::RoomId;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
-use crate::corpus::Line;
 use crate::error::HarnessError;
-use crate::latency::{Distribution, Stage, Summary};
-use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
+use crate::metrics::Metrics;
+use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::publisher::{PostVia, Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
 use crate::swarm::{
-    Bench, Delivered, Habits, Order, Seating, Snapshot, SwarmConfig, SwarmResult, THREAD_NAME_START,
+    Bench, Delivered, Habits, Order, Seating, Snapshot, Swarm, SwarmConfig, SwarmResult,
+    THREAD_NAME_START,
 };
 use crate::target::Target;
 use crate::timeline::{Live, Sampler, Timeline};
+use danmaku_chat::Line;
 
 pub use act::{Act, Deed, Event};
 use server_totals::{Reading, ServerTotals};
 pub use spans::Spans;
-use viewers::{Venue, Viewers};
 
 /// The viewers of a session, and how they connect.
 #[derive(Clone, Debug)]
@@ -41,18 +43,18 @@ pub struct Party {
     pub seating: Seating,
     /// The rooms' names.
     pub rooms: Arc<[RoomId]>,
-    /// Connections that post, beside the viewers.
-    pub posters: u32,
     /// Connects a second.
     pub connects_per_second: f64,
     /// Handshakes in progress at once.
     pub connecting_max: usize,
-    /// Processes the viewers are in: this one, or so many others.
-    pub processes: u16,
-    /// Reading threads per process.
+    /// Reading threads.
     pub threads: usize,
     /// Between the last connect and what follows.
     pub settle: Duration,
+    /// Addresses of this machine to connect from; none means the system's choice.
+    pub sources: Vec<IpAddr>,
+    /// Where to serve the harness's own figures.
+    pub metrics_listen: Option<SocketAddr>,
     /// Viewer behaviour besides watching.
     pub habits: Habits,
     /// Whether posting waits for them.
@@ -91,6 +93,19 @@ pub struct Program {
     pub post_connections: usize,
 }
 
+impl Program {
+    /// The posts of each room.
+    #[must_use]
+    pub fn by_room(&self, rooms: u32) -> Vec<Vec<(Duration, &NewComment)>> {
+        let mut by_room = vec![Vec::new(); rooms as usize];
+        for post in self.schedule.posts() {
+            let comment = &self.lines[post.line as usize].comment;
+            by_room[post.room as usize].push((post.at, comment));
+        }
+        by_room
+    }
+}
+
 /// How long a handshake may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// After this many refusals without a success, the remaining viewers give up.
@@ -107,17 +122,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Session {
     party: Party,
     bench: Bench,
-    viewers: Viewers,
+    viewers: Swarm,
     sampler: Sampler,
-    stop: Arc<AtomicBool>,
+    stop: CancellationToken,
     server: Observer,
-    generator: ProcessGroup,
+    generator: Option<Process>,
+    _metrics: Option<Metrics>,
     /// What connecting took.
     pub connect: ConnectReport,
 }
 
 /// What connecting took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ConnectReport {
     /// Viewers.
     pub viewers: u64,
@@ -138,8 +154,8 @@ pub struct ConnectReport {
 /// Readings at one end of the measured interval.
 struct Marks {
     server: Option<Look>,
-    own_cpu: Option<GroupMark>,
-    viewers_cpu: Option<GroupMark>,
+    own_cpu: Option<CpuMark>,
+    viewers_cpu: Option<CpuMark>,
     viewers: Snapshot,
 }
 
@@ -170,12 +186,6 @@ pub struct Outcome {
     pub own_cpu: Option<CpuTime>,
     /// Of that, what the viewers' threads took.
     pub viewers_cpu: Option<CpuTime>,
-    /// Scheduled post to first viewer, by stage.
-    pub first_viewer: [Summary; 2],
-    /// Scheduled post to last viewer, by stage.
-    pub last_viewer: [Summary; 2],
-    /// The same, minus the window.
-    pub last_beyond: [Summary; 2],
     /// Changes of the server's own counters from before the first post until stalled viewers were looked at.
     pub counters: Option<BTreeMap<String, f64>>,
     /// Disruptions during posting.
@@ -198,22 +208,18 @@ impl Session {
         party: Party,
         late: Duration,
         server: &ServerSide,
-        stop: Arc<AtomicBool>,
+        stop: CancellationToken,
     ) -> Result<Self, HarnessError> {
         let clock = Clock::start();
-        let ledger = party.habits.ledger(party.seating.rooms);
         let bench = Bench {
             clock,
-            ledger: Arc::new(if party.processes > 1 {
-                ledger.followed()
-            } else {
-                ledger
-            }),
+            ledger: Arc::new(party.habits.ledger(party.seating.rooms)),
             judge: Arc::new(Judge::new(clock, late)),
         };
         let config = SwarmConfig {
             server: target.socket,
-            authority: target.address.authority(),
+            entrance: Arc::clone(&target.entrance),
+            sources: party.sources.clone(),
             rooms: party.rooms.iter().map(ToString::to_string).collect(),
             connects_per_second: party.connects_per_second,
             connecting_max: party.connecting_max,
@@ -221,12 +227,21 @@ impl Session {
             threads: party.threads,
             habits: party.habits,
         };
-        let venue = tokio::task::block_in_place(|| Venue::open(&party, &bench, &stop))?;
         let mut observer = server.observer();
-        let generator = venue.processes();
-        let before = (observer.look().await, generator.memory());
+        let generator = Process::this();
+        let before = (
+            observer.look().await,
+            generator.as_ref().and_then(Process::memory),
+        );
         let began = clock.now();
-        let viewers = venue.admit(&config, &party, &bench)?;
+        let viewers = Swarm::start(&config, &party.seating, &bench)?;
+        let metrics = match party.metrics_listen {
+            Some(address) => {
+                let recorder = Arc::clone(bench.judge.recorder());
+                Some(Metrics::start(address, clock, viewers.lookout(), recorder).await?)
+            }
+            None => None,
+        };
         let sampler = Sampler::start(
             clock,
             viewers.lookout(),
@@ -243,6 +258,7 @@ impl Session {
             stop,
             server: observer,
             generator,
+            _metrics: metrics,
             connect: ConnectReport::default(),
         };
         if session.party.gathering == Gathering::Meanwhile {
@@ -266,7 +282,11 @@ impl Session {
             memory_before,
             memory_idle,
             server_bytes_per_viewer: per_viewer(memory_before, memory_idle, viewers),
-            own_bytes_per_viewer: per_viewer(before.1, session.generator.memory(), viewers),
+            own_bytes_per_viewer: per_viewer(
+                before.1,
+                session.generator.as_ref().and_then(Process::memory),
+                viewers,
+            ),
         };
         Ok(session)
     }
@@ -295,7 +315,7 @@ impl Session {
         let start = clock.now().after(LEAD);
         self.sampler.mark_posting(start, program.duration);
         if let Some(after) = program.stall_after {
-            self.viewers.stall_from(start.after(after));
+            judge.set_stall(start.after(after));
             self.sampler.mark("stall", start.after(after));
         }
         let schedule = program.schedule.clone();
@@ -304,7 +324,7 @@ impl Session {
         if let Some(after) = program.stall_after {
             self.sleep_until(start.after(after)).await;
             // A run that was ended before then has no stalled viewers.
-            if !self.stop.load(Ordering::Relaxed) {
+            if !self.stop.is_cancelled() {
                 self.viewers.order(Order::Stall);
             }
         }
@@ -352,9 +372,6 @@ impl Session {
             server_memory,
             own_cpu: between(before.own_cpu, after.own_cpu),
             viewers_cpu: between(before.viewers_cpu, after.viewers_cpu),
-            first_viewer: viewers.first.each_ref().map(Distribution::summary),
-            last_viewer: viewers.last.each_ref().map(Distribution::summary),
-            last_beyond: viewers.last_beyond.each_ref().map(Distribution::summary),
             counters: totals.counters(),
             caught_up,
             events,
@@ -365,7 +382,7 @@ impl Session {
 
     fn publisher(&self, target: &Target, program: &Program) -> Publisher {
         Publisher {
-            server: target.address.clone(),
+            entrance: Arc::clone(&target.entrance),
             via: program.post_via,
             connections: program.post_connections,
             rooms: Arc::clone(&self.party.rooms),
@@ -373,7 +390,7 @@ impl Session {
             clock: self.bench.clock,
             ledger: Arc::clone(&self.bench.ledger),
             recorder: Arc::clone(self.bench.judge.recorder()),
-            stop: Arc::clone(&self.stop),
+            stop: self.stop.clone(),
         }
     }
 
@@ -381,8 +398,17 @@ impl Session {
     ///
     /// # Errors
     /// A thread of the swarm died.
-    pub fn close(self) -> Result<SwarmResult, HarnessError> {
-        tokio::task::block_in_place(|| self.viewers.finish())
+    pub fn close(self) -> Result<Outcome, HarnessError> {
+        let window_micros = self.bench.judge.window_micros();
+        let stopped = self.sampler.stop();
+        Ok(Outcome {
+            result: tokio::task::block_in_place(|| self.viewers.finish())?,
+            rooms: self.party.rooms,
+            window_ms: window_micros / 1000,
+            server_source: self.server.source(),
+            timeline: stopped.timeline(),
+            ..Outcome::default()
+        })
     }
 
     /// Waits until all viewers are connected. Returns how many are missing, if any.
@@ -398,8 +424,8 @@ impl Session {
             let hopeless = joined == 0 && snapshot.failed >= REFUSED_ALL;
             if joined + snapshot.failed >= viewers
                 || hopeless
-                || self.viewers.are_lost()
-                || self.stop.load(Ordering::Relaxed)
+                || self.viewers.is_broken()
+                || self.stop.is_cancelled()
             {
                 return Some(snapshot);
             }
@@ -409,7 +435,7 @@ impl Session {
 
     fn give_up(self, snapshot: Snapshot) -> HarnessError {
         let viewers = u64::from(self.party.seating.viewers);
-        let interrupted = self.stop.load(Ordering::Relaxed);
+        let interrupted = self.stop.is_cancelled();
         match tokio::task::block_in_place(|| self.viewers.finish()) {
             Err(error) => error,
             Ok(_) if interrupted => HarnessError::Interrupted {
@@ -435,8 +461,11 @@ impl Session {
     async fn marks(&mut self) -> Marks {
         Marks {
             server: self.server.look().await,
-            own_cpu: self.generator.cpu(),
-            viewers_cpu: self.generator.threads_cpu(THREAD_NAME_START),
+            own_cpu: self.generator.as_ref().and_then(Process::cpu),
+            viewers_cpu: self
+                .generator
+                .as_ref()
+                .and_then(|process| process.threads_cpu(THREAD_NAME_START)),
             viewers: self.viewers.snapshot(),
         }
     }
@@ -446,12 +475,12 @@ impl Session {
         self.viewers.order(Order::Settle);
         let began = self.bench.clock.now();
         while !self.viewers.snapshot().caught_up {
-            let patience = if self.stop.load(Ordering::Relaxed) {
+            let patience = if self.stop.is_cancelled() {
                 patience.min(PARTIAL_DRAIN_MAX)
             } else {
                 patience
             };
-            if self.bench.clock.now() >= began.after(patience) || self.viewers.are_lost() {
+            if self.bench.clock.now() >= began.after(patience) || self.viewers.is_broken() {
                 return false;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -466,17 +495,9 @@ impl Session {
 
     /// Sleeps until the time is up or the run is interrupted.
     async fn sleep_until(&self, moment: Moment) {
-        while self.bench.clock.now() < moment && !self.stop.load(Ordering::Relaxed) {
-            let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
-            tokio::time::sleep(left.min(Duration::from_millis(100))).await;
-        }
+        let left = Duration::from_micros(moment.micros_since(self.bench.clock.now()));
+        let _ = tokio::time::timeout(left, self.stop.cancelled()).await;
     }
-}
-
-/// The figures of one stage out of a pair.
-#[must_use]
-pub fn of_stage<T: Copy>(pair: &[T; 2], stage: Stage) -> T {
-    pair[stage as usize]
 }
 
 fn delivered_between(before: &Snapshot, after: &Snapshot) -> [Delivered; 3] {
@@ -491,7 +512,7 @@ fn spent(before: Option<&Look>, after: Option<&Look>) -> Option<CpuTime> {
     Some(after?.cpu_since(before?))
 }
 
-fn between(before: Option<GroupMark>, after: Option<GroupMark>) -> Option<CpuTime> {
+fn between(before: Option<CpuMark>, after: Option<CpuMark>) -> Option<CpuTime> {
     Some(after?.since(&before?))
 }
 

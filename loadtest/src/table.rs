@@ -1,125 +1,161 @@
-//! Readable figures: aligned columns, thousands separators, no more digits than are significant.
+//! Tables of figures, and figures as text: thousands separators, no more digits than are significant.
 
-use std::fmt::Write as _;
+use comfy_table::{CellAlignment, ContentArrangement, presets};
 
-/// A block of lines with a title, cells aligned by column.
+/// A title, rows of cells, and what has to be known to read them. A report is a list of these, on a terminal and on its page.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     title: String,
-    rows: Vec<Vec<String>>,
+    heads: Vec<String>,
+    rows: Vec<Row>,
+    note: Option<String>,
+}
+
+/// A row: a name and its cells.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) cells: Vec<String>,
+    /// Whether it is good or bad, if it is judged. Its text says the same.
+    pub(crate) met: Option<bool>,
 }
 
 impl Table {
-    /// An empty block.
+    /// An empty table.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
-            rows: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Names its columns.
+    pub fn heads<const N: usize>(&mut self, heads: [&str; N]) -> &mut Self {
+        self.heads = heads.map(str::to_owned).into();
+        self
     }
 
     /// Adds a row: a name and its cells.
     pub fn row<const N: usize>(&mut self, cells: [&str; N]) -> &mut Self {
-        self.rows
-            .push(cells.iter().map(|cell| (*cell).to_owned()).collect());
+        self.push(None, &cells)
+    }
+
+    /// Adds a row that is good or bad.
+    pub(crate) fn judged<const N: usize>(&mut self, met: bool, cells: [&str; N]) -> &mut Self {
+        self.push(Some(met), &cells)
+    }
+
+    fn push(&mut self, met: Option<bool>, cells: &[&str]) -> &mut Self {
+        let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
+        self.rows.push(Row { cells, met });
         self
     }
 
-    /// Whether it has no rows, or only heads of columns.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let is_head = |row: &Vec<String>| row.first().is_some_and(String::is_empty);
-        self.rows.iter().all(is_head)
+    /// Says what has to be known to read it.
+    pub(crate) fn note(&mut self, note: impl Into<String>) -> &mut Self {
+        self.note = Some(note.into());
+        self
     }
 
-    /// Its title.
+    /// Whether it has no rows.
     #[must_use]
-    pub fn title(&self) -> &str {
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(crate) fn title(&self) -> &str {
         &self.title
     }
 
-    /// Its rows: a name and its cells.
-    #[must_use]
-    pub fn rows(&self) -> &[Vec<String>] {
+    pub(crate) fn column_heads(&self) -> &[String] {
+        &self.heads
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// The block as text. The first column is flush left, the others flush right, but a last column that is alone in its
-    /// row with the name is prose: flush left too, and broken between words where a line would be too long.
+    pub(crate) fn note_text(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Whether a column is flush right: each of its cells is a figure.
+    pub(crate) fn has_figures(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().filter_map(|row| row.cells.get(column));
+        let is_figure = |cell: &String| {
+            let digits = cell.trim_start_matches(['+', '-']);
+            digits.is_empty() || is_count(digits)
+        };
+        column > 0 && cells.all(is_figure)
+    }
+
+    /// The table as text. A cell that is too long for its line is broken between words.
     #[must_use]
     pub fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let is_prose = |row: &Vec<String>| row.len() == 2 && columns > 2;
-        let mut widths = vec![0; columns];
+        let mut table = comfy_table::Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(COLUMNS_MAX);
+        if !self.heads.is_empty() {
+            table.set_header(&self.heads);
+        }
         for row in &self.rows {
-            let measured = if is_prose(row) { 1 } else { row.len() };
-            for (width, cell) in widths.iter_mut().zip(&row[..measured]) {
-                *width = (*width).max(cell.chars().count());
+            table.add_row(&row.cells);
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding(if index == 0 { (INDENT, 0) } else { (GAP, 0) });
+            if self.has_figures(index) {
+                column.set_cell_alignment(CellAlignment::Right);
             }
         }
         let mut text = format!("{}\n", self.title);
-        let flush_left_all = columns == 2;
-        for row in &self.rows {
-            let mut line = String::from(INDENT);
-            for (index, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths[index].saturating_sub(cell.chars().count()));
-                if index == 0 {
-                    let _ = write!(line, "{cell}{pad}");
-                } else if is_prose(row) || flush_left_all {
-                    let from = INDENT.len() + widths[0] + GAP.len();
-                    let lines = wrapped(cell, COLUMNS_MAX.saturating_sub(from));
-                    let break_and_indent = format!("\n{}", " ".repeat(from));
-                    let _ = write!(line, "{GAP}{}", lines.join(&break_and_indent));
-                } else {
-                    let _ = write!(line, "{GAP}{pad}{cell}");
-                }
-            }
+        for line in table.lines() {
             text.push_str(line.trim_end());
             text.push('\n');
+        }
+        if let Some(note) = &self.note {
+            text.push_str(&paragraph(note, INDENT));
         }
         text
     }
 }
 
-/// Columns of a terminal that a table takes at most, if its names and figures do.
-pub const COLUMNS_MAX: usize = 100;
-const INDENT: &str = "  ";
-const GAP: &str = "   ";
+/// Columns of a terminal that a table takes at most.
+const COLUMNS_MAX: u16 = 100;
+const INDENT: u16 = 2;
+const GAP: u16 = 3;
 
-/// Text in lines of at most `columns`, broken between words, and within a word that is longer than a line.
+/// A paragraph, broken between words; its lines after the first, or all of them, are `indent` columns in.
 #[must_use]
-pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
-    let columns = columns.max(1);
-    let mut lines = vec![String::new()];
-    let mut filled = 0;
-    for word in text.split(' ') {
-        let letters: Vec<char> = word.chars().collect();
-        let pieces = letters.chunks(columns);
-        for (index, piece) in pieces.enumerate() {
-            let is_new_word = index == 0;
-            if filled > 0 && (!is_new_word || filled + 1 + piece.len() > columns) {
-                lines.push(String::new());
-                filled = 0;
-            }
-            if let Some(line) = lines.last_mut() {
-                if filled > 0 {
-                    line.push(' ');
-                    filled += 1;
-                }
-                line.extend(piece);
-                filled += piece.len();
-            }
-        }
+pub(crate) fn paragraph(text: &str, indent: u16) -> String {
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(COLUMNS_MAX)
+        .add_row([text]);
+    for column in table.column_iter_mut() {
+        column.set_padding((indent, 0));
     }
-    lines
+    let lines = table.lines();
+    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// `1,234,567`, with or without decimals.
+fn is_count(text: &str) -> bool {
+    let digits = text.replace(',', "");
+    text.starts_with(|first: char| first.is_ascii_digit()) && digits.parse::<f64>().is_ok()
 }
 
 /// `1,234,567`.
 #[must_use]
 pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    grouped(&value.to_string())
+}
+
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
@@ -131,14 +167,9 @@ pub fn count(value: u64) -> String {
 
 /// Three significant digits or so: `0.042`, `1.23`, `45.6`, `1,234`.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rounded and not negative"
-)]
 pub fn figure(value: f64) -> String {
     match value.abs() {
-        v if v >= 999.5 && value > 0.0 => count(value.round() as u64),
+        v if v >= 999.5 && value > 0.0 => grouped(&format!("{value:.0}")),
         v if v >= 99.95 => format!("{value:.0}"),
         v if v >= 9.995 => format!("{value:.1}"),
         v if v >= 0.0995 || v == 0.0 => format!("{value:.2}"),
@@ -148,14 +179,9 @@ pub fn figure(value: f64) -> String {
 
 /// A figure that may be a count: a whole number has no decimals, `0`, `1,234`, `0.42`.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a whole number that is not negative, and a cast of a double saturates"
-)]
 pub fn amount(value: f64) -> String {
     if value >= 0.0 && value.fract() == 0.0 {
-        count(value as u64)
+        grouped(&format!("{value:.0}"))
     } else {
         figure(value)
     }
@@ -165,23 +191,18 @@ pub fn amount(value: f64) -> String {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for reading")]
 pub fn bytes(value: u64) -> String {
-    match value {
-        0..1024 => format!("{value} B"),
-        1024..1_048_576 => format!("{:.1} KiB", value as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", value as f64 / 1_048_576.0),
-        _ => format!("{:.2} GiB", value as f64 / 1_073_741_824.0),
-    }
+    bytes_f64(value as f64)
 }
 
 /// The same for a rate or another figure that is not a whole number.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rounded and not negative"
-)]
 pub fn bytes_f64(value: f64) -> String {
-    bytes(value.max(0.0).round() as u64)
+    match value.max(0.0) {
+        v if v < 1024.0 => format!("{v:.0} B"),
+        v if v < 1_048_576.0 => format!("{:.1} KiB", v / 1024.0),
+        v if v < 1_073_741_824.0 => format!("{:.1} MiB", v / 1_048_576.0),
+        v => format!("{:.2} GiB", v / 1_073_741_824.0),
+    }
 }
 
 /// A rate for a line that changes: `0`, `2,020`, `12.3k`, `4.56M`.
@@ -200,15 +221,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align_in_any_script() {
+    fn columns_of_figures_are_flush_right() {
         let mut table = Table::new("latency, ms");
-        table
-            .row(["", "p50", "p99"])
-            .row(["post → viewer", "1.00", "12.3"])
-            .row(["note", "nothing of note"]);
+        table.heads(["", "p50", "p99", ""]);
+        table.row(["post → viewer", "1.00", "12,300", "ok"]);
+        table.judged(false, ["弹幕", "-", "5", "NOT MET"]);
+        table.note("Of all.");
         assert_eq!(
             table.render(),
-            "latency, ms\n                   p50    p99\n  post → viewer   1.00   12.3\n  note            nothing of note\n"
+            "latency, ms\n                   p50      p99\n  post → viewer   1.00   12,300   ok\n  \
+             弹幕               -        5   NOT MET\n  Of all.\n"
         );
     }
 
@@ -216,17 +238,23 @@ mod tests {
     fn long_prose_is_broken_between_words_and_stays_in_its_column() {
         let mut table = Table::new("posts");
         table.row(["outcome", &"twelve words ".repeat(12)]);
-        table.row(["a name of some length", "short"]);
+        table.row(["a name of some length", &"弹幕 聊天 ".repeat(20)]);
         let text = table.render();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 5, "{text}");
-        assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS_MAX));
-        assert_eq!(lines[1].find("twelve"), Some(26));
-        assert_eq!(lines[2].find(|c: char| c != ' '), Some(26));
-        assert_eq!(wrapped("", 10), [""]);
-        assert_eq!(
-            wrapped("a longer-than-ten b", 10),
-            ["a", "longer-tha", "n-ten b"]
+        assert_eq!(lines.len(), 7, "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 100));
+        for line in &lines[2..6] {
+            let mut cell = line.char_indices().filter(|(at, _)| *at >= 23);
+            assert_eq!(
+                cell.find(|(_, letter)| *letter != ' ').unwrap().0,
+                26,
+                "{text}"
+            );
+        }
+        let said = paragraph(&"said ".repeat(30), 2);
+        assert!(
+            said.starts_with("  said said") && said.lines().count() == 2,
+            "{said}"
         );
     }
 

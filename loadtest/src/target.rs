@@ -1,17 +1,19 @@
 //! The server under test: found, reached, and asked for its counters.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use danmaku_client::{ClientError, HttpClient, ServerAddress};
+use danmaku_client::{ClientError, HttpClient};
 
 use crate::counters::Counters;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::quoted::quoted;
 
 /// A server that answers.
 pub struct Target {
-    /// As the operator wrote it.
-    pub address: ServerAddress,
+    /// How to get there.
+    pub entrance: Arc<Entrance>,
     /// Where viewers connect to.
     pub socket: SocketAddr,
     /// Its version, if it reports one.
@@ -24,7 +26,8 @@ impl Target {
     ///
     /// # Errors
     /// The name does not resolve, or nothing answers.
-    pub async fn reach(address: &ServerAddress) -> Result<Self, HarnessError> {
+    pub async fn reach(entrance: Arc<Entrance>) -> Result<Self, HarnessError> {
+        let address = &entrance.address;
         let unresolved = || HarnessError::Unresolved {
             address: address.to_string(),
         };
@@ -34,10 +37,10 @@ impl Target {
             .next()
             .ok_or_else(unresolved)?;
         let mut target = Self {
-            address: address.clone(),
             socket,
             version: None,
-            http: HttpClient::new(address.clone()),
+            http: entrance.http(),
+            entrance,
         };
         target.counters().await?;
         target.version = match target.http.get_text("/metrics").await {
@@ -56,7 +59,7 @@ impl Target {
             Ok(document) => Ok(Some(Counters::of(&document))),
             Err(ClientError::Refused(_) | ClientError::NotTheProtocol(_)) => Ok(None),
             Err(source) => Err(HarnessError::Server {
-                address: self.address.to_string(),
+                address: self.entrance.address.to_string(),
                 source,
             }),
         }

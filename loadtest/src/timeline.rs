@@ -3,23 +3,22 @@
 //! Working threads record little in a [`Recorder`], once per distinct frame and once per post. A [`Sampler`] on
 //! its own thread reads everything else once a second.
 
-mod buckets;
 mod live;
 mod meter;
 mod recorder;
 mod sampler;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::latency::Summary;
 
-pub use buckets::Buckets;
 pub use live::{Live, clear_live_line};
 pub use recorder::Recorder;
 pub use sampler::Sampler;
 
 /// One sample per second of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Timeline {
     /// When it began, in milliseconds since the Unix epoch.
     pub started_unix_ms: u64,
@@ -30,7 +29,7 @@ pub struct Timeline {
 }
 
 /// The beginning of a part of the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Mark {
     /// Seconds from the timeline's zero.
     pub at_s: f64,
@@ -39,7 +38,7 @@ pub struct Mark {
 }
 
 /// One second. Counts are of that second alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Sample {
     /// The end of the second, in seconds from the timeline's zero.
     pub t_s: f64,
@@ -61,12 +60,8 @@ pub struct Sample {
     pub errors: u64,
     /// From the scheduled post to each viewer, of what arrived in this second.
     pub latency: Summary,
-    /// The same as counts.
-    pub latency_buckets: Buckets,
     /// How late posts were sent, because the generator was slow or all connections waited for answers.
     pub lateness: Summary,
-    /// The same as counts.
-    pub lateness_buckets: Buckets,
     /// The server, if its figures are known.
     pub server: Option<Usage>,
     /// All processes of the harness together.
@@ -78,7 +73,7 @@ pub struct Sample {
 }
 
 /// What a process used in a second, and held at its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Usage {
     /// CPU in user space, as a share of one CPU.
     pub user_percent: f64,

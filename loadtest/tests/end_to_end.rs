@@ -80,7 +80,7 @@ async fn against(fault: Fault, check: impl Fn(i32, &Value)) {
         let double = Double::start_at(fault, positions).await;
         let name = format!("{fault:?}-{positions:?}-{protocol}");
         let (code, report, text) = run(double.address, &name, &["--protocol", protocol]).await;
-        assert_eq!(report["setup"]["protocol"], protocol, "{text}");
+        assert_eq!(report["setup"]["spec"]["protocol"], protocol, "{text}");
         assert_eq!(report["audit"]["undecodable"], 0, "{name}: {text}");
         let no_faults = serde_json::json!({});
         assert_eq!(report["ends"]["faults"], no_faults, "{name}: {text}");
@@ -111,12 +111,13 @@ async fn a_good_server_passes() {
             Some(acknowledged * VIEWERS_PER_ROOM)
         );
         assert_eq!(report["posts"]["due"], report["posts"]["acknowledged"]);
-        for encoding in report["setup"]["encodings"].as_array().unwrap() {
-            let frames = &report["traffic"][encoding.as_str().unwrap()]["frames"];
-            assert!(frames.as_u64() >= Some(VIEWERS_PER_ENCODING), "{report:#}");
+        let traffic = report["traffic"].as_object().unwrap();
+        for encoding in traffic.values() {
+            let frames = encoding["frames"].as_u64();
+            assert!(frames >= Some(VIEWERS_PER_ENCODING), "{report:#}");
         }
-        let encodings = report["traffic"].as_object().unwrap().len();
-        let is_sse = report["setup"]["protocol"] == "sse";
+        let encodings = traffic.len();
+        let is_sse = report["setup"]["spec"]["protocol"] == "sse";
         assert_eq!(encodings, if is_sse { 2 } else { 3 });
         let latency = &report["latency"][0]["each_viewer"];
         let [p50_ms, max_ms] = ["p50_ms", "max_ms"].map(|name| latency[name].as_f64().unwrap());
@@ -205,7 +206,9 @@ async fn a_shed_comment_is_accounted_for() {
 async fn a_stall_of_700_ms_shows_as_late() {
     against(Fault::Stall, |code, report| {
         assert_eq!((code, counts(report)), (0, [0; 4]), "{report:#}");
-        assert!(report["audit"]["late"].as_u64() > Some(0), "{report:#}");
+        // What was posted in the first part of the stall is late for everybody; a hiccup of the machine delays less.
+        let late = report["audit"]["late"].as_u64();
+        assert!(late >= Some(5 * VIEWERS_PER_ROOM), "{report:#}");
         assert!(
             report["latency"][0]["each_viewer"]["max_ms"].as_f64() > Some(500.0),
             "{report:#}"
@@ -306,32 +309,22 @@ async fn quiet_reports_latencies_and_idle_reports_connects() {
     let url = format!("http://{}", double.address);
     let report = Report::new("quiet");
     let path = report.0.to_str().unwrap();
-    let quiet = [
-        "quiet",
-        "--url",
-        &url,
-        "--viewers",
-        "5",
-        "--posts",
-        "3",
-        "--every-ms",
-        "300",
-        "--json",
-        path,
-    ];
+    let quiet = "quiet --viewers 5 --post-every-ms 300 --duration-s 1 --drain-s 60 --json";
+    let mut quiet: Vec<&str> = quiet.split(' ').collect();
+    quiet.extend([path, "--url", &url]);
     let output = loadtest(&quiet).await;
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("3 due, 3 acknowledged"), "{text}");
-    assert_eq!(report.read()["each_viewer"]["count"], 15);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let json = report.read();
+    let acknowledged = json["posts"]["acknowledged"].as_u64().unwrap();
+    assert!((3..=4).contains(&acknowledged), "{text}");
+    assert_eq!(json["latency"][0]["each_viewer"]["count"], 5 * acknowledged);
     let output = loadtest(&["idle", "--url", &url, "--viewers", "5", "--settle-s", "0"]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("5 in "), "{text}");
+    assert!(
+        output.status.success() && text.contains("PASS: idle"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,7 +341,7 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
         "--rate",
         "1000",
     ];
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 12] = [
         &many,
         &[
             "run",
@@ -364,11 +357,10 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
         &["run", "--url", &url, "--server-pid", "4000000000"],
         &["run", "--url", &url, "--corpus", "/nowhere/to/be/found"],
         &["run", "--url", &url, "--viewers", "1", "--rooms", "2"],
-        &["run", "--url", &url, "--stall-viewers", "1000"],
+        &["run", "--url", &url, "--slow-percent", "100"],
         &["run", "--url", &url, "--room-prefix", "no spaces"],
         &["run", "--speed", "fast"],
         &["run", "--encodings", "brotli"],
-        &["floor", "--frame-bytes", "1,2"],
         &["quiet", "--url", "ftp://127.0.0.1"],
     ];
     for args in cases {

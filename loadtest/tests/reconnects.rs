@@ -102,27 +102,34 @@ impl Drop for Scratch {
 
 /// Lateness depends on the machine, and is not tested here.
 const UNHURRIED: [&str; 4] = [
-    "late_ms=60000",
-    "slo.p99_beyond_window_ms=60000",
-    "slo.window_ms_max=60000",
-    "slo.lateness_p99_ms_max=60000",
+    "--late-ms=60000",
+    "--slo.p99-beyond-window-ms=60000",
+    "--slo.window-ms-max=60000",
+    "--slo.lateness-p99-ms-max=60000",
 ];
 
 /// Nor is how long viewers take to come back.
-const BACK_UNHURRIED: &str = "slo.last_back_s_max=60";
+const BACK_UNHURRIED: &str = "--slo.last-back-s-max=60";
 
 /// Runs a scenario to its end. Later settings override earlier ones.
 async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&str]) -> Ran {
     let (json, recording) = (Scratch::new("report.json"), Scratch::recording(4.0));
-    let viewers = format!("viewers={VIEWERS}");
-    let corpus = format!("corpus={}", recording.0.display());
-    let common = [viewers.as_str(), &corpus, "duration_s=4", "drain_s=60"];
-    let settings = common.iter().chain(&UNHURRIED).chain(settings);
+    let viewers = format!("--viewers={VIEWERS}");
+    let corpus = format!("--corpus={}", recording.0.display());
+    let common = [viewers.as_str(), "--duration-s=4", "--drain-s=60"];
+    // A rate is one of generated chat.
+    let is_generated = settings.iter().any(|setting| setting.starts_with("--rate"));
+    let corpus = (!is_generated).then_some(corpus.as_str());
+    let settings = common
+        .iter()
+        .chain(&UNHURRIED)
+        .chain(&corpus)
+        .chain(settings);
     let running = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args([name, "--url", &format!("http://{address}"), "--json"])
         .arg(&json.0)
         .args(flags)
-        .args(settings.flat_map(|setting| ["--set", setting]))
+        .args(settings)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -142,7 +149,7 @@ async fn scenario(address: SocketAddr, name: &str, settings: &[&str], flags: &[&
 }
 
 async fn storm(double: &Double, settings: &[&str]) -> Ran {
-    let settings = [&["storm_at_s=1", BACK_UNHURRIED], settings].concat();
+    let settings = [&["--storm-at-s=1", BACK_UNHURRIED], settings].concat();
     scenario(double.address, "storm", &settings, &[]).await
 }
 
@@ -151,10 +158,10 @@ async fn restart(site: &Site, again: Manner, settings: &[&str]) -> Ran {
 }
 
 async fn restart_of(site: &Site, pid: u32, command: &str, settings: &[&str]) -> Ran {
-    let (pid, start) = (pid.to_string(), format!("start={command}"));
+    let (pid, start) = (pid.to_string(), format!("--start={command}"));
     // Posts fail for as long as the server is down.
-    let failed = "slo.failed_posts_percent_max=100";
-    let common = ["restart_at_s=1", BACK_UNHURRIED, failed, &start];
+    let failed = "--slo.failed-posts-percent-max=100";
+    let common = ["--restart-at-s=1", BACK_UNHURRIED, failed, &start];
     let settings = [&common[..], settings].concat();
     let flags = ["--server-pid", &pid];
     scenario(site.address, "restart", &settings, &flags).await
@@ -169,7 +176,11 @@ async fn double_process() {
 
 /// A storm over Server-Sent Events against a double with sparse positions: viewers resume with `Last-Event-ID`.
 async fn storm_of_events(double: &Double) -> Ran {
-    let settings = ["storm_at_s=1", BACK_UNHURRIED, "encodings=identity,gzip"];
+    let settings = [
+        "--storm-at-s=1",
+        BACK_UNHURRIED,
+        "--encodings=identity,gzip",
+    ];
     let flags = ["--protocol", "sse"];
     scenario(double.address, "storm", &settings, &flags).await
 }
@@ -226,7 +237,7 @@ async fn faults_in_replays_are_counted_by_kind() {
 async fn nobody_returns(fault: Fault) -> Ran {
     let double = Double::start(fault).await;
     // Nobody catches up, so the drain takes its full time.
-    let ran = storm(&double, &["slo.last_back_s_max=1", "drain_s=3"]).await;
+    let ran = storm(&double, &["--slo.last-back-s-max=1", "--drain-s=3"]).await;
     let (event, text) = (ran.event(), &ran.text);
     assert_eq!(ran.code, 1, "{text}");
     assert!(event["last_back_s"].is_null(), "{text}");
@@ -262,8 +273,8 @@ async fn viewers_that_are_cut_off_repeatedly_lose_nothing() {
     let double = Double::start(Fault::CutAgain).await;
     // Long enough that comments are still posted while viewers are cut off and come back.
     let longer = Scratch::recording(6.0);
-    let corpus = format!("corpus={}", longer.0.display());
-    let settings = ["slo.last_back_s_max=1", &corpus, "duration_s=6"];
+    let corpus = format!("--corpus={}", longer.0.display());
+    let settings = ["--slo.last-back-s-max=1", &corpus, "--duration-s=6"];
     let ran = storm(&double, &settings).await;
     assert_eq!(ran.faults(), [0; 6], "{}", ran.text);
     assert_eq!(double.made(), CUTS, "{}", ran.text);
@@ -349,7 +360,7 @@ async fn down_time_begins_when_the_server_stops_listening() {
 /// A restart that loses what was acknowledged.
 async fn forgets(again: Manner, settings: &[&str]) -> Ran {
     let site = Site::start(Manner::Durable).await;
-    let settings = [settings, &["drain_s=10"]].concat();
+    let settings = [settings, &["--drain-s=10"]].concat();
     let ran = restart(&site, again, &settings).await;
     assert_eq!(ran.code, 1, "{}", ran.text);
     assert!(ran.event()["problem"].is_null(), "{}", ran.text);
@@ -366,7 +377,7 @@ async fn forgets(again: Manner, settings: &[&str]) -> Ran {
 async fn what_a_restart_forgets_is_found() {
     // Viewers have everything before the restart, and nothing is posted after it.
     let short = Scratch::recording(0.5);
-    let short = format!("corpus={}", short.0.display());
+    let short = format!("--corpus={}", short.0.display());
     let short = [short.as_str()];
     let (last, unnoticed, all) = tokio::join!(
         forgets(Manner::LosesLast, &[]),
@@ -419,13 +430,13 @@ async fn a_server_that_does_not_come_back_is_reported() {
             &first,
             first.pid(),
             "sh -c 'exit 3'",
-            &["slo.last_back_s_max=600", "drain_s=3"]
+            &["--slo.last-back-s-max=600", "--drain-s=3"]
         ),
         restart_of(
             &second,
             second.pid(),
             &deaf,
-            &["slo.last_back_s_max=1", "drain_s=3"]
+            &["--slo.last-back-s-max=1", "--drain-s=3"]
         ),
     );
     let problem = "the server was started again and exited at once: exit status: 3; run the command by hand to see why";
@@ -440,7 +451,7 @@ async fn a_server_that_does_not_come_back_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_stop_is_reported() {
     let site = Site::start(Manner::IgnoresTerm).await;
-    let ran = restart(&site, Manner::Durable, &["slo.last_back_s_max=1"]).await;
+    let ran = restart(&site, Manner::Durable, &["--slo.last-back-s-max=1"]).await;
     let problem = format!("the server (pid {}) did not stop within 2 s", site.pid());
     check_not_restarted(&ran, &problem);
     assert_eq!(site.pids().len(), 1, "{}", ran.text);
@@ -457,13 +468,13 @@ async fn a_process_other_than_the_server_is_not_stopped() {
         .spawn()
         .unwrap();
     let pid = other.id().unwrap();
-    let again = format!("start={}", site.start_again(Manner::Durable));
+    let again = format!("--start={}", site.start_again(Manner::Durable));
     for name in ["restart", "soak"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"));
         command.args([name, "--url", &format!("http://{}", site.address)]);
         command.args(["--server-pid", &pid.to_string()]);
         if name == "restart" {
-            command.args(["--set", &again]);
+            command.arg(&again);
         }
         let output = command.output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -481,14 +492,13 @@ async fn a_process_other_than_the_server_is_not_stopped() {
 async fn slow_viewers(double: &Double) -> Ran {
     // Frames large enough to fill the buffers of a viewer that doesn't read.
     let settings = [
-        "corpus=\"\"",
-        "rate=600",
-        "encodings=identity",
-        "duration_s=8",
-        "slow_percent=20",
-        "slow_after_s=1",
+        "--rate=600",
+        "--encodings=identity",
+        "--duration-s=8",
+        "--slow-percent=20",
+        "--slow-after-s=1",
         // Half of what a viewer waits when it is held up.
-        "late_ms=3000",
+        "--late-ms=3000",
     ];
     scenario(double.address, "slow-viewers", &settings, &[]).await
 }

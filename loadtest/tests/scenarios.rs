@@ -37,7 +37,7 @@ async fn scenario(double: &Double, name: &str, settings: &[&str]) -> Ran {
     let url = format!("http://{}", double.address);
     let mut args = vec![name, "--url", &url, "--json", path.to_str().unwrap()];
     for setting in settings {
-        args.extend(["--set", setting]);
+        args.push(setting);
     }
     let output = loadtest(&args).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -53,15 +53,20 @@ async fn scenario(double: &Double, name: &str, settings: &[&str]) -> Ran {
 
 /// Lateness depends on the machine, and is not tested here.
 const UNHURRIED: [&str; 4] = [
-    "late_ms=60000",
-    "slo.p99_beyond_window_ms=60000",
-    "slo.window_ms_max=60000",
-    "slo.lateness_p99_ms_max=60000",
+    "--late-ms=60000",
+    "--slo.p99-beyond-window-ms=60000",
+    "--slo.window-ms-max=60000",
+    "--slo.lateness-p99-ms-max=60000",
 ];
 
 async fn passes(name: &str, settings: &[&str]) -> Value {
     let double = Double::start(Fault::None).await;
-    let common = ["duration_s=4", "drain_s=60", "viewers=60", "rate=40"];
+    let common = [
+        "--duration-s=4",
+        "--drain-s=60",
+        "--viewers=60",
+        "--rate=40",
+    ];
     let settings = [&common[..], &UNHURRIED, settings].concat();
     let ran = scenario(&double, name, &settings).await;
     assert_eq!(ran.code, 0, "{}", ran.text);
@@ -72,8 +77,8 @@ async fn passes(name: &str, settings: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_room_fills_while_people_write() {
-    let report = passes("hot-room", &["ramp_per_second=30"]).await;
-    assert_eq!(report["scenario"]["fields"]["viewers"], 60);
+    let report = passes("hot-room", &["--connect-rate=30"]).await;
+    assert_eq!(report["setup"]["spec"]["viewers"], 60);
     // Viewers that joined late did not get earlier comments: fewer deliveries than posts times viewers.
     let acknowledged = report["posts"]["acknowledged"].as_u64().unwrap();
     let delivered = report["audit"]["delivered"].as_u64().unwrap();
@@ -82,7 +87,7 @@ async fn a_hot_room_fills_while_people_write() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_rooms_are_audited_by_room() {
-    let report = passes("many-rooms", &["rooms=10"]).await;
+    let report = passes("many-rooms", &["--rooms=10"]).await;
     let rooms = report["rooms"].as_array().unwrap();
     let delivered = |room: &Value| room["audit"]["delivered"].as_u64().unwrap();
     assert!(
@@ -95,13 +100,13 @@ async fn many_rooms_are_audited_by_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_has_most_posts_in_its_middle() {
-    let report = passes("burst", &["rate=10", "duration_s=6"]).await;
+    let report = passes("burst", &["--rate=10", "--duration-s=6"]).await;
     assert!(report["posts"]["due"].as_u64() > Some(250), "{report:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_that_come_and_go_lose_nothing() {
-    let report = passes("churn", &["churn_per_second=20"]).await;
+    let report = passes("churn", &["--churn-per-second=20"]).await;
     assert!(
         report["returns"]["rejoined"].as_u64() > Some(0),
         "{report:#}"
@@ -110,7 +115,7 @@ async fn viewers_that_come_and_go_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_viewers_do_not_disturb_the_others() {
-    let settings = ["slow_after_s=1", "slow_bytes_per_second=2000"];
+    let settings = ["--slow-after-s=1", "--slow-bytes-per-second=2000"];
     let report = passes("slow-viewers", &settings).await;
     assert!(
         report["ends"]["stalled"]["open"].as_u64() > Some(0),
@@ -122,7 +127,7 @@ async fn slow_viewers_do_not_disturb_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_ends_before_viewers_are_slow_fails() {
     let double = Double::start(Fault::None).await;
-    let settings = "--set viewers=20 --set duration_s=900 --set slow_after_s=600 --set rate=40";
+    let settings = "--viewers=20 --duration-s=900 --slow-after-s=600 --rate=40";
     let child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args([
             "slow-viewers",
@@ -153,7 +158,7 @@ async fn a_run_that_ends_before_viewers_are_slow_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_reports_its_steps() {
-    let settings = ["from=10", "to=20", "duration_s=2", "drain_s=60"];
+    let settings = ["--from=10", "--to=20", "--duration-s=2", "--drain-s=60"];
     let report = passes("search", &settings).await;
     let steps = report["scenario"]["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 2, "{steps:#?}");
@@ -164,8 +169,13 @@ async fn a_search_reports_its_steps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_whose_server_dies_reports_its_results_so_far() {
     let double = Double::start(Fault::GoWithTheFirst).await;
-    let settings = ["from=10", "to=20", "precision_percent=60", "rate=40"];
-    let more = ["duration_s=2", "drain_s=60"];
+    let settings = [
+        "--from=10",
+        "--to=20",
+        "--precision-percent=60",
+        "--rate=40",
+    ];
+    let more = ["--duration-s=2", "--drain-s=60"];
     let settings = [&settings[..], &more, &UNHURRIED].concat();
     let ran = scenario(&double, "search", &settings).await;
     let (steps, text) = (&ran.report["scenario"]["steps"], &ran.text);
@@ -183,7 +193,7 @@ async fn a_search_whose_server_dies_reports_its_results_so_far() {
         (0, &false.into()),
         "{text}"
     );
-    assert_eq!(ran.report["setup"]["viewers"], 10, "{text}");
+    assert_eq!(ran.report["setup"]["spec"]["viewers"], 10, "{text}");
 }
 
 /// A search that is interrupted in its second step reports its first.
@@ -193,11 +203,8 @@ async fn an_interrupted_search_reports_its_results_so_far() {
     let path = scratch("search-ended.json");
     let mut child = Command::new(env!("CARGO_BIN_EXE_danmaku-loadtest"))
         .args(["search", "--url", &format!("http://{}", double.address)])
-        .args(
-            "--set from=10 --set to=20 --set rate=40 --set duration_s=3 --set drain_s=60"
-                .split(' '),
-        )
-        .args(UNHURRIED.iter().flat_map(|setting| ["--set", *setting]))
+        .args("--from=10 --to=20 --rate=40 --duration-s=3 --drain-s=60".split(' '))
+        .args(UNHURRIED)
         .arg("--json")
         .arg(&path)
         .stdout(Stdio::null())
@@ -234,7 +241,7 @@ async fn an_interrupted_search_reports_its_results_so_far() {
 async fn refused_viewers_are_counted_and_have_lost_nothing() {
     let run = async |name: &str, settings: &[&str]| {
         let double = Double::start(Fault::RefuseLate).await;
-        let common = ["duration_s=3", "drain_s=60", "rate=40"];
+        let common = ["--duration-s=3", "--drain-s=60", "--rate=40"];
         let settings = [&common[..], settings].concat();
         let ran = scenario(&double, name, &settings).await;
         let (report, text) = (&ran.report, &ran.text);
@@ -255,9 +262,9 @@ async fn refused_viewers_are_counted_and_have_lost_nothing() {
         );
         refused.as_u64().unwrap()
     };
-    let late = ["viewers=40", "ramp_per_second=200"];
+    let late = ["--viewers=40", "--connect-rate=200"];
     assert_eq!(run("hot-room", &late).await, 40 - LET_IN);
-    let again = ["viewers=20", "churn_per_second=20"];
+    let again = ["--viewers=20", "--churn-per-second=20"];
     assert!(run("churn", &again).await > 0);
 }
 
@@ -265,13 +272,13 @@ async fn refused_viewers_are_counted_and_have_lost_nothing() {
 async fn one_in_ten_thousand(fault: Fault, positions: Positions) -> Ran {
     let double = Double::start_at(fault, positions).await;
     let settings = [
-        "viewers=6",
-        "ramp_per_second=1000",
-        "rate=1000",
-        "duration_s=10",
-        "drain_s=60",
-        "late_ms=400",
-        "slo.p99_beyond_window_ms=10000",
+        "--viewers=6",
+        "--connect-rate=1000",
+        "--rate=1000",
+        "--duration-s=10",
+        "--drain-s=60",
+        "--late-ms=400",
+        "--slo.p99-beyond-window-ms=10000",
     ];
     let ran = scenario(&double, "hot-room", &settings).await;
     let acknowledged = ran.report["posts"]["acknowledged"].as_u64().unwrap();
@@ -309,11 +316,10 @@ async fn two_swapped_comments_in_ten_thousand_are_reordered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stall_of_700_ms_among_ten_thousand_comments_is_late() {
     let ran = one_in_ten_thousand(Fault::Stall, Positions::Dense).await;
-    assert!(
-        ran.code == 1 && ran.report["audit"]["late"].as_u64() > Some(0),
-        "{}",
-        ran.text
-    );
+    // At 1,000 comments a second, dozens are posted in the first part of the stall. A hiccup of the machine delays fewer.
+    let late = ran.report["audit"]["late"].as_u64();
+    assert!(ran.code == 1 && late >= Some(6 * 50), "{}", ran.text);
+    assert!(ran.text.contains("late, %"), "{}", ran.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +329,7 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
     let (broken, unknown) = (scratch("broken.toml"), scratch("unknown.toml"));
     std::fs::write(&broken, "scenario = \"storm\"\nviewers = = 3\n").unwrap();
     std::fs::write(&unknown, "scenario = \"hot-room\"\nviewerz = 3\n").unwrap();
-    let cases: [&[&str]; 15] = [
+    let cases: [&[&str]; 13] = [
         // Found before the run, so that no run is wasted.
         &[
             "hot-room",
@@ -334,21 +340,12 @@ async fn bad_input_gets_one_line_and_exit_code_2() {
         ],
         &["storm", "--url", &url, "--html", "/"],
         &["hot-room", "--url", "http://127.0.0.1:1"],
-        &["hot-room", "--url", &url, "--set", "viewerz=3"],
-        &["hot-room", "--url", &url, "--set", "viewers=100000000"],
-        &["hot-room", "--url", &url, "--set", "viewers=0"],
-        &[
-            "hot-room",
-            "--url",
-            &url,
-            "--set",
-            "corpus=/nowhere/to/be/found",
-        ],
-        &["restart", "--url", &url, "--set", "start=true"],
-        // Flags of `run` that are fields of a scenario.
-        &["hot-room", "--url", &url, "--viewers", "5"],
-        &["search", "--url", &url, "--connect-rate", "5"],
-        &["slow-viewers", "--url", &url, "--set", "duration_s=2"],
+        &["hot-room", "--url", &url, "--viewerz=3"],
+        &["hot-room", "--url", &url, "--viewers=100000000"],
+        &["hot-room", "--url", &url, "--viewers=0"],
+        &["hot-room", "--url", &url, "--corpus=/nowhere/to/be/found"],
+        &["restart", "--url", &url, "--start=true"],
+        &["slow-viewers", "--url", &url, "--duration-s=2"],
         &["soak", "--url", &url],
         &["scenario", "/nowhere/to/be/found.toml"],
         &["scenario", broken.to_str().unwrap()],

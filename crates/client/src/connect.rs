@@ -5,12 +5,15 @@ use std::time::Duration;
 use danmaku_wire::{Encoding, Position, RoomId};
 
 use crate::ServerAddress;
+use crate::access::Access;
 
 /// What to connect to.
 #[derive(Clone, Debug)]
 pub struct Connect {
     /// The server.
     pub server: ServerAddress,
+    /// How to get in.
+    pub access: Access,
     /// The room.
     pub room: RoomId,
     /// How batches are packed on the way.
@@ -19,8 +22,6 @@ pub struct Connect {
     pub since: Option<Position>,
     /// Replay this many of the latest comments.
     pub history: Option<u32>,
-    /// Who the viewer is.
-    pub token: Option<String>,
     /// How long the handshake may take.
     pub deadline: Duration,
 }
@@ -32,11 +33,11 @@ impl Connect {
         let deadline = Duration::from_secs(5);
         Self {
             server,
+            access: Access::default(),
             room,
             encoding: Encoding::Identity,
             since: None,
             history: None,
-            token: None,
             deadline,
         }
     }
@@ -47,10 +48,10 @@ impl Connect {
         let history = self.history.map(|history| format!("history={history}"));
         let parameters: Vec<String> = encoding.into_iter().chain(since).chain(history).collect();
         let question = if parameters.is_empty() { "" } else { "?" };
-        format!(
+        self.server.path(&format!(
             "/v1/rooms/{}/{resource}{question}{}",
             self.room,
             parameters.join("&")
-        )
+        ))
     }
 }

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use fastwebsockets::{
     FragmentCollectorRead, Frame, OpCode, Payload, Role, WebSocketError, WebSocketWrite,
 };
-use tokio::io::{AsyncReadExt, Chain};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, Chain, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
@@ -20,6 +19,7 @@ use crate::connect::Connect;
 use crate::error::ClientError;
 use crate::event::{Closed, Event};
 use crate::handshake;
+use crate::stream::Stream;
 use crate::unpack::Unpacker;
 
 /// An open connection. Dropping it closes the socket without a close frame; use [`Connection::close`] to
@@ -30,7 +30,7 @@ pub struct Connection {
     reader: JoinHandle<()>,
 }
 
-type Writer = Arc<Mutex<WebSocketWrite<OwnedWriteHalf>>>;
+type Writer = Arc<Mutex<WebSocketWrite<WriteHalf<Stream>>>>;
 
 /// Events read ahead of the caller. When the caller is slow, reading stops here and TCP pushes back on the server.
 const EVENTS_AHEAD_MAX: usize = 64;
@@ -50,7 +50,7 @@ impl Connection {
         let path = connect.path_and_query("ws", Some(encoding));
         let upgraded =
             handshake::within(connect.deadline, handshake::upgrade(connect, &path)).await?;
-        let (read_half, write_half) = upgraded.stream.into_split();
+        let (read_half, write_half) = tokio::io::split(upgraded.stream);
         let source = Cursor::new(upgraded.read_ahead).chain(read_half);
         let (mut source, sink) =
             fastwebsockets::after_handshake_split(source, write_half, Role::Client);
@@ -157,7 +157,7 @@ impl Drop for Connection {
 
 /// The task that reads. It exists because `fastwebsockets` loses bytes when a read is cancelled half-way.
 struct Reader {
-    frames: FragmentCollectorRead<Chain<Cursor<Bytes>, OwnedReadHalf>>,
+    frames: FragmentCollectorRead<Chain<Cursor<Bytes>, ReadHalf<Stream>>>,
     writer: Writer,
     unpacker: Unpacker,
     plain: Vec<u8>,

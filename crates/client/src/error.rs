@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use danmaku_wire::Encoding;
 
+use crate::access::AccessError;
 use crate::event::EventError;
 use crate::unpack::UnpackError;
 
@@ -31,6 +32,9 @@ pub enum ClientError {
     /// Server-Sent Events come plain or in `gzip`.
     #[error("server-sent events do not support the encoding `{0}`")]
     Encoding(Encoding),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// HTTP broke.
     #[error("http: {0}")]
     Http(#[from] hyper::Error),

@@ -116,22 +116,22 @@ async fn ask(
     connect: &Connect,
     last_event_id: Option<Position>,
 ) -> Result<Response<Incoming>, ClientError> {
-    let stream = handshake::dial(&connect.server).await?;
+    let stream = handshake::dial(&connect.server, &connect.access).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends with the connection; its error reaches us through `sender` or the body.
     tokio::spawn(connection);
-    let request = Request::get(connect.path_and_query("events", None));
-    let mut request = handshake::with_token(request, connect.token.as_deref())
+    let mut request = Request::get(connect.path_and_query("events", None))
         .header(HOST, connect.server.authority())
         .header(ACCEPT, "text/event-stream")
         .header(ACCEPT_ENCODING, connect.encoding.as_str());
     if let Some(position) = last_event_id {
         request = request.header("Last-Event-ID", position.to_string());
     }
-    let request = request
+    let mut request = request
         .body(Empty::<Bytes>::new())
         .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))?;
+    handshake::add_headers(request.headers_mut(), &connect.access);
     let response = sender.send_request(request).await?;
     if response.status() == StatusCode::OK {
         Ok(response)

@@ -4,29 +4,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE,
-};
-use hyper::http::request::Builder;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::ServerAddress;
+use crate::access::Access;
 use crate::connect::Connect;
 use crate::error::{ClientError, Refusal};
+use crate::stream::Stream;
 
 /// Largest error body that is read: the server's error shape is a few hundred bytes.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// A socket after its handshake, with what the server has already sent after it.
 pub(crate) struct Upgraded {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) read_ahead: Bytes,
 }
 
-/// Opens a TCP connection that sends small messages at once.
-pub(crate) async fn dial(server: &ServerAddress) -> Result<TcpStream, ClientError> {
+/// Opens a connection that sends small messages at once.
+pub(crate) async fn dial(server: &ServerAddress, access: &Access) -> Result<Stream, ClientError> {
     let unreachable = |source| ClientError::Unreachable {
         address: server.authority(),
         source,
@@ -35,7 +36,13 @@ pub(crate) async fn dial(server: &ServerAddress) -> Result<TcpStream, ClientErro
         .await
         .map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    Ok(stream)
+    if !server.is_tls() {
+        return Ok(Stream::Plain(stream));
+    }
+    let name = ServerName::try_from(server.host().to_owned())
+        .map_err(|_| ClientError::NotTheProtocol("the host is not a name that TLS can check"))?;
+    let secured = TlsConnector::from(access.tls()?).connect(name, stream);
+    Ok(Stream::Tls(Box::new(secured.await.map_err(unreachable)?)))
 }
 
 /// Runs `work` under a deadline.
@@ -56,7 +63,7 @@ pub(crate) async fn upgrade(
     connect: &Connect,
     path_and_query: &str,
 ) -> Result<Upgraded, ClientError> {
-    let stream = dial(&connect.server).await?;
+    let stream = dial(&connect.server, &connect.access).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends when the connection is handed over, refused or broken; the error then reaches us through `sender`.
@@ -70,7 +77,7 @@ pub(crate) async fn upgrade(
     verify(response.headers(), &accept)?;
     let parts = hyper::upgrade::on(response)
         .await?
-        .downcast::<TokioIo<TcpStream>>()
+        .downcast::<TokioIo<Stream>>()
         .map_err(|_| {
             ClientError::NotTheProtocol("the upgraded connection is not the original socket")
         })?;
@@ -84,8 +91,8 @@ fn upgrade_request(
     connect: &Connect,
     path_and_query: &str,
 ) -> Result<Request<Empty<Bytes>>, ClientError> {
-    let request = Request::get(path_and_query).header(HOST, connect.server.authority());
-    with_token(request, connect.token.as_deref())
+    let mut request = Request::get(path_and_query)
+        .header(HOST, connect.server.authority())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(
@@ -94,15 +101,15 @@ fn upgrade_request(
         )
         .header("Sec-WebSocket-Version", "13")
         .body(Empty::new())
-        .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))
+        .map_err(|_| ClientError::NotTheProtocol("the address does not make a valid request"))?;
+    add_headers(request.headers_mut(), &connect.access);
+    Ok(request)
 }
 
-/// The request with its token, if there is one.
-pub(crate) fn with_token(request: Builder, token: Option<&str>) -> Builder {
-    match token {
-        Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
-        None => request,
-    }
+/// Adds the operator's headers.
+pub(crate) fn add_headers(headers: &mut HeaderMap, access: &Access) {
+    let added = access.headers().iter();
+    headers.extend(added.map(|(name, value)| (name.clone(), value.clone())));
 }
 
 /// The `Sec-WebSocket-Accept` a server must answer with. `fastwebsockets` only computes it as part of a server's answer, so

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use danmaku_wire::{Epoch, IdempotencyKey, Position, RoomId, Seq};
 
 use crate::ServerAddress;
+use crate::access::Access;
 use crate::comment::NewComment;
 use crate::error::{ClientError, Refusal};
 use crate::event::raw::{RawComment, RawGap, RawRoomEvent};
@@ -24,8 +25,8 @@ use crate::handshake;
 /// it.
 pub struct HttpClient {
     server: ServerAddress,
+    access: Access,
     deadline: Duration,
-    token: Option<String>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -77,17 +78,16 @@ impl HttpClient {
     pub fn new(server: ServerAddress) -> Self {
         Self {
             server,
+            access: Access::default(),
             deadline: Duration::from_secs(10),
-            token: None,
             sender: None,
         }
     }
 
-    /// The client with a token or a server key, which it sends with every request.
+    /// Gets in this way.
     #[must_use]
-    pub fn with_token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Posts comments to a room: as one object when it is one, as an array otherwise.
@@ -305,9 +305,8 @@ impl HttpClient {
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let request = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(self.server.path(path))
             .header(HOST, self.server.authority());
-        let request = handshake::with_token(request, self.token.as_deref());
         let request = if body.is_empty() {
             request
         } else {
@@ -317,9 +316,11 @@ impl HttpClient {
             Some(key) => request.header("Idempotency-Key", key.as_str()),
             None => request,
         };
-        request
+        let mut request = request
             .body(Full::new(body.clone()))
-            .map_err(|_| ClientError::NotTheProtocol("the path does not make a valid request"))
+            .map_err(|_| ClientError::NotTheProtocol("the path does not make a valid request"))?;
+        handshake::add_headers(request.headers_mut(), &self.access);
+        Ok(request)
     }
 
     /// The kept connection if it still works, otherwise a new one.
@@ -331,7 +332,7 @@ impl HttpClient {
         let sender = match kept {
             Some(sender) => sender,
             None => {
-                let stream = handshake::dial(&self.server).await?;
+                let stream = handshake::dial(&self.server, &self.access).await?;
                 let (sender, connection) =
                     hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
                 // The task ends with the connection; its error reaches us through `sender`.

@@ -7,6 +7,7 @@
 //! The crate serves the command line of the server, the load test and the integration tests. It knows the bytes of
 //! `danmaku-wire` and nothing of the engine, the fan-out or the server.
 
+mod access;
 mod address;
 mod comment;
 mod connect;
@@ -17,8 +18,10 @@ mod event_stream;
 mod handshake;
 mod http;
 mod sse;
+mod stream;
 mod unpack;
 
+pub use access::{Access, AccessError, Trust};
 pub use address::{AddressError, ServerAddress};
 pub use comment::{NewComment, Reference};
 pub use connect::Connect;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use danmaku_client::{
-    Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment, RoomEvent,
-    RoomEventKind, ServerAddress,
+    Access, Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment,
+    RoomEvent, RoomEventKind, ServerAddress,
 };
 use danmaku_wire::{Encoding, Mode, Position, RoomId, Seq};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ pub async fn watch(args: WatchArgs) -> Result<(), CliError> {
     let mut connect = Connect::new(args.server.clone(), args.room.clone());
     connect.encoding = args.encoding;
     connect.since = args.since;
-    connect.token.clone_from(&args.token);
+    connect.access = access(args.token.as_deref())?;
     connect.history = (args.history > 0).then_some(args.history);
     let mut connection = Connection::connect(&connect).await?;
     let mut screen = Screen::new(&args);
@@ -160,16 +160,22 @@ pub async fn post(args: PostArgs) -> Result<(), CliError> {
         ModeArg::Bottom => Some(Mode::Bottom),
     };
     comment.color = args.color;
-    let mut http = HttpClient::new(args.server);
-    if let Some(token) = args.token {
-        http = http.with_token(token);
-    }
+    let access = access(args.token.as_deref())?;
+    let mut http = HttpClient::new(args.server).with_access(access);
     let posted = http.post_comments(&args.room, &[comment]).await?;
     let mut out = io::stdout().lock();
     for id in posted.ids {
         writeln!(out, "{}:{}", posted.epoch.value(), id.value())?;
     }
     Ok(())
+}
+
+fn access(token: Option<&str>) -> Result<Access, ClientError> {
+    let access = Access::default();
+    match token {
+        Some(token) => Ok(access.with_token(token)?),
+        None => Ok(access),
+    }
 }
 
 fn retractions(out: &mut impl Write, events: &[RoomEvent]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use danmaku_auth::{Action, Algorithm, Claims, Grant, NewServerKey, Role, mint};
-use danmaku_client::{Connection, Event};
+use danmaku_client::{Access, Connection, Event};
 use support::Server;
 use support::raw::{Answer, HANDSHAKE, RawViewer, handshake_with, runtime, text};
 
@@ -303,9 +303,9 @@ fn a_connection_ends_with_its_token_and_lives_on_with_a_new_one() {
             })
         };
         let mut join = server.join("r");
-        join.token = Some(brief("u1"));
+        join.access = Access::default().with_token(&brief("u1")).unwrap();
         let mut ending = Connection::connect(&join).await.unwrap();
-        join.token = Some(brief("u2"));
+        join.access = Access::default().with_token(&brief("u2")).unwrap();
         let mut renewed = Connection::connect(&join).await.unwrap();
         let mut stream = danmaku_client::EventStream::connect(&join, None)
             .await

@@ -198,9 +198,6 @@ impl Content {
                 let beyond = micros.saturating_sub(judge.window_micros());
                 seconds.record(arrivals.at, micros, u64::from(arrivals.viewers));
                 latencies.each.record(micros, u64::from(arrivals.viewers));
-                latencies
-                    .beyond_window
-                    .record(beyond, u64::from(arrivals.viewers));
                 if beyond > judge.late_micros() {
                     tally.late += u64::from(arrivals.viewers);
                 }

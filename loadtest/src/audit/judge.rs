@@ -66,12 +66,6 @@ impl Judge {
         &self.recorder
     }
 
-    /// Deliveries later than this beyond the window count as late.
-    #[must_use]
-    pub fn late(&self) -> Duration {
-        Duration::from_micros(self.late_micros)
-    }
-
     pub(super) fn late_micros(&self) -> u64 {
         self.late_micros
     }

@@ -117,7 +117,7 @@ impl Auditor {
             only_replayed,
             plain: [&self.plain, end].concat().into(),
         });
-        let sealed = self.judge.clock.from_unix_ms(batch.ts_ms);
+        let sealed = self.judge.clock.at_unix_ms(batch.ts_ms);
         let number = self.front + self.contents.len() as u64;
         let mut content = Content::new(room, &batch, plain, mark, now, sealed);
         content.only_replayed = only_replayed;

@@ -10,6 +10,7 @@
 //! through an unpacker of their own, as a real client would.
 
 mod content;
+mod count;
 mod cursor;
 mod history;
 mod judge;
@@ -23,7 +24,6 @@ use std::time::Duration;
 
 use danmaku_client::{Gap, Unpacker};
 use danmaku_wire::Dialect;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::fingerprint::fingerprint;
@@ -31,6 +31,7 @@ use crate::latency::Latencies;
 use crate::ledger::{Ledger, PositionFloor};
 
 use content::{Content, event_faults};
+pub use count::Counter;
 use cursor::Cursor;
 use history::{FormInflater, History, Mark};
 pub use judge::Judge;
@@ -108,7 +109,7 @@ pub enum Piece<'a> {
 }
 
 /// What an auditor hands over at the end.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// The counts.
     pub tally: Tally,

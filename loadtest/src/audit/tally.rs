@@ -1,9 +1,9 @@
 //! What the audit found, in viewer-comments: one comment at one viewer counts as one.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The counts of an audit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Tally {
     /// Deliveries that match an acknowledged comment.
     pub delivered: u64,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,15 +9,21 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use danmaku_client::AddressError;
 use danmaku_wire::{Dialect, RoomId};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::AbuseArgs;
 use crate::command::{Verdict, print, say};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
-use crate::random::Random;
-use crate::swarm::handshake::write_request;
+use crate::spec::Spec;
+use crate::spec_error::SpecError;
+use crate::swarm::handshake::{Ask, From, write_request};
 use crate::table::{Table, count};
 use crate::target::Target;
+use danmaku_chat::Random;
 
 /// One way to be a bad peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,75 +63,64 @@ impl Manner {
 enum Fate {
     /// The server closed it.
     Closed,
-    /// The peer left by itself.
-    Left,
     /// The server still held it when time was up.
     Kept,
+    /// The peer left by itself.
+    Left,
     /// The server did not accept it.
     Refused,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Fates {
-    closed: u64,
-    left: u64,
-    kept: u64,
-    refused: u64,
-}
-
-impl Fates {
-    fn count(&mut self, fate: Fate) {
-        *match fate {
-            Fate::Closed => &mut self.closed,
-            Fate::Left => &mut self.left,
-            Fate::Kept => &mut self.kept,
-            Fate::Refused => &mut self.refused,
-        } += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.closed += other.closed;
-        self.left += other.left;
-        self.kept += other.kept;
-        self.refused += other.refused;
-    }
-}
+/// How many connections ended in each way.
+type Fates = [u64; 4];
 
 /// How long a bad connection waits for the server to close it before it leaves.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between bad connections of the same kind, to bound the rate whatever the server does.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verdict, HarnessError> {
-    let room = RoomId::parse(&args.room)
-        .map_err(|error| HarnessError::Flags(format!("--room: {error}")))?;
-    let mut target = Target::reach(&args.url).await?;
+pub(super) async fn abuse(
+    args: AbuseArgs,
+    stop: &CancellationToken,
+) -> Result<Verdict, HarnessError> {
+    let room = RoomId::parse(&args.room).map_err(SpecError::RoomPrefix)?;
+    let entrance = Entrance::of(&Spec {
+        url: args.url.clone(),
+        ..Spec::default()
+    })?;
+    if entrance.secure.is_some() {
+        return Err(HarnessError::Url {
+            url: args.url,
+            source: AddressError::Scheme("https".to_owned()),
+        });
+    }
+    let mut target = Target::reach(entrance).await?;
     say(&format!(
         "{} bad connections at a time for {} s",
         args.connections, args.duration_s
     ));
     let end = Instant::now() + Duration::from_secs(args.duration_s);
     let mut request = Vec::new();
-    write_request(
-        &args.url.authority(),
-        room.as_str(),
-        Dialect::WsDeflate,
-        None,
-        &mut request,
-    );
+    let ask = Ask {
+        server: &target.entrance.address,
+        room: room.as_str(),
+        dialect: Dialect::WsDeflate,
+        from: From::Now,
+    };
+    write_request(&ask, |_| (), &mut request);
     let request: Arc<[u8]> = request.into();
     let mut peers = JoinSet::new();
     for number in 0..u64::from(args.connections) {
-        let (request, stop, socket) = (Arc::clone(&request), Arc::clone(&stop), target.socket);
+        let (request, stop, socket) = (Arc::clone(&request), stop.clone(), target.socket);
         peers.spawn(async move {
             let mut random = Random::new(args.seed.wrapping_mul(1_000_003).wrapping_add(number));
             let mut fates: BTreeMap<Manner, Fates> = BTreeMap::new();
-            while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+            while Instant::now() < end && !stop.is_cancelled() {
                 let manner = *random.choose(&Manner::ALL);
                 let fate =
                     timeout(PATIENCE, misbehave(socket, manner, &request, &mut random)).await;
-                let fates = fates.entry(manner).or_default();
-                fates.count(fate.unwrap_or(Fate::Kept));
+                let fate = fate.unwrap_or(Fate::Kept);
+                fates.entry(manner).or_default()[fate as usize] += 1;
                 tokio::time::sleep(PAUSE).await;
             }
             fates
@@ -137,11 +131,14 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
         for (manner, fates) in
             fates.map_err(|error| HarnessError::system("a bad peer")(error.into()))?
         {
-            total.entry(manner).or_default().add(&fates);
+            let sums = total.entry(manner).or_default();
+            sums.iter_mut()
+                .zip(fates)
+                .for_each(|(sum, more)| *sum += more);
         }
     }
     print(&table_of(&args.url.to_string(), &total).render());
-    if stop.load(Ordering::Relaxed) {
+    if stop.is_cancelled() {
         print("\npartial: ended early\n");
     }
     Ok(conclude(target.counters().await.is_ok(), &total))
@@ -150,15 +147,10 @@ pub(super) async fn abuse(args: AbuseArgs, stop: Arc<AtomicBool>) -> Result<Verd
 fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
     let mut table = Table::new(format!("bad peers of {url}"));
     let kept = format!("kept for {} s", PATIENCE.as_secs());
-    table.row(["", "server closed", &kept, "peer left", "not accepted"]);
+    table.heads(["", "server closed", &kept, "peer left", "not accepted"]);
     for (manner, fates) in total {
-        table.row([
-            manner.name(),
-            &count(fates.closed),
-            &count(fates.kept),
-            &count(fates.left),
-            &count(fates.refused),
-        ]);
+        let [closed, kept, left, refused] = fates.map(count);
+        table.row([manner.name(), &closed, &kept, &left, &refused]);
     }
     table
 }
@@ -166,7 +158,7 @@ fn table_of(url: &str, total: &BTreeMap<Manner, Fates>) -> Table {
 /// A server may keep the others: a request head may still be incomplete, and random bytes may be the start of a long frame. A
 /// broken frame is invalid at once, and RFC 6455 section 7.1.7 requires failing the connection.
 fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
-    let broken = total
+    let [closed, kept, ..] = total
         .get(&Manner::BrokenFrames)
         .copied()
         .unwrap_or_default();
@@ -174,15 +166,15 @@ fn conclude(is_alive: bool, total: &BTreeMap<Manner, Fates>) -> Verdict {
         print("\nFAIL: the server no longer answers\n");
         return Verdict::Bad;
     }
-    if broken.kept > 0 {
+    if kept > 0 {
         print(&format!(
             "\nFAIL: the server answers, but kept {} of {} peers that had sent a broken frame\n",
-            count(broken.kept),
-            count(broken.kept + broken.closed)
+            count(kept),
+            count(kept + closed)
         ));
         return Verdict::Bad;
     }
-    print(if broken.closed > 0 {
+    print(if closed > 0 {
         "\nPASS: the server answers, and has closed every peer that sent a broken frame\n"
     } else {
         "\nPASS: the server answers; no peer with a broken frame waited to be closed\n"

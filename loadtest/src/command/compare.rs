@@ -3,14 +3,12 @@
 use crate::cli::CompareArgs;
 use crate::command::{Verdict, print};
 use crate::error::HarnessError;
-use crate::report::difference::Difference;
-use crate::report::read_json;
+use crate::report::Comparison;
 
 pub(super) fn compare(args: &CompareArgs) -> Result<Verdict, HarnessError> {
-    let (before, after) = (read_json(&args.before)?, read_json(&args.after)?);
-    let difference = Difference::of(&before, &after, args.tolerance);
-    print(&difference.render(args.tolerance));
-    Ok(if difference.is_worse() {
+    let comparison = Comparison::of_files(&args.before, &args.after, args.tolerance)?;
+    print(&comparison.render());
+    Ok(if comparison.is_worse() {
         Verdict::Bad
     } else {
         Verdict::Good

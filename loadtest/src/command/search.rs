@@ -1,15 +1,14 @@
 //! `search`: finds the highest value within the limits by running one scenario again and again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
-use crate::cli::ServerArgs;
-use crate::command::run::prepare;
+use crate::bisection::Bisection;
+use crate::command::plan::party;
+use crate::command::run::perform;
 use crate::command::say;
-use crate::command::scenario::{named_by_fields, perform, run_args, whole};
 use crate::error::HarnessError;
-use crate::report::{RunReport, ScenarioReport, Step};
-use crate::scenario::{Bisection, Searched, Spec};
+use crate::report::{RunReport, Step};
+use crate::spec::{Searched, Spec, whole};
 use crate::table::amount;
 
 /// The state of a search.
@@ -24,26 +23,23 @@ struct Found {
 /// best step that met every limit, or of the first one if none did. A step after the first that cannot run counts as failed.
 pub(super) async fn search(
     spec: &Spec,
-    server: &ServerArgs,
-    stop: &Arc<AtomicBool>,
+    stop: &CancellationToken,
 ) -> Result<RunReport, HarnessError> {
     let searched = spec.search.unwrap_or(Searched::Viewers);
     if searched == Searched::Viewers {
         // Reject unreachable steps now, not after running the others.
-        let mut most = spec.clone();
-        most.viewers = whole(spec.to);
-        prepare(&run_args(&most, server)?).map_err(named_by_fields)?;
+        party(&Spec {
+            viewers: whole(spec.to),
+            ..spec.clone()
+        })?;
     }
     let mut bisection = Bisection::new(spec.from, spec.to, spec.precision_percent);
     let mut found = Found::default();
     while let Some(value) = bisection.next() {
-        let (step, value) = at(spec, searched, value);
-        let server = ServerArgs {
-            room_prefix: format!("{}-s{}", server.room_prefix, found.steps.len()),
-            ..server.clone()
-        };
-        let performed = perform(&step, &server, stop).await;
-        let is_stopped = stop.load(Ordering::Relaxed);
+        let (mut step, value) = at(spec, searched, value);
+        step.room_prefix = format!("{}-s{}", spec.room_prefix, found.steps.len());
+        let performed = perform(&step, stop).await;
+        let is_stopped = stop.is_cancelled();
         match performed {
             // A step that was cut short says nothing about its value.
             Ok(report) if is_stopped => {
@@ -63,7 +59,7 @@ pub(super) async fn search(
             Err(error) => return Err(error),
         }
     }
-    found.report(stop.load(Ordering::Relaxed))
+    found.report(stop.is_cancelled())
 }
 
 /// The scenario of a step, and its value; viewers are whole numbers.
@@ -122,12 +118,11 @@ impl Found {
 
     fn report(self, partial: bool) -> Result<RunReport, HarnessError> {
         let Self { steps, best } = self;
-        let mut report =
-            best.ok_or_else(|| HarnessError::Flags("a search without a step".to_owned()))?;
+        let mut report = best.expect("invariant: the first step has a report or is an error");
         report.partial = partial;
         let has_judged = !partial || !steps.is_empty();
         if let Some(scenario) = report.scenario.take() {
-            report.set_scenario(ScenarioReport { steps, ..scenario });
+            report.set_scenario(scenario.searched_by(steps));
         }
         if !has_judged {
             report.passed = false;

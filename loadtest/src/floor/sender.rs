@@ -165,7 +165,7 @@ fn shares(plan: &SenderPlan, rooms: Vec<Vec<Outlet>>) -> Vec<Vec<Vec<Outlet>>> {
 /// Runs the rounds on one thread per share and takes the CPU time of all together.
 fn run(plan: &SenderPlan, shares: &[Vec<Vec<Outlet>>]) -> SenderReport {
     let process = Process::this();
-    let ticks = || process.as_ref().and_then(|process| process.cpu().ok());
+    let ticks = || process.as_ref().and_then(Process::cpu);
     let (ticks_before, cpu_before) = (ticks(), cpu_ns());
     let barrier = Barrier::new(shares.len());
     let mut report = SenderReport::default();
@@ -308,7 +308,7 @@ mod tests {
     use danmaku_client::Event;
 
     use super::*;
-    use crate::swarm::ServerFrame;
+    use crate::swarm::server_frame::ServerFrame;
 
     #[test]
     fn frames_have_the_requested_size_and_are_batches_without_comments() {
@@ -333,13 +333,13 @@ mod tests {
     #[test]
     fn requests_of_the_swarm_are_parsed() {
         let mut request = Vec::new();
-        crate::swarm::handshake::write_request(
-            "127.0.0.1:1",
-            "17",
-            Dialect::WsDeflate,
-            None,
-            &mut request,
-        );
+        let ask = crate::swarm::handshake::Ask {
+            server: &"127.0.0.1:1".parse().unwrap(),
+            room: "17",
+            dialect: Dialect::WsDeflate,
+            from: crate::swarm::handshake::From::Now,
+        };
+        crate::swarm::handshake::write_request(&ask, |_| (), &mut request);
         let head = String::from_utf8(request).unwrap();
         assert_eq!(asked_for(&head), Some((17, Encoding::Deflate)));
         assert_eq!(asked_for("GET / HTTP/1.1\r\n\r\n"), None);

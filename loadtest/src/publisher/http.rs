@@ -6,11 +6,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use danmaku_client::{ClientError, HttpClient, Posted};
+use danmaku_client::{ClientError, HttpClient, Posted, Refusal};
+use danmaku_wire::{Epoch, RoomId, Seq};
+use hyper::Method;
 
 use crate::clock::Moment;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
-use crate::publisher::{Cut, DUE_MAX, Publication, Publisher, broken};
+use crate::publisher::{Cut, DUE_MAX, Errand, Publication, Publisher, broken};
+use crate::pusher::{self, App};
 use crate::schedule::Post;
 
 pub(super) async fn publish(
@@ -25,6 +29,10 @@ pub(super) async fn publish(
         posts,
         start,
         idle: Vec::new(),
+        numbers: match &publisher.entrance.pusher {
+            Some(_) => pusher::numbers(posts.iter().map(|post| post.room), publisher.rooms.len()),
+            None => Vec::new(),
+        },
         unopened: publisher.connections.max(1),
         busy: JoinSet::new(),
         publication: Publication::default(),
@@ -59,16 +67,57 @@ struct Counter<'a> {
     posts: &'a Arc<[Post]>,
     start: Moment,
     /// Idle connections. The last one used is the next, so that no more are opened than needed.
-    idle: Vec<HttpClient>,
+    idle: Vec<Poster>,
+    /// The posts' numbers in their rooms, where the server gives none.
+    numbers: Vec<u64>,
     /// Connections that may still be opened.
     unopened: usize,
     busy: JoinSet<Served>,
     publication: Publication,
 }
 
+/// A connection, and whom its token names.
+struct Poster {
+    client: HttpClient,
+    user: Option<String>,
+}
+
+impl Poster {
+    fn new(entrance: &Entrance, number: u32) -> Self {
+        let (access, user) = entrance.poster(number);
+        let client = HttpClient::new(entrance.address.clone()).with_access(access);
+        Self { client, user }
+    }
+
+    /// Posts to a server that speaks the Pusher protocol. It gives no positions, so the number stands for one.
+    async fn trigger(
+        &mut self,
+        app: &App,
+        room: &RoomId,
+        (run, number): (u64, u64),
+        errand: &Errand<'_>,
+    ) -> Result<Posted, ClientError> {
+        let (path, body) = app.post(room, (run, number), errand.due, &errand.comment);
+        let answer = self.client.send(Method::POST, &path, body.into()).await?;
+        if answer.status.is_success() {
+            return Ok(Posted {
+                epoch: Epoch::new(1),
+                ids: vec![Seq::new(number)],
+                held: None,
+            });
+        }
+        Err(ClientError::Refused(Refusal {
+            status: answer.status.as_u16(),
+            code: String::new(),
+            message: String::from_utf8_lossy(&answer.body).into_owned(),
+            retry_after_ms: None,
+        }))
+    }
+}
+
 /// A post that was sent, and its outcome.
 struct Served {
-    http: HttpClient,
+    poster: Poster,
     index: u32,
     sent: Moment,
     answered: Moment,
@@ -81,23 +130,32 @@ impl Counter<'_> {
     }
 
     fn send(&mut self, index: u32) {
-        let mut http = self.idle.pop().unwrap_or_else(|| {
+        let mut poster = self.idle.pop().unwrap_or_else(|| {
             self.unopened -= 1;
-            HttpClient::new(self.publisher.server.clone())
+            let number = u32::try_from(self.unopened).unwrap_or(u32::MAX);
+            Poster::new(&self.publisher.entrance, number)
         });
         let publisher = self.publisher.clone();
-        let post = self.posts[index as usize];
+        let (post, start) = (self.posts[index as usize], self.start);
+        let number = self.numbers.get(index as usize).copied();
         let sent = self
             .publisher
-            .leaves(&mut self.publication, self.start.after(post.at));
+            .leaves(&mut self.publication, start.after(post.at));
         self.busy.spawn(async move {
+            let errand = publisher.errand(post, start, poster.user.as_deref());
             let room = &publisher.rooms[post.room as usize];
-            let comment = &publisher.lines[post.line as usize].comment;
-            let answer = http
-                .post_comments(room, std::slice::from_ref(comment))
-                .await;
+            let answer = match (&publisher.entrance.pusher, number) {
+                (Some(app), Some(number)) => {
+                    let number = (publisher.clock.origin_unix_ms(), number);
+                    poster.trigger(app, room, number, &errand).await
+                }
+                _ => {
+                    let comments = std::slice::from_ref(&*errand.comment);
+                    poster.client.post_comments(room, comments).await
+                }
+            };
             Served {
-                http,
+                poster,
                 index,
                 sent,
                 answered: publisher.clock.now(),
@@ -107,7 +165,8 @@ impl Counter<'_> {
     }
 
     fn settle(&mut self, served: Served) {
-        self.idle.push(served.http);
+        let user = served.poster.user.clone();
+        self.idle.push(served.poster);
         let answer_micros = served.answered.micros_since(served.sent);
         self.publication.answer.record(answer_micros, 1);
         let recorder = &self.publisher.recorder;
@@ -115,7 +174,7 @@ impl Counter<'_> {
             Ok(posted) => {
                 recorder.acknowledged(served.answered);
                 let post = self.posts[served.index as usize];
-                let errand = self.publisher.errand(post, self.start);
+                let errand = self.publisher.errand(post, self.start, user.as_deref());
                 for id in &posted.ids {
                     self.publication.acknowledge(
                         &self.publisher.ledger,

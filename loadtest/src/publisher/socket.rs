@@ -8,10 +8,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use danmaku_client::{ClientError, Connect, Connection, Event, Reference, Refusal, ServerAddress};
+use danmaku_client::{ClientError, Connect, Connection, Event, Reference, Refusal};
 use danmaku_wire::{Encoding, RoomId};
 
 use crate::clock::Moment;
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::publisher::{
     ANSWER_DEADLINE, Cut, DUE_MAX, Publication, Publisher, broken, came_due_by,
@@ -45,6 +46,8 @@ impl End {
 pub(super) struct Joined {
     connection: Connection,
     epoch: u64,
+    /// Whom its token names.
+    user: Option<String>,
 }
 
 /// Handshakes in progress at once.
@@ -59,8 +62,8 @@ pub(super) async fn connect(publisher: &Publisher) -> Result<Vec<Joined>, Harnes
         while joining.len() < JOINING_MAX
             && let Some((index, room)) = rooms.next()
         {
-            let server = publisher.server.clone();
-            joining.spawn(async move { (index, join(server, room).await) });
+            let entrance = Arc::clone(&publisher.entrance);
+            joining.spawn(async move { (index, join(&entrance, room, index).await) });
         }
         tokio::select! {
             answer = joining.join_next() => match answer {
@@ -70,7 +73,7 @@ pub(super) async fn connect(publisher: &Publisher) -> Result<Vec<Joined>, Harnes
                 }
                 None => break,
             },
-            () = publisher.stopped() => break,
+            () = publisher.stop.cancelled() => break,
         }
     }
     Ok(joined.into_values().collect())
@@ -93,7 +96,12 @@ pub(super) async fn publish(
     }
     let mut channels = Vec::with_capacity(publisher.rooms.len());
     let mut connections = JoinSet::new();
-    for Joined { connection, epoch } in joined {
+    for Joined {
+        connection,
+        epoch,
+        user,
+    } in joined
+    {
         let (sender, due) = mpsc::channel(DUE_MAX.div_ceil(publisher.rooms.len()));
         channels.push(sender);
         let poster = Poster {
@@ -101,6 +109,7 @@ pub(super) async fn publish(
             posts: Arc::clone(posts),
             start,
             epoch,
+            user,
             publication: Publication::default(),
             pending: HashMap::new(),
         };
@@ -125,10 +134,12 @@ pub(super) async fn publish(
     Ok(publication)
 }
 
-async fn join(server: ServerAddress, room: RoomId) -> Result<Joined, ClientError> {
+async fn join(entrance: &Entrance, room: RoomId, index: usize) -> Result<Joined, ClientError> {
+    let (access, user) = entrance.poster(u32::try_from(index).unwrap_or(u32::MAX));
     let mut connection = Connection::connect(&Connect {
+        access,
         encoding: Encoding::Deflate,
-        ..Connect::new(server, room)
+        ..Connect::new(entrance.address.clone(), room)
     })
     .await?;
     let first = tokio::time::timeout(ANSWER_DEADLINE, connection.next()).await;
@@ -136,6 +147,7 @@ async fn join(server: ServerAddress, room: RoomId) -> Result<Joined, ClientError
         Event::Joined(joined) => Ok(Joined {
             connection,
             epoch: joined.epoch.value(),
+            user,
         }),
         _ => Err(ClientError::NotTheProtocol(
             "the first message is not `joined`",
@@ -157,6 +169,7 @@ struct Poster {
     posts: Arc<[Post]>,
     start: Moment,
     epoch: u64,
+    user: Option<String>,
     publication: Publication,
     /// Posts without an answer, with the moment they left, by reference.
     pending: HashMap<u32, Moment>,
@@ -214,12 +227,14 @@ impl Poster {
 
     async fn post(&mut self, connection: &Connection, index: u32) -> Result<(), ClientError> {
         let post = self.posts[index as usize];
-        let errand = self.publisher.errand(post, self.start);
+        let errand = self
+            .publisher
+            .errand(post, self.start, self.user.as_deref());
         let sent = self.publisher.leaves(&mut self.publication, errand.due);
         // It is pending from the first byte on, so that it is counted even if it cannot be sent.
         self.pending.insert(index, sent);
         let reference = Reference::Number(i64::from(index));
-        connection.post(errand.comment, Some(&reference)).await
+        connection.post(&errand.comment, Some(&reference)).await
     }
 
     fn hear(&mut self, event: Event) {
@@ -228,9 +243,9 @@ impl Poster {
                 if let Some(index) = self.answered(ack.reference.as_ref()) {
                     let now = self.publisher.clock.now();
                     self.publisher.recorder.acknowledged(now);
-                    let errand = self
-                        .publisher
-                        .errand(self.posts[index as usize], self.start);
+                    let post = self.posts[index as usize];
+                    let user = self.user.as_deref();
+                    let errand = self.publisher.errand(post, self.start, user);
                     self.publication.acknowledge(
                         &self.publisher.ledger,
                         &errand,

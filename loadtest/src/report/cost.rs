@@ -1,6 +1,7 @@
 //! What a run cost: the server, this process, and the floor for comparison.
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::floor::Floor;
 use crate::ingest::PostCost;
@@ -11,7 +12,7 @@ use crate::server_side::Source;
 use crate::session::Outcome;
 
 /// The server's process over the measured interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ServerReport {
     /// Where its figures come from.
     pub source: Option<Source>,
@@ -30,7 +31,7 @@ pub struct ServerReport {
 }
 
 /// This process over the measured interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct GeneratorReport {
     /// CPU.
     pub cpu: Option<CpuTime>,
@@ -39,18 +40,15 @@ pub struct GeneratorReport {
     /// CPU per received frame, the kernel included.
     pub frame_micros: f64,
     /// Of that CPU, what the viewers' threads took: receiving and the audit, without posting and the report.
-    #[serde(default)]
     pub viewers_cpu: Option<CpuTime>,
     /// User-space CPU of the viewers' threads per received frame.
-    #[serde(default)]
     pub viewers_user_frame_micros: f64,
     /// CPU of the viewers' threads per received frame, the kernel included.
-    #[serde(default)]
     pub viewers_frame_micros: f64,
 }
 
 /// The floor beside the run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct FloorReport {
     /// What was measured.
     pub floor: Floor,

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use danmaku_wire::Encoding;
 
-use crate::latency::{Stage, Summary};
-use crate::session::{Outcome, of_stage};
+use crate::latency::{Distribution, Stage, Summary};
+use crate::session::Outcome;
 use crate::swarm::Delivered;
 
-/// What was delivered in the measured interval, over all viewers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Total {
+/// What viewers got in the measured interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Traffic {
     /// Length of the interval, its drain included.
     pub seconds: f64,
-    /// Frames.
+    /// Frames that carry a batch.
     pub frames: u64,
-    /// Viewer-comments.
+    /// Viewer-comments in them.
     pub comments: u64,
-    /// Bytes, with WebSocket frame headers and event lines.
+    /// Their bytes, with WebSocket frame headers and event lines.
     pub bytes: u64,
     /// Frames a second.
     pub frames_per_s: f64,
@@ -27,17 +28,6 @@ pub struct Total {
     pub comments_per_s: f64,
     /// Bytes a second.
     pub bytes_per_s: f64,
-}
-
-/// Deliveries of one encoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Frames.
-    pub frames: u64,
-    /// Bytes, with WebSocket frame headers and event lines.
-    pub bytes: u64,
-    /// Comments.
-    pub comments: u64,
     /// Bytes per frame.
     pub bytes_per_frame: f64,
     /// Bytes per comment and viewer.
@@ -45,7 +35,7 @@ pub struct Traffic {
 }
 
 /// Latencies of one stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct StageReport {
     /// `all`, or `before stall` and `during stall`.
     pub stage: String,
@@ -55,32 +45,40 @@ pub struct StageReport {
     pub each_viewer: Summary,
     /// Scheduled post to last viewer, per comment.
     pub last_viewer: Summary,
-    /// Each viewer, minus the window.
+    /// Each viewer, minus the window: the figure that is judged.
     pub each_beyond_window: Summary,
-    /// Last viewer, minus the window.
-    pub last_beyond_window: Summary,
     /// The batch's timestamp to each viewer.
     pub seal_to_viewer: Summary,
 }
 
-impl Total {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        let sum = |of: fn(&Delivered) -> u64| outcome.delivered.iter().map(of).sum::<u64>();
-        let (frames, comments, bytes) = (
-            sum(|delivered| delivered.frames),
-            sum(|delivered| delivered.comments),
-            sum(|delivered| delivered.bytes),
-        );
-        let seconds = outcome.seconds.max(f64::MIN_POSITIVE);
-        Self {
-            seconds: outcome.seconds,
+impl Traffic {
+    fn new(delivered: &Delivered, seconds: f64) -> Self {
+        let Delivered {
             frames,
             comments,
             bytes,
-            frames_per_s: ratio(frames, 1) / seconds,
-            comments_per_s: ratio(comments, 1) / seconds,
-            bytes_per_s: ratio(bytes, 1) / seconds,
+        } = *delivered;
+        let per_s = |count| ratio(count, 1) / seconds.max(f64::MIN_POSITIVE);
+        Self {
+            seconds,
+            frames,
+            comments,
+            bytes,
+            frames_per_s: per_s(frames),
+            comments_per_s: per_s(comments),
+            bytes_per_s: per_s(bytes),
+            bytes_per_frame: ratio(bytes, frames),
+            bytes_per_comment: ratio(bytes, comments),
         }
+    }
+
+    /// Of all viewers.
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        let mut all = Delivered::default();
+        for delivered in &outcome.delivered {
+            all.add(delivered);
+        }
+        Self::new(&all, outcome.seconds)
     }
 }
 
@@ -89,11 +87,10 @@ impl StageReport {
         let latencies = &outcome.result.findings.stages[stage as usize];
         Self {
             stage: name.to_owned(),
-            first_viewer: of_stage(&outcome.first_viewer, stage),
+            first_viewer: outcome.spans.first[stage as usize].summary(),
             each_viewer: latencies.each.summary(),
-            last_viewer: of_stage(&outcome.last_viewer, stage),
-            each_beyond_window: latencies.beyond_window.summary(),
-            last_beyond_window: of_stage(&outcome.last_beyond, stage),
+            last_viewer: outcome.spans.last[stage as usize].summary(),
+            each_beyond_window: latencies.each.summary().beyond(outcome.window_ms),
             seal_to_viewer: latencies.seal.summary(),
         }
     }
@@ -106,16 +103,28 @@ pub(super) fn traffic(outcome: &Outcome) -> BTreeMap<String, Traffic> {
         .map(|encoding| (encoding, outcome.delivered[encoding as usize]))
         .filter(|(_, delivered)| delivered.frames > 0)
         .map(|(encoding, delivered)| {
-            let traffic = Traffic {
-                frames: delivered.frames,
-                bytes: delivered.bytes,
-                comments: delivered.comments,
-                bytes_per_frame: ratio(delivered.bytes, delivered.frames),
-                bytes_per_comment: ratio(delivered.bytes, delivered.comments),
-            };
+            let traffic = Traffic::new(&delivered, outcome.seconds);
             (encoding.as_str().to_owned(), traffic)
         })
         .collect()
+}
+
+/// Where the time of a delivery goes, by name.
+pub(super) fn distributions(outcome: &Outcome) -> BTreeMap<String, Distribution> {
+    let [calm, stalled] = &outcome.result.findings.stages;
+    let mut each = calm.each.clone();
+    each.merge(&stalled.each);
+    let spans = &outcome.spans;
+    [
+        ("post_to_viewer", &each),
+        ("post_to_seal", &spans.post_to_seal),
+        ("seal_to_first_viewer", &spans.seal_to_first),
+        ("first_to_last_viewer", &spans.first_to_last),
+    ]
+    .into_iter()
+    .filter(|(_, distribution)| distribution.count() > 0)
+    .map(|(name, distribution)| (name.to_owned(), distribution.clone()))
+    .collect()
 }
 
 #[expect(

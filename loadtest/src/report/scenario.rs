@@ -1,29 +1,31 @@
-//! What makes a run a scenario: its fields, each figure against its limit, and the steps of a search.
+//! What makes a run a scenario: its fields, each figure against its limit, and the steps of a search; and what became of
+//! rooms and of viewers that came back.
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::audit::Tally;
 use crate::latency::Summary;
-use crate::report::RunReport;
-use crate::scenario::{Bound, Check, Searched, Spec};
-use crate::session::{Event, Outcome};
-use crate::table::{Table, amount, count, figure};
+use crate::limits::{Bound, Check};
+use crate::session::Outcome;
+use crate::spec::{Searched, Spec};
+use crate::table::amount;
 
-/// A scenario and its limits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The limits of a scenario, and its search.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ScenarioReport {
-    /// The scenario with all its fields.
-    pub fields: Spec,
     /// Each figure against its limit.
     pub checks: Vec<Check>,
     /// Growth of the server's memory, if its figures are known.
     pub memory_mib_per_hour: Option<f64>,
     /// The steps of a search.
     pub steps: Vec<Step>,
+    /// The highest value of a search that met every limit.
+    pub most: Option<f64>,
 }
 
 /// One step of a search.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Step {
     /// Viewers, or comments a second.
     pub value: f64,
@@ -32,12 +34,11 @@ pub struct Step {
     /// The figures that were not, or why it could not be run.
     pub failed: Vec<String>,
     /// Each figure against its limit.
-    #[serde(default)]
     pub checks: Vec<Check>,
 }
 
 /// The audit of one room.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct RoomReport {
     /// Its name.
     pub room: String,
@@ -48,7 +49,7 @@ pub struct RoomReport {
 }
 
 /// Viewers that lost their connection and came back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Returns {
     /// Joins after the first one of the same viewer.
     pub rejoined: u64,
@@ -66,18 +67,16 @@ pub struct Returns {
 
 /// Rooms that are listed by name.
 const ROOMS_LISTED_MAX: usize = 100;
-/// Rooms with faults that the tables name.
-const ROOMS_SHOWN_MAX: usize = 10;
 
 impl ScenarioReport {
-    /// A scenario that was ended before anything could be judged.
+    /// Adds the steps of a search.
     #[must_use]
-    pub fn unjudged(fields: &Spec) -> Self {
+    pub fn searched_by(self, steps: Vec<Step>) -> Self {
+        let met = steps.iter().filter(|step| step.met);
         Self {
-            fields: fields.clone(),
-            checks: Vec::new(),
-            memory_mib_per_hour: None,
-            steps: Vec::new(),
+            most: met.map(|step| step.value).reduce(f64::max),
+            steps,
+            ..self
         }
     }
 
@@ -89,99 +88,57 @@ impl ScenarioReport {
     }
 
     /// The result in a sentence.
-    #[must_use]
-    pub fn judge(&self, partial: bool) -> String {
-        let name = self.fields.scenario.name();
-        let partial = if partial {
-            " (partial: ended early)"
-        } else {
-            ""
-        };
-        let failed = self.failed();
+    pub(super) fn judge(&self, spec: &Spec, partial: &str) -> String {
+        let (name, failed) = (&spec.scenario, self.failed());
         let mut text = if failed.is_empty() {
-            format!(
-                "PASS{partial}: {name} is within all {} limits",
-                self.checks.len()
-            )
+            let limits = self.checks.len();
+            format!("PASS{partial}: {name} is within all {limits} limits")
         } else {
             format!("FAIL{partial}: {name} is not within: {}", failed.join("; "))
         };
-        if let Some(found) = self.found() {
+        if let Some(found) = self.found(spec) {
             text.push_str(&format!("; {found}"));
         }
         text
     }
 
     /// The result of a search, in words.
-    pub(super) fn found(&self) -> Option<String> {
+    pub(super) fn found(&self, spec: &Spec) -> Option<String> {
         let first = self.steps.first()?;
-        let searched = self.searched();
-        Some(match self.most() {
-            None => format!(
-                "even the lowest value, {} {searched}, missed them",
-                amount(first.value)
-            ),
-            Some(most) if most >= self.fields.to => {
-                format!(
-                    "all {} {searched} met them, the end of the range; raise `to` to look further",
-                    amount(most)
-                )
-            }
-            Some(most) => {
-                let missed = self.steps.iter().filter(|step| !step.met);
-                let next = missed.min_by(|one, other| one.value.total_cmp(&other.value));
-                let next = next.map_or_else(String::new, |step| {
-                    format!(
-                        "; {} did not: {}",
-                        amount(step.value),
-                        step.failed.join(", ")
-                    )
-                });
-                format!(
-                    "the most that met them is {} {searched}{next}",
-                    amount(most)
-                )
-            }
-        })
-    }
-
-    /// The highest value of a search that met every limit.
-    #[must_use]
-    pub fn most(&self) -> Option<f64> {
-        let met = self.steps.iter().filter(|step| step.met);
-        met.map(|step| step.value).reduce(f64::max)
-    }
-
-    /// Each figure against its limit, and the steps of a search.
-    pub(super) fn table(&self) -> Table {
-        let mut table = Table::new(format!("limits of {}", self.fields.scenario.name()));
-        table.row(["", "measured", "limit", ""]);
-        for check in &self.checks {
-            let (was, limit) = (check.measured(), check.allowed());
-            table.row([&check.what, &was, &limit, mark(check.met)]);
+        let searched = searched(spec);
+        let Some(most) = self.most else {
+            let first = amount(first.value);
+            return Some(format!(
+                "even the lowest value, {first} {searched}, missed them"
+            ));
+        };
+        let value = amount(most);
+        if most >= spec.to {
+            return Some(format!(
+                "all {value} {searched} met them, the end of the range; raise `to` to look further"
+            ));
         }
-        table
+        let missed = self.steps.iter().filter(|step| !step.met);
+        let next = missed.min_by(|one, other| one.value.total_cmp(&other.value));
+        let next = next.map(|step| {
+            format!(
+                "; {} did not: {}",
+                amount(step.value),
+                step.failed.join(", ")
+            )
+        });
+        let next = next.unwrap_or_default();
+        Some(format!(
+            "the most that met them is {value} {searched}{next}"
+        ))
     }
+}
 
-    /// The steps of a search.
-    pub(super) fn steps_table(&self) -> Table {
-        let mut table = Table::new("steps of the search");
-        for step in &self.steps {
-            table.row([
-                &format!("{} {}", amount(step.value), self.searched()),
-                mark(step.met),
-                &step.failed.join("; "),
-            ]);
-        }
-        table
-    }
-
-    /// What a search looked for the most of.
-    pub(super) const fn searched(&self) -> &'static str {
-        match self.fields.search {
-            Some(Searched::Rate) => "comments a second",
-            Some(Searched::Viewers) | None => "viewers",
-        }
+/// What a search looks for the most of.
+pub(super) const fn searched(spec: &Spec) -> &'static str {
+    match spec.search {
+        Some(Searched::Rate) => "comments a second",
+        Some(Searched::Viewers) | None => "viewers",
     }
 }
 
@@ -204,11 +161,6 @@ impl Check {
         };
         format!("{side} {}", amount(self.limit))
     }
-}
-
-/// Whether a limit is met, in a word that stands out when it is not.
-pub(super) const fn mark(met: bool) -> &'static str {
-    if met { "ok" } else { "NOT MET" }
 }
 
 impl Returns {
@@ -248,103 +200,5 @@ impl RoomReport {
         });
         listed.truncate(ROOMS_LISTED_MAX);
         listed
-    }
-}
-
-impl RunReport {
-    /// Whether viewers left and were replaced by new ones, which cannot resume.
-    pub(super) fn has_churned(&self) -> bool {
-        self.events.iter().any(|event| event.is_churn())
-    }
-
-    /// The disruptions, and how the viewers came back.
-    pub(super) fn events_table(&self) -> Table {
-        let mut table = Table::new("viewers that lost their connection");
-        for event in &self.events {
-            event_rows(event, &mut table);
-        }
-        if let Some(returns) = &self.returns {
-            let latency = &returns.latency;
-            let resumed = if self.has_churned() {
-                String::new()
-            } else {
-                format!(" ({} resumed)", count(returns.resumed))
-            };
-            let took = if latency.count > 0 {
-                let (p50, p99) = (figure(latency.p50_ms), figure(latency.p99_ms));
-                format!(", p50 {p50} ms, p99 {p99} ms")
-            } else {
-                String::new()
-            };
-            let text = format!(
-                "{}{resumed}{took}, {} failed connection attempts",
-                count(returns.rejoined),
-                count(returns.retries)
-            );
-            let name = if self.has_churned() {
-                "rejoined"
-            } else {
-                "came back"
-            };
-            table.row([name, &text]);
-            if returns.renumbered > 0 {
-                let text = format!(
-                    "the epoch changed for {} viewers: {} viewer-comments could not be replayed",
-                    count(returns.renumbered),
-                    count(returns.unreplayed)
-                );
-                table.row(["in a new epoch", &text]);
-            }
-        }
-        table
-    }
-
-    /// The rooms the audit found faults in.
-    pub(super) fn rooms_table(&self) -> Table {
-        let mut table = Table::new("rooms with faults");
-        // One room is what the audit as a whole is already.
-        if self.rooms.len() < 2 {
-            return table;
-        }
-        let faulty = self.rooms.iter().filter(|room| !room.audit.is_clean());
-        for room in faulty.take(ROOMS_SHOWN_MAX) {
-            let audit = &room.audit;
-            let text = format!(
-                "{} lost, {} duplicate, {} reordered, {} corrupt, {} undecodable frames",
-                count(audit.lost),
-                count(audit.duplicate),
-                count(audit.reordered),
-                count(audit.corrupt),
-                count(audit.undecodable)
-            );
-            table.row([&room.room, &text]);
-        }
-        table
-    }
-}
-
-fn event_rows(event: &Event, table: &mut Table) {
-    if event.is_churn() {
-        return;
-    }
-    let last = event.last_back_s.map_or_else(
-        || "not all of them".to_owned(),
-        |last| format!("the last after {} s", figure(last)),
-    );
-    let down = event.down_s.map_or_else(String::new, |down| {
-        format!(", server down for {} s", figure(down))
-    });
-    let text = format!(
-        "{} of {} viewers back, {last}, {} a second{down}",
-        count(event.back),
-        count(event.viewers),
-        figure(event.per_second)
-    );
-    table.row([&event.what, &text]);
-    if let Some(pid) = event.server_pid {
-        table.row(["new server", &format!("pid {pid}")]);
-    }
-    if let Some(problem) = &event.problem {
-        table.row(["problem", problem]);
     }
 }

@@ -2,221 +2,41 @@
 
 mod sample;
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 use super::*;
-use crate::error::HarnessError;
 
 pub(crate) use sample::{faulty_report, sample_report};
 
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!(
-            "danmaku-loadtest-report-{}-{name}",
-            std::process::id()
-        )))
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// The same but for the last digit of a floating-point number, which the reader of JSON may round.
-fn assert_same(path: &str, left: &Value, right: &Value) {
-    match (left, right) {
-        (Value::Object(mine), Value::Object(theirs)) => {
-            assert!(mine.keys().eq(theirs.keys()), "{path}");
-            for (name, member) in mine {
-                assert_same(&format!("{path}.{name}"), member, &theirs[name]);
-            }
+/// Members of a schema that do not say what they are, by their path in it.
+fn undescribed(path: &str, schema: &Value, found: &mut Vec<String>) {
+    let children = schema.as_object().into_iter().flatten();
+    for (name, child) in children {
+        let path = format!("{path}/{name}");
+        if name == "properties" {
+            let members = child.as_object().into_iter().flatten();
+            found.extend(
+                members
+                    .filter(|(_, member)| member["description"].as_str().is_none_or(str::is_empty))
+                    .map(|(member, _)| format!("{path}/{member}")),
+            );
         }
-        (Value::Array(mine), Value::Array(theirs)) => {
-            assert_eq!(mine.len(), theirs.len(), "{path}");
-            for (mine, theirs) in mine.iter().zip(theirs) {
-                assert_same(path, mine, theirs);
-            }
-        }
-        (Value::Number(mine), Value::Number(theirs)) => {
-            let (mine, theirs) = (mine.as_f64().unwrap(), theirs.as_f64().unwrap());
-            assert!((mine - theirs).abs() <= theirs.abs() * 1e-12, "{path}");
-        }
-        (mine, theirs) => assert_eq!(mine, theirs, "{path}"),
+        undescribed(&path, child, found);
     }
 }
 
 #[test]
-fn a_report_comes_back_from_its_file_as_it_was() {
-    let file = File::new("round-trip.json");
-    let report = sample_report();
-    write_json(&file.0, &report).unwrap();
-    let read = read_json(&file.0).unwrap();
-    assert_eq!(read.timeline.marks, report.timeline.marks);
-    let value = |report: &RunReport| serde_json::to_value(report).unwrap();
-    assert_same("", &value(&read), &value(&report));
-    assert!(!file.0.with_extension("json.part").exists());
-}
-
-#[test]
-fn what_is_not_a_report_of_this_form_is_refused_with_a_reason() {
-    let file = File::new("odd.json");
-    for (content, reason) in [
-        ("{", "not JSON"),
-        ("{}", "no `schema`"),
-        (r#"{"schema": 99}"#, "schema 99"),
-        (r#"{"schema": 1}"#, "missing field"),
-    ] {
-        fs::write(&file.0, content).unwrap();
-        let error = read_json(&file.0).unwrap_err().to_string();
-        assert!(error.contains(reason), "{error}");
+fn the_schema_says_what_every_member_is() {
+    let schema: Value = serde_json::from_str(&schema()).unwrap();
+    let mut found = Vec::new();
+    undescribed("", &schema, &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+    let described = include_str!("../../REPORT.md");
+    assert!(described.contains(&format!("`schema` is {SCHEMA}")));
+    // Every member of the report itself has its place in the overview.
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert!(described.contains(&format!("`{name}`")), "{name}");
     }
-    fs::remove_file(&file.0).unwrap();
-    assert!(matches!(read_json(&file.0), Err(HarnessError::File { .. })));
-}
-
-#[test]
-fn a_file_that_cannot_be_written_leaves_nothing_behind() {
-    let file = File::new("a-folder");
-    fs::create_dir(&file.0).unwrap();
-    let part = PathBuf::from(format!("{}.part", file.0.display()));
-    assert!(write_html(&file.0, &sample_report()).is_err());
-    assert!(!part.exists());
-    fs::remove_dir(&file.0).unwrap();
-}
-
-/// Every member of the JSON by its path; a list is one member, and so is a map whose keys are data.
-fn members(path: &str, value: &Value, found: &mut BTreeSet<String>) {
-    // Described elsewhere: the fields of a scenario in its file, the counts of a room as those of `audit`.
-    if ["scenario.fields", "rooms.audit"].contains(&path) {
-        return;
-    }
-    const MAPS: [&str; 9] = [
-        "connect_failures",
-        "counters",
-        "posts.refused",
-        "posts.failed",
-        "ends.closes",
-        "ends.faults",
-        "ends.stalled.closes",
-        "traffic",
-        "histograms",
-    ];
-    match value {
-        Value::Object(object) => {
-            for (name, member) in object {
-                let step = if MAPS.contains(&path) { "*" } else { name };
-                let path = if path.is_empty() {
-                    step.to_owned()
-                } else {
-                    format!("{path}.{step}")
-                };
-                found.insert(path.clone());
-                members(&path, member, found);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                members(path, item, found);
-            }
-        }
-        _ => {}
-    }
-}
-
-#[test]
-fn every_member_of_the_json_is_documented_and_nothing_else_is() {
-    let mut found = BTreeSet::new();
-    let json = serde_json::to_value(faulty_report()).unwrap();
-    members("", &json, &mut found);
-    // A summary is described once.
-    let is_summary = |path: &String| {
-        path.rsplit_once('.').is_some_and(|(_, last)| {
-            ["count", "p50_ms", "p90_ms", "p99_ms", "max_ms"].contains(&last)
-        })
-    };
-    found.retain(|path| !is_summary(path));
-    let text = include_str!("../../REPORT.md");
-    let documented: BTreeSet<String> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(path, _)| path.to_owned())
-        .collect();
-    let missing: Vec<&String> = found.difference(&documented).collect();
-    assert!(missing.is_empty(), "not in REPORT.md: {missing:#?}");
-    let gone: Vec<&String> = documented.difference(&found).collect();
-    assert!(gone.is_empty(), "only in REPORT.md: {gone:#?}");
-    assert!(text.contains(&format!("`schema` is {SCHEMA}")));
-}
-
-/// Members that hold nothing: the test of the documentation sees nothing inside them.
-fn empty_members(path: &str, value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Object(object) if !object.is_empty() => {
-            for (name, member) in object {
-                empty_members(&format!("{path}.{name}"), member, found);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            // It is enough if one of them has it.
-            let of_each = items.iter().map(|item| {
-                let mut empty = Vec::new();
-                empty_members(path, item, &mut empty);
-                empty
-            });
-            found.extend(of_each.min_by_key(Vec::len).unwrap_or_default());
-        }
-        Value::Object(_) | Value::Array(_) | Value::Null => found.push(path.to_owned()),
-        _ => {}
-    }
-}
-
-#[test]
-fn the_sample_has_something_in_every_member() {
-    let mut json = serde_json::to_value(faulty_report()).unwrap();
-    // These depend on the scenario, and the machine.
-    json["scenario"]["fields"].take();
-    json["setup"]["machine"].take();
-    let mut empty = Vec::new();
-    empty_members("", &json, &mut empty);
-    assert_eq!(empty, [".scenario.fields", ".setup.machine"]);
-}
-
-#[test]
-fn every_field_of_a_scenario_is_in_a_shipped_file() {
-    let json = serde_json::to_value(faulty_report()).unwrap();
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
-    let files: String = fs::read_dir(folder)
-        .unwrap()
-        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
-    let fields = json["scenario"]["fields"].as_object().unwrap();
-    let limits = fields["slo"].as_object().unwrap();
-    for key in fields.keys().chain(limits.keys()) {
-        let is_set = |line: &str| {
-            line.strip_prefix(key.as_str())
-                .is_some_and(|rest| rest.starts_with(" ="))
-        };
-        assert!(key == "slo" || files.lines().any(is_set), "{key}");
-    }
-}
-
-#[test]
-fn a_report_from_before_the_scenarios_is_read() {
-    let file = File::new("older.json");
-    let mut json = serde_json::to_value(sample_report()).unwrap();
-    for member in ["rooms", "events", "returns", "scenario"] {
-        json.as_object_mut().unwrap().remove(member).unwrap();
-    }
-    fs::write(&file.0, json.to_string()).unwrap();
-    assert!(read_json(&file.0).unwrap().events.is_empty());
 }
 
 #[test]
@@ -305,10 +125,10 @@ fn a_run_that_shows_nothing_has_not_passed_and_says_what_it_lacks() {
 fn a_search_says_where_in_its_range_it_ended() {
     let found = |met: &[bool]| {
         let mut report = sample_report();
-        let mut scenario = report.scenario.take().unwrap();
-        scenario.fields.to = 4000.0;
+        let scenario = report.scenario.take().unwrap();
+        report.setup.spec.to = 4000.0;
         let values = [500.0, 4000.0, 1414.0].into_iter();
-        scenario.steps = values
+        let steps = values
             .zip(met)
             .map(|(value, met)| Step {
                 value,
@@ -317,7 +137,10 @@ fn a_search_says_where_in_its_range_it_ended() {
                 ..Step::default()
             })
             .collect();
-        scenario.found().unwrap()
+        scenario
+            .searched_by(steps)
+            .found(&report.setup.spec)
+            .unwrap()
     };
     assert_eq!(
         found(&[false]),

@@ -1,7 +1,7 @@
 //! The verdict on a run, in a sentence.
 
+use crate::limits::LATENESS_P99_MS_MAX;
 use crate::report::RunReport;
-use crate::scenario::LATENESS_P99_MS_MAX;
 use crate::table::{amount, count, figure};
 
 impl RunReport {
@@ -65,7 +65,7 @@ impl RunReport {
             reservations.push(problem.clone());
         }
         if self.partial && self.has_measured() {
-            let planned = self.setup.duration_s as f64;
+            let planned = self.setup.spec.duration_s as f64;
             reservations.push(format!(
                 "ended after {} of {} s",
                 amount(self.total.seconds.min(planned).round()),
@@ -93,7 +93,7 @@ impl RunReport {
         };
         let faults = self.faults();
         let mut text = if let Some(scenario) = &self.scenario {
-            scenario.judge(self.partial)
+            scenario.judge(&self.setup.spec, partial)
         } else if faults.is_empty() {
             format!("PASS{partial}: nothing lost, duplicate, reordered or corrupt")
         } else {

@@ -1,13 +1,12 @@
 //! Disruptions during posting: all viewers are cut off, viewers come and go, the server restarts.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use rustix::process::Signal;
+use serde::Serialize;
 
 use crate::clock::Moment;
-use crate::error::HarnessError;
-use crate::restart::{Patience, Restart};
+use crate::restart::{Patience, Restart, RestartError};
 use crate::session::server_totals::{Reading, ServerTotals};
 use crate::session::{LOOK_EVERY, Program, Session, seconds};
 use crate::swarm::Order;
@@ -37,21 +36,23 @@ pub enum Deed {
 
 const CHURN: &str = "churn";
 const RESTART: &str = "restart";
+const CRASH: &str = "crash";
 
 impl Deed {
-    const fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Storm => "storm",
             Self::Churn => CHURN,
+            Self::Restart(restart) if restart.signal == Signal::KILL => CRASH,
             Self::Restart(_) => RESTART,
         }
     }
 }
 
 /// The outcome of an [`Act`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct Event {
-    /// `storm`, `churn` or `restart`.
+    /// `storm`, `churn`, `restart` or `crash`.
     pub what: String,
     /// When, in seconds of the measured interval.
     pub at_s: f64,
@@ -75,7 +76,7 @@ impl Event {
     /// Whether the server was stopped.
     #[must_use]
     pub fn is_restart(&self) -> bool {
-        self.what == RESTART
+        self.what == RESTART || self.what == CRASH
     }
 
     /// Sets how many left and joined as new viewers up to this second of the measured interval.
@@ -100,17 +101,28 @@ impl Session {
         target: &mut Target,
         totals: &mut ServerTotals,
     ) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = Vec::new();
         for act in &program.acts {
             self.sleep_until(start.after(act.at)).await;
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_cancelled() {
                 break;
             }
-            let event = if let Deed::Restart(_) = act.what {
+            let event = if let Deed::Restart(restart) = &act.what {
+                let mut act = act.clone();
+                if let Some(last) = events.last() {
+                    // Another process by now. Without one there is nothing to stop.
+                    let Some(pid) = last.server_pid else {
+                        break;
+                    };
+                    act.what = Deed::Restart(Restart {
+                        pid,
+                        ..restart.clone()
+                    });
+                }
                 let counters = target.counters().await.ok().flatten();
                 let last = Reading::new(self.server.look().await, counters);
                 totals.close(&last);
-                let event = self.perform(act).await;
+                let event = self.perform(&act).await;
                 if event.server_pid.is_none() {
                     totals.go_on(last);
                 }
@@ -163,7 +175,7 @@ impl Session {
         };
         event.back = back();
         while event.back < up {
-            if clock.now() >= give_up || self.stop.load(Ordering::Relaxed) {
+            if clock.now() >= give_up || self.stop.is_cancelled() {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
@@ -181,7 +193,7 @@ async fn perform_restart(
     restart: &Restart,
     patience: Patience<'_>,
     event: &mut Event,
-) -> Result<(), HarnessError> {
+) -> Result<(), RestartError> {
     let down_since = restart.stop_server(patience).await?;
     let mut started = restart.start_server()?;
     event.server_pid = started.pid();

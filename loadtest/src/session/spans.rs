@@ -11,8 +11,6 @@ pub struct Spans {
     pub first: [Distribution; 2],
     /// Scheduled post to last viewer, by stage.
     pub last: [Distribution; 2],
-    /// The same, minus the window.
-    pub last_beyond: [Distribution; 2],
     /// Scheduled post to the batch's timestamp.
     pub post_to_seal: Distribution,
     /// The batch's timestamp to the first viewer. Timestamps are whole milliseconds of the server's clock.
@@ -28,7 +26,6 @@ impl Spans {
             for entry in ledger.room(room).iter() {
                 let stage = judge.stage(entry.scheduled) as usize;
                 if let (Some(first), Some(last)) = (entry.first_arrival, entry.last_arrival) {
-                    let last_micros = last.micros_since(entry.scheduled);
                     spans.first_to_last.record(last.micros_since(first), 1);
                     if let Some(sealed) = entry.sealed {
                         let post_to_seal = sealed.micros_since(entry.scheduled);
@@ -36,9 +33,7 @@ impl Spans {
                         spans.seal_to_first.record(first.micros_since(sealed), 1);
                     }
                     spans.first[stage].record(first.micros_since(entry.scheduled), 1);
-                    spans.last[stage].record(last_micros, 1);
-                    spans.last_beyond[stage]
-                        .record(last_micros.saturating_sub(judge.window_micros()), 1);
+                    spans.last[stage].record(last.micros_since(entry.scheduled), 1);
                 }
             }
         }

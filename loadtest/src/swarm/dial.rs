@@ -25,20 +25,33 @@ const TINY_BYTES: usize = 2048;
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     server: SocketAddr,
-    addresses: u32,
+    sources: Sources,
+}
+
+/// Where sockets are bound.
+#[derive(Clone, Debug)]
+enum Sources {
+    /// Where the system likes.
+    Any,
+    /// To so many loopback addresses in turn.
+    Loopback(u32),
+    /// To these in turn.
+    Given(Vec<IpAddr>),
 }
 
 impl Dialer {
-    /// A dialer for `viewers` sockets in all. Only a loopback server sees more than one source address: elsewhere this
-    /// machine has the addresses it has.
-    pub(crate) fn new(server: SocketAddr, viewers: u32) -> Self {
-        let rotates = server.is_ipv4() && server.ip().is_loopback();
-        let addresses = if rotates {
-            viewers.div_ceil(VIEWERS_PER_ADDRESS).min(ADDRESSES_MAX)
+    /// A dialer for `viewers` sockets in all, from the given addresses. Without any, only a loopback server sees more than one:
+    /// elsewhere this machine has the addresses it has.
+    pub(crate) fn new(server: SocketAddr, viewers: u32, given: &[IpAddr]) -> Self {
+        let addresses = viewers.div_ceil(VIEWERS_PER_ADDRESS).min(ADDRESSES_MAX);
+        let sources = if !given.is_empty() {
+            Sources::Given(given.to_vec())
+        } else if server.is_ipv4() && server.ip().is_loopback() && addresses > 1 {
+            Sources::Loopback(addresses)
         } else {
-            1
+            Sources::Any
         };
-        Self { server, addresses }
+        Self { server, sources }
     }
 
     /// Begins to connect the `index`-th viewer. The socket becomes writable when it is connected.
@@ -66,11 +79,14 @@ impl Dialer {
     }
 
     fn source(&self, index: u32) -> Option<IpAddr> {
-        if self.addresses < 2 {
-            return None;
+        match &self.sources {
+            Sources::Any => None,
+            Sources::Loopback(addresses) => {
+                let last = u8::try_from(2 + index % addresses).ok()?;
+                Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
+            }
+            Sources::Given(given) => Some(given[index as usize % given.len()]),
         }
-        let last = u8::try_from(2 + index % self.addresses).ok()?;
-        Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
     }
 }
 
@@ -84,28 +100,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_addresses_rotate_only_toward_loopback() {
-        let many = Dialer::new("127.0.0.1:80".parse().unwrap(), 6000);
-        let sources: Vec<String> = (0..4)
-            .filter_map(|index| many.source(index))
-            .map(|ip| ip.to_string())
-            .collect();
-        assert_eq!(
-            sources,
-            ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.2"]
-        );
-        assert_eq!(
-            Dialer::new("127.0.0.1:80".parse().unwrap(), 2000).source(0),
-            None
-        );
-        assert_eq!(
-            Dialer::new("192.0.2.1:80".parse().unwrap(), 9000).source(0),
-            None
-        );
-        let most = Dialer::new("127.0.0.1:80".parse().unwrap(), 1_000_000);
-        assert_eq!(
-            most.source(399),
-            Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 201)))
-        );
+    fn source_addresses_rotate_only_toward_loopback_or_if_given() {
+        let check = |server: &str, viewers, given: &[&str], expected: [Option<&str>; 3]| {
+            let given: Vec<IpAddr> = given.iter().map(|ip| ip.parse().unwrap()).collect();
+            let dialer = Dialer::new(server.parse().unwrap(), viewers, &given);
+            let expected = expected.map(|ip| ip.map(|ip| ip.parse().unwrap()));
+            assert_eq!([0, 1, 399].map(|index| dialer.source(index)), expected);
+        };
+        let loopback = "127.0.0.1:80";
+        check(loopback, 2000, &[], [None, None, None]);
+        let two = [Some("127.0.0.2"), Some("127.0.0.3"), Some("127.0.0.3")];
+        check(loopback, 4000, &[], two);
+        let most = [Some("127.0.0.2"), Some("127.0.0.3"), Some("127.0.0.201")];
+        check(loopback, 1_000_000, &[], most);
+        check("192.0.2.1:80", 9000, &[], [None, None, None]);
+        let given = [Some("10.0.0.1"), Some("10.0.0.2"), Some("10.0.0.2")];
+        check("192.0.2.1:80", 9, &["10.0.0.1", "10.0.0.2"], given);
     }
 }

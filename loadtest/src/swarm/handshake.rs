@@ -1,5 +1,6 @@
 //! A hand-written handshake: one request, one response head, no state kept.
 
+use danmaku_client::ServerAddress;
 use danmaku_wire::{Dialect, Protocol};
 
 use crate::quoted::quoted;
@@ -17,34 +18,78 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const GZIP_HEAD_START: [u8; 4] = [0x1F, 0x8B, 8, 0];
 const GZIP_HEAD_BYTES: usize = 10;
 
-/// Writes the request of a viewer of `room` into `out`; `since` is the epoch and position to resume from.
-pub(crate) fn write_request(
-    authority: &str,
-    room: &str,
-    dialect: Dialect,
-    since: Option<(u64, u64)>,
+/// What a viewer asks for.
+pub(crate) struct Ask<'a> {
+    pub(crate) server: &'a ServerAddress,
+    pub(crate) room: &'a str,
+    pub(crate) dialect: Dialect,
+    pub(crate) from: From,
+}
+
+/// Where a viewer's stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// With what comes next.
+    Now,
+    /// After an epoch's position.
+    Since(u64, u64),
+    /// With so many of the latest comments.
+    History(u32),
+}
+
+/// Writes a viewer's request into `out`; `headers` adds some of the operator's.
+pub(crate) fn write_request(ask: &Ask<'_>, headers: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    let room = ask.room;
+    let encoding = ask.dialect.encoding().as_str();
+    match ask.dialect.protocol() {
+        Protocol::WebSocket => {
+            let from = match ask.from {
+                From::Now => String::new(),
+                From::Since(epoch, seq) => format!("&since={epoch}:{seq}"),
+                From::History(comments) => format!("&history={comments}"),
+            };
+            let path = format!("/v1/rooms/{room}/ws?encoding={encoding}{from}");
+            write_upgrade(ask.server, &path, headers, out);
+        }
+        Protocol::Sse => {
+            let (query, id) = match ask.from {
+                From::Now => (String::new(), String::new()),
+                From::Since(epoch, seq) => {
+                    (String::new(), format!("Last-Event-ID: {epoch}:{seq}\r\n"))
+                }
+                From::History(comments) => (format!("?history={comments}"), String::new()),
+            };
+            let path = ask.server.path(&format!("/v1/rooms/{room}/events{query}"));
+            let authority = ask.server.authority();
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\
+                 Accept-Encoding: {encoding}\r\n{id}"
+            );
+            write_head(&head, headers, out);
+        }
+    }
+}
+
+/// Writes the request for a WebSocket at a path of the server.
+pub(crate) fn write_upgrade(
+    server: &ServerAddress,
+    path: &str,
+    headers: impl FnOnce(&mut Vec<u8>),
     out: &mut Vec<u8>,
 ) {
+    let (path, authority) = (server.path(path), server.authority());
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+    );
+    write_head(&head, headers, out);
+}
+
+fn write_head(head: &str, headers: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     out.clear();
-    let encoding = dialect.encoding().as_str();
-    let since = |before: &str, behind: &str| {
-        since.map_or_else(String::new, |(epoch, seq)| {
-            format!("{before}{epoch}:{seq}{behind}")
-        })
-    };
-    let request = match dialect.protocol() {
-        Protocol::WebSocket => format!(
-            "GET /v1/rooms/{room}/ws?encoding={encoding}{} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n",
-            since("&since=", "")
-        ),
-        Protocol::Sse => format!(
-            "GET /v1/rooms/{room}/events HTTP/1.1\r\nHost: {authority}\r\nAccept: text/event-stream\r\n\
-             Accept-Encoding: {encoding}\r\n{}\r\n",
-            since("Last-Event-ID: ", "\r\n")
-        ),
-    };
-    out.extend_from_slice(request.as_bytes());
+    out.extend_from_slice(head.as_bytes());
+    headers(out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What the server makes of a request.
@@ -154,15 +199,22 @@ fn refusal(status: &str, body: &[u8], what: &str) -> String {
 mod tests {
     use super::*;
 
-    fn request(dialect: Dialect, since: Option<(u64, u64)>) -> String {
+    fn request(server: &str, dialect: Dialect, from: From) -> String {
         let mut request = Vec::new();
-        write_request("127.0.0.1:8080", "load-0", dialect, since, &mut request);
+        let ask = Ask {
+            server: &server.parse().unwrap(),
+            room: "load-0",
+            dialect,
+            from,
+        };
+        let headers = |out: &mut Vec<u8>| out.extend_from_slice(b"X-Stage: canary\r\n");
+        write_request(&ask, headers, &mut request);
         String::from_utf8(request).unwrap()
     }
 
     #[test]
     fn the_request_follows_rfc_6455() {
-        let text = request(Dialect::WsGzip, Some((7, 41)));
+        let text = request("127.0.0.1:8080", Dialect::WsGzip, From::Since(7, 41));
         assert!(
             text.starts_with(
                 "GET /v1/rooms/load-0/ws?encoding=gzip&since=7:41 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
@@ -170,7 +222,15 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("\r\nUpgrade: websocket\r\n") && text.ends_with("\r\n\r\n"),
+            text.contains("\r\nUpgrade: websocket\r\n")
+                && text.ends_with("\r\nX-Stage: canary\r\n\r\n"),
+            "{text}"
+        );
+        let text = request("https://a/chat", Dialect::WsIdentity, From::History(5));
+        assert!(
+            text.starts_with(
+                "GET /chat/v1/rooms/load-0/ws?encoding=identity&history=5 HTTP/1.1\r\nHost: a:443\r\n"
+            ),
             "{text}"
         );
     }
@@ -178,11 +238,13 @@ mod tests {
     #[test]
     fn an_event_stream_is_requested_like_a_browser() {
         assert_eq!(
-            request(Dialect::SseGzip, Some((7, 41))),
+            request("127.0.0.1:8080", Dialect::SseGzip, From::Since(7, 41)),
             "GET /v1/rooms/load-0/events HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: text/event-stream\r\n\
-             Accept-Encoding: gzip\r\nLast-Event-ID: 7:41\r\n\r\n"
+             Accept-Encoding: gzip\r\nLast-Event-ID: 7:41\r\nX-Stage: canary\r\n\r\n"
         );
-        assert!(!request(Dialect::SseIdentity, None).contains("Last-Event-ID"));
+        let text = request("a", Dialect::SseIdentity, From::History(3));
+        assert!(text.starts_with("GET /v1/rooms/load-0/events?history=3 HTTP/1.1\r\n"));
+        assert!(!text.contains("Last-Event-ID"));
     }
 
     #[test]

@@ -1,37 +1,45 @@
 //! The swarm: many viewers from few threads. Each thread has one poll, one receive buffer and its own audit; viewers are
 //! about a hundred bytes each and share nothing between threads but the ledger of what was posted.
 
+mod backoff;
 mod dial;
 pub(crate) mod handshake;
+mod link;
+mod mix;
 mod pace;
 mod plan;
 mod progress;
-mod server_frame;
+pub(crate) mod server_frame;
 mod thread_state;
+mod via;
 mod viewer;
 mod worker;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::Waker;
-use serde::{Deserialize, Serialize};
 
-use crate::audit::{Auditor, Findings, Judge};
+use crate::audit::{Auditor, Counter, Findings, Judge};
 use crate::clock::{Clock, Moment};
+use crate::entrance::Entrance;
 use crate::error::HarnessError;
 use crate::ledger::Ledger;
 
+pub use backoff::Reconnect;
 use dial::Dialer;
-pub use plan::{Part, Seat, Seating, Section, Share, WatchVia};
-pub(crate) use progress::Progress;
+pub use link::Secure;
+pub use mix::EncodingMix;
+pub use plan::{Seat, Seating};
+use progress::Progress;
 pub use progress::{Delivered, Snapshot};
-pub use server_frame::{FrameFault, FrameKind, ServerFrame};
+pub use via::WatchVia;
+
 use thread_state::ThreadState;
 pub use thread_state::{Incidents, StalledEnds};
 pub use worker::Order;
@@ -40,13 +48,15 @@ use worker::{Terms, Worker};
 /// How the names of a swarm's threads start.
 pub const THREAD_NAME_START: &str = "swarm-";
 
-/// Where and how a swarm connects. With several processes each has the same one, and divides what is over all threads.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Where and how a swarm connects.
+#[derive(Clone)]
 pub struct SwarmConfig {
     /// The server.
     pub server: SocketAddr,
-    /// What the `Host` header says.
-    pub authority: String,
+    /// How viewers get in.
+    pub entrance: Arc<Entrance>,
+    /// Addresses of this machine to connect from.
+    pub sources: Vec<IpAddr>,
     /// The rooms' names; seats name them by index.
     pub rooms: Vec<String>,
     /// Connects a second, over all threads.
@@ -55,17 +65,21 @@ pub struct SwarmConfig {
     pub connecting_max: usize,
     /// How long one handshake may take.
     pub connect_deadline: Duration,
-    /// Threads of each process.
+    /// Threads.
     pub threads: usize,
     /// What viewers do besides watching.
     pub habits: Habits,
 }
 
 /// What viewers do besides watching.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {
     /// Come back, to where they were, when the connection is lost.
     pub reconnects: bool,
+    /// How they come back.
+    pub reconnect: Reconnect,
+    /// Comments asked for at the first join, and the percentage of the viewers that do so.
+    pub history: Option<(u32, f64)>,
     /// Leave and join as a new viewer, this many a second over all threads, once ordered.
     pub churn_per_second: f64,
     /// How fast stalling viewers read; 0 means they stop.
@@ -112,10 +126,6 @@ struct SwarmThread {
 pub struct Lookout(Vec<Arc<Progress>>);
 
 impl Lookout {
-    pub(crate) fn new(parts: Vec<Arc<Progress>>) -> Self {
-        Self(parts)
-    }
-
     /// The present counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -131,22 +141,19 @@ impl Lookout {
 }
 
 /// The results of a swarm.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct SwarmResult {
     /// The audit.
     pub findings: Findings,
     /// Everything that happened besides deliveries.
     pub incidents: Incidents,
-    /// The last counters.
-    pub last: Snapshot,
 }
 
 impl SwarmResult {
-    /// Adds that of another part of the swarm.
-    pub fn add(&mut self, other: &Self) {
+    /// Adds that of another thread.
+    fn add(&mut self, other: &Self) {
         self.findings.add(&other.findings);
         self.incidents.add(&other.incidents);
-        self.last.add(&other.last);
     }
 }
 
@@ -154,50 +161,55 @@ impl SwarmResult {
 const ORDERS_MAX: usize = 8;
 
 impl Swarm {
-    /// Starts the threads of a share; they begin to dial at once.
+    /// Starts the threads; they begin to dial at once.
     ///
     /// # Errors
     /// The operating system has no poll or thread to give.
     pub fn start(
         config: &SwarmConfig,
         seating: &Seating,
-        share: Share,
         bench: &Bench,
     ) -> Result<Self, HarnessError> {
         let threads = config.threads.max(1);
-        let threads_in_all = threads * share.of;
-        let divisor = f64::from(u32::try_from(threads_in_all).unwrap_or(u32::MAX));
+        let divisor = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         // A room in a new epoch has an index of its own.
         let rooms: Arc<[String]> = config.rooms.iter().chain(&config.rooms).cloned().collect();
-        let Section { mut first, seats } = seating.section(threads, share);
+        let mut first = 0;
         let mut started = Vec::with_capacity(threads);
-        for (number, seats) in seats.into_iter().enumerate() {
+        for (number, seats) in seating.seats(threads).into_iter().enumerate() {
             let terms = Terms {
-                dialer: Dialer::new(config.server, seating.viewers),
-                first,
+                dialer: Dialer::new(config.server, seating.viewers, &config.sources),
                 per_second: config.connects_per_second / divisor,
-                connecting_max: config.connecting_max.div_ceil(threads_in_all),
+                connecting_max: config.connecting_max.div_ceil(threads),
                 deadline: config.connect_deadline,
                 habits: Habits {
                     churn_per_second: config.habits.churn_per_second / divisor,
                     ..config.habits
                 },
             };
-            first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             let thread = ThreadState {
+                first,
                 clock: bench.clock,
                 auditor: Auditor::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge)),
                 judge: Arc::clone(&bench.judge),
-                authority: config.authority.as_str().into(),
+                entrance: Arc::clone(&config.entrance),
+                history: config.habits.history,
+                counter: config
+                    .entrance
+                    .pusher
+                    .is_some()
+                    .then(|| Counter::new(Arc::clone(&bench.ledger), Arc::clone(&bench.judge))),
                 rooms: Arc::clone(&rooms),
                 delivered: Default::default(),
                 incidents: Incidents::default(),
                 connecting: HashMap::new(),
                 lost_at: HashMap::new(),
+                attempts: HashMap::new(),
                 began_anew: Vec::new(),
                 request: Vec::new(),
                 last_arrival: Moment::default(),
             };
+            first += u32::try_from(seats.len()).unwrap_or(u32::MAX);
             started.push(SwarmThread::spawn(number, seats, thread, terms)?);
         }
         Ok(Self { threads: started })

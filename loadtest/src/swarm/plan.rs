@@ -1,12 +1,11 @@
 //! Assigns the viewers of a run to rooms, encodings and threads.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
-use danmaku_wire::{Dialect, Encoding, Protocol};
-use serde::{Deserialize, Serialize};
+use danmaku_wire::{Dialect, Encoding};
 
-use crate::mix::EncodingMix;
+use crate::swarm::mix::EncodingMix;
+use crate::swarm::via::WatchVia;
 
 /// The role of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,40 +16,6 @@ pub enum Part {
     Sampled,
     /// Stops reading half-way.
     Stalling,
-}
-
-/// How viewers watch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WatchVia {
-    /// WebSocket.
-    #[default]
-    Ws,
-    /// Server-Sent Events.
-    Sse,
-}
-
-impl WatchVia {
-    /// As the command line calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ws => "ws",
-            Self::Sse => "sse",
-        }
-    }
-
-    /// The dialect of a viewer that asks for an encoding; none when there is no such thing.
-    #[must_use]
-    pub fn dialect(self, encoding: Encoding) -> Option<Dialect> {
-        let protocol = match self {
-            Self::Ws => Protocol::WebSocket,
-            Self::Sse => Protocol::Sse,
-        };
-        Dialect::ALL
-            .into_iter()
-            .find(|dialect| (dialect.protocol(), dialect.encoding()) == (protocol, encoding))
-    }
 }
 
 /// A viewer's place before it connects.
@@ -65,7 +30,7 @@ pub struct Seat {
 }
 
 /// How many viewers there are, and how they are seated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seating {
     /// Viewers in all.
     pub viewers: u32,
@@ -83,35 +48,8 @@ pub struct Seating {
     pub stalling: u32,
 }
 
-/// Which part of a seating a process takes: the threads of all processes are one row, and each takes the same number of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Share {
-    /// The process, from 0.
-    pub number: usize,
-    /// Processes.
-    pub of: usize,
-}
-
-/// The seats of a share.
-#[derive(Clone, Debug)]
-pub struct Section {
-    /// Viewers of the threads before this share's.
-    pub first: u32,
-    /// The seats of each of its threads.
-    pub seats: Vec<Vec<Seat>>,
-}
-
-impl Share {
-    /// All viewers.
-    pub const WHOLE: Self = Self { number: 0, of: 1 };
-
-    fn of_threads(self, per_process: usize) -> Range<usize> {
-        self.number * per_process..(self.number + 1) * per_process
-    }
-}
-
 impl Seating {
-    /// The seats of a share, for each of the `threads` threads of its process.
+    /// The seats of each of so many threads.
     ///
     /// Viewers of one room stay on one thread when there are enough rooms to go round, so that a frame is decoded once;
     /// otherwise each room is cut into as many pieces as there are threads.
@@ -119,22 +57,16 @@ impl Seating {
     /// # Panics
     /// When the protocol does not have one of the encodings.
     #[must_use]
-    pub fn section(&self, threads: usize, share: Share) -> Section {
-        let mine = share.of_threads(threads);
+    pub fn seats(&self, threads: usize) -> Vec<Vec<Seat>> {
         let mut seats = vec![Vec::new(); threads];
-        let mut first = 0;
         let mut sampled: HashMap<(usize, u32, Encoding), u32> = HashMap::new();
-        self.for_each(threads * share.of, |index, place| {
+        self.for_each(threads, |index, place| {
             let Place { room, thread, .. } = place;
-            first += u32::from(thread < mine.start);
-            if !mine.contains(&thread) {
-                return;
-            }
             let encoding = self.mix.encoding(room, place.in_room);
             let dialect = self
                 .via
                 .dialect(encoding)
-                .expect("invariant: the flags let no other encoding in");
+                .expect("invariant: the specification lets no other encoding in");
             let part = if self.stalls(index) {
                 Part::Stalling
             } else {
@@ -146,29 +78,19 @@ impl Seating {
                     Part::Counted
                 }
             };
-            seats[thread - mine.start].push(Seat {
+            seats[thread].push(Seat {
                 room,
                 dialect,
                 part,
             });
         });
-        Section { first, seats }
-    }
-
-    /// How many viewers each of so many processes has, with `threads` threads each.
-    #[must_use]
-    pub fn per_process(&self, threads: usize, processes: usize) -> Vec<u32> {
-        let mut viewers = vec![0; processes];
-        self.for_each(threads * processes, |_, place| {
-            viewers[place.thread / threads] += 1;
-        });
-        viewers
+        seats
     }
 
     /// Visits every viewer's place in order, with the viewer's number.
     fn for_each(&self, threads: usize, mut visit: impl FnMut(u32, Place)) {
         let whole_rooms = self.rooms as usize >= 4 * threads;
-        let viewers_of = crate::zipf::shares(self.viewers, self.rooms, self.zipf);
+        let viewers_of = danmaku_chat::shares(self.viewers, self.rooms, self.zipf);
         let everybody = (0..viewers_of[0]).flat_map(|in_room| {
             let open = viewers_of
                 .iter()
@@ -202,7 +124,7 @@ impl Seating {
     }
 }
 
-/// Where a viewer is: the room, its number there, and the thread among those of all processes.
+/// Where a viewer is: the room, its number there, and the thread.
 #[derive(Clone, Copy)]
 struct Place {
     room: u32,
@@ -226,17 +148,13 @@ mod tests {
         }
     }
 
-    fn seats(seating: &Seating, threads: usize) -> Vec<Vec<Seat>> {
-        seating.section(threads, Share::WHOLE).seats
-    }
-
     fn count(seats: &[Vec<Seat>], which: impl Fn(&Seat) -> bool) -> usize {
         seats.iter().flatten().filter(|seat| which(seat)).count()
     }
 
     #[test]
     fn one_room_is_split_over_threads_and_sampled_in_each() {
-        let seats = seats(&seating(1000, 1, 0), 2);
+        let seats = seating(1000, 1, 0).seats(2);
         assert_eq!([seats[0].len(), seats[1].len()], [500, 500]);
         for thread in &seats {
             for encoding in Encoding::ALL {
@@ -254,7 +172,7 @@ mod tests {
 
     #[test]
     fn many_rooms_stay_whole() {
-        let seats = seats(&seating(200, 50, 0), 3);
+        let seats = seating(200, 50, 0).seats(3);
         assert_eq!(count(&seats, |_| true), 200);
         for room in 0..50 {
             let threads = seats
@@ -267,30 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn processes_divide_viewers_like_threads_of_one() {
-        for (viewers, rooms, zipf) in [(1000, 1, 0.0), (1001, 7, 0.0), (3000, 200, 1.1)] {
-            let seating = Seating {
-                zipf,
-                ..seating(viewers, rooms, 30)
-            };
-            let (threads, of) = (2, 3);
-            let whole = seats(&seating, threads * of);
-            let per_process = seating.per_process(threads, of);
-            let (mut together, mut first) = (Vec::new(), 0);
-            for (number, viewers) in per_process.into_iter().enumerate() {
-                let section = seating.section(threads, Share { number, of });
-                assert_eq!(section.first, first, "numbers go on over processes");
-                assert_eq!(count(&section.seats, |_| true), viewers as usize);
-                first += viewers;
-                together.extend(section.seats);
-            }
-            assert_eq!(together, whole);
-        }
-    }
-
-    #[test]
     fn stalling_viewers_are_spread_and_never_sampled() {
-        let seats = seats(&seating(5000, 1, 500), 2);
+        let seats = seating(5000, 1, 500).seats(2);
         assert_eq!(count(&seats, |seat| seat.part == Part::Stalling), 500);
         let in_first_thread = seats[0]
             .iter()

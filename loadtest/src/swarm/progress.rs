@@ -1,11 +1,9 @@
 //! The progress of a swarm thread: written once per turn of its loop, read by other threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
 
 /// What viewers of one encoding got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Frames that carry a batch.
     pub frames: u64,
@@ -35,7 +33,7 @@ impl Delivered {
 }
 
 /// A look at the swarm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Viewers that have joined so far.
     pub joined: u64,
@@ -88,48 +86,16 @@ impl Snapshot {
     }
 }
 
-/// The shared side of the [`Snapshot`] of one thread, or of one process. The counters are independent of each other, so relaxed
-/// stores are enough; only a reader of "settled" must see the counters that belong to it.
+/// The shared side of the [`Snapshot`] of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
-    joined: AtomicU64,
-    failed: AtomicU64,
-    ended: AtomicU64,
-    left: AtomicU64,
-    rejoined: AtomicU64,
-    delivered: [[AtomicU64; 3]; 3],
-    caught_up: AtomicBool,
-}
+pub(super) struct Progress(Mutex<Snapshot>);
 
 impl Progress {
-    pub(crate) fn publish(&self, snapshot: &Snapshot) {
-        self.joined.store(snapshot.joined, Ordering::Relaxed);
-        self.failed.store(snapshot.failed, Ordering::Relaxed);
-        self.ended.store(snapshot.ended, Ordering::Relaxed);
-        self.left.store(snapshot.left, Ordering::Relaxed);
-        self.rejoined.store(snapshot.rejoined, Ordering::Relaxed);
-        for (shared, delivered) in self.delivered.iter().zip(&snapshot.delivered) {
-            shared[0].store(delivered.frames, Ordering::Relaxed);
-            shared[1].store(delivered.bytes, Ordering::Relaxed);
-            shared[2].store(delivered.comments, Ordering::Relaxed);
-        }
-        self.caught_up.store(snapshot.caught_up, Ordering::Release);
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let caught_up = self.caught_up.load(Ordering::Acquire);
-        Snapshot {
-            joined: self.joined.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            ended: self.ended.load(Ordering::Relaxed),
-            left: self.left.load(Ordering::Relaxed),
-            rejoined: self.rejoined.load(Ordering::Relaxed),
-            delivered: self.delivered.each_ref().map(|shared| Delivered {
-                frames: shared[0].load(Ordering::Relaxed),
-                bytes: shared[1].load(Ordering::Relaxed),
-                comments: shared[2].load(Ordering::Relaxed),
-            }),
-            caught_up,
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,20 +4,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use danmaku_wire::Encoding;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::audit::{Auditor, Judge};
+use crate::audit::{Auditor, Counter, End, Judge};
 use crate::causes;
 use crate::clock::{Clock, Moment};
+use crate::entrance::Entrance;
 use crate::latency::Distribution;
+use crate::swarm::SwarmResult;
+use crate::swarm::handshake::From;
 use crate::swarm::progress::Delivered;
+use crate::swarm::viewer::Viewer;
 
 /// Shared by the viewers of one thread only.
 pub(super) struct ThreadState {
     pub(super) clock: Clock,
     pub(super) auditor: Auditor,
     pub(super) judge: Arc<Judge>,
-    pub(super) authority: Arc<str>,
+    /// The number of the thread's first viewer among all, so that tokens and source addresses rotate over the whole swarm.
+    pub(super) first: u32,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) history: Option<(u32, f64)>,
+    /// Counts deliveries in place of the audit, where the protocol has no positions.
+    pub(super) counter: Option<Counter>,
     pub(super) rooms: Arc<[String]>,
     pub(super) delivered: [Delivered; 3],
     pub(super) incidents: Incidents,
@@ -25,6 +34,8 @@ pub(super) struct ThreadState {
     pub(super) connecting: HashMap<usize, Moment>,
     /// Viewers that lost their connection and are to come back, with the moment they lost it.
     pub(super) lost_at: HashMap<usize, Moment>,
+    /// Attempts of viewers on their way back so far.
+    pub(super) attempts: HashMap<usize, u32>,
     /// Where viewers that came back into a new epoch began in it, by room.
     pub(super) began_anew: Vec<(u32, u64)>,
     pub(super) request: Vec<u8>,
@@ -33,7 +44,7 @@ pub(super) struct ThreadState {
 }
 
 /// What happened to the viewers of a thread, other than deliveries.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Incidents {
     /// Viewers that joined.
     pub joined: u64,
@@ -64,7 +75,7 @@ pub struct Incidents {
 }
 
 /// How viewers that had stopped reading were found when they read again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct StalledEnds {
     /// Still connected, without a close frame.
     pub open: u64,
@@ -81,6 +92,57 @@ pub struct StalledEnds {
 }
 
 impl ThreadState {
+    /// The number of a viewer among all.
+    pub(super) fn number(&self, index: usize) -> u32 {
+        self.first + u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// Where the stream of a new viewer begins: the share that asks for history is spread evenly.
+    pub(super) fn beginning(&self, index: usize) -> From {
+        let Some((comments, percent)) = self.history else {
+            return From::Now;
+        };
+        let share = |count: u32| (f64::from(count) * percent / 100.0).floor();
+        let number = self.number(index);
+        if share(number + 1) > share(number) {
+            From::History(comments)
+        } else {
+            From::Now
+        }
+    }
+
+    /// Whether a viewer has everything that is acknowledged so far.
+    pub(super) fn is_caught_up(&self, index: usize, viewer: &Viewer) -> bool {
+        match &self.counter {
+            Some(counter) => counter.is_caught_up(index, viewer.seat.room),
+            None => self.auditor.is_caught_up(&viewer.watch, viewer.seat.room),
+        }
+    }
+
+    /// Ends a viewer's audit.
+    pub(super) fn finish(&mut self, index: usize, viewer: &Viewer, end: End) {
+        match &mut self.counter {
+            Some(counter) => counter.finish(index, viewer.seat.room, end),
+            None => self.auditor.finish(&viewer.watch, viewer.seat.room, end),
+        }
+    }
+
+    /// Everything that was found.
+    pub(super) fn into_result(mut self) -> SwarmResult {
+        let findings = match self.counter.take() {
+            Some(counter) => {
+                let (findings, unreplayed) = counter.into_findings();
+                self.incidents.unreplayed = unreplayed;
+                findings
+            }
+            None => self.auditor.into_findings(),
+        };
+        SwarmResult {
+            findings,
+            incidents: self.incidents,
+        }
+    }
+
     pub(super) fn fail(&mut self, index: usize, cause: &str) {
         self.connecting.remove(&index);
         causes::count(&mut self.incidents.failures, cause, 1);
@@ -98,6 +160,7 @@ impl ThreadState {
 
     pub(super) fn joined(&mut self, index: usize, window_ms: u64, now: Moment) {
         let began = self.connecting.remove(&index);
+        self.attempts.remove(&index);
         self.incidents.joined += 1;
         if let Some(lost_at) = self.lost_at.remove(&index) {
             self.incidents.rejoined += 1;

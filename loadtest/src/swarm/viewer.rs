@@ -1,22 +1,24 @@
 //! One viewer: a socket, where it is in its handshake, and the audit's memory of it. About 90 bytes while idle.
 
 mod incoming;
+mod pusher;
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use danmaku_wire::{CloseReason, Protocol};
-use mio::net::TcpStream;
 
 use crate::audit::{Auditor, End, Watch};
 use crate::clock::Moment;
-use crate::swarm::handshake::{self, Handshake};
+use crate::swarm::handshake::{self, Ask, From, Handshake};
+use crate::swarm::link::Link;
 use crate::swarm::plan::Seat;
 use crate::swarm::server_frame::ServerFrame;
 use crate::swarm::thread_state::ThreadState;
 
 /// One viewer of a run.
 pub(super) struct Viewer {
-    pub(super) socket: Option<TcpStream>,
+    pub(super) link: Option<Link>,
     pub(super) watch: Watch,
     pub(super) seat: Seat,
     pub(super) state: State,
@@ -74,7 +76,7 @@ const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 impl Viewer {
     pub(super) fn new(seat: Seat) -> Self {
         Self {
-            socket: None,
+            link: None,
             watch: Watch::default(),
             seat,
             state: State::Waiting,
@@ -85,9 +87,10 @@ impl Viewer {
 
     /// The socket can be written: it is connected, or never will be.
     pub(super) fn connected(&mut self, index: usize, thread: &mut ThreadState) {
-        let Some(socket) = &mut self.socket else {
+        let Some(link) = &mut self.link else {
             return;
         };
+        let socket = link.socket();
         let failure = match (socket.take_error(), socket.peer_addr()) {
             (Ok(Some(error)) | Err(error), _) => Some(error.to_string()),
             (Ok(None), Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
@@ -97,19 +100,25 @@ impl Viewer {
         if let Some(cause) = failure {
             return self.fail(index, &cause, thread);
         }
-        let room = &thread.rooms[self.seat.room as usize];
-        let since = self
-            .epoch
-            .map(|epoch| (epoch, Auditor::position(&self.watch)));
-        handshake::write_request(
-            &thread.authority,
-            room,
-            self.seat.dialect,
-            since,
-            &mut thread.request,
-        );
+        let (entrance, number) = (Arc::clone(&thread.entrance), thread.number(index));
+        let headers = |out: &mut Vec<u8>| entrance.write_headers(number, out);
+        if let Some(app) = &entrance.pusher {
+            let path = app.viewer_path();
+            handshake::write_upgrade(&entrance.address, &path, headers, &mut thread.request);
+        } else {
+            let ask = Ask {
+                server: &entrance.address,
+                room: &thread.rooms[self.seat.room as usize],
+                dialect: self.seat.dialect,
+                from: match self.epoch {
+                    Some(epoch) => From::Since(epoch, Auditor::position(&self.watch)),
+                    None => thread.beginning(index),
+                },
+            };
+            handshake::write_request(&ask, headers, &mut thread.request);
+        }
         // A new socket takes a few hundred bytes at once; if it does not, give up on it.
-        match socket.write(&thread.request) {
+        match link.write(&thread.request) {
             Ok(written) if written == thread.request.len() => self.state = State::Asked,
             Ok(_) => self.fail(index, "the request was only sent in part", thread),
             Err(error) => self.fail(index, &error.to_string(), thread),
@@ -126,26 +135,32 @@ impl Viewer {
         thread: &mut ThreadState,
     ) -> Turn {
         for _ in 0..READS_PER_TURN_MAX {
-            let Some(socket) = &mut self.socket else {
+            let Some(link) = &mut self.link else {
                 return Turn::Over;
             };
-            match socket.read(buffer) {
+            match link.read(buffer) {
                 Ok(0) => {
                     self.end(index, End::Silent, thread);
                     return Turn::Over;
                 }
                 Ok(read) => {
+                    let is_empty = link.is_empty_after(read, buffer.len());
                     let now = thread.clock.now();
                     thread.last_arrival = now;
                     self.take(index, &buffer[..read], now, thread);
-                    // Edge-triggered: bytes that come after a short read make a new event, so the read that would only say
-                    // so is spared.
-                    if read < buffer.len() && !closed {
+                    if is_empty && !closed {
                         return Turn::Over;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Turn::Over,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // TLS says what is wrong; a socket that breaks does not.
+                Err(error)
+                    if error.kind() == io::ErrorKind::InvalidData && self.state == State::Asked =>
+                {
+                    self.fail(index, &format!("tls: {error}"), thread);
+                    return Turn::Over;
+                }
                 Err(_) => {
                     self.end(index, End::Silent, thread);
                     return Turn::Over;
@@ -157,7 +172,7 @@ impl Viewer {
 
     /// Drops its connection without a close frame, as when a network goes away. It keeps its position.
     pub(super) fn cut(&mut self) {
-        self.socket = None;
+        self.link = None;
         self.partial = None;
         self.state = State::Waiting;
     }
@@ -173,10 +188,10 @@ impl Viewer {
 
     /// Reads at most `bytes` of what there is.
     pub(super) fn read_some(&mut self, index: usize, buffer: &mut [u8], thread: &mut ThreadState) {
-        let Some(socket) = &mut self.socket else {
+        let Some(link) = &mut self.link else {
             return;
         };
-        match socket.read(buffer) {
+        match link.read(buffer) {
             Ok(0) => self.end(index, End::Silent, thread),
             Ok(read) => {
                 let now = thread.clock.now();
@@ -201,7 +216,7 @@ impl Viewer {
     /// The viewer could not connect.
     pub(super) fn fail(&mut self, index: usize, cause: &str, thread: &mut ThreadState) {
         self.refused(index, cause, thread);
-        self.socket = None;
+        self.link = None;
         self.partial = None;
         self.state = State::Ended(End::Silent);
     }
@@ -217,7 +232,7 @@ impl Viewer {
             }
             State::Leaving | State::Ended(_) => {}
             _ => {
-                self.socket = None;
+                self.link = None;
                 self.state = State::Ended(End::Open);
             }
         }
@@ -317,7 +332,7 @@ impl Viewer {
                 thread,
             );
         }
-        self.socket = None;
+        self.link = None;
         self.partial = None;
         self.state = State::Ended(End::Told);
     }
@@ -332,7 +347,7 @@ impl Viewer {
             State::Resumed | State::Slow => thread.incidents.stalled.silent += 1,
             _ => {}
         }
-        self.socket = None;
+        self.link = None;
         self.partial = None;
         self.state = State::Ended(end);
     }
@@ -348,8 +363,8 @@ impl Viewer {
         for (index, byte) in payload.iter().enumerate() {
             frame[6 + index] = byte ^ MASK[index % 4];
         }
-        if let Some(socket) = &mut self.socket {
-            let _ = socket.write(&frame[..6 + payload.len()]);
+        if let Some(link) = &mut self.link {
+            let _ = link.write(&frame[..6 + payload.len()]);
         }
     }
 }
@@ -361,7 +376,7 @@ mod tests {
     #[test]
     fn a_viewer_stays_small() {
         // With debug assertions a socket of `mio` also knows its poll.
-        let more = if cfg!(debug_assertions) { 16 } else { 0 };
+        let more = if cfg!(debug_assertions) { 24 } else { 8 };
         assert!(
             size_of::<Viewer>() <= 88 + more,
             "a viewer has {} bytes",

@@ -1,27 +1,28 @@
 //! One thread of the swarm: a poll and the viewers it serves.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use serde::{Deserialize, Serialize};
 
 use crate::audit::End;
 use crate::clock::Moment;
 use crate::swarm::dial::{Dialer, Receive};
+use crate::swarm::link::Link;
 use crate::swarm::pace::Pace;
 use crate::swarm::plan::{Part, Seat};
 use crate::swarm::progress::{Progress, Snapshot};
 use crate::swarm::thread_state::ThreadState;
 use crate::swarm::viewer::{State, Turn, Viewer};
-use crate::swarm::{Habits, SwarmResult};
+use crate::swarm::{Habits, Reconnect, SwarmResult};
+use danmaku_chat::Random;
 
 /// Orders to the swarm, in this order, each at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The stalling viewers stop reading.
     Stall,
@@ -41,8 +42,6 @@ pub enum Order {
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) dialer: Dialer,
-    /// The number of the thread's first viewer among all, so that source addresses rotate over the whole swarm.
-    pub(super) first: u32,
     pub(super) per_second: f64,
     pub(super) connecting_max: usize,
     pub(super) deadline: Duration,
@@ -54,8 +53,6 @@ const BUFFER_BYTES: usize = 256 << 10;
 const EVENTS_MAX: usize = 1024;
 /// How long the server may take to close its side at the end.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a viewer waits before it tries again to come back.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Dials between two looks at what has arrived.
 const DIALS_PER_TURN_MAX: usize = 256;
 /// No more viewers are dialled in one moment than are due in this time, so that a pause does not become a burst.
@@ -80,7 +77,8 @@ pub(super) struct Worker {
     buffer: Vec<u8>,
     dialled: usize,
     /// Viewers to dial again, and when at the earliest.
-    redials: VecDeque<(usize, Moment)>,
+    redials: BinaryHeap<Reverse<(Moment, usize)>>,
+    random: Random,
     /// Reconnects of a storm are not paced.
     storming: bool,
     churn: Option<Pace>,
@@ -106,7 +104,7 @@ impl Worker {
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let now = thread.clock.now();
+        let (now, first) = (thread.clock.now(), thread.first);
         let worker = Self {
             poll,
             viewers: seats.into_iter().map(Viewer::new).collect(),
@@ -115,7 +113,8 @@ impl Worker {
             terms,
             buffer: vec![0; BUFFER_BYTES],
             dialled: 0,
-            redials: VecDeque::new(),
+            redials: BinaryHeap::new(),
+            random: Random::new(first.into()),
             storming: false,
             churn: None,
             churned: 0,
@@ -195,14 +194,9 @@ impl Worker {
             tended = now;
             self.dial(now);
             self.tend(now);
-            let snapshot = self.snapshot();
-            progress.publish(&snapshot);
+            progress.publish(self.snapshot());
             if self.has_left(now) {
-                return Ok(SwarmResult {
-                    findings: self.thread.auditor.into_findings(),
-                    incidents: self.thread.incidents,
-                    last: snapshot,
-                });
+                return Ok(self.thread.into_result());
             }
         }
     }
@@ -214,6 +208,8 @@ impl Worker {
         let (was_live, joined) = (viewer.state == State::Live, self.thread.incidents.joined);
         if viewer.state == State::Connecting && (writable || closed) {
             viewer.connected(index, &mut self.thread);
+        } else if writable && let Some(link) = &mut viewer.link {
+            link.send_rest();
         }
         if !matches!(viewer.state, State::Connecting | State::Stalled) {
             let turn = viewer.read(index, closed, &mut self.buffer, &mut self.thread);
@@ -243,7 +239,14 @@ impl Worker {
             if was_live {
                 self.thread.lost_at.insert(index, now);
             }
-            self.redials.push_back((index, now.after(RETRY_AFTER)));
+            let attempt = self.thread.attempts.entry(index).or_default();
+            *attempt += 1;
+            let delay = self
+                .terms
+                .habits
+                .reconnect
+                .delay(*attempt, &mut self.random);
+            self.redials.push(Reverse((now.after(delay), index)));
         }
     }
 
@@ -256,7 +259,9 @@ impl Worker {
                 viewer.cut();
                 self.left += 1;
                 self.thread.lost_at.insert(index, now);
-                self.redials.push_back((index, now));
+                let reconnect = self.terms.habits.reconnect;
+                let delay = reconnect.after_storm(&mut self.random);
+                self.redials.push(Reverse((now.after(delay), index)));
             }
         }
     }
@@ -279,13 +284,11 @@ impl Worker {
             };
             self.churned = index + 1;
             let viewer = &mut self.viewers[index];
-            self.thread
-                .auditor
-                .finish(&viewer.watch, viewer.seat.room, End::Left);
+            self.thread.finish(index, viewer, End::Left);
             viewer.depart();
             self.left += 1;
             self.thread.lost_at.insert(index, now);
-            self.redials.push_back((index, now));
+            self.redials.push(Reverse((now, index)));
         }
     }
 
@@ -317,11 +320,11 @@ impl Worker {
                     {
                         viewer.state = State::Slow;
                     }
-                    if let (State::Stalled | State::Slow, Some(socket)) =
-                        (viewer.state, &mut viewer.socket)
+                    if let (State::Stalled | State::Slow, Some(link)) =
+                        (viewer.state, &mut viewer.link)
                     {
                         // Otherwise every frame it ignores would wake the thread.
-                        let _ = self.poll.registry().deregister(socket);
+                        let _ = self.poll.registry().deregister(link.socket());
                     }
                 }
             }
@@ -333,13 +336,12 @@ impl Worker {
             }
             Order::Resume => {
                 for (index, viewer) in self.viewers.iter_mut().enumerate() {
-                    if let (State::Stalled | State::Slow, Some(socket)) =
-                        (viewer.state, &mut viewer.socket)
+                    if let (State::Stalled | State::Slow, Some(link)) =
+                        (viewer.state, &mut viewer.link)
                     {
-                        let _ =
-                            self.poll
-                                .registry()
-                                .register(socket, Token(index), Interest::READABLE);
+                        let interest = Interest::READABLE | Interest::WRITABLE;
+                        let registry = self.poll.registry();
+                        let _ = registry.register(link.socket(), Token(index), interest);
                         viewer.state = State::Resumed;
                     }
                 }
@@ -355,7 +357,7 @@ impl Worker {
 
     /// Closes the audit before any connection, so that our own closes do not count as losses.
     fn leave(&mut self) {
-        for viewer in &mut self.viewers {
+        for (index, viewer) in self.viewers.iter_mut().enumerate() {
             let end = match viewer.state {
                 // A viewer that never joined, or left and could not rejoin, has no position and so cannot have missed anything.
                 _ if viewer.epoch.is_none() => None,
@@ -370,9 +372,7 @@ impl Worker {
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
-                self.thread
-                    .auditor
-                    .finish(&viewer.watch, viewer.seat.room, end);
+                self.thread.finish(index, viewer, end);
             }
             viewer.leave();
         }
@@ -400,7 +400,9 @@ impl Worker {
                 return;
             }
             let Some(index) = self.next_dial(now) else {
-                self.storming = false;
+                // With jitter, some of a storm come later.
+                let more = self.terms.habits.reconnect == Reconnect::Jitter;
+                self.storming = self.storming && more && !self.redials.is_empty();
                 return;
             };
             let viewer = &mut self.viewers[index];
@@ -409,7 +411,7 @@ impl Worker {
             } else {
                 Receive::Normal
             };
-            let number = self.terms.first + u32::try_from(index).unwrap_or(u32::MAX);
+            let number = self.thread.number(index);
             let dialled = self
                 .terms
                 .dialer
@@ -419,11 +421,11 @@ impl Worker {
                     self.poll
                         .registry()
                         .register(&mut socket, Token(index), interest)?;
-                    Ok(socket)
+                    Link::new(socket, self.thread.entrance.secure.as_ref())
                 });
             match dialled {
-                Ok(socket) => {
-                    viewer.socket = Some(socket);
+                Ok(link) => {
+                    viewer.link = Some(link);
                     viewer.state = State::Connecting;
                     self.thread.connecting.insert(index, now);
                 }
@@ -436,14 +438,18 @@ impl Worker {
     }
 
     fn has_dials(&self, now: Moment) -> bool {
-        self.dialled < self.viewers.len()
-            || self.redials.front().is_some_and(|(_, due)| *due <= now)
+        self.dialled < self.viewers.len() || self.has_redials(now)
+    }
+
+    fn has_redials(&self, now: Moment) -> bool {
+        let next = self.redials.peek();
+        next.is_some_and(|Reverse((due, _))| *due <= now)
     }
 
     /// Returning viewers go first.
     fn next_dial(&mut self, now: Moment) -> Option<usize> {
-        if self.redials.front().is_some_and(|(_, due)| *due <= now) {
-            return self.redials.pop_front().map(|(index, _)| index);
+        if self.has_redials(now) {
+            return self.redials.pop().map(|Reverse((_, index))| index);
         }
         let index = self.dialled;
         (index < self.viewers.len()).then(|| {
@@ -477,7 +483,7 @@ impl Worker {
             self.thread.auditor.sweep(now);
         }
         if let Some(first) = self.settling {
-            let lags = |viewer: &Viewer| {
+            let lags = |(index, viewer): (usize, &Viewer)| {
                 let reads = match viewer.state {
                     State::Live => true,
                     // It is coming back to its position: what it missed will be replayed.
@@ -486,13 +492,10 @@ impl Worker {
                     }
                     _ => false,
                 };
-                reads
-                    && !self
-                        .thread
-                        .auditor
-                        .is_caught_up(&viewer.watch, viewer.seat.room)
+                reads && !self.thread.is_caught_up(index, viewer)
             };
-            let behind = self.viewers[first..].iter().position(lags);
+            let mut rest = self.viewers.iter().enumerate().skip(first);
+            let behind = rest.position(lags);
             self.settling = Some(behind.map_or(self.viewers.len(), |offset| first + offset));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::latency::Summary;
 use crate::table::{bytes_f64, count, figure, rate};
+use crate::timeline::Sample;
 
 /// Where progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,21 +15,6 @@ pub enum Live {
     Line,
     /// A log file: a line every few seconds.
     Lines,
-    /// Nowhere.
-    Off,
-}
-
-/// What one second showed.
-#[derive(Clone, Debug)]
-pub(super) struct Glance {
-    pub(super) progress: Progress,
-    pub(super) viewers_up: u64,
-    pub(super) frames_per_s: f64,
-    pub(super) comments_per_s: f64,
-    pub(super) bytes_per_s: f64,
-    /// Of the last second that has been judged, when there is one.
-    pub(super) latency: Option<Summary>,
-    pub(super) errors: u64,
 }
 
 /// When posting begins, and for how long it is planned.
@@ -67,19 +53,18 @@ impl Live {
         }
     }
 
-    /// Shows how the second with this number went.
-    pub(super) fn show(self, glance: &Glance, number: u64) {
+    /// Shows how the second with this number went, in a line that fits so many columns.
+    pub(super) fn show(self, number: u64, line: impl FnOnce(usize) -> String) {
         let mut stderr = io::stderr().lock();
         match self {
             Self::Line => {
-                let line = format!("\r\x1b[K{}", glance.line(columns()));
-                let _ = stderr.write_all(line.as_bytes());
+                let _ = write!(stderr, "\r\x1b[K{}", line(columns()));
                 let _ = stderr.flush();
             }
             Self::Lines if number.is_multiple_of(LINES_EVERY_S) => {
-                let _ = writeln!(stderr, "{}", glance.line(COLUMNS_OF_A_LOG));
+                let _ = writeln!(stderr, "{}", line(COLUMNS_OF_A_LOG));
             }
-            Self::Lines | Self::Off => {}
+            Self::Lines => {}
         }
     }
 }
@@ -115,64 +100,49 @@ impl Progress {
     }
 }
 
-impl Glance {
-    /// In at most this many columns; less important figures are left out if they don't fit.
-    fn line(&self, columns: usize) -> String {
-        let [frames, comments, bytes] = [
-            rate(self.frames_per_s),
-            rate(self.comments_per_s),
-            bytes_f64(self.bytes_per_s),
-        ];
-        let progress = match self.progress {
-            Progress::Connecting(gone) => format!("connecting {gone} s"),
-            Progress::Posting(gone, planned) => format!("{gone}/{planned} s"),
-            Progress::Draining(beyond) => format!("draining {beyond} s"),
-        };
-        let up = format!("{} up", count(self.viewers_up));
-        let latency = self
-            .latency
-            .filter(|latency| latency.count > 0)
-            .map_or_else(
-                || "p50/p99 -".to_owned(),
-                |of| format!("p50/p99 {}/{} ms", figure(of.p50_ms), figure(of.p99_ms)),
-            );
-        let errors = format!("{} errors", count(self.errors));
-        let long = [
-            format!("{frames} frames/s"),
-            format!("{comments} comments/s"),
-        ];
-        let short = [format!("{frames} fr/s"), format!("{comments} com/s")];
-        let with = |rates: &[String], gap: &str| {
-            let mut parts = vec![progress.clone(), up.clone()];
-            parts.extend_from_slice(rates);
-            parts.extend([latency.clone(), errors.clone()]);
-            parts.join(gap)
-        };
-        let brief = format!("{progress}  {up}  {errors}");
-        let [long_frames, long_comments] = long.clone();
-        // The choice depends on the width where possible, so that words do not change every second.
-        let choices = if matches!(self.progress, Progress::Connecting(_)) {
-            vec![(0, brief)]
-        } else {
-            vec![
-                (
-                    96,
-                    with(&[long_frames, long_comments, format!("{bytes}/s")], "  "),
-                ),
-                (86, with(&long, "  ")),
-                (0, with(&short, "  ")),
-                (0, with(&short, " ")),
-                (0, with(&[], "  ")),
-                (0, brief),
-            ]
-        };
-        let fitting = choices
-            .into_iter()
-            .find(|(from, line)| columns >= *from && line.chars().count() <= columns);
-        fitting.map_or_else(
-            || progress.chars().take(columns).collect(),
-            |(_, line)| line,
-        )
+/// A second in at most this many columns, with the latency of the last one that has been judged and all errors so far; the
+/// least important figures are left out if they don't fit.
+pub(super) fn line(
+    progress: Progress,
+    second: &Sample,
+    latency: Option<Summary>,
+    errors: u64,
+    columns: usize,
+) -> String {
+    let gone = match progress {
+        Progress::Connecting(gone) => format!("connecting {gone} s"),
+        Progress::Posting(gone, planned) => format!("{gone}/{planned} s"),
+        Progress::Draining(beyond) => format!("draining {beyond} s"),
+    };
+    let latency = match latency {
+        Some(of) if of.count > 0 => {
+            format!("p50/p99 {}/{} ms", figure(of.p50_ms), figure(of.p99_ms))
+        }
+        _ => "p50/p99 -".to_owned(),
+    };
+    let [frames, comments, bytes] =
+        [second.frames, second.comments, second.bytes].map(|count| second.per_second(count));
+    // Each with its importance.
+    let mut parts = vec![
+        (9, gone),
+        (7, format!("{} up", count(second.viewers_up))),
+        (4, format!("{} frames/s", rate(frames))),
+        (3, format!("{} comments/s", rate(comments))),
+        (2, format!("{}/s", bytes_f64(bytes))),
+        (6, latency),
+        (8, format!("{} errors", count(errors))),
+    ];
+    if matches!(progress, Progress::Connecting(_)) {
+        parts.retain(|(importance, _)| *importance > 6);
+    }
+    loop {
+        let texts: Vec<&str> = parts.iter().map(|(_, text)| text.as_str()).collect();
+        let line = texts.join("  ");
+        let least = parts.iter().map(|(importance, _)| *importance).min();
+        if line.chars().count() <= columns || parts.len() == 1 {
+            return line.chars().take(columns).collect();
+        }
+        parts.retain(|(importance, _)| Some(*importance) != least);
     }
 }
 
@@ -180,61 +150,43 @@ impl Glance {
 mod tests {
     use super::*;
 
-    fn glance() -> Glance {
-        Glance {
-            progress: Progress::Posting(12, 60),
+    #[test]
+    fn a_line_shows_as_much_as_fits() {
+        let second = Sample {
+            interval_s: 1.0,
             viewers_up: 2000,
-            frames_per_s: 2000.0,
-            comments_per_s: 37_000.0,
-            bytes_per_s: 968_909.0,
-            latency: Some(Summary {
-                count: 9,
-                p50_ms: 328.0,
-                p99_ms: 939.0,
-                ..Summary::default()
-            }),
-            errors: 0,
-        }
-    }
-
-    #[test]
-    fn a_wide_line_shows_everything() {
-        assert_eq!(
-            glance().line(99),
-            "12/60 s  2,000 up  2,000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors"
-        );
-        assert_eq!(
-            glance().line(79),
-            "12/60 s  2,000 up  2,000 fr/s  37.0k com/s  p50/p99 328/939 ms  0 errors"
-        );
-    }
-
-    #[test]
-    fn while_viewers_connect_there_are_no_rates() {
-        let connecting = Glance {
-            progress: Progress::Connecting(3),
-            ..glance()
+            frames: 2000,
+            comments: 37_000,
+            bytes: 968_909,
+            ..Sample::default()
         };
-        assert_eq!(connecting.line(79), "connecting 3 s  2,000 up  0 errors");
-    }
-
-    #[test]
-    fn no_line_is_longer_than_the_terminal_is_wide() {
-        let large = Glance {
-            progress: Progress::Posting(35_999, 36_000),
-            viewers_up: 1_000_000,
-            frames_per_s: 987_654.0,
-            comments_per_s: 123e6,
-            errors: 123_456,
-            ..glance()
-        };
-        for glance in [glance(), large] {
-            for columns in 0..140 {
-                let line = glance.line(columns);
-                assert!(line.chars().count() <= columns, "{columns}: {line}");
-                assert!(columns < 12 || line.contains("/"), "{columns}: {line}");
-            }
+        let latency = Some(Summary {
+            count: 9,
+            p50_ms: 328.0,
+            p99_ms: 939.0,
+            ..Summary::default()
+        });
+        let posting = |columns| line(Progress::Posting(12, 60), &second, latency, 0, columns);
+        for (columns, expected) in [
+            (
+                99,
+                "12/60 s  2,000 up  2,000 frames/s  37.0k comments/s  946.2 KiB/s  p50/p99 328/939 ms  0 errors",
+            ),
+            (
+                79,
+                "12/60 s  2,000 up  2,000 frames/s  p50/p99 328/939 ms  0 errors",
+            ),
+            (20, "12/60 s  0 errors"),
+            (5, "12/60"),
+        ] {
+            assert_eq!(posting(columns), expected);
         }
+        for columns in 0..140 {
+            assert!(posting(columns).len() <= columns);
+        }
+        // While viewers connect there are no rates.
+        let connecting = line(Progress::Connecting(3), &second, latency, 0, 79);
+        assert_eq!(connecting, "connecting 3 s  2,000 up  0 errors");
     }
 
     #[test]
@@ -247,7 +199,6 @@ mod tests {
         assert_eq!(Progress::of(None, at(2_001_000)), Progress::Connecting(2));
         for (now, expected) in [
             (4_000_000, Progress::Posting(0, 60)),
-            (5_400_000, Progress::Posting(1, 60)),
             (64_200_000, Progress::Posting(59, 60)),
             (64_300_000, Progress::Draining(0)),
         ] {

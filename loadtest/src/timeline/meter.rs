@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use crate::process::{CpuTime, GroupMark, Memory, ProcessGroup};
+use crate::process::{CpuMark, CpuTime, Memory, Process};
 use crate::server_side::{Look, Observer, ServerSide};
 use crate::timeline::Usage;
 
 /// The processes of the harness.
 pub(super) struct GeneratorMeter {
-    processes: ProcessGroup,
-    last: Option<(Instant, GroupMark)>,
+    process: Option<Process>,
+    last: Option<(Instant, CpuMark)>,
 }
 
 /// The server.
@@ -26,16 +26,20 @@ pub(super) struct ServerMeter {
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
 impl GeneratorMeter {
-    pub(super) fn new(processes: ProcessGroup) -> Self {
-        let last = processes.cpu().map(|mark| (Instant::now(), mark));
-        Self { processes, last }
+    pub(super) fn new(process: Option<Process>) -> Self {
+        let last = process
+            .as_ref()
+            .and_then(Process::cpu)
+            .map(|mark| (Instant::now(), mark));
+        Self { process, last }
     }
 
     /// `None` when there is no process to look at, or no longer.
     pub(super) fn usage(&mut self) -> Option<Usage> {
-        let mark = self.processes.cpu()?;
+        let process = self.process.as_ref()?;
+        let mark = process.cpu()?;
         let now = Instant::now();
-        let memory = self.processes.memory_at_a_glance()?;
+        let memory = process.memory_at_a_glance()?;
         let (then, before) = self.last.replace((now, mark.clone()))?;
         Some(usage(mark.since(&before), now - then, memory))
     }

@@ -5,8 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::clock::Moment;
-use crate::latency::Summary;
-use crate::timeline::buckets::Buckets;
+use crate::latency::{Distribution, Summary};
 
 /// Shared by the audits of all threads and by the publisher. Locked once per distinct frame and thread, and once per post.
 #[derive(Debug, Default)]
@@ -17,11 +16,18 @@ pub struct Recorder {
 /// What was recorded of one second.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Second {
-    pub(super) latency: Buckets,
-    pub(super) lateness: Buckets,
+    pub(super) latency: Durations,
+    pub(super) lateness: Durations,
     pub(super) posts: u64,
     pub(super) acknowledged: u64,
     pub(super) failed: u64,
+}
+
+/// The durations of a second. Only a recent second keeps all of them: in a run of hours they would be gigabytes.
+#[derive(Clone, Debug)]
+pub(super) enum Durations {
+    Open(Distribution),
+    Settled(Summary),
 }
 
 /// The lock, held while one frame's arrivals are entered.
@@ -61,30 +67,35 @@ impl Recorder {
         }
     }
 
-    /// Takes the latencies recorded so far, by second. What was recorded of posts goes with them: this is for a process that
-    /// only watches.
-    #[must_use]
-    pub fn take_latencies(&self) -> Vec<(u64, Buckets)> {
-        std::mem::take(&mut *self.lock())
-            .into_iter()
-            .map(|(number, second)| (number, second.latency))
-            .collect()
-    }
-
-    /// Adds latencies that another process recorded of the second with this number.
-    pub fn add_latencies(&self, number: u64, latencies: &Buckets) {
-        if let Some(second) = second(&mut self.lock(), number) {
-            second.latency.merge(latencies);
-        }
-    }
-
     /// The latencies known so far of the second with this number.
     #[must_use]
     pub fn latency_of(&self, number: u64) -> Summary {
+        let seconds = self.lock();
+        let second = seconds.get(&number);
+        second.map_or_else(Summary::default, |second| second.latency.summary())
+    }
+
+    /// Keeps only the figures of the second with this number; what still comes in only counts.
+    pub(super) fn settle(&self, number: u64) {
+        if let Some(second) = self.lock().get_mut(&number) {
+            for durations in [&mut second.latency, &mut second.lateness] {
+                *durations = Durations::Settled(durations.summary());
+            }
+        }
+    }
+
+    /// Posts so far: sent, acknowledged, failed.
+    #[must_use]
+    pub fn posts(&self) -> [u64; 3] {
         self.lock()
-            .get(&number)
-            .map(|second| second.latency.summary())
-            .unwrap_or_default()
+            .values()
+            .fold([0; 3], |[sent, acknowledged, failed], second| {
+                [
+                    sent + second.posts,
+                    acknowledged + second.acknowledged,
+                    failed + second.failed,
+                ]
+            })
     }
 
     /// Posts that failed so far.
@@ -97,8 +108,8 @@ impl Recorder {
     pub(super) fn seconds(&self, numbers: Range<u64>) -> Second {
         let mut sum = Second::default();
         for second in self.lock().range(numbers).map(|(_, second)| second) {
-            sum.latency.merge(&second.latency);
-            sum.lateness.merge(&second.lateness);
+            sum.latency.add(&second.latency);
+            sum.lateness.add(&second.lateness);
             sum.posts += second.posts;
             sum.acknowledged += second.acknowledged;
             sum.failed += second.failed;
@@ -122,6 +133,36 @@ impl Arrivals<'_> {
     }
 }
 
+impl Default for Durations {
+    fn default() -> Self {
+        Self::Open(Distribution::of_a_second())
+    }
+}
+
+impl Durations {
+    pub(super) fn summary(&self) -> Summary {
+        match self {
+            Self::Open(distribution) => distribution.summary(),
+            Self::Settled(summary) => *summary,
+        }
+    }
+
+    fn record(&mut self, micros: u64, count: u64) {
+        match self {
+            Self::Open(distribution) => distribution.record(micros, count),
+            Self::Settled(summary) => summary.count += count,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::Open(distribution), Self::Open(more)) => distribution.merge(more),
+            // Only the last seconds of a run are added up, and none of those is settled.
+            _ => *self = other.clone(),
+        }
+    }
+}
+
 fn number(at: Moment) -> u64 {
     at.micros() / SECOND_MICROS
 }
@@ -137,10 +178,13 @@ fn second(seconds: &mut BTreeMap<u64, Second>, number: u64) -> Option<&mut Secon
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Moment {
+        Moment::from_micros(ms * 1000)
+    }
+
     #[test]
     fn everything_lands_in_its_own_second() {
         let recorder = Recorder::default();
-        let at = |ms: u64| Moment::from_micros(ms * 1000);
         recorder.arrivals().record(at(999), 5_000, 3);
         recorder.arrivals().record(at(1000), 8_000, 2);
         recorder.posted(at(1500), 100);
@@ -159,17 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn latencies_of_another_process_are_added_once() {
-        let (here, elsewhere) = (Recorder::default(), Recorder::default());
-        let at = |ms: u64| Moment::from_micros(ms * 1000);
-        here.arrivals().record(at(1200), 5_000, 3);
-        elsewhere.arrivals().record(at(1700), 9_000, 2);
-        for _ in 0..2 {
-            for (number, latencies) in elsewhere.take_latencies() {
-                here.add_latencies(number, &latencies);
+    fn a_settled_second_keeps_its_figures_and_goes_on_counting() {
+        let recorder = Recorder::default();
+        recorder.arrivals().record(at(100), 5_000, 3);
+        let figures = recorder.latency_of(0);
+        recorder.settle(0);
+        recorder.settle(9);
+        recorder.arrivals().record(at(200), 9_000, 2);
+        let settled = recorder.seconds(0..1).latency.summary();
+        assert_eq!(
+            settled,
+            Summary {
+                count: 5,
+                ..figures
             }
-        }
-        let summary = here.latency_of(1);
-        assert_eq!((summary.count, summary.max_ms), (5, 9.0));
+        );
     }
 }

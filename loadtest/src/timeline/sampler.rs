@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
-use crate::process::ProcessGroup;
+use crate::process::Process;
 use crate::server_side::ServerSide;
 use crate::swarm::{Delivered, Lookout, Snapshot};
-use crate::timeline::live::{Glance, Live, Posting, Progress, clear_live_line};
+use crate::timeline::live::{Live, Posting, Progress, clear_live_line, line};
 use crate::timeline::meter::{GeneratorMeter, ServerMeter, kernel_tcp_bytes};
 use crate::timeline::recorder::Recorder;
 use crate::timeline::{Mark, Sample, Timeline};
@@ -27,6 +27,8 @@ pub struct Sampler {
 
 /// The frames of a second are judged by then: the audit takes their latencies some seconds after their last arrival.
 const JUDGED_AFTER_S: u64 = 5;
+/// Nothing that matters is found about a second later than this.
+const SETTLED_AFTER_S: usize = 60;
 /// The last second is a sample of its own when at least this much of it has passed; otherwise it belongs to the one before.
 const LAST_MIN: Duration = Duration::from_millis(200);
 
@@ -40,7 +42,7 @@ impl Sampler {
         lookout: Lookout,
         recorder: Arc<Recorder>,
         server: &ServerSide,
-        generator: ProcessGroup,
+        generator: Option<Process>,
         live: Live,
     ) -> Result<Self, HarnessError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -134,9 +136,7 @@ impl EndedSampler {
             let numbers = number..if number < last { number + 1 } else { u64::MAX };
             let second = self.recorder.seconds(numbers);
             sample.latency = second.latency.summary();
-            sample.latency_buckets = second.latency;
             sample.lateness = second.lateness.summary();
-            sample.lateness_buckets = second.lateness;
             sample.posts = second.posts;
             sample.acknowledged = second.acknowledged;
             sample.errors += second.failed;
@@ -177,6 +177,9 @@ impl Watcher {
             if !stopped {
                 self.show(&sample, samples.len() as u64 + 1);
                 samples.push(sample);
+                if let Some(settled) = samples.len().checked_sub(SETTLED_AFTER_S) {
+                    self.recorder.settle(settled as u64);
+                }
                 continue;
             }
             // A second that was cut short has no rates to show.
@@ -219,16 +222,12 @@ impl Watcher {
 
     fn show(&self, sample: &Sample, number: u64) {
         let judged = number.checked_sub(JUDGED_AFTER_S);
-        let glance = Glance {
-            progress: Progress::of(self.posting.get(), self.last),
-            viewers_up: sample.viewers_up,
-            frames_per_s: sample.per_second(sample.frames),
-            comments_per_s: sample.per_second(sample.comments),
-            bytes_per_s: sample.per_second(sample.bytes),
-            latency: judged.map(|judged| self.recorder.latency_of(judged)),
-            errors: self.before.errors() + self.recorder.failures(),
-        };
-        self.live.show(&glance, number);
+        let latency = judged.map(|judged| self.recorder.latency_of(judged));
+        let progress = Progress::of(self.posting.get(), self.last);
+        let errors = self.before.errors() + self.recorder.failures();
+        self.live.show(number, |columns| {
+            line(progress, sample, latency, errors, columns)
+        });
     }
 }
 
@@ -260,8 +259,8 @@ mod tests {
             Lookout::default(),
             Arc::clone(&recorder),
             &ServerSide::Unknown,
-            Process::this().into_iter().collect(),
-            Live::Off,
+            Process::this(),
+            Live::Lines,
         )
         .unwrap();
         sampler.mark("posting", Moment::from_micros(250_000));
@@ -299,8 +298,8 @@ mod tests {
             Lookout::default(),
             Arc::clone(&recorder),
             &ServerSide::Unknown,
-            ProcessGroup::default(),
-            Live::Off,
+            None,
+            Live::Lines,
         );
         assert!(Arc::strong_count(&recorder) > 1);
         drop(sampler);

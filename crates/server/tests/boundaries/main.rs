@@ -217,6 +217,18 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "crates/chat",
+        &[
+            "tokio",
+            "hyper",
+            "clap",
+            "danmaku-engine",
+            "danmaku-fanout",
+            "danmaku-log",
+            "danmaku-server",
+        ],
+    ),
+    (
         "crates/server",
         &[
             "flate2",

@@ -12,7 +12,7 @@ use danmaku_wire::{
 use crate::audit::{Auditor, Carrier, End, Judge, Tally, Watch};
 use crate::clock::{Clock, Moment};
 use crate::ledger::Ledger;
-use crate::swarm::ServerFrame;
+use crate::swarm::server_frame::ServerFrame;
 
 pub(super) const WINDOW_MS: u64 = 1000;
 pub(super) const LATE: Duration = Duration::from_millis(500);

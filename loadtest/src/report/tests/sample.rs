@@ -9,11 +9,11 @@ use crate::clock::Moment;
 use crate::floor::Floor;
 use crate::ingest::PostCost;
 use crate::latency::Distribution;
+use crate::limits::{Evidence, judge};
 use crate::process::{CpuTime, Memory};
-use crate::publisher::PostVia;
 use crate::report::*;
-use crate::scenario::{Evidence, Kind, Spec};
 use crate::server_side::Source;
+use crate::spec::Spec;
 use crate::swarm::Delivered;
 use crate::timeline::{Mark, Recorder, Sample, Usage};
 
@@ -58,7 +58,7 @@ pub(crate) fn faulty_report() -> RunReport {
     let mut scenario = scenario(&report);
     scenario.checks[0].value = Some(12.0);
     scenario.checks[0].met = false;
-    scenario.steps = [(500.0, true), (4000.0, false)]
+    let steps = [(500.0, true), (4000.0, false)]
         .map(|(value, met)| Step {
             value,
             met,
@@ -69,25 +69,23 @@ pub(crate) fn faulty_report() -> RunReport {
             checks: scenario.checks.clone(),
         })
         .into();
-    report.set_scenario(scenario);
+    report.set_scenario(scenario.searched_by(steps));
     report
 }
 
 fn scenario(report: &RunReport) -> ScenarioReport {
-    let mut fields = Spec::shipped(Kind::Storm, &["viewers=500".to_owned()]).unwrap();
-    fields.slo.memory_mib_per_hour_max = Some(64.0);
     let evidence = Evidence {
         tally: report.audit,
+        delivered_min: 1,
         posts: [report.posts.due, report.posts.acknowledged],
         events: report.events.clone(),
         memory_mib_per_hour: Some(1.5),
         ..Evidence::default()
     };
     ScenarioReport {
-        checks: fields.slo.judge(&evidence),
-        fields,
+        checks: judge(&report.setup.spec.slo, &evidence),
         memory_mib_per_hour: Some(1.5),
-        steps: Vec::new(),
+        ..ScenarioReport::default()
     }
 }
 
@@ -106,38 +104,18 @@ fn event() -> Event {
 }
 
 fn setup() -> Setup {
+    let mut spec = Spec::shipped("storm").unwrap();
+    (spec.viewers, spec.to) = (500, 500.0);
+    spec.encodings = Some("deflate".parse().unwrap());
+    spec.slo.memory_mib_per_hour_max = Some(64.0);
     Setup {
-        command: ["danmaku-loadtest", "storm", "--set", "viewers=500"]
+        command: ["danmaku-loadtest", "storm", "--viewers", "500"]
             .map(str::to_owned)
             .into(),
         version: "0.0.0".to_owned(),
-        url: "http://127.0.0.1:8080".to_owned(),
         server_version: Some("0.0.0".to_owned()),
-        viewers: 500,
-        rooms: 1,
-        processes: 1,
-        connecting_max: Some(256),
-        settle_s: Some(2),
-        drain_s: Some(10),
-        stall_viewers: Some(20),
-        stall_after_s: Some(5),
-        threads: Some(2),
-        connects_per_second: Some(2000.0),
-        sample: Some(1),
-        protocol: WatchVia::Ws,
-        encodings: vec!["deflate".to_owned()],
-        corpus: "made up".to_owned(),
-        rate: Some(20.0),
-        skip_s: 0,
-        replicate: false,
-        post_via: Some(PostVia::Http),
-        post_connections: Some(32),
-        speed: 1.0,
-        seed: 7,
-        duration_s: 20,
+        spec,
         window_ms: 0,
-        late_ms: 1000,
-        cpus: 2,
         machine: Machine::this(),
     }
 }
@@ -248,14 +226,8 @@ fn timeline() -> Timeline {
                 server_kernel_tcp_bytes: Some(5 << 20),
                 ..Sample::default()
             };
-            for step in 0..500 {
-                sample
-                    .latency_buckets
-                    .record(step * 2_000 + u64::from(second), 1);
-            }
-            sample.latency = sample.latency_buckets.summary();
-            sample.lateness_buckets.record(120, 10);
-            sample.lateness = sample.lateness_buckets.summary();
+            sample.latency = distribution(u64::from(second) * 1000).summary();
+            sample.lateness = distribution(120).summary();
             sample
         })
         .collect();

@@ -54,6 +54,7 @@ impl Viewer {
             FrameKind::Text if frame.payload.starts_with(BATCH_START) => {
                 self.text_batch(index, frame, now, thread);
             }
+            FrameKind::Text if thread.counter.is_some() => self.pusher(index, frame, now, thread),
             FrameKind::Text => self.text(index, frame, now, thread),
             FrameKind::Ping => self.send(0x8A, frame.payload),
             FrameKind::Pong => {}

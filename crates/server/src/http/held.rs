@@ -15,6 +15,7 @@ use super::audit::{self, Action};
 use super::comments::comment_id;
 use super::cors;
 use super::error::{ApiError, held_json, json};
+use super::pin;
 use super::query;
 use crate::admission::AddressPermit;
 use crate::context::Context;
@@ -59,6 +60,11 @@ pub(super) async fn decide(
         &held.user,
     )?;
     let id = posting::decide(context, room, held, decision, now).await?;
+    if let (Decision::Deny, Some(reported)) = (decision, held.reported)
+        && let Some(log) = context.find_log(room).await?
+    {
+        pin::retracted(context, room, log.epoch(), &[Seq::new(reported)]).await?;
+    }
     let change = Change::Decide {
         room: held.room.clone(),
         id: held.id,

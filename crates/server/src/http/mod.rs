@@ -233,7 +233,7 @@ async fn answer(
                 requester,
                 principal,
             };
-            route_known(context, asker, watch, (&route, &query), request).await
+            route_known(context, asker, watch, (route, &query), request).await
         }
     }
 }

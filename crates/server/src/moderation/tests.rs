@@ -83,7 +83,11 @@ async fn run(steps: Vec<Step>) {
     let log = Log::new(LogConfig::default(), Store::None);
     let records = log.records();
     let moderation = Moderation::default();
-    let mut model = Model::default();
+    // Records that ended by the machine's clock are forgotten, so the test's time is ahead of it.
+    let mut model = Model {
+        now_ms: 1 << 52,
+        ..Model::default()
+    };
     for step in steps {
         match step {
             Step::Impose(room, who, kind, lasts_ms) => {

@@ -23,6 +23,7 @@ mod latency;
 mod ledger;
 mod limits;
 mod metrics;
+mod post_via;
 mod process;
 mod publisher;
 mod pusher;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use danmaku_client::{ClientError, NewComment};
@@ -26,32 +26,10 @@ use crate::error::HarnessError;
 use crate::fingerprint::CommentShape;
 use crate::latency::{Distribution, Summary};
 use crate::ledger::Ledger;
+use crate::post_via::PostVia;
 use crate::schedule::{Post, Schedule};
 use crate::timeline::Recorder;
 use danmaku_chat::Line;
-
-/// How posts reach the server.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum PostVia {
-    /// `POST /v1/rooms/{room}/comments` over kept-alive connections.
-    Http,
-    /// WebSocket messages over one connection per room.
-    Ws,
-}
-
-impl PostVia {
-    /// Connections needed to post to this many rooms; over HTTP there are `connections`.
-    #[must_use]
-    pub const fn posters(self, connections: u16, rooms: u32) -> u32 {
-        match self {
-            Self::Http => connections as u32,
-            Self::Ws => rooms,
-        }
-    }
-}
 
 /// What a publisher needs.
 #[derive(Clone)]

@@ -20,8 +20,9 @@ use crate::audit::Judge;
 use crate::clock::{Clock, Moment};
 use crate::error::HarnessError;
 use crate::metrics::Metrics;
+use crate::post_via::PostVia;
 use crate::process::{CpuMark, CpuTime, Memory, Process};
-use crate::publisher::{PostVia, Publication, Publisher};
+use crate::publisher::{Publication, Publisher};
 use crate::schedule::Schedule;
 use crate::server_side::{Look, Observer, ServerSide, Source};
 use crate::swarm::{

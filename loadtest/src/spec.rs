@@ -11,7 +11,7 @@ use clap::{ArgAction, Args};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::publisher::PostVia;
+use crate::post_via::PostVia;
 use crate::spec_error::SpecError;
 use crate::swarm::{EncodingMix, Reconnect, WatchVia};
 use danmaku_chat::Random;

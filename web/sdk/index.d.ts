@@ -181,8 +181,11 @@ export class DanmakuRoom {
 
 /** Where an accepted comment is. */
 export interface Accepted {
+  /** Its position; 0 for one that is held. */
   id: number;
   epoch: number;
+  /** Set if a moderator has to allow the comment first. */
+  held?: number;
 }
 
 /** Everything that can go wrong. */

@@ -53,7 +53,11 @@ export function createPosts({ clock, http, link, lose }) {
    * @param {string} key
    * @param {Accepted} accepted
    */
-  function acknowledged(key, { id, epoch }) {
+  function acknowledged(key, { id, epoch, held }) {
+    if (held !== undefined) {
+      end(key)?.resolve({ id: 0, epoch, held });
+      return;
+    }
     own.push(`${epoch}:${id}`);
     if (own.length > OWN_MAX) own.shift();
     end(key)?.resolve({ id, epoch });

@@ -276,6 +276,13 @@ test('a post is settled by its ack or its error', async () => {
   assert.equal(socket.sent.length, 2);
 });
 
+test('a post that waits for a moderator is settled, and is no comment yet', async () => {
+  const { room, socket } = await joined();
+  const post = room.post('hello');
+  await socket.say({ type: 'ack', ref: socket.sent[0].ref, held: 5 });
+  assert.deepEqual(await post, { id: 0, epoch: 7, held: 5 });
+});
+
 test('a post is sent again with the same key after a reconnect', async () => {
   const { room, clock, sockets, socket } = await joined();
   const post = room.post('hello');

@@ -130,9 +130,12 @@ pub struct Ack {
     /// The reference of the message, as it was sent.
     #[serde(rename = "ref", default)]
     pub reference: Option<Reference>,
-    /// The position of the comment.
-    #[serde(deserialize_with = "seq")]
+    /// The position of the comment; 0 for one that is held.
+    #[serde(default = "no_seq", deserialize_with = "seq")]
     pub id: Seq,
+    /// Set if a moderator has to allow the comment first.
+    #[serde(default)]
+    pub held: Option<u64>,
 }
 
 /// A message was refused.
@@ -238,6 +241,10 @@ pub enum EventError {
 struct Kind<'a> {
     #[serde(rename = "type", borrow)]
     kind: std::borrow::Cow<'a, str>,
+}
+
+fn no_seq() -> Seq {
+    Seq::ZERO
 }
 
 fn seq<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Seq, D::Error> {
@@ -346,14 +353,24 @@ mod tests {
             parse(r#"{"type":"ack","ref":"x","id":4}"#),
             Event::Ack(Ack {
                 reference: Some(Reference::from("x")),
-                id: Seq::new(4)
+                id: Seq::new(4),
+                held: None,
             })
         );
         assert_eq!(
             parse(r#"{"type":"ack","id":4}"#),
             Event::Ack(Ack {
                 reference: None,
-                id: Seq::new(4)
+                id: Seq::new(4),
+                held: None,
+            })
+        );
+        assert_eq!(
+            parse(r#"{"type":"ack","held":4}"#),
+            Event::Ack(Ack {
+                reference: None,
+                id: Seq::ZERO,
+                held: Some(4),
             })
         );
         assert_eq!(

@@ -46,6 +46,8 @@ pub struct Posted {
     pub epoch: Epoch,
     /// One position for each comment, in the order they were given.
     pub ids: Vec<Seq>,
+    /// Set if a moderator has to allow the comment first; then it has no position yet.
+    pub held: Option<u64>,
 }
 
 /// A part of a room's log.
@@ -123,6 +125,14 @@ impl HttpClient {
         let answer = self
             .send_keyed(Method::POST, &path, body_of(comments), key)
             .await?;
+        if answer.status == StatusCode::ACCEPTED {
+            let raw: RawHeld = answer.json()?;
+            return Ok(Posted {
+                epoch: Epoch::new(0),
+                ids: Vec::new(),
+                held: Some(raw.held),
+            });
+        }
         if answer.status != StatusCode::CREATED {
             return Err(answer.refusal());
         }
@@ -139,6 +149,7 @@ impl HttpClient {
         Ok(Posted {
             epoch: Epoch::new(raw.epoch),
             ids,
+            held: None,
         })
     }
 
@@ -385,6 +396,11 @@ impl HttpAnswer {
     fn refusal(&self) -> ClientError {
         ClientError::Refused(Refusal::from_body(self.status.as_u16(), &self.body))
     }
+}
+
+#[derive(Deserialize)]
+struct RawHeld {
+    held: u64,
 }
 
 #[derive(Deserialize)]

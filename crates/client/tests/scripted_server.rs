@@ -447,6 +447,7 @@ async fn posts_carry_their_reference_and_pings_are_answered() {
     let ack = Ack {
         reference: Some(reference),
         id: Seq::new(12),
+        held: None,
     };
     assert_eq!(connection.next().await.unwrap(), Event::Ack(ack));
     let closed = Closed {

@@ -1,9 +1,9 @@
 //! The records that posts and joins are checked against, of all rooms, in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use danmaku_store::{Change, Pin, Records, Revocation, Sanction, StoreError, Subject};
+use danmaku_store::{Change, Held, Pin, Records, Revocation, Sanction, StoreError, Subject};
 
 use crate::settings::Settings;
 
@@ -34,6 +34,12 @@ impl RoomRecords {
         known.filter(move |sanction| lasts(sanction.until_ms, now_ms))
     }
 
+    /// Whether there are any sanctions.
+    #[must_use]
+    pub fn has_sanctions(&self) -> bool {
+        !self.sanctions.is_empty()
+    }
+
     /// All sanctions that hold at `now_ms`, in no particular order.
     pub fn all_sanctions(&self, now_ms: u64) -> impl Iterator<Item = &Sanction> {
         let known = self.sanctions.values().flatten();
@@ -61,6 +67,9 @@ struct Tables {
     /// Those of everywhere are under an empty name.
     rooms: HashMap<String, Arc<RoomRecords>>,
     revocations: Arc<Vec<Revocation>>,
+    /// By room, with an empty name for everywhere.
+    terms: HashMap<String, Arc<str>>,
+    held: BTreeMap<u64, Arc<Held>>,
 }
 
 impl InForce {
@@ -80,6 +89,12 @@ impl InForce {
         // Settings that were unset again.
         tables.rooms.retain(|_, room| !room.is_empty());
         tables.revocations = Arc::new(records.revocations()?);
+        for (room, body) in records.terms()? {
+            tables.terms.insert(room.unwrap_or_default(), body.into());
+        }
+        for held in records.held()? {
+            tables.held.insert(held.id, Arc::new(held));
+        }
         Ok(Self(RwLock::new(tables)))
     }
 
@@ -92,6 +107,37 @@ impl InForce {
     pub(crate) fn revocations(&self) -> Arc<Vec<Revocation>> {
         let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&tables.revocations)
+    }
+
+    /// The blocked terms of `room`, or of all rooms.
+    pub(crate) fn terms(&self, room: Option<&str>) -> Option<Arc<str>> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tables.terms.get(room.unwrap_or_default()).cloned()
+    }
+
+    /// The rooms with blocked terms; `None` for the list of all rooms.
+    pub(crate) fn rooms_with_terms(&self) -> Vec<Option<String>> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let rooms = tables.terms.keys();
+        rooms
+            .map(|room| (!room.is_empty()).then(|| room.clone()))
+            .collect()
+    }
+
+    /// The comments of `room` that wait for a moderator at `now_ms`, the oldest first.
+    pub(crate) fn held(&self, room: &str, now_ms: u64) -> Vec<Arc<Held>> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let held = tables.held.values();
+        held.filter(|held| held.room == room && held.until_ms > now_ms)
+            .cloned()
+            .collect()
+    }
+
+    /// The names of a user's comments that wait for a moderator, and their rooms.
+    pub(crate) fn held_by(&self, user: &str) -> Vec<(String, u64)> {
+        let tables = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let held = tables.held.values().filter(|held| held.user == user);
+        held.map(|held| (held.room.clone(), held.id)).collect()
     }
 
     /// Makes a change that was committed; `id` names what was added.
@@ -128,6 +174,26 @@ impl InForce {
                 tables.of(Some(&room)).pin = None;
                 tables.forget_empty(Some(&room));
             }
+            Change::SetTerms { room, body } => {
+                let room = room.unwrap_or_default();
+                if body.is_empty() {
+                    tables.terms.remove(&room);
+                } else {
+                    tables.terms.insert(room, body.into());
+                }
+            }
+            Change::Hold(mut held) => {
+                held.id = id;
+                while let Some(first) = tables.held.first_entry()
+                    && first.get().until_ms <= held.at_ms
+                {
+                    first.remove();
+                }
+                tables.held.insert(id, Arc::new(held));
+            }
+            Change::Decide { id, .. } => {
+                tables.held.remove(&id);
+            }
             Change::AddStream { .. }
             | Change::EndStream { .. }
             | Change::AddSamples(_)
@@ -146,6 +212,7 @@ impl InForce {
         tables.rooms.retain(|_, room| !room.is_empty());
         let revocations = Arc::make_mut(&mut tables.revocations);
         revocations.retain(|known| lasts(known.until_ms, now_ms));
+        tables.held.retain(|_, held| held.until_ms > now_ms);
     }
 }
 

@@ -35,8 +35,8 @@ use danmaku_wire::{Epoch, RoomId};
 
 pub use config::LogConfig;
 pub use danmaku_store::{
-    Audit, AuditQuery, BackupError, Change, ChangeRefusal, CommitError, OpenError, Pin, Revocation,
-    Revoked, Sample, Sanction, SanctionKind, Stream, Subject, back_up,
+    Audit, AuditQuery, BackupError, Change, ChangeRefusal, CommitError, Held, OpenError, Pin,
+    Revocation, Revoked, Sample, Sanction, SanctionKind, Stream, Subject, back_up,
 };
 #[cfg(feature = "double")]
 pub use double::{Double, DoubleConfig};

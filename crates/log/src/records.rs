@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use danmaku_store::{
-    Audit, AuditQuery, Change, Memory, Revocation, SettingsRow, StoreError, Stream,
+    Audit, AuditQuery, Change, ChangeRefusal, Held, Memory, Revocation, SettingsRow, StoreError,
+    Stream,
 };
 use danmaku_wire::RoomId;
 
@@ -69,13 +70,53 @@ impl Records {
     #[must_use]
     pub fn own_settings(&self, room: Option<&RoomId>) -> Settings {
         let found = self.0.in_force.room(room.map(RoomId::as_str));
-        found.map_or_else(Settings::default, |found| found.settings().clone())
+        found.map_or_else(Settings::default, |found| *found.settings())
     }
 
     /// The settings that hold in `room`.
     #[must_use]
     pub fn settings(&self, room: &RoomId) -> Settings {
         self.own_settings(Some(room)).or(&self.own_settings(None))
+    }
+
+    /// The blocked terms that were set for `room`, or for all rooms, as they were set.
+    #[must_use]
+    pub fn terms(&self, room: Option<&RoomId>) -> Option<Arc<str>> {
+        self.0.in_force.terms(room.map(RoomId::as_str))
+    }
+
+    /// The rooms that blocked terms were set for; `None` among them for all rooms.
+    #[must_use]
+    pub fn rooms_with_terms(&self) -> Vec<Option<RoomId>> {
+        let rooms = self.0.in_force.rooms_with_terms();
+        let rooms = rooms.into_iter().map(|room| match room {
+            Some(room) => RoomId::parse(&room).ok().map(Some),
+            None => Some(None),
+        });
+        rooms.flatten().collect()
+    }
+
+    /// The comments of `room` that wait for a moderator at `now_ms`, the oldest first.
+    #[must_use]
+    pub fn held(&self, room: &RoomId, now_ms: u64) -> Vec<Arc<Held>> {
+        self.0.in_force.held(room.as_str(), now_ms)
+    }
+
+    /// Drops a user's comments that wait for a moderator.
+    ///
+    /// # Errors
+    /// As [`Records::change`].
+    pub async fn drop_held(&self, user: &str) -> Result<(), ChangeError> {
+        for (room, id) in self.0.in_force.held_by(user) {
+            match self.change(Change::Decide { room, id }, None).await {
+                // Somebody has decided meanwhile.
+                Err(ChangeError::Refused(ChangeRefusal::NotFound)) => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All revocations; whether one has ended is up to the caller.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What can be set per room. A member that is `None` is as in the defaults of all rooms, and there it is off.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Whether nobody can post.
@@ -12,6 +12,18 @@ pub struct Settings {
     pub slow_mode_s: Option<u32>,
     /// Unicode scalar values in a comment's text.
     pub text_scalars_max: Option<u32>,
+    /// Whether texts must be nothing but emoji.
+    pub emoji_only: Option<bool>,
+    /// Whether texts must have no links.
+    pub no_links: Option<bool>,
+    /// Percent of a text's characters that may be neither letters, digits, spaces nor emoji.
+    pub special_percent_max: Option<u8>,
+    /// Seconds within which no two comments may say the same; 0 if they may.
+    pub unique_s: Option<u32>,
+    /// Whether only members can post.
+    pub members_only: Option<bool>,
+    /// With `members_only`: seconds that somebody must have been a member.
+    pub member_age_s: Option<u32>,
 }
 
 impl Settings {
@@ -22,6 +34,12 @@ impl Settings {
             closed: self.closed.or(defaults.closed),
             slow_mode_s: self.slow_mode_s.or(defaults.slow_mode_s),
             text_scalars_max: self.text_scalars_max.or(defaults.text_scalars_max),
+            emoji_only: self.emoji_only.or(defaults.emoji_only),
+            no_links: self.no_links.or(defaults.no_links),
+            special_percent_max: self.special_percent_max.or(defaults.special_percent_max),
+            unique_s: self.unique_s.or(defaults.unique_s),
+            members_only: self.members_only.or(defaults.members_only),
+            member_age_s: self.member_age_s.or(defaults.member_age_s),
         }
     }
 
@@ -37,11 +55,20 @@ impl Settings {
         if let Some(0 | TEXT_SCALARS_END..) = self.text_scalars_max {
             return refuse("text_scalars_max", "a number from 1 to 200");
         }
+        if let Some(101..) = self.special_percent_max {
+            return refuse("special_percent_max", "a number from 0 to 100");
+        }
+        if let Some(UNIQUE_S_END..) = self.unique_s {
+            return refuse("unique_s", "a number from 0 to 3600");
+        }
+        if let Some(MEMBER_AGE_S_END..) = self.member_age_s {
+            return refuse("member_age_s", "a number from 0 to 315360000");
+        }
         Ok(())
     }
 
-    pub(crate) fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("invariant: settings have string keys only")
+    pub(crate) fn to_text(self) -> String {
+        serde_json::to_string(&self).expect("invariant: settings have string keys only")
     }
 
     /// The settings as [`Settings::to_text`] wrote them. The schema's version keeps out those of newer versions.
@@ -71,6 +98,12 @@ const SLOW_MODE_S_END: u32 = SLOW_MODE_S_MAX + 1;
 /// One more than a comment's text can have anyway.
 const TEXT_SCALARS_END: u32 = 201;
 
+/// One more than the longest time that texts are remembered, in seconds.
+const UNIQUE_S_END: u32 = 3_601;
+
+/// One more than ten years.
+const MEMBER_AGE_S_END: u32 = 315_360_001;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +125,13 @@ mod tests {
         check(r#"{"slow_mode_s":121}"#, Some("slow_mode_s"));
         check(r#"{"text_scalars_max":0}"#, Some("text_scalars_max"));
         check(r#"{"text_scalars_max":201}"#, Some("text_scalars_max"));
+        check(r#"{"emoji_only":true,"no_links":false}"#, None);
+        check(r#"{"special_percent_max":0,"unique_s":3600}"#, None);
+        check(
+            r#"{"special_percent_max":101}"#,
+            Some("special_percent_max"),
+        );
+        check(r#"{"unique_s":3601}"#, Some("unique_s"));
+        check(r#"{"member_age_s":315360001}"#, Some("member_age_s"));
     }
 }

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, processors};
 use crate::idempotency::Idempotency;
 use crate::memory::MemoryBudget;
+use crate::moderation::Moderation;
 use crate::process::RecentProcess;
 use crate::refusal::{RateScope, Refusal};
 use crate::registry::Registry;
@@ -21,7 +22,6 @@ use crate::room::actor::{RoomActor, RoomEnvironment};
 use crate::room::handle::RoomHandle;
 use crate::samples::{self, Samples, Taken};
 use crate::segments::SegmentMaker;
-use crate::slow_mode::SlowMode;
 use crate::stats::Stats;
 use crate::stop_gate::StopGate;
 
@@ -48,8 +48,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// Answers to posts that carried an idempotency key.
     pub idempotency: Idempotency,
-    /// Who has to wait in rooms with slow mode.
-    pub slow_mode: SlowMode,
+    /// What is checked before a comment is accepted.
+    pub moderation: Moderation,
     /// What was sampled of rooms' likes and viewers.
     pub samples: Samples,
     /// Budget for what rooms hold for returning viewers.
@@ -98,6 +98,7 @@ impl Context {
             room_idle: config.room_idle,
             replay_bytes_max,
         };
+        let moderation = Moderation::new(log.records());
         Self {
             comment_limits: CommentLimits::default(),
             clock,
@@ -108,7 +109,7 @@ impl Context {
             sessions: Arc::default(),
             admission: Arc::new(Admission::new(config.admission)),
             idempotency: Idempotency::default(),
-            slow_mode: SlowMode::default(),
+            moderation,
             samples: Samples::default(),
             memory: Arc::new(MemoryBudget::new(config.memory_bytes_max)),
             leads: LeadMaker::new(

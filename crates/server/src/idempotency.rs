@@ -20,6 +20,15 @@ pub struct Idempotency {
     table: Arc<Mutex<Table>>,
 }
 
+/// What became of a post that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The comments are in the log.
+    Posted(Appended),
+    /// The comment waits for a moderator, under this name.
+    Held(u64),
+}
+
 /// Whose keys they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PosterKey {
@@ -48,7 +57,7 @@ pub enum Claim {
     /// Run it, then give the reservation its answer.
     Run(Reservation),
     /// It ran before, with this answer.
-    Answered(Appended),
+    Answered(Accepted),
 }
 
 /// Why a key cannot be claimed.
@@ -96,7 +105,7 @@ impl Idempotency {
                 Record::Done { digest: before, .. } if *before != digest => {
                     Err(KeyConflict::Reused)
                 }
-                Record::Done { appended, .. } => Ok(Claim::Answered(appended.clone())),
+                Record::Done { accepted, .. } => Ok(Claim::Answered(accepted.clone())),
             },
             Entry::Vacant(vacant) => {
                 vacant.insert(Record::Running);
@@ -113,10 +122,10 @@ impl Idempotency {
 
 impl Reservation {
     /// Keeps the answer for retries.
-    pub fn answer(mut self, appended: Appended, now: Duration) {
+    pub fn answer(mut self, accepted: Accepted, now: Duration) {
         let record = Record::Done {
             digest: self.digest,
-            appended,
+            accepted,
         };
         lock(&self.table).keep(&self.name, record, now);
         self.answered = true;
@@ -142,7 +151,7 @@ struct Name {
 #[derive(Debug)]
 enum Record {
     Running,
-    Done { digest: u64, appended: Appended },
+    Done { digest: u64, accepted: Accepted },
 }
 
 /// Invariant: each answered record has one serial, which is in `order` and with its poster.
@@ -250,11 +259,11 @@ mod tests {
         )]
     }
 
-    fn appended(seq: u64) -> Appended {
-        Appended {
+    fn appended(seq: u64) -> Accepted {
+        Accepted::Posted(Appended {
             epoch: Epoch::new(7),
             seqs: vec![Seq::new(seq)],
-        }
+        })
     }
 
     fn poster(n: u32) -> PosterKey {

@@ -19,6 +19,8 @@ pub mod import;
 pub mod memory;
 mod metrics;
 pub mod mint;
+pub mod moderation;
+pub mod objection;
 pub mod origins;
 pub mod posting;
 mod process;

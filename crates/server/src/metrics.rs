@@ -109,6 +109,11 @@ impl Families {
             "Comments accepted: they are in the log.",
             stats.inbound.comments_accepted(),
         );
+        self.counter(
+            "danmaku_comments_held_total",
+            "Comments held for a moderator.",
+            stats.inbound.comments_held(),
+        );
         self.add(
             MetricType::COUNTER,
             "danmaku_messages_refused_total",

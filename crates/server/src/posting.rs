@@ -1,20 +1,20 @@
 //! Owns how a post or a retraction gets into a room's log, from HTTP, WebSocket or the demo feed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use danmaku_auth::digest;
 use danmaku_engine::Now;
-use danmaku_log::{Append, AppendKey, Appended, EntryBody, Lookup, RoomLog};
-use danmaku_wire::{Comment, Event, Fault, Field, IdempotencyKey, Problem, RoomId, Seq};
+use danmaku_log::{Append, AppendKey, Change, ChangeError, EntryBody, Held, Lookup, RoomLog};
+use danmaku_wire::{Comment, Event, Fragment, IdempotencyKey, Priority, RoomId, Seq};
 
 use crate::admission::AddressPermit;
 use crate::auth::Author;
 use crate::context::Context;
-use crate::idempotency::{Claim, KeyConflict, PosterKey};
+use crate::idempotency::{Accepted, Claim, KeyConflict, PosterKey};
+use crate::moderation::{self, Submission};
+use crate::objection::Objection;
 use crate::refusal::{RateScope, Refusal};
 use crate::room::handle::RoomHandle;
-use crate::slow_mode::{self, Turn};
 
 /// Who posts.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,30 @@ impl Poster<'_> {
             .map_err(|refusal| Refusal::rate(RateScope::Address, refusal))
     }
 
+    /// Checks sanctions against the address and the user.
+    ///
+    /// # Errors
+    /// [`Refusal::Moderated`].
+    pub fn check_sanctions(
+        &self,
+        context: &Context,
+        room: &RoomId,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let submission = Submission {
+            room,
+            comments: &[],
+            address: self.permit.address(),
+            standing: self.author.into(),
+            now,
+        };
+        let user = match self.author {
+            Author::User(identity) => Some(&identity.user),
+            Author::Guest | Author::BackEnd(_) => None,
+        };
+        moderation::check_sanctions(context.log.records(), &submission, user)
+    }
+
     fn key(&self) -> PosterKey {
         match self.author {
             Author::Guest => PosterKey::Address(self.permit.address()),
@@ -74,8 +98,8 @@ impl Target<'_> {
     }
 }
 
-/// Appends all of `comments` to the room's log, or none. A retry with the key of an accepted post gets the same answer as
-/// the first.
+/// Appends all of `comments` to the room's log, or none; or holds a comment for a moderator. A retry with the key of an
+/// accepted post gets the same answer as the first.
 ///
 /// The caller holds the stop gate, so that shutdown waits for the answer.
 ///
@@ -87,7 +111,7 @@ pub async fn post(
     target: Target<'_>,
     comments: &[Comment],
     key: Option<IdempotencyKey>,
-) -> Result<Appended, Refusal> {
+) -> Result<Accepted, Refusal> {
     let now = context.clock.now();
     let count = u32::try_from(comments.len()).unwrap_or(u32::MAX);
     let posted = async {
@@ -109,22 +133,22 @@ async fn append_once(
     comments: &[Comment],
     key: IdempotencyKey,
     now: Now,
-) -> Result<Appended, Refusal> {
+) -> Result<Accepted, Refusal> {
     let claim = context
         .idempotency
         .claim(poster.key(), target.id(), &key, comments, now.monotonic);
     match claim {
         Err(KeyConflict::Reused) => Err(Refusal::KeyReused),
         Err(KeyConflict::InProgress) => Err(Refusal::KeyInProgress),
-        Ok(Claim::Answered(appended)) => Ok(appended),
+        Ok(Claim::Answered(accepted)) => Ok(accepted),
         Ok(Claim::Run(reservation)) => {
             let key = AppendKey {
                 poster: poster.key().value(),
                 key,
             };
-            let appended = append(context, poster, target, comments, Some(key), now).await?;
-            reservation.answer(appended.clone(), now.monotonic);
-            Ok(appended)
+            let accepted = append(context, poster, target, comments, Some(key), now).await?;
+            reservation.answer(accepted.clone(), now.monotonic);
+            Ok(accepted)
         }
     }
 }
@@ -136,8 +160,25 @@ async fn append(
     comments: &[Comment],
     key: Option<AppendKey>,
     now: Now,
-) -> Result<Appended, Refusal> {
-    let turn = check_settings(context, poster, target.id(), comments, now)?;
+) -> Result<Accepted, Refusal> {
+    let submission = Submission {
+        room: target.id(),
+        comments,
+        address: poster.permit.address(),
+        standing: poster.author.into(),
+        now,
+    };
+    let records = context.log.records();
+    let approved = context.moderation.check(records, &submission)?;
+    let comments = approved.masked.as_deref().unwrap_or(comments);
+    if approved.hold
+        && let [comment] = comments
+    {
+        let id = hold(context, target.id(), comment, now).await?;
+        approved.posted();
+        return Ok(Accepted::Held(id));
+    }
+    let count = comments.len();
     let rate = context.config.admission.per_room;
     let appended = match target {
         Target::Open(room) => room.post(comments, key, rate, now).await?,
@@ -146,54 +187,114 @@ async fn append(
             room.post(comments, key, rate, now).await?
         }
     };
-    if let Some(turn) = turn {
-        turn.taken();
-    }
-    context.stats.inbound.accepted(comments.len());
-    Ok(appended)
+    approved.posted();
+    context.stats.inbound.accepted(count);
+    Ok(Accepted::Posted(appended))
 }
 
-/// Checks comments against the room's settings; in slow mode, the posters' turn is over once the comments are accepted.
-fn check_settings<'a>(
-    context: &'a Context,
-    poster: Poster<'_>,
+/// Puts a comment into the queue for moderators.
+async fn hold(
+    context: &Context,
     room: &RoomId,
-    comments: &[Comment],
+    comment: &Comment,
     now: Now,
-) -> Result<Option<Turn<'a>>, Refusal> {
-    let settings = context.log.records().settings(room);
-    if settings.closed == Some(true) {
-        return Err(Refusal::RoomClosed);
+) -> Result<u64, Refusal> {
+    let mut held = held(room, &comment.fragment(), comment.priority(), now);
+    if let Some(user) = &comment.user {
+        user.as_str().clone_into(&mut held.user);
     }
-    if let Some(max) = settings.text_scalars_max {
-        let max = max as usize;
-        let is_too_long = |comment: &Comment| comment.text.as_str().chars().nth(max).is_some();
-        if let Some(index) = comments.iter().position(is_too_long) {
-            return Err(Refusal::BadInput {
-                index: (comments.len() > 1).then_some(index),
-                problem: Problem {
-                    field: Field::Text,
-                    fault: Fault::TooManyScalars { max },
-                },
-            });
+    let change = Change::Hold(held);
+    let id = context.log.records().change(change, None).await;
+    let id = id.map_err(|error| match error {
+        ChangeError::Refused(_) => queue_full(),
+        ChangeError::NotTaken(error) => error.into(),
+    })?;
+    context.stats.inbound.held();
+    Ok(id)
+}
+
+/// A comment for the queue.
+pub fn held(room: &RoomId, fragment: &Fragment, priority: Priority, now: Now) -> Held {
+    Held {
+        id: 0,
+        room: room.as_str().to_owned(),
+        body: fragment.as_bytes().to_vec(),
+        priority: match priority {
+            Priority::Viewer => 0,
+            Priority::Member => 1,
+            Priority::Staff => 2,
+        },
+        user: fragment.user().unwrap_or_default(),
+        reported: None,
+        why: String::new(),
+        at_ms: now.unix_ms,
+        until_ms: now.unix_ms + HELD_MS_MAX,
+    }
+}
+
+/// The refusal of a comment for which the queue has no room.
+pub fn queue_full() -> Refusal {
+    Refusal::Moderated {
+        index: None,
+        objection: Objection::QueueFull,
+    }
+}
+
+/// What a moderator decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is shown.
+    Allow,
+    /// It is not.
+    Deny,
+}
+
+/// Does what a moderator decided about a comment; its position, if it has one now. Doing it again does nothing.
+///
+/// # Errors
+/// [`Refusal`]: the log did not take it.
+pub async fn decide(
+    context: &Context,
+    room: &RoomId,
+    held: &Held,
+    decision: Decision,
+    now: Now,
+) -> Result<Option<Seq>, Refusal> {
+    let reported = held.reported.map(Seq::new);
+    match (decision, reported) {
+        (Decision::Allow, None) => {
+            let key = IdempotencyKey::new(&format!("held-{}", held.id));
+            let append = Append {
+                entries: vec![EntryBody::Comment {
+                    fragment: Fragment::from_log(held.body.clone()),
+                    priority: match held.priority {
+                        0 => Priority::Viewer,
+                        1 => Priority::Member,
+                        _ => Priority::Staff,
+                    },
+                }],
+                // If the record of the decision is lost, the comment is not.
+                key: key.ok().map(|key| AppendKey { poster: 0, key }),
+                now_ms: now.unix_ms,
+            };
+            let room = context.open_room(room, None).await?;
+            let appended = room.log().append(append).await?;
+            context.stats.inbound.accepted(1);
+            Ok(appended.seqs.first().copied())
+        }
+        (Decision::Deny, None) => Ok(None),
+        (Decision::Allow, Some(id)) => Ok(Some(id)),
+        (Decision::Deny, Some(id)) => {
+            if let Some(log) = context.find_log(room).await? {
+                retract(&log, id, now.unix_ms).await?;
+            }
+            Ok(None)
         }
     }
-    let slow_s = settings.slow_mode_s.filter(|_| !poster.author.moderates());
-    let Some(interval_s) = slow_s.filter(|&seconds| seconds > 0) else {
-        return Ok(None);
-    };
-    let posters = comments.iter().map(|comment| match &comment.user {
-        Some(user) => slow_mode::Poster::User(user.as_str()),
-        None => slow_mode::Poster::Address(poster.permit.address()),
-    });
-    let interval = Duration::from_secs(interval_s.into());
-    let claimed = context
-        .slow_mode
-        .claim(room, posters, interval, now.monotonic);
-    claimed
-        .map(Some)
-        .map_err(|no_turn| Refusal::slow_mode(interval_s, no_turn))
 }
+
+/// How long a comment waits for a moderator before it is denied, in milliseconds.
+const HELD_MS_MAX: u64 = 600_000;
 
 /// The outcome of a retraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

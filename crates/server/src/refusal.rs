@@ -10,6 +10,7 @@ use danmaku_wire::outbound::ErrorReply;
 
 use crate::admission::HoldRefusal;
 use crate::auth::{Denied, NotValid, TooManySessions};
+use crate::objection::Objection;
 use crate::origins::OriginNotAllowed;
 use crate::slow_mode::NoTurn;
 
@@ -48,6 +49,14 @@ pub enum Refusal {
         interval_s: u32,
         /// A retry after this many milliseconds succeeds.
         retry_after_ms: u64,
+    },
+    /// Moderation speaks against it.
+    #[error("{}{objection}", index.map(|i| format!("comment {i}: ")).unwrap_or_default())]
+    Moderated {
+        /// The comment's index in a posted array, if it is one comment's fault.
+        index: Option<usize>,
+        /// Why.
+        objection: Objection,
     },
     /// The room has not caught up with its log.
     #[error("the room is {behind} comments behind and accepts no more right now")]
@@ -158,6 +167,7 @@ impl Refusal {
             Self::ArrayOverBurst { .. } => "array_over_burst",
             Self::RoomClosed => "room_closed",
             Self::SlowMode { .. } => "slow_mode",
+            Self::Moderated { objection, .. } => objection.code(),
             Self::Overloaded { .. } | Self::TooManyBytes => "overloaded",
             Self::TooManyExports => "too_many_exports",
             Self::TooManyRooms { .. } => "too_many_rooms",
@@ -182,6 +192,15 @@ impl Refusal {
         }
     }
 
+    /// The index of the offending comment in a posted array.
+    #[must_use]
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            Self::BadInput { index, .. } | Self::Moderated { index, .. } => *index,
+            _ => None,
+        }
+    }
+
     /// When to retry, in milliseconds; `None` if a retry would not help.
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
@@ -189,6 +208,7 @@ impl Refusal {
             Self::RateLimited { retry_after_ms, .. } | Self::SlowMode { retry_after_ms, .. } => {
                 Some(*retry_after_ms)
             }
+            Self::Moderated { objection, .. } => objection.retry_after_ms(),
             Self::Overloaded { .. } | Self::TooManyRooms { .. } | Self::KeyInProgress => {
                 Some(BUSY_RETRY_MS)
             }

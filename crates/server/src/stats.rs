@@ -89,6 +89,8 @@ impl ConnectionStats {
 pub struct InboundStats {
     /// Comments that are in the log.
     comments_accepted: Counter,
+    /// Comments that wait for a moderator.
+    comments_held: Counter,
     /// Bad input.
     messages_rejected: Counter,
     /// Over a rate limit.
@@ -97,6 +99,8 @@ pub struct InboundStats {
     messages_room_closed: Counter,
     /// A room was in slow mode.
     messages_slow_mode: Counter,
+    /// Moderation spoke against a comment.
+    messages_moderated: Counter,
     /// A room's log was behind, or bodies took too much memory.
     messages_overloaded: Counter,
     /// The room table was full.
@@ -127,6 +131,17 @@ impl InboundStats {
         self.comments_accepted.add(comments as u64);
     }
 
+    /// A comment waits for a moderator.
+    pub fn held(&self) {
+        self.comments_held.add(1);
+    }
+
+    /// Comments held so far.
+    #[must_use]
+    pub fn comments_held(&self) -> u64 {
+        self.comments_held.value()
+    }
+
     /// Comments accepted so far.
     #[must_use]
     pub fn comments_accepted(&self) -> u64 {
@@ -145,6 +160,7 @@ impl InboundStats {
             }
             Refusal::RoomClosed => &self.messages_room_closed,
             Refusal::SlowMode { .. } => &self.messages_slow_mode,
+            Refusal::Moderated { .. } => &self.messages_moderated,
             Refusal::TooManyRooms { .. } => &self.messages_too_many_rooms,
             Refusal::Unavailable => &self.messages_unavailable,
             Refusal::OutcomeUnknown => &self.messages_outcome_unknown,
@@ -159,12 +175,13 @@ impl InboundStats {
 
     /// Refused messages and posts, by reason.
     #[must_use]
-    pub fn refused_by_reason(&self) -> [(&'static str, u64); 13] {
+    pub fn refused_by_reason(&self) -> [(&'static str, u64); 14] {
         [
             ("bad_input", &self.messages_rejected),
             ("rate_limited", &self.messages_rate_limited),
             ("room_closed", &self.messages_room_closed),
             ("slow_mode", &self.messages_slow_mode),
+            ("moderated", &self.messages_moderated),
             ("overloaded", &self.messages_overloaded),
             ("too_many_rooms", &self.messages_too_many_rooms),
             ("unavailable", &self.messages_unavailable),

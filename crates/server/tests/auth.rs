@@ -549,23 +549,26 @@ fn flags_that_cannot_be_meant_end_the_start() {
     );
 }
 
+fn revoke(server: &Server, body: &str) -> serde_json::Value {
+    let answer = Answer::to(server, "POST /v1/revocations?why=spam", &[], body);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()
+}
+
+/// A token of `user` with an id, from `iat` on.
+fn issued(user: &str, iat: u64, jti: &str) -> String {
+    sign(&Claims {
+        iat: Some(iat),
+        jti: Some(jti.to_owned()),
+        ..claims(user)
+    })
+}
+
 #[test]
 fn revoked_tokens_end_at_once_and_stay_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let data = ["--data", folder.path().to_str().unwrap()];
-    let revoke = |server: &Server, body: &str| {
-        let answer = Answer::to(server, "POST /v1/revocations?why=spam", &[], body);
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.json()
-    };
     let post = format!("POST {COMMENTS}");
-    let issued = |user: &str, iat: u64, jti: &str| {
-        sign(&Claims {
-            iat: Some(iat),
-            jti: Some(jti.to_owned()),
-            ..claims(user)
-        })
-    };
     let (one, other) = (issued("u1", now_s(), "t1"), issued("u1", now_s(), "t2"));
     let (old, new) = (
         issued("u2", now_s() - 60, "t3"),
@@ -608,6 +611,17 @@ fn revoked_tokens_end_at_once_and_stay_revoked() {
     }
     let server = start(&data);
     assert_eq!(ask(&server, &post, Some(&one)), unauthorized());
+    assert_eq!(ask(&server, &post, Some(&banned)), unauthorized());
+}
+
+#[test]
+fn revocations_are_listed_and_lifted() {
+    let server = start(&[]);
+    let post = format!("POST {COMMENTS}");
+    for body in [r#"{"token":"t1"}"#, r#"{"user":"u2"}"#, r#"{"user":"u3"}"#] {
+        revoke(&server, body);
+    }
+    let (banned, new) = (token("u3"), issued("u4", now_s(), "t4"));
     assert_eq!(ask(&server, &post, Some(&banned)), unauthorized());
     let list = Answer::to(&server, "GET /v1/revocations?limit=2", &[], "").json();
     assert_eq!(list["revocations"][0]["token"], "t1");

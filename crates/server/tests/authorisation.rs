@@ -15,38 +15,42 @@ use support::raw::Answer;
 const SECRET: &str = "an HS256 secret of 32 bytes or so";
 
 /// What is asked for, in the room `{room}`, and the status of a success.
-const ACTIONS: [(&str, &str, u16); 9] = [
+const ACTIONS: [(&str, &str, u16); 13] = [
     ("watch", "GET /v1/rooms/{room}/segments/head", 200),
     ("read", "GET /v1/rooms/{room}/comments", 200),
     ("post", "POST /v1/rooms/{room}/comments", 201),
     ("like", "POST /v1/rooms/{room}/likes", 204),
     ("retract", "DELETE /v1/rooms/{room}/comments/1", 204),
     ("settings", "PATCH /v1/rooms/{room}/settings", 200),
+    ("sanctions", "GET /v1/rooms/{room}/sanctions", 200),
+    ("terms", "GET /v1/rooms/{room}/terms", 200),
+    ("held", "GET /v1/rooms/{room}/held", 200),
     ("export", "GET /v1/users/u/comments", 200),
     ("revocations", "GET /v1/revocations", 200),
     ("audit", "GET /v1/audit", 200),
+    ("bans", "GET /v1/sanctions", 200),
 ];
 
 /// Who asks, and what each action of [`ACTIONS`] is answered in the room `own` and in the room `other`:
 /// `+` done, `-` forbidden (403), `?` a valid token is needed (401), `!` only with a token, or on the machine itself (403).
 const MATRIX: [(&str, &str, &str); 16] = [
-    ("guest", "++??!!!!!", "++??!!!!!"),
-    ("viewer", "++++-----", "++++-----"),
-    ("member", "++++-----", "++++-----"),
-    ("moderator", "++++++---", "++++++---"),
-    ("streamer", "++++-----", "++++-----"),
-    ("operator", "+++++++++", "+++++++++"),
+    ("guest", "++??!!!!!!!!!", "++??!!!!!!!!!"),
+    ("viewer", "++++---------", "++++---------"),
+    ("member", "++++---------", "++++---------"),
+    ("moderator", "+++++++++----", "+++++++++----"),
+    ("streamer", "++++---------", "++++---------"),
+    ("operator", "+++++++++++++", "+++++++++++++"),
     // Where `rooms` names one room only, with everything allowed there.
-    ("viewer of own", "++++++---", "---------"),
-    ("streamer of own", "++++++---", "---------"),
-    ("operator of own", "+++++++++", "------+++"),
-    ("watcher of own", "++-------", "---------"),
-    ("expired operator", "?????????", "?????????"),
-    ("revoked operator", "?????????", "?????????"),
-    ("key: watch", "++-------", "++-------"),
-    ("key: post", "--++-----", "--++-----"),
-    ("key: moderate", "----++---", "----++---"),
-    ("key: operate", "------+++", "------+++"),
+    ("viewer of own", "+++++++++----", "-------------"),
+    ("streamer of own", "+++++++++----", "-------------"),
+    ("operator of own", "+++++++++++++", "---------++++"),
+    ("watcher of own", "++-----------", "-------------"),
+    ("expired operator", "?????????????", "?????????????"),
+    ("revoked operator", "?????????????", "?????????????"),
+    ("key: watch", "++-----------", "++-----------"),
+    ("key: post", "--++---------", "--++---------"),
+    ("key: moderate", "----+++++----", "----+++++----"),
+    ("key: operate", "---------++++", "---------++++"),
 ];
 
 fn claims(who: &str) -> Option<Claims> {

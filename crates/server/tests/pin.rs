@@ -124,6 +124,19 @@ async fn a_retracted_comment_is_not_pinned() {
 }
 
 #[tokio::test]
+async fn a_reported_comment_that_is_denied_is_not_pinned() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    post(&mut http, &["one"]).await;
+    assert_eq!(send(&mut http, Method::POST, r#"{"id":1}"#).await.0, 200);
+    for path in ["/v1/rooms/r/comments/1/reports", "/v1/rooms/r/held/1/deny"] {
+        let answer = http.send(Method::POST, path, Bytes::new()).await.unwrap();
+        assert!(answer.status.is_success(), "{path}");
+    }
+    assert_eq!(send(&mut http, Method::GET, "").await.0, 404);
+}
+
+#[tokio::test]
 async fn bad_pins_are_refused() {
     let server = Server::start(&[]);
     let mut http = server.http();

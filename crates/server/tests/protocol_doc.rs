@@ -344,7 +344,7 @@ const TS_MS: u64 = 1_764_000_005_123;
 const GOAL: &str = r#""text":"goal!!!","mode":"top","color":16737843,"size":36"#;
 
 /// The server's paths and their methods, as the protocol names them.
-const PATHS: [(&str, &str); 35] = [
+const PATHS: [(&str, &str); 49] = [
     ("GET", "/v1/rooms/{room}/ws"),
     ("GET", "/v1/rooms/{room}/events"),
     ("GET", "/v1/rooms/{room}/comments"),
@@ -354,6 +354,20 @@ const PATHS: [(&str, &str); 35] = [
     ("PATCH", "/v1/rooms/{room}/streams/{id}"),
     ("POST", "/v1/rooms/{room}/comments"),
     ("DELETE", "/v1/rooms/{room}/comments/{id}"),
+    ("GET", "/v1/rooms/{room}/sanctions"),
+    ("POST", "/v1/rooms/{room}/sanctions"),
+    ("DELETE", "/v1/rooms/{room}/sanctions/{id}"),
+    ("GET", "/v1/sanctions"),
+    ("POST", "/v1/sanctions"),
+    ("DELETE", "/v1/sanctions/{id}"),
+    ("GET", "/v1/rooms/{room}/terms"),
+    ("PUT", "/v1/rooms/{room}/terms"),
+    ("GET", "/v1/terms"),
+    ("PUT", "/v1/terms"),
+    ("GET", "/v1/rooms/{room}/held"),
+    ("POST", "/v1/rooms/{room}/held/{id}/allow"),
+    ("POST", "/v1/rooms/{room}/held/{id}/deny"),
+    ("POST", "/v1/rooms/{room}/comments/{id}/reports"),
     ("POST", "/v1/revocations"),
     ("GET", "/v1/revocations"),
     ("DELETE", "/v1/revocations/{id}"),

@@ -51,8 +51,12 @@ async fn settings_are_in_force_at_once_and_after_a_restart() {
     let mut server = Server::start(&flags);
     let mut http = server.http();
     let (_, before) = send(&mut http, Method::GET, SETTINGS, "").await;
-    let unset = json!({"closed": null, "slow_mode_s": null, "text_scalars_max": null});
-    let limits = json!({"closed": false, "slow_mode_s": 0, "text_scalars_max": 200});
+    let limits = json!({
+        "closed": false, "slow_mode_s": 0, "text_scalars_max": 200, "emoji_only": false, "no_links": false,
+        "special_percent_max": 100, "unique_s": 0, "members_only": false, "member_age_s": 0,
+    });
+    let names = limits.as_object().unwrap().keys();
+    let unset: Value = names.map(|name| (name.clone(), Value::Null)).collect();
     assert_eq!(
         before,
         json!({"room": "r", "settings": unset, "effective": limits})

@@ -25,8 +25,8 @@ pub use folder::Folder;
 pub use memory::Memory;
 pub use reader::Reader;
 pub use record::{
-    Audit, AuditQuery, Change, ChangeRefusal, Changed, Pin, Revocation, Revoked, Sample, Sanction,
-    SanctionKind, SettingsRow, Stream, Subject,
+    Audit, AuditQuery, Change, ChangeRefusal, Changed, Held, Pin, Revocation, Revoked, Sample,
+    Sanction, SanctionKind, SettingsRow, Stream, Subject,
 };
 pub use records::Records;
 pub use retention::{Retention, Trimmed};

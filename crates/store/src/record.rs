@@ -24,7 +24,7 @@ pub enum Subject {
 pub enum SanctionKind {
     /// The subject cannot post for a time.
     Timeout,
-    /// The subject can neither watch nor post.
+    /// The subject cannot post, for a time or for good.
     Ban,
     /// Only the subject sees what it posts.
     ShadowBan,
@@ -109,6 +109,29 @@ pub struct Stream {
     pub end_ms: Option<u64>,
     /// Its title; may be empty.
     pub title: String,
+}
+
+/// A comment that waits for a moderator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its name; ignored when it is added.
+    pub id: u64,
+    /// The room.
+    pub room: String,
+    /// The comment's JSON members.
+    pub body: Vec<u8>,
+    /// Its priority, as the log counts it.
+    pub priority: u8,
+    /// Who posted it; empty if nobody said so.
+    pub user: String,
+    /// Its position, if it was posted and then reported.
+    pub reported: Option<u64>,
+    /// Why it was reported; may be empty.
+    pub why: String,
+    /// When it was held, Unix time in milliseconds.
+    pub at_ms: u64,
+    /// When it is denied if nobody has decided, Unix time in milliseconds.
+    pub until_ms: u64,
 }
 
 /// What somebody did.
@@ -207,6 +230,22 @@ pub enum Change {
     },
     /// Adds samples.
     AddSamples(Vec<Sample>),
+    /// Replaces the blocked terms of a room, or of all rooms.
+    SetTerms {
+        /// The room; `None` for all rooms.
+        room: Option<String>,
+        /// The list, as text that the server can read; empty for none.
+        body: String,
+    },
+    /// Adds a comment that waits for a moderator.
+    Hold(Held),
+    /// A moderator has decided: removes the comment.
+    Decide {
+        /// The room.
+        room: String,
+        /// Its name.
+        id: u64,
+    },
     /// Does nothing but what the audit trail says: the log has what was done.
     Nothing,
 }

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use crate::error::StoreError;
 use crate::record::{
-    Audit, AuditQuery, Change, ChangeRefusal, Changed, Pin, Revocation, Revoked, Sample, Sanction,
-    SanctionKind, SettingsRow, Stream, Subject,
+    Audit, AuditQuery, Change, ChangeRefusal, Changed, Held, Pin, Revocation, Revoked, Sample,
+    Sanction, SanctionKind, SettingsRow, Stream, Subject,
 };
 use crate::row::{int, uint};
 
@@ -95,6 +95,37 @@ impl Records<'_> {
                 at_ms: uint(row.get(6)?),
             };
             Ok((row.get(0)?, pin))
+        })
+    }
+
+    /// The lists of blocked terms: of which room, and as they were set.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn terms(&self) -> Result<Vec<(Option<String>, String)>, StoreError> {
+        self.all("SELECT room, body FROM terms", [], |row| {
+            Ok((room(row.get(0)?), row.get(1)?))
+        })
+    }
+
+    /// The comments of all rooms that wait for a moderator, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn held(&self) -> Result<Vec<Held>, StoreError> {
+        let query = "SELECT id, room, body, priority, user, reported, why, at_ms, until_ms FROM held ORDER BY id";
+        self.all(query, [], |row| {
+            Ok(Held {
+                id: uint(row.get(0)?),
+                room: row.get(1)?,
+                body: row.get(2)?,
+                priority: row.get(3)?,
+                user: row.get(4)?,
+                reported: row.get::<_, Option<i64>>(5)?.map(uint),
+                why: row.get(6)?,
+                at_ms: uint(row.get(7)?),
+                until_ms: uint(row.get(8)?),
+            })
         })
     }
 
@@ -217,6 +248,12 @@ impl Records<'_> {
                 return self.one(query, params![room, int(*id), int(*end_ms)]);
             }
             Change::AddSamples(samples) => self.add_samples(samples)?,
+            Change::SetTerms { room, body } => return self.set_terms(room.as_deref(), body),
+            Change::Hold(held) => return self.hold(held),
+            Change::Decide { room, id } => {
+                let query = "DELETE FROM held WHERE id = ?1 AND room = ?2";
+                return self.one(query, params![int(*id), room]);
+            }
             Change::Nothing => {}
         }
         Ok(Ok(0))
@@ -301,6 +338,49 @@ impl Records<'_> {
         self.insert(query, params![room, start, end, stream.title])
     }
 
+    fn set_terms(&self, room: Option<&str>, body: &str) -> Result<Changed, StoreError> {
+        let room = name(room);
+        self.execute("DELETE FROM terms WHERE room = ?1", [room])?;
+        if body.is_empty() {
+            return Ok(Ok(0));
+        }
+        if self.count("SELECT count(*) FROM terms", [])? >= TERM_LISTS_MAX {
+            return Ok(Err(ChangeRefusal::TooMany {
+                max: TERM_LISTS_MAX,
+            }));
+        }
+        let query = "INSERT INTO terms (room, body) VALUES (?1, ?2)";
+        self.execute(query, [room, body])?;
+        Ok(Ok(0))
+    }
+
+    fn hold(&self, held: &Held) -> Result<Changed, StoreError> {
+        self.execute("DELETE FROM held WHERE until_ms <= ?1", [int(held.at_ms)])?;
+        let query = "SELECT count(*) FROM held WHERE room = ?1";
+        if self.count(query, [&held.room])? >= HELD_PER_ROOM_MAX
+            || self.count("SELECT count(*) FROM held", [])? >= HELD_MAX
+        {
+            return Ok(Err(ChangeRefusal::TooMany {
+                max: HELD_PER_ROOM_MAX,
+            }));
+        }
+        let query = "INSERT INTO held (room, body, priority, user, reported, why, at_ms, until_ms) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        self.insert(
+            query,
+            params![
+                held.room,
+                held.body,
+                held.priority,
+                held.user,
+                held.reported.map(int),
+                held.why,
+                int(held.at_ms),
+                int(held.until_ms)
+            ],
+        )
+    }
+
     fn add_samples(&self, samples: &[Sample]) -> Result<(), StoreError> {
         let query = "INSERT INTO sample (room, at_ms, likes, viewers) VALUES (?1, ?2, ?3, ?4)";
         for sample in samples {
@@ -334,6 +414,7 @@ impl Records<'_> {
             "DELETE FROM sanction WHERE until_ms <= ?1",
             "DELETE FROM revocation WHERE until_ms <= ?1",
             "DELETE FROM pin WHERE until_ms <= ?1",
+            "DELETE FROM held WHERE until_ms <= ?1",
         ] {
             forgot += self.execute(query, [int(now_ms)])?;
         }
@@ -421,6 +502,15 @@ const REVOCATIONS_MAX: u32 = 100_000;
 
 /// Streams kept per room.
 const STREAMS_PER_ROOM_MAX: u32 = 1_000;
+
+/// Rooms with blocked terms of their own, and the list of all rooms.
+const TERM_LISTS_MAX: u32 = 100;
+
+/// Comments of one room that wait for a moderator.
+const HELD_PER_ROOM_MAX: u32 = 1_000;
+
+/// Comments of all rooms that wait for a moderator; the log holds all of them in memory.
+const HELD_MAX: u32 = 20_000;
 
 /// Entries of the audit trail; the oldest go.
 const AUDIT_MAX: u32 = 100_000;

@@ -250,9 +250,25 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     -- The few entries that are not comments, so that comments can be counted by position.
     CREATE INDEX event_by_place ON entry (room, seq) WHERE kind > 2;
     ",
+    "
+    CREATE TABLE terms (room TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
+    CREATE TABLE held (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        body BLOB NOT NULL,
+        priority INTEGER NOT NULL,
+        user TEXT NOT NULL,
+        reported INTEGER,
+        why TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX held_by_room ON held (room);
+    CREATE INDEX held_by_end ON held (until_ms);
+    ",
 ];
 
-const SCHEMA_VERSION: u32 = 2;
+const SCHEMA_VERSION: u32 = 3;
 
 /// `dnmk`: tells the file from those of other applications.
 const APPLICATION_ID: u32 = 0x646E_6D6B;
@@ -271,44 +287,77 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::record::{Change, Stream};
+    use crate::record::{Change, Held, Stream};
     use crate::writer::Writer;
 
     #[test]
-    fn a_file_of_version_1_is_migrated() {
+    fn files_of_earlier_versions_are_migrated() {
+        for version in 1..SCHEMA_VERSION {
+            check(version);
+        }
+    }
+
+    /// A file of an earlier version keeps what it has, and takes what is new.
+    #[track_caller]
+    fn check(version: u32) {
         let folder = TempDir::new().unwrap();
         let old = Connection::open(folder.path().join("danmaku.db")).unwrap();
-        old.execute_batch(MIGRATIONS[0]).unwrap();
+        for step in &MIGRATIONS[..version as usize] {
+            old.execute_batch(step).unwrap();
+        }
         old.execute_batch(
             "INSERT INTO room VALUES (3, 'r', 7, 0);
              INSERT INTO entry VALUES (1, 3, 1, 10, 0, x'62'), (2, 3, 2, 20, 16, x'01');",
         )
         .unwrap();
+        let mut expected = Vec::new();
+        if version >= 2 {
+            old.execute_batch("INSERT INTO stream VALUES (4, 'r', 1, 2, 'rehearsal')")
+                .unwrap();
+            expected.push(stream(4, 1, Some(2), "rehearsal"));
+        }
         old.pragma_update(None, "application_id", APPLICATION_ID)
             .unwrap();
-        old.pragma_update(None, "user_version", 1).unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
         drop(old);
 
         let mut writer = Writer::open(folder.path()).unwrap();
         let room = writer.room("r").unwrap().unwrap();
         assert_eq!((room.epoch, room.head, room.at_ms), (7, 2, 20));
-        let stream = Stream {
-            id: 0,
-            start_ms: 5,
-            end_ms: None,
-            title: "opening".to_owned(),
-        };
         let change = Change::AddStream {
             room: "r".to_owned(),
-            stream: stream.clone(),
+            stream: stream(0, 5, None, "opening"),
+        };
+        let mut held = Held {
+            id: 0,
+            room: "r".to_owned(),
+            body: b"body".to_vec(),
+            priority: 0,
+            user: "u".to_owned(),
+            reported: None,
+            why: String::new(),
+            at_ms: 1,
+            until_ms: u64::MAX >> 1,
         };
         let mut group = writer.begin().unwrap();
         let id = group.change(&change, None).unwrap().unwrap();
+        expected.push(stream(id, 5, None, "opening"));
+        let change = Change::Hold(held.clone());
+        held.id = group.change(&change, None).unwrap().unwrap();
         group.commit().unwrap();
         drop(writer);
 
         let writer = Writer::open(folder.path()).unwrap();
-        let streams = writer.records().streams("r").unwrap();
-        assert_eq!(streams, [Stream { id, ..stream }]);
+        assert_eq!(writer.records().streams("r").unwrap(), expected);
+        assert_eq!(writer.records().held().unwrap(), [held]);
+    }
+
+    fn stream(id: u64, start_ms: u64, end_ms: Option<u64>, title: &str) -> Stream {
+        Stream {
+            id,
+            start_ms,
+            end_ms,
+            title: title.to_owned(),
+        }
     }
 }

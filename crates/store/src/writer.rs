@@ -312,8 +312,11 @@ impl Group<'_> {
         change: &Change,
         audit: Option<&Audit>,
     ) -> Result<Changed, StoreError> {
-        // A pin has the text of its comment.
-        self.erased |= matches!(change, Change::Pin { .. } | Change::Unpin { .. });
+        // These have the text of a comment, or take it away.
+        self.erased |= matches!(
+            change,
+            Change::Pin { .. } | Change::Unpin { .. } | Change::Hold(_) | Change::Decide { .. }
+        );
         Records(&self.transaction).change(change, audit)
     }
 

@@ -8,6 +8,7 @@ use crate::data::CommentData;
 use crate::escape::{escape_into, integer_into};
 use crate::ids::Seq;
 use crate::limits::{COLOR_MAX, FONT_SIZE_MAX, FONT_SIZE_MIN};
+use crate::tape::{Value, with_document};
 use crate::text::{CommentText, DisplayName, UserId};
 
 /// A checked comment: no value of this type is invalid.
@@ -129,6 +130,32 @@ impl Fragment {
         escape_into(&mut member, user.as_str());
         member.push(b',');
         self.0.starts_with(&member)
+    }
+
+    /// Who posted it.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        // The first member, if there is one: see `Comment::fragment`.
+        let value = self.0.strip_prefix(b"\"user\":")?;
+        let mut object = b"{\"user\":".to_vec();
+        // The string ends at the first quote that is not escaped.
+        let mut escaped = false;
+        for (index, &byte) in value.iter().enumerate() {
+            object.push(byte);
+            match byte {
+                b'"' if index > 0 && !escaped => break,
+                b'\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        object.push(b'}');
+        with_document(&mut object, |document| match document {
+            Value::Object(members) => members.members().find_map(|(_, value)| match value {
+                Value::String(user) => Some(user.to_owned()),
+                _ => None,
+            }),
+            _ => None,
+        })?
     }
 
     /// The members as JSON text.
@@ -361,6 +388,10 @@ mod tests {
         };
         let fragment = by("u\"1").fragment();
         assert!(fragment.is_by(&user("u\"1")));
+        for id in ["u\"1", "u", "\\", "弹\\\""] {
+            assert_eq!(by(id).fragment().user().as_deref(), Some(id));
+        }
+        assert_eq!(comment(r#""user":"u","#).fragment().user(), None);
         assert!(!fragment.is_by(&user("u")) && !by("u1").fragment().is_by(&user("u")));
         assert!(!comment(r#""user":"u","#).fragment().is_by(&user("u")));
     }

@@ -86,6 +86,15 @@ pub fn ack_json(reference: Option<&Reference>, id: Seq) -> String {
     json.finish()
 }
 
+/// `{"type":"ack","ref":…,"held":N}`: the comment waits for a moderator, under the name `held`. It has no position yet.
+#[must_use]
+pub fn held_json(reference: Option<&Reference>, held: u64) -> String {
+    let mut json = Object::new("ack");
+    json.reference(reference);
+    json.integer("held", held);
+    json.finish()
+}
+
 /// A message from the viewer was refused. The connection stays open.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorReply<'a> {

@@ -103,6 +103,7 @@ impl Poster {
             return Ok(Posted {
                 epoch: Epoch::new(1),
                 ids: vec![Seq::new(number)],
+                held: None,
             });
         }
         Err(ClientError::Refused(Refusal {

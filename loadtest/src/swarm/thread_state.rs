@@ -6,7 +6,7 @@ use std::sync::Arc;
 use danmaku_wire::Encoding;
 use serde::Serialize;
 
-use crate::audit::{Auditor, Counter, End, Judge};
+use crate::audit::{Auditor, Counter, Judge};
 use crate::causes;
 use crate::clock::{Clock, Moment};
 use crate::entrance::Entrance;
@@ -14,7 +14,6 @@ use crate::latency::Distribution;
 use crate::swarm::SwarmResult;
 use crate::swarm::handshake::From;
 use crate::swarm::progress::Delivered;
-use crate::swarm::viewer::Viewer;
 
 /// Shared by the viewers of one thread only.
 pub(super) struct ThreadState {
@@ -108,22 +107,6 @@ impl ThreadState {
             From::History(comments)
         } else {
             From::Now
-        }
-    }
-
-    /// Whether a viewer has everything that is acknowledged so far.
-    pub(super) fn is_caught_up(&self, index: usize, viewer: &Viewer) -> bool {
-        match &self.counter {
-            Some(counter) => counter.is_caught_up(index, viewer.seat.room),
-            None => self.auditor.is_caught_up(&viewer.watch, viewer.seat.room),
-        }
-    }
-
-    /// Ends a viewer's audit.
-    pub(super) fn finish(&mut self, index: usize, viewer: &Viewer, end: End) {
-        match &mut self.counter {
-            Some(counter) => counter.finish(index, viewer.seat.room, end),
-            None => self.auditor.finish(&viewer.watch, viewer.seat.room, end),
         }
     }
 

@@ -85,6 +85,22 @@ impl Viewer {
         }
     }
 
+    /// Whether it has everything that is acknowledged so far.
+    pub(super) fn is_caught_up(&self, index: usize, thread: &ThreadState) -> bool {
+        match &thread.counter {
+            Some(counter) => counter.is_caught_up(index, self.seat.room),
+            None => thread.auditor.is_caught_up(&self.watch, self.seat.room),
+        }
+    }
+
+    /// Ends its audit.
+    pub(super) fn finish(&self, index: usize, end: End, thread: &mut ThreadState) {
+        match &mut thread.counter {
+            Some(counter) => counter.finish(index, self.seat.room, end),
+            None => thread.auditor.finish(&self.watch, self.seat.room, end),
+        }
+    }
+
     /// The socket can be written: it is connected, or never will be.
     pub(super) fn connected(&mut self, index: usize, thread: &mut ThreadState) {
         let Some(link) = &mut self.link else {

@@ -284,7 +284,7 @@ impl Worker {
             };
             self.churned = index + 1;
             let viewer = &mut self.viewers[index];
-            self.thread.finish(index, viewer, End::Left);
+            viewer.finish(index, End::Left, &mut self.thread);
             viewer.depart();
             self.left += 1;
             self.thread.lost_at.insert(index, now);
@@ -372,7 +372,7 @@ impl Worker {
                 _ => Some(End::Silent),
             };
             if let Some(end) = end {
-                self.thread.finish(index, viewer, end);
+                viewer.finish(index, end, &mut self.thread);
             }
             viewer.leave();
         }
@@ -492,7 +492,7 @@ impl Worker {
                     }
                     _ => false,
                 };
-                reads && !self.thread.is_caught_up(index, viewer)
+                reads && !viewer.is_caught_up(index, &self.thread)
             };
             let mut rest = self.viewers.iter().enumerate().skip(first);
             let behind = rest.position(lags);

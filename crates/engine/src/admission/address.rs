@@ -1,6 +1,7 @@
 //! Limits per network address: connections, posts, requests, new rooms, and bytes held for it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -288,6 +289,16 @@ impl AddressKey {
     /// One of `slots` places, always the same and evenly spread: picks one of several books.
     pub fn spread(self, slots: usize) -> usize {
         usize::try_from(scale(mix(self.0), slots as u64)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for AddressKey {
+    /// The IPv4 address, or the /64.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u32::try_from(self.0) {
+            Ok(bits) => Ipv4Addr::from_bits(bits).fmt(f),
+            Err(_) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(self.0) << 64)),
+        }
     }
 }
 

@@ -16,6 +16,18 @@ use crate::refusal::Refusal;
 pub(super) enum Action {
     /// Change settings.
     Settings,
+    /// Keep somebody from posting for a time.
+    Timeout,
+    /// Ban somebody.
+    Ban,
+    /// Lift a sanction.
+    Lift,
+    /// Replace blocked terms.
+    Terms,
+    /// Allow a comment that was held.
+    Allow,
+    /// Deny a comment that was held.
+    Deny,
     /// Retract a comment.
     Retract,
     /// Retract all of a user's comments.
@@ -39,6 +51,12 @@ impl Action {
     fn as_str(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::Timeout => "timeout",
+            Self::Ban => "ban",
+            Self::Lift => "lift",
+            Self::Terms => "terms",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
             Self::Retract => "retract",
             Self::Erase => "erase",
             Self::Revoke => "revoke",

@@ -14,12 +14,20 @@ use crate::refusal::Refusal;
 pub(super) async fn read_body(
     context: &Context,
     permit: &AddressPermit,
-    mut body: Incoming,
+    body: Incoming,
 ) -> Result<(Vec<u8>, Option<Held>), ApiError> {
-    let too_large = || ApiError::BodyTooLarge {
-        max: BODY_BYTES_MAX,
-    };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    read_body_up_to(context, permit, body, BODY_BYTES_MAX).await
+}
+
+/// A body of at most `max` bytes.
+pub(super) async fn read_body_up_to(
+    context: &Context,
+    permit: &AddressPermit,
+    mut body: Incoming,
+    max: usize,
+) -> Result<(Vec<u8>, Option<Held>), ApiError> {
+    let too_large = || ApiError::BodyTooLarge { max };
+    if body.size_hint().lower() > max as u64 {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
@@ -31,7 +39,7 @@ pub(super) async fn read_body(
                 continue;
             };
             let len = bytes.len() + data.len();
-            if len > BODY_BYTES_MAX {
+            if len > max {
                 return Err(too_large());
             }
             if len > FREE_BODY_BYTES {

@@ -23,6 +23,7 @@ use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
 use crate::admission::AddressPermit;
 use crate::context::Context;
+use crate::idempotency::Accepted;
 use crate::posting::{self, Poster, Retracted, Target};
 use crate::refusal::{RateScope, Refusal};
 
@@ -53,19 +54,17 @@ pub(super) async fn post(
         refusal
     })?;
     let target = Target::Named(room);
-    let json = match posted {
-        Posted::One(mut comment) => {
-            author.sign(&mut comment);
-            let appended = posting::post(context, poster, target, &[comment], key).await?;
-            id_json(&appended)
-        }
-        Posted::Many(mut comments) => {
-            comments.iter_mut().for_each(|comment| author.sign(comment));
-            let appended = posting::post(context, poster, target, &comments, key).await?;
-            ids_json(&appended)
-        }
+    let (mut comments, to_json): (_, fn(&Appended) -> String) = match posted {
+        Posted::One(comment) => (vec![comment], id_json),
+        Posted::Many(comments) => (comments, ids_json),
     };
-    Ok(raw_json(StatusCode::CREATED, Bytes::from(json)))
+    comments.iter_mut().for_each(|comment| author.sign(comment));
+    let accepted = posting::post(context, poster, target, &comments, key).await?;
+    let (status, json) = match accepted {
+        Accepted::Posted(appended) => (StatusCode::CREATED, to_json(&appended)),
+        Accepted::Held(id) => (StatusCode::ACCEPTED, format!(r#"{{"held":{id}}}"#)),
+    };
+    Ok(raw_json(status, Bytes::from(json)))
 }
 
 /// `GET /v1/rooms/{room}/comments`.
@@ -181,7 +180,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
 }
 
 /// A comment id in a path: a position, so not 0.
-fn comment_id(segment: &str) -> Result<Seq, ApiError> {
+pub(super) fn comment_id(segment: &str) -> Result<Seq, ApiError> {
     segment
         .parse()
         .ok()

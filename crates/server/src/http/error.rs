@@ -10,6 +10,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::admission::{ConnectionRefusal, Held};
+use crate::objection::Objection;
 use crate::refusal::Refusal;
 
 /// Why a request was refused.
@@ -149,6 +150,24 @@ pub enum ApiError {
         /// What is wrong.
         problem: String,
     },
+    /// A request about moderation has a member that is missing, unknown, of another type or out of range.
+    #[error("{problem}")]
+    BadMember {
+        /// The code, by what the request is about.
+        code: &'static str,
+        /// The member; `None` if the body as a whole is wrong.
+        field: Option<&'static str>,
+        /// The index of the element that has it, in an array.
+        index: Option<usize>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no sanction with this id here.
+    #[error("there is no such sanction here")]
+    SanctionNotFound,
+    /// No comment with this id waits for a moderator in the room.
+    #[error("no such comment waits here; maybe it is decided already")]
+    HeldNotFound,
     /// `why` is too long.
     #[error("`why` must have at most {max} characters")]
     BadWhy {
@@ -249,7 +268,6 @@ impl ApiError {
             Self::BadUserId { .. } => "bad_user_id",
             Self::BadHistory { .. } => "bad_history",
             Self::BadLimit { .. } => "bad_limit",
-            Self::BadAfter => "bad_after",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
             Self::BodyTimeout => "body_timeout",
@@ -257,10 +275,14 @@ impl ApiError {
             Self::BadCommentId => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
             Self::BadSetting { .. } => "bad_setting",
+            Self::BadMember { code, .. } => code,
+            Self::SanctionNotFound => "sanction_not_found",
+            Self::HeldNotFound => "held_not_found",
             Self::BadWhy { .. } => "bad_why",
             Self::RevocationNotFound => "revocation_not_found",
             Self::BadRevocation { .. } => "bad_revocation",
             Self::BadBefore => "bad_before",
+            Self::BadAfter => "bad_after",
             Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -284,6 +306,8 @@ impl ApiError {
             Self::NotFound
             | Self::RoomNotFound
             | Self::CommentNotFound
+            | Self::SanctionNotFound
+            | Self::HeldNotFound
             | Self::RevocationNotFound
             | Self::StreamNotFound
             | Self::PinNotFound
@@ -323,6 +347,7 @@ impl ApiError {
             | Self::BadCommentId
             | Self::BadLastEventId
             | Self::BadSetting { .. }
+            | Self::BadMember { .. }
             | Self::BadWhy { .. }
             | Self::BadRevocation { .. }
             | Self::BadDuration { .. }
@@ -352,15 +377,16 @@ impl ApiError {
                     field: match self {
                         Self::BadStreamMember { member } => Some(member),
                         Self::BadSetting { field, .. } => field.as_deref(),
+                        Self::BadMember { field, .. } => *field,
                         Self::BadTime { field } => Some(*field),
                         Self::BadDuration { .. } => Some("duration_s"),
                         Self::BadRange => Some("from"),
                         Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),
                     },
-                    index: match refusal {
-                        Some(Refusal::BadInput { index, .. }) => *index,
-                        _ => None,
+                    index: match self {
+                        Self::BadMember { index, .. } => *index,
+                        _ => refusal.and_then(Refusal::index),
                     },
                     message: self.to_string(),
                     retry_after_ms,
@@ -404,6 +430,7 @@ impl From<ChangeError> for ApiError {
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
+        Refusal::Moderated { objection, .. } => objection_status(*objection),
         Refusal::RateLimited { .. } | Refusal::SlowMode { .. } | Refusal::TooManySessions => {
             StatusCode::TOO_MANY_REQUESTS
         }
@@ -420,6 +447,21 @@ fn refusal_status(refusal: &Refusal) -> StatusCode {
         | Refusal::Unavailable
         | Refusal::OutcomeUnknown
         | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn objection_status(objection: Objection) -> StatusCode {
+    match objection {
+        Objection::TimedOut { .. } | Objection::Banned { .. } | Objection::MembersOnly => {
+            StatusCode::FORBIDDEN
+        }
+        Objection::Repeated { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Objection::EmojiOnly
+        | Objection::Link
+        | Objection::SpecialCharacters { .. }
+        | Objection::BlockedTerm
+        | Objection::NeedsReview => StatusCode::UNPROCESSABLE_ENTITY,
+        Objection::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

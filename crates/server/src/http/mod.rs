@@ -10,7 +10,9 @@ mod error;
 mod events;
 mod export;
 mod figures;
+mod held;
 mod likes;
+mod moderating;
 mod negotiation;
 mod operations;
 mod peer;
@@ -19,9 +21,11 @@ mod query;
 mod revocations;
 mod rooms;
 mod route;
+mod sanctions;
 mod segments;
 mod settings;
 mod streams;
+mod terms;
 mod users;
 mod web;
 mod websocket;
@@ -229,7 +233,7 @@ async fn answer(
                 requester,
                 principal,
             };
-            route_known(context, asker, watch, (&route, &query), request).await
+            route_known(context, asker, watch, (route, &query), request).await
         }
     }
 }
@@ -287,50 +291,16 @@ async fn route_known(
             comments::post(context, (permit, who), room, request).await
         }
         Route::Comments(room) => comments::list(context, permit, room, query).await,
+        Route::Reports(room, id) => {
+            access::check(context, who, room, Action::Post)?;
+            held::report(context, (permit, who), room, id, query, headers).await
+        }
         Route::Pin(room)
             if request.method() != Method::POST && request.method() != Method::DELETE =>
         {
             pin::show(context, room).await
         }
-        _ => operate(context, asker, (route, query), request).await,
-    }
-}
-
-/// What moderators and operators do, each after a check that the client may.
-async fn operate(
-    context: &Arc<Context>,
-    asker: Asker<'_>,
-    (route, query): (&Route, &str),
-    request: Request<Incoming>,
-) -> HttpResult {
-    let (method, headers) = (request.method(), request.headers());
-    let (permit, who) = (asker.requester.permit(), &asker.principal);
-    let by = (permit, who);
-    match route.moderated_room() {
-        Some(room) => access::check_moderator(context, (asker.peer, who), room, headers)?,
-        None => access::check_operator(context, (asker.peer, who), headers)?,
-    }
-    match route {
-        Route::Pin(room) if method == Method::DELETE => pin::remove(context, by, room, query).await,
-        Route::Pin(room) => pin::set(context, by, room, query, request).await,
-        Route::Comment(room, id) => comments::retract(context, by, room, id, query).await,
-        Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
-        Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,
-        Route::Settings(room) if method == Method::PATCH => {
-            settings::update(context, by, room.as_ref(), query, request).await
-        }
-        Route::Settings(room) => Ok(settings::show(context, room.as_ref())),
-        Route::Audit => audit::list(context, permit, query).await,
-        Route::Revocations if method == Method::POST => {
-            revocations::add(context, by, query, request).await
-        }
-        Route::Revocations => revocations::list(context, permit, query),
-        Route::Revocation(id) => revocations::lift(context, who, id, query).await,
-        Route::UserComments(user) if method == Method::DELETE => {
-            users::erase(context, who, user, query).await
-        }
-        Route::UserComments(user) => users::export(context, permit, user, query).await,
-        _ => Err(ApiError::NotFound),
+        _ => moderating::route(context, &asker, (route, query), request).await,
     }
 }
 

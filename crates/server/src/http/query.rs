@@ -347,6 +347,49 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, 
     form_urlencoded::parse(query.as_bytes())
 }
 
+/// The query of a list of sanctions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SanctionsQuery {
+    /// Only those against this user.
+    pub user: Option<String>,
+    /// The id to list after.
+    pub after: u64,
+    /// Maximum sanctions.
+    pub limit: u32,
+}
+
+impl SanctionsQuery {
+    /// Ignores other parameters.
+    ///
+    /// # Errors
+    /// [`ApiError`] names the invalid parameter.
+    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut parsed = Self {
+            user: None,
+            after: 0,
+            limit: SANCTIONS_LIMIT_DEFAULT,
+        };
+        for (key, value) in pairs(query) {
+            match &*key {
+                "user" => parsed.user = Some(value.into_owned()),
+                "after" => parsed.after = digits(&value).ok_or_else(bad_after)?,
+                "limit" => parsed.limit = limit(&value, SANCTIONS_LIMIT_MAX)?,
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn bad_after() -> ApiError {
+    ApiError::BadMember {
+        code: "bad_after",
+        field: None,
+        index: None,
+        problem: "`after` must be a number".to_owned(),
+    }
+}
+
 fn number(value: &str, min: u32, max: u32) -> Option<u32> {
     // `parse` would also accept a sign.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -368,6 +411,9 @@ const WHY_SCALARS_MAX: usize = 200;
 /// Maximum entries of the audit trail in one response.
 const AUDIT_LIMIT_MAX: u32 = 100;
 const AUDIT_LIMIT_DEFAULT: u32 = 50;
+/// Maximum sanctions in one response.
+const SANCTIONS_LIMIT_MAX: u32 = 1_000;
+const SANCTIONS_LIMIT_DEFAULT: u32 = 100;
 /// The shortest step of a room's figures, in milliseconds.
 const STEP_MS_MIN: u32 = 1_000;
 /// The longest: a day.

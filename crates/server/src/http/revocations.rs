@@ -224,18 +224,19 @@ mod tests {
     #[test]
     fn bodies() {
         #[track_caller]
-        fn check(body: &str, expected: Option<Revoked>) {
+        fn check(body: &str, expected: Option<&Revoked>) {
             let wanted = Wanted::parse(body.as_bytes()).ok();
-            assert_eq!(wanted.map(|it| it.revoked), expected, "{body}");
+            let found = wanted.as_ref().map(|it| &it.revoked);
+            assert_eq!(found, expected, "{body}");
         }
-        check(r#"{"user":"u7"}"#, Some(Revoked::User("u7".to_owned())));
+        check(r#"{"user":"u7"}"#, Some(&Revoked::User("u7".to_owned())));
         check(
             r#"{"token":"t1","until":1764000000000}"#,
-            Some(Revoked::Token("t1".to_owned())),
+            Some(&Revoked::Token("t1".to_owned())),
         );
         check(
             r#"{"everyone":true,"issued_before":1764000000000}"#,
-            Some(Revoked::All),
+            Some(&Revoked::All),
         );
         for bad in [
             "",

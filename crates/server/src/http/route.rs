@@ -5,6 +5,7 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
+use crate::posting::Decision;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,18 @@ pub(super) enum Route {
     UserComments(String),
     /// `/v1/settings` without a room, `/v1/rooms/{room}/settings` with one
     Settings(Option<RoomId>),
+    /// `/v1/sanctions` without a room, `/v1/rooms/{room}/sanctions` with one
+    Sanctions(Option<RoomId>),
+    /// The same with `/{id}`, as written
+    Sanction(Option<RoomId>, String),
+    /// `/v1/terms` without a room, `/v1/rooms/{room}/terms` with one
+    Terms(Option<RoomId>),
+    /// `/v1/rooms/{room}/held`
+    Held(RoomId),
+    /// `/v1/rooms/{room}/held/{id}/allow` and `…/deny`, with the id as written
+    Decision(RoomId, String, Decision),
+    /// `/v1/rooms/{room}/comments/{id}/reports`, with the id as written
+    Reports(RoomId, String),
     /// `/v1/audit`
     Audit,
 }
@@ -81,6 +94,11 @@ impl Route {
             [Some("v1"), Some("stats"), None, ..] => Ok(Self::Stats),
             [Some("v1"), Some("settings"), None, ..] => Ok(Self::Settings(None)),
             [Some("v1"), Some("audit"), None, ..] => Ok(Self::Audit),
+            [Some("v1"), Some("terms"), None, ..] => Ok(Self::Terms(None)),
+            [Some("v1"), Some("sanctions"), None, ..] => Ok(Self::Sanctions(None)),
+            [Some("v1"), Some("sanctions"), Some(id), None, ..] => {
+                Ok(Self::Sanction(None, id.to_owned()))
+            }
             [Some("v1"), Some("revocations"), None, ..] => Ok(Self::Revocations),
             [Some("v1"), Some("revocations"), Some(id), None, ..] => {
                 Ok(Self::Revocation(id.to_owned()))
@@ -119,6 +137,21 @@ impl Route {
             [Some("pin"), None, ..] => Ok(Self::Pin(room)),
             [Some("stats"), None, ..] => Ok(Self::Figures(room)),
             [Some("settings"), None, ..] => Ok(Self::Settings(Some(room))),
+            [Some("comments"), Some(id), Some("reports"), None] => {
+                Ok(Self::Reports(room, id.to_owned()))
+            }
+            [Some("terms"), None, ..] => Ok(Self::Terms(Some(room))),
+            [Some("held"), None, ..] => Ok(Self::Held(room)),
+            [Some("held"), Some(id), Some("allow"), None] => {
+                Ok(Self::Decision(room, id.to_owned(), Decision::Allow))
+            }
+            [Some("held"), Some(id), Some("deny"), None] => {
+                Ok(Self::Decision(room, id.to_owned(), Decision::Deny))
+            }
+            [Some("sanctions"), None, ..] => Ok(Self::Sanctions(Some(room))),
+            [Some("sanctions"), Some(id), None, ..] => {
+                Ok(Self::Sanction(Some(room), id.to_owned()))
+            }
             [Some("segments"), Some("head"), None, ..] => Ok(Self::SegmentHead(room)),
             [Some("segments"), Some(length_ms), Some(n), None] => {
                 Ok(Self::Segment(room, length_ms.to_owned(), n.to_owned()))
@@ -143,8 +176,11 @@ impl Route {
             | Self::Figures(_)
             | Self::SegmentHead(_)
             | Self::Segment(..)
-            | Self::Export(_) => "GET, HEAD, OPTIONS",
-            Self::Likes(_) => "POST, OPTIONS",
+            | Self::Export(_)
+            | Self::Held(_) => "GET, HEAD, OPTIONS",
+            Self::Likes(_) | Self::Decision(..) | Self::Reports(..) => "POST, OPTIONS",
+            Self::Terms(None) => "GET, HEAD, PUT",
+            Self::Terms(Some(_)) => "GET, HEAD, PUT, OPTIONS",
             Self::Socket(_) | Self::Events(_) => "GET, OPTIONS",
             Self::Comments(_) | Self::Streams(_) => "GET, HEAD, POST, OPTIONS",
             Self::Stream(..) => "PATCH, OPTIONS",
@@ -152,6 +188,10 @@ impl Route {
             Self::Revocations => "GET, HEAD, POST",
             Self::Revocation(_) => "DELETE",
             Self::UserComments(_) => "GET, HEAD, DELETE",
+            Self::Sanctions(None) => "GET, HEAD, POST",
+            Self::Sanctions(Some(_)) => "GET, HEAD, POST, OPTIONS",
+            Self::Sanction(None, _) => "DELETE",
+            Self::Sanction(Some(_), _) => "DELETE, OPTIONS",
             Self::Pin(_) => "GET, HEAD, POST, DELETE, OPTIONS",
             Self::Settings(None) => "GET, HEAD, PATCH",
             Self::Settings(Some(_)) => "GET, HEAD, PATCH, OPTIONS",
@@ -172,7 +212,7 @@ impl Route {
     /// Whether a request counts toward the request limit: posts, joins and probes don't.
     pub(super) fn is_asked(&self, method: &Method) -> bool {
         let watches = matches!(self, Self::Socket(_) | Self::Events(_));
-        let posts = [Method::POST, Method::PATCH, Method::DELETE].contains(method);
+        let posts = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
         !posts && !self.is_probe() && (!watches || *method == Method::OPTIONS)
     }
 
@@ -193,14 +233,19 @@ impl Route {
         }
     }
 
-    /// The room whose moderators may do this; for what is left to operators, none.
+    /// The room whose moderators may do what it names; `None` if only operators may.
     pub(super) fn moderated_room(&self) -> Option<&RoomId> {
         match self {
             Self::Comment(room, _)
             | Self::Pin(room)
             | Self::Streams(room)
-            | Self::Stream(room, _) => Some(room),
-            Self::Settings(room) => room.as_ref(),
+            | Self::Stream(room, _)
+            | Self::Held(room)
+            | Self::Decision(room, ..) => Some(room),
+            Self::Settings(room)
+            | Self::Terms(room)
+            | Self::Sanctions(room)
+            | Self::Sanction(room, _) => room.as_ref(),
             _ => None,
         }
     }
@@ -268,6 +313,18 @@ mod tests {
         check("/v1/settings", Ok("GET, HEAD, PATCH"));
         check("/v1/rooms/r/settings", Ok("GET, HEAD, PATCH, OPTIONS"));
         check("/v1/audit", Ok("GET, HEAD"));
+        check("/v1/terms", Ok("GET, HEAD, PUT"));
+        check("/v1/rooms/r/terms", Ok("GET, HEAD, PUT, OPTIONS"));
+        check("/v1/rooms/r/held", Ok("GET, HEAD, OPTIONS"));
+        check("/v1/rooms/r/held/7/allow", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/held/7/deny", Ok("POST, OPTIONS"));
+        check("/v1/rooms/r/held/7/maybe", Err("not_found"));
+        check("/v1/rooms/r/comments/7/reports", Ok("POST, OPTIONS"));
+        check("/v1/sanctions", Ok("GET, HEAD, POST"));
+        check("/v1/sanctions/7", Ok("DELETE"));
+        check("/v1/rooms/r/sanctions", Ok("GET, HEAD, POST, OPTIONS"));
+        check("/v1/rooms/r/sanctions/7", Ok("DELETE, OPTIONS"));
+        check("/v1/rooms/r/sanctions/7/x", Err("not_found"));
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());

@@ -28,6 +28,12 @@ pub(super) fn show(context: &Context, room: Option<&RoomId>) -> Response<Full<By
         closed: Some(false),
         slow_mode_s: Some(0),
         text_scalars_max: u32::try_from(context.comment_limits.text_scalars_max).ok(),
+        emoji_only: Some(false),
+        no_links: Some(false),
+        special_percent_max: Some(100),
+        unique_s: Some(0),
+        members_only: Some(false),
+        member_age_s: Some(0),
     };
     let view = View {
         room: room.map(RoomId::as_str),
@@ -124,12 +130,12 @@ mod tests {
         let before = Settings {
             closed: Some(true),
             slow_mode_s: Some(30),
-            text_scalars_max: None,
+            ..Settings::default()
         };
         #[track_caller]
         fn check(before: &Settings, patch: &str, expected: Result<&Settings, Option<&str>>) {
             let after = match Patch::parse(patch.as_bytes()) {
-                Ok(patch) => Ok(patch.apply(before.clone())),
+                Ok(patch) => Ok(patch.apply(*before)),
                 Err(ApiError::BadSetting { field, .. }) => Err(field),
                 Err(other) => panic!("{other:?}"),
             };
@@ -140,7 +146,7 @@ mod tests {
         let after = Settings {
             closed: None,
             text_scalars_max: Some(50),
-            ..before.clone()
+            ..before
         };
         let patch = r#"{"closed":null,"text_scalars_max":50}"#;
         check(&before, patch, Ok(&after));

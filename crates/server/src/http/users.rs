@@ -117,6 +117,7 @@ pub(super) async fn erase(
             since = page.seq;
         }
     }
+    context.log.records().drop_held(user.as_str()).await?;
     audit::record(context, audit).await?;
     Ok(json(StatusCode::OK, &Erased { comments }))
 }

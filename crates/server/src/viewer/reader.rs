@@ -10,8 +10,9 @@ use bytes::Bytes;
 use danmaku_auth::Action;
 use danmaku_engine::admission::TokenBucket;
 use danmaku_fanout::{ConnId, Link, ShardMsg};
+use danmaku_log::Appended;
 use danmaku_wire::limits::MESSAGE_BYTES_MAX;
-use danmaku_wire::outbound::{ack_json, pong_frame};
+use danmaku_wire::outbound::{ack_json, held_json, pong_frame};
 use danmaku_wire::{
     ClientDecoder, ClientEvent, ClientMessage, CloseReason, Comment, CommentLimits, Dialect,
     Encoding, IdempotencyKey, Reference, Secret, parse_client_message,
@@ -21,6 +22,7 @@ use super::session;
 use crate::admission::ConnectionPermit;
 use crate::auth::{Author, NewSession, SessionGuard};
 use crate::context::Context;
+use crate::idempotency::Accepted;
 use crate::origins::OriginNotAllowed;
 use crate::posting::{self, Poster, Target};
 use crate::refusal::{RateScope, Refusal};
@@ -409,16 +411,13 @@ impl Reader {
         };
         let posted = posting::post(&self.context, poster, target, &[comment], key).await;
         drop(inside);
-        // One comment has one position.
-        let id = posted.and_then(|appended| {
-            appended
-                .seqs
-                .first()
-                .copied()
-                .ok_or(Refusal::OutcomeUnknown)
-        });
-        match id {
-            Ok(id) => ack_json(reference.as_ref(), id),
+        match posted {
+            // One comment has one position.
+            Ok(Accepted::Posted(Appended { seqs, .. })) => match seqs.first() {
+                Some(id) => ack_json(reference.as_ref(), *id),
+                None => Refusal::OutcomeUnknown.error_json(reference.as_ref()),
+            },
+            Ok(Accepted::Held(id)) => held_json(reference.as_ref(), id),
             Err(refusal) => refusal.error_json(reference.as_ref()),
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod moderate;
 pub(crate) mod raw;
 
 use std::io::{BufRead, BufReader, Read, Write};

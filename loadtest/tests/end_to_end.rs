@@ -322,7 +322,7 @@ async fn quiet_reports_latencies_and_idle_reports_connects() {
     let output = loadtest(&["idle", "--url", &url, "--viewers", "5", "--settle-s", "0"]).await;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        output.status.success() && text.contains("PASS: idle"),
+        output.status.success() && text.contains("PASS: idle") && text.contains("5 in "),
         "{text}"
     );
 }

@@ -30,6 +30,9 @@ impl RunReport {
                 self.cost_table(),
                 self.counters_table(),
             ]);
+        } else if self.setup.spec.duration_s == 0 {
+            // Nothing is posted: what the viewers cost is all there is to know.
+            tables.push(self.cost_table());
         }
         tables.retain(|table| !table.is_empty());
         tables

@@ -329,8 +329,11 @@ impl Table {
             error.to_string()
         };
         let failing = Health::Failing { reason };
-        self.health
-            .send_if_modified(|health| std::mem::replace(health, failing.clone()) != failing);
+        self.health.send_if_modified(|health| {
+            // An episode keeps its first reason, unless it turns out not to pass.
+            let begins = *health == Health::Ready || error.is_damage();
+            begins && std::mem::replace(health, failing.clone()) != failing
+        });
     }
 
     fn is_damaged(&self) -> bool {

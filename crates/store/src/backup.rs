@@ -1,6 +1,6 @@
 //! A copy of the file, taken while its writer goes on.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use crate::error::StoreError;
-use crate::folder::Folder;
+use crate::folder::{Folder, private};
 use crate::schema;
 
 /// Why there is no backup.
@@ -45,19 +45,40 @@ pub enum BackupError {
 /// # Errors
 /// [`BackupError`]; then there is no file `to`, unless it was there before.
 pub fn back_up(folder: &Path, to: &Path) -> Result<(), BackupError> {
-    File::create_new(to).map_err(|source| BackupError::Create {
-        file: to.to_owned(),
+    let create = |file: &Path, source| BackupError::Create {
+        file: file.to_owned(),
         source,
-    })?;
+    };
+    if to.exists() {
+        return Err(create(to, io::ErrorKind::AlreadyExists.into()));
+    }
+    // Whatever ends this early, a file with the backup's name is a whole one.
+    let partial = schema::beside(to, ".partial");
+    private()
+        .create_new(true)
+        .open(&partial)
+        .map_err(|source| create(&partial, source))?;
     let file = Folder::file(folder);
-    let failed = match copy(&file, to) {
-        Ok(None) => return Ok(()),
+    let failed = match copy(&file, &partial) {
+        Ok(None) => match publish(&partial, to) {
+            Ok(()) => return Ok(()),
+            Err(source) => create(to, source),
+        },
         Ok(Some(finding)) => BackupError::Damaged { file, finding },
         Err(source) => BackupError::Copy { file, source },
     };
     // What is there is not a backup; that it failed is reported.
-    let _ = fs::remove_file(to);
+    let _ = fs::remove_file(&partial);
     Err(failed)
+}
+
+/// Gives the finished copy its name.
+fn publish(partial: &Path, to: &Path) -> io::Result<()> {
+    if to.exists() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(partial, to)?;
+    to.parent().map_or(Ok(()), schema::sync_folder)
 }
 
 /// What is wrong with the copy, if anything is.

@@ -61,17 +61,29 @@ pub enum OpenError {
 
 /// A read or a write failed; nothing was changed.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(#[from] rusqlite::Error);
+pub enum StoreError {
+    /// SQLite's error.
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A file of the folder was deleted, moved or replaced.
+    #[error("{} was deleted, moved or replaced", file.display())]
+    Gone {
+        /// The file.
+        file: PathBuf,
+    },
+}
 
 impl StoreError {
     /// Whether the file is damaged: no waiting helps.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self.0.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        )
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            Self::Gone { .. } => false,
+        }
     }
 }
 
@@ -99,9 +111,9 @@ impl CommitError {
 impl From<rusqlite::Error> for CommitError {
     fn from(error: rusqlite::Error) -> Self {
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
-            Self::Unknown(StoreError(error))
+            Self::Unknown(error.into())
         } else {
-            Self::Refused(StoreError(error))
+            Self::Refused(error.into())
         }
     }
 }

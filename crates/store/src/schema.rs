@@ -1,11 +1,14 @@
 //! The schema, its versions, and how a connection is set up.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{OpenError, StoreError};
+use crate::folder::private;
 
 /// Opens the file for writing: checks its integrity and brings its schema up to date.
 pub(crate) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
@@ -19,17 +22,70 @@ pub(crate) fn open_for_writing(file: &Path) -> Result<Connection, OpenError> {
             }
         }
     };
-    let mut connection = connect(
-        file,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-    )
-    .map_err(failed)?;
+    match fs::metadata(file) {
+        Ok(found) if found.is_file() && found.len() < HEADER_BYTES => {
+            return Err(damaged(file, &format!("it has {} bytes", found.len())));
+        }
+        Ok(_) => {}
+        // A link to nowhere is not a new file: perhaps its disk is missing.
+        Err(_) if file.is_symlink() => {}
+        Err(_) if beside(file, "-wal").exists() => {
+            return Err(damaged(file, "it is missing, its write-ahead log is there"));
+        }
+        Err(_) => create(file)?,
+    }
+    let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     check_owner(file, &connection, &failed)?;
     check_integrity(file, &connection, &failed)?;
     set_up(&connection).map_err(failed)?;
     migrate(&mut connection).map_err(failed)?;
     begin_epochs(&mut connection).map_err(failed)?;
     Ok(connection)
+}
+
+/// Creates the file, complete, so that a file without a header is never a new one.
+fn create(file: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Sqlite {
+        file: file.to_owned(),
+        source,
+    };
+    let denied = |source| OpenError::Folder {
+        folder: file.parent().unwrap_or(file).to_owned(),
+        source,
+    };
+    let new = beside(file, ".new");
+    // A first start that was cut short may have left these.
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(beside(&new, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(denied(error)),
+            _ => {}
+        }
+    }
+    private().create_new(true).open(&new).map_err(denied)?;
+    let mut connection = connect(&new, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(|error| failed(error.into()))?;
+    migrate(&mut connection).map_err(failed)?;
+    drop(connection);
+    fs::rename(&new, file).map_err(denied)?;
+    let folder = file.parent().map_or(Ok(()), sync_folder);
+    folder.map_err(denied)
+}
+
+/// Puts the names in a folder on disk.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    // A bare file name has an empty parent.
+    let here = Path::new(".");
+    let is_here = folder.as_os_str().is_empty();
+    File::open(if is_here { here } else { folder })?.sync_all()
+}
+
+/// The file with this after its name.
+pub(crate) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Opens what is kept for the life of the process only.
@@ -67,12 +123,12 @@ fn check_owner(
     let tables: u32 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|error| failed(error.into()))?;
-    if tables > 0 && number("application_id")? != APPLICATION_ID {
+    let found = number("user_version")?;
+    if tables > 0 && (number("application_id")? != APPLICATION_ID || found == 0) {
         return Err(OpenError::Foreign {
             file: file.to_owned(),
         });
     }
-    let found = number("user_version")?;
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer {
             file: file.to_owned(),
@@ -269,6 +325,9 @@ const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
 ];
 
 const SCHEMA_VERSION: u32 = 3;
+
+/// Bytes of the header of every SQLite file.
+const HEADER_BYTES: u64 = 100;
 
 /// `dnmk`: tells the file from those of other applications.
 const APPLICATION_ID: u32 = 0x646E_6D6B;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::error::{CommitError, OpenError, StoreError};
-use crate::folder::Folder;
+use crate::folder::{Files, Folder};
 use crate::reader;
 use crate::record::{Audit, Change, Changed};
 use crate::records::Records;
@@ -18,10 +18,11 @@ use crate::schema;
 pub struct Writer {
     connection: Connection,
     file: PathBuf,
+    files: Files,
     /// Erased bytes may still be in the write-ahead log.
     unscrubbed: bool,
     /// Unlocked last.
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// A room's first entry, or its first one after it lost all.
@@ -47,11 +48,14 @@ impl Writer {
         let mut writer = Self {
             connection,
             file,
+            files: folder.files(),
             unscrubbed: true,
-            _folder: folder,
+            folder,
         };
         // What the last process had erased may still be there. A full disk must not keep the server from its readers.
         let _later = writer.scrub();
+        // With the write-ahead log, which is there by now.
+        writer.files = writer.folder.files();
         Ok(writer)
     }
 
@@ -84,6 +88,7 @@ impl Writer {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         Ok(Group {
             transaction,
+            files: &self.files,
             unscrubbed: &mut self.unscrubbed,
             erased: false,
         })
@@ -170,11 +175,20 @@ impl Writer {
         Ok(forgot)
     }
 
+    /// Checks that the files are still in their places: nothing that is written after one was deleted is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`].
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.files.check()
+    }
+
     /// Whether the disk takes as much as a group of appends: writes that much and removes it again.
     ///
     /// # Errors
     /// [`StoreError`] as an append would get it.
     pub fn probe(&mut self) -> Result<(), StoreError> {
+        self.check_files()?;
         let inserted = self
             .connection
             .execute("INSERT INTO probe VALUES (zeroblob(?1))", [PROBE_BYTES]);
@@ -189,6 +203,7 @@ impl Writer {
 #[derive(Debug)]
 pub struct Group<'a> {
     transaction: Transaction<'a>,
+    files: &'a Files,
     unscrubbed: &'a mut bool,
     erased: bool,
 }
@@ -325,6 +340,7 @@ impl Group<'_> {
     /// # Errors
     /// [`CommitError`].
     pub fn commit(self) -> Result<(), CommitError> {
+        self.files.check().map_err(CommitError::Refused)?;
         self.transaction.commit()?;
         *self.unscrubbed |= self.erased;
         Ok(())
@@ -338,6 +354,7 @@ const PROBE_BYTES: u32 = 64 << 10;
 mod tests {
     use std::fs;
     use std::ops::ControlFlow;
+    use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
 
@@ -404,6 +421,90 @@ mod tests {
         fs::write(&file, "no database, but longer than its header, which has a hundred bytes; so this text goes on and on")
             .unwrap();
         assert!(refusal(folder.path()).contains("is damaged"));
+    }
+
+    #[test]
+    fn nothing_is_committed_to_a_file_that_is_gone() {
+        for name in ["danmaku.db", "danmaku.db-wal", "lock"] {
+            let folder = TempDir::new().unwrap();
+            let mut writer = Writer::open(folder.path()).unwrap();
+            room(&mut writer, &[1]);
+            let (file, aside) = (folder.path().join(name), folder.path().join("aside"));
+            fs::rename(&file, &aside).unwrap();
+            let gone = writer.begin().unwrap().commit().unwrap_err().to_string();
+            assert!(gone.contains(name), "{gone}");
+            assert!(writer.probe().is_err());
+            // Another file in its place is not it.
+            fs::copy(&aside, &file).unwrap();
+            assert!(writer.check_files().is_err());
+            fs::rename(&aside, &file).unwrap();
+            writer.probe().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_too_short_for_a_header_is_damaged() {
+        for bytes in [0, 1, 99] {
+            let folder = TempDir::new().unwrap();
+            fs::write(folder.path().join("danmaku.db"), vec![b'S'; bytes]).unwrap();
+            let refusal = refusal(folder.path());
+            assert!(refusal.contains("is damaged"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_write_ahead_log_without_its_file_is_damage() {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("danmaku.db-wal"), "log").unwrap();
+        assert!(refusal(folder.path()).contains("it is missing"));
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_done_again() {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("danmaku.db.new"), "half").unwrap();
+        drop(Writer::open(folder.path()).unwrap());
+        assert!(!folder.path().join("danmaku.db.new").exists());
+        Writer::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn files_are_for_their_owner_only() {
+        let parent = TempDir::new().unwrap();
+        let folder = parent.path().join("data");
+        let mut writer = Writer::open(&folder).unwrap();
+        room(&mut writer, &[1]);
+        let backup = parent.path().join("backup");
+        crate::back_up(&folder, &backup).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(&backup), 0o600);
+        for file in fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap().path();
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_file_is_not_a_folder() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(refusal(&file).ends_with("it is not a folder"));
+    }
+
+    #[test]
+    fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
+        let folder = TempDir::new().unwrap();
+        let to = folder.path().join("backup");
+        crate::back_up(&folder.path().join("none"), &to).unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        fs::write(&to, "mine").unwrap();
+        let data = TempDir::new().unwrap();
+        drop(Writer::open(data.path()).unwrap());
+        crate::back_up(data.path(), &to).unwrap_err();
+        assert_eq!(fs::read(&to).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Housekeeping {
         table: &Table,
         now: Instant,
     ) -> Result<Step, StoreError> {
+        writer.check_files()?;
         if writer.is_unscrubbed() && now >= self.scrub_due {
             self.scrub_due = now + SCRUB_INTERVAL;
             writer.scrub()?;

@@ -1,5 +1,6 @@
 //! Adds what was recorded elsewhere to a room, while no server uses the file.
 
+use std::io;
 use std::path::Path;
 
 use danmaku_store::{
@@ -40,11 +41,17 @@ impl From<StoreError> for ImportError {
 }
 
 impl Importer {
-    /// Opens the folder, which is created if needed.
+    /// Opens the folder, which exists: a new one would more likely be a typing error.
     ///
     /// # Errors
     /// [`OpenError`]; [`OpenError::InUse`] while a server uses it.
     pub fn open(folder: &Path, room: RoomId) -> Result<Self, OpenError> {
+        if !folder.exists() {
+            return Err(OpenError::Folder {
+                folder: folder.to_owned(),
+                source: io::Error::other("it does not exist"),
+            });
+        }
         let writer = Writer::open(folder)?;
         let failed = |source| OpenError::Sqlite {
             file: writer.file().to_owned(),

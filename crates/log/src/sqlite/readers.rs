@@ -43,9 +43,7 @@ impl Readers {
                 return Err(Unavailable);
             };
             let done = read(&reader).map_err(|error| {
-                if error.is_damage() {
-                    readers.table.fail(&error);
-                }
+                readers.table.fail(&error);
                 Unavailable
             });
             readers.idle().push(reader);

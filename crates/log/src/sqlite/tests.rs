@@ -474,3 +474,29 @@ async fn comments_are_counted_by_time_in_memory_and_in_the_file() {
     };
     assert_eq!(log.count_comments(steps).await.unwrap(), [0, 0, 0]);
 }
+
+#[tokio::test]
+async fn a_file_that_is_moved_away_refuses_appends_until_it_is_back() {
+    let fixture = Fixture::start(10);
+    let log = fixture.open().await;
+    let file = fixture.folder.path().join("danmaku.db");
+    let aside = fixture.folder.path().join("aside");
+    fs::rename(&file, &aside).unwrap();
+    let refused = log.append(comments(&["a"])).await;
+    assert_eq!(refused, Err(AppendError::Unavailable));
+    let Health::Failing { reason } = fixture.sqlite.health_now() else {
+        panic!("nobody is told");
+    };
+    assert!(reason.contains("danmaku.db was deleted"), "{reason}");
+    fs::rename(&aside, &file).unwrap();
+    until(|| fixture.sqlite.health_now() == Health::Ready).await;
+    let appended = log.append(comments(&["b"])).await.unwrap();
+    assert_eq!(values(&appended.seqs), [1]);
+}
+
+#[tokio::test]
+async fn a_deleted_folder_is_reported_without_a_post() {
+    let fixture = Fixture::start(10);
+    fs::remove_dir_all(fixture.folder.path()).unwrap();
+    until(|| fixture.sqlite.health_now() != Health::Ready).await;
+}

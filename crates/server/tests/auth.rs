@@ -606,7 +606,11 @@ fn revoked_tokens_end_at_once_and_stay_revoked() {
         assert_eq!(ask(&server, &post, Some(&new)), created());
         revoke(&server, r#"{"user":"u3"}"#);
         let lapsed = format!(r#"{{"user":"u1","until":{}}}"#, (now_s() - 1) * 1_000);
-        revoke(&server, &lapsed);
+        let lapsed = Answer::to(&server, "POST /v1/revocations", &[], &lapsed);
+        assert_eq!(
+            (lapsed.status, &lapsed.json()["error"]["field"]),
+            (400, &"until".into())
+        );
         assert_eq!(ask(&server, &post, Some(&other)), created());
     }
     let server = start(&data);
@@ -649,6 +653,8 @@ fn revocations_are_listed_and_lifted() {
     assert_eq!(ask(&server, "DELETE /v1/revocations/x", None), missing);
     let bad = Answer::to(&server, "POST /v1/revocations", &[], r#"{"everyone":true}"#);
     assert_eq!((bad.status, &*bad.code()), (400, "bad_revocation"));
+    let bad = Answer::to(&server, "GET /v1/revocations?after=x", &[], "");
+    assert_eq!((bad.status, &*bad.code()), (400, "bad_after"));
     let everyone = format!(
         r#"{{"everyone":true,"issued_before":{}}}"#,
         (now_s() + 1) * 1_000

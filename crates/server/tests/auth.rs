@@ -433,6 +433,8 @@ fn back_ends_do_what_their_scopes_say() {
             ask(server, &lines[0].0, Some(&stranger.secret)),
             unauthorized()
         );
+        let queried = format!("{}?token={}", lines[0].0, keys[0].secret);
+        assert_eq!(ask(server, &queried, None), unauthorized());
         // A back end's connection would have no user.
         let upgrade = handshake_with(&format!("{}\r\nConnection: close", bearer(&keys[0].secret)));
         let mut stream = server.raw_stream();

@@ -513,6 +513,7 @@ fn flags_that_cannot_be_meant_end_the_start() {
             stderr.contains(expected) && stderr.lines().count() == 1,
             "{stderr}"
         );
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     };
     check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
     check(
@@ -522,7 +523,30 @@ fn flags_that_cannot_be_meant_end_the_start() {
     let jwt = |file: &tempfile::NamedTempFile| key(file);
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],
-        "at least 32 bytes",
+        "--jwt-key number 1 (HS256): the secret of an HS256 key must have at least 32 bytes",
+    );
+    let second = format!("{},kid=2026", jwt(&short));
+    check(
+        &[
+            "--auth",
+            "jwt",
+            "--jwt-key",
+            &jwt(&good),
+            "--jwt-key",
+            &second,
+        ],
+        "--jwt-key number 2 (HS256, kid 2026): ",
+    );
+    let private = pem::Pem::new("PRIVATE KEY", *b"hunter2");
+    let private = key_file(&pem::encode(&private));
+    let private = format!("alg=EdDSA,file={}", private.path().display());
+    check(
+        &["--auth", "jwt", "--jwt-key", &private],
+        "this is a private key",
+    );
+    check(
+        &["--auth", "jwt", "--jwks", "http://id.example/keys"],
+        "--jwks: a key set is a file, or an https URL",
     );
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&pem)],
@@ -533,17 +557,25 @@ fn flags_that_cannot_be_meant_end_the_start() {
         "cannot read /nowhere",
     );
     check(
-        &[
-            "--auth",
-            "jwt",
-            "--jwt-key",
-            "alg=HS256,env=DANMAKU_NO_SUCH",
-        ],
+        &["--auth", "jwt", "--jwt-key", "alg=HS256,env=hunter2"],
         "no variable",
     );
     check(
         &["--auth", "jwt", "--jwt-key", "alg=none,env=X"],
         "the algorithm must be",
+    );
+    check(
+        &["--auth", "jwt", "--jwt-key", "hunter2"],
+        "--jwt-key: a key is alg=NAME",
+    );
+    check(
+        &["--auth", "jwt", "--jwks", "https://a:hunter2@id.example/"],
+        "without a password",
+    );
+    let not_keys = key_file("# keys\nhunter2\n");
+    check(
+        &["--server-keys", not_keys.path().to_str().unwrap()],
+        "--server-keys: line 2 is not part of",
     );
     check(
         &["--server-keys", "/nowhere"],

@@ -583,6 +583,32 @@ fn flags_that_cannot_be_meant_end_the_start() {
     );
 }
 
+#[test]
+fn what_the_server_would_refuse_is_not_made() {
+    let key = key_file(SECRET);
+    let key = format!("alg=HS256,file={}", key.path().display());
+    let check = |flags: &[&str], expected: &str| {
+        let (status, stdout, stderr) = support::run(flags);
+        assert!(!status.success() && stdout.is_empty(), "{stdout}");
+        assert!(stderr.contains(expected), "{stderr}");
+    };
+    let token = |flags: &[&str], expected: &str| {
+        check(&[&["token", "--key", &key], flags].concat(), expected);
+    };
+    let long = "x".repeat(65);
+    token(&["--sub", ""], "`sub` is not a user id");
+    token(&["--sub", &long], "`sub` is not a user id");
+    token(
+        &["--sub", "u1", "--room", "a*b=post"],
+        "a `match` in `rooms`",
+    );
+    token(&["--sub", "u1", "--jti", &"x".repeat(4_000)], "too long");
+    for name in ["", &long, "a\nb", "a\"b"] {
+        let flags = ["server-key", "--name", name, "--scope", "post"];
+        check(&flags, "--name must have 1 to 64 printable bytes");
+    }
+}
+
 fn revoke(server: &Server, body: &str) -> serde_json::Value {
     let answer = Answer::to(server, "POST /v1/revocations?why=spam", &[], body);
     assert_eq!(answer.status, 201, "{answer:?}");

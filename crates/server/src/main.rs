@@ -288,7 +288,7 @@ fn raise_descriptor_limit() -> u64 {
 /// What "unlimited" counts as.
 const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
 
-/// Flags where somebody may give a secret by mistake, or a URL with a password.
+/// Flags whose value may be a secret given by mistake, or a URL with a password.
 const SECRET_FLAGS: &[&str] = &["--jwt-key", "--key", "--jwks"];
 
 /// Exit code for invalid flags.

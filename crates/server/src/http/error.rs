@@ -174,7 +174,7 @@ pub enum ApiError {
         /// The most allowed.
         max: usize,
     },
-    /// `after` is not a number that is the id of an entry.
+    /// The `after` of the revocations is not a number.
     #[error("`after` must be an integer from 0 on")]
     BadAfterId,
     /// `before` is not the id of an entry of the audit trail.

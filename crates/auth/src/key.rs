@@ -73,6 +73,9 @@ pub enum KeyError {
     /// Whoever has the public key could sign.
     #[error("a PEM file is not a secret for HS256")]
     SecretIsPem,
+    /// A private key, which a server that only checks tokens should not have.
+    #[error("this is a private key; the server needs the public one (`openssl pkey -pubout`)")]
+    Private,
     /// Not a public key of the algorithm.
     #[error("not a public key in PEM for this algorithm")]
     NotAKey,
@@ -85,6 +88,9 @@ impl Key {
     /// [`KeyError`].
     pub fn new(algorithm: Algorithm, contents: &[u8]) -> Result<Self, KeyError> {
         let not_a_key = |_| KeyError::NotAKey;
+        if algorithm != Algorithm::Hs256 && has_private_key(contents) {
+            return Err(KeyError::Private);
+        }
         let decoding = match algorithm {
             Algorithm::Hs256 => DecodingKey::from_secret(secret(contents)?),
             Algorithm::Rs256 => DecodingKey::from_rsa_pem(contents).map_err(not_a_key)?,
@@ -137,6 +143,11 @@ impl fmt::Debug for Key {
             .field("valid_until", &self.valid_until)
             .finish_non_exhaustive()
     }
+}
+
+fn has_private_key(pem: &[u8]) -> bool {
+    let label = b"PRIVATE KEY-----";
+    pem.windows(label.len()).any(|window| window == label)
 }
 
 /// Checks a shared secret. Files end with a line break that is not meant.

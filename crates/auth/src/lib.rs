@@ -21,7 +21,7 @@ pub use key::{Algorithm, Key, KeyError, KeySet};
 pub use mint::{MintError, mint};
 pub use role::Role;
 pub use server_key::{NewServerKey, Scope, ServerKey, ServerKeys, ServerKeysError};
-pub use token::{Rules, TOKEN_BYTES_MAX, TokenError, User, digest, verify};
+pub use token::{Rules, TOKEN_BYTES_MAX, TokenError, User, check_claims, digest, verify};
 
 /// Who a connection or a request is.
 #[derive(Clone, Debug)]

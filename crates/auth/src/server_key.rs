@@ -83,9 +83,17 @@ pub struct ServerKeys(Vec<Arc<ServerKey>>);
 /// Why a file of server keys is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerKeysError {
-    /// Not the TOML that is expected; the message says where.
-    #[error("{0}")]
-    Syntax(String),
+    /// Not the TOML that is expected. What is there is not repeated: it may be a secret.
+    #[error(
+        "line {line} is not part of a `[[key]]` with `name`, `hash` and `scopes`, a list of watch, post, moderate and operate"
+    )]
+    Syntax {
+        /// The line, from 1 on.
+        line: usize,
+    },
+    /// A name that would be confusing in the audit trail.
+    #[error("the name of a key must have 1 to {NAME_BYTES_MAX} bytes and no control characters")]
+    BadName,
     /// A hash that is not one.
     #[error("the hash of `{0}` must be sha256: and 64 hexadecimal digits")]
     BadHash(Box<str>),
@@ -113,10 +121,19 @@ impl ServerKeys {
             hash: String,
             scopes: Box<[Scope]>,
         }
-        let file: File = toml::from_str(text)
-            .map_err(|error| ServerKeysError::Syntax(error.to_string().trim().to_owned()))?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.bytes().take(start);
+            ServerKeysError::Syntax {
+                line: 1 + before.filter(|&byte| byte == b'\n').count(),
+            }
+        })?;
         let mut keys: Vec<Arc<ServerKey>> = Vec::new();
         for Entry { name, hash, scopes } in file.key {
+            let is_name = !name.trim().is_empty() && name.len() <= NAME_BYTES_MAX;
+            if !is_name || name.contains(char::is_control) {
+                return Err(ServerKeysError::BadName);
+            }
             if keys.iter().any(|key| key.name == name) {
                 return Err(ServerKeysError::SameName(name));
             }
@@ -189,6 +206,9 @@ fn from_hex(hex: &str) -> Option<[u8; HASH_BYTES]> {
 /// So that a key is recognised where it should not be, such as in a repository.
 const SECRET_PREFIX: &str = "dk_";
 
+/// Longest name, in bytes, as of a user's id.
+const NAME_BYTES_MAX: usize = 64;
+
 const HASH_PREFIX: &str = "sha256:";
 
 const HASH_BYTES: usize = 32;
@@ -226,10 +246,16 @@ mod tests {
         };
         check(&entry("a", "sha256:12", "post"), "the hash of `a`");
         check(&entry("a", &hash[7..], "post"), "the hash of `a`");
-        check(&entry("a", &hash, "pots"), "pots");
-        check("[[key]]\nname = \"a\"\n", "missing field");
-        check("kee = 1", "unknown field");
-        check("[[", "TOML");
+        check(&entry("a", &hash, "pots"), "line 4 is not part");
+        check("[[key]]\nname = \"a\"\n", "line 1 is not part");
+        check("kee = 1", "line 1 is not part");
+        check("[[", "line 1 is not part");
+        check(&entry("", &hash, "post"), "1 to 64 bytes");
+        check(&entry("a\\n", &hash, "post"), "no control");
+        check(&entry(&"a".repeat(65), &hash, "post"), "1 to 64 bytes");
+        let secret = ServerKeys::read("# keys\nhunter2").unwrap_err();
+        assert!(secret.to_string().starts_with("line 2 "), "{secret}");
+        assert!(!secret.to_string().contains("hunter"), "{secret}");
         let twice = entry("a", &hash, "post").repeat(2);
         check(&twice, "two keys are called `a`");
         assert!(ServerKeys::read("").is_ok());

@@ -152,6 +152,9 @@ fn keys_are_checked() {
     check(Algorithm::Rs256, &ed.public, KeyError::NotAKey);
     check(Algorithm::Es256, &rsa.public, KeyError::NotAKey);
     check(Algorithm::EdDsa, &ec.public, KeyError::NotAKey);
+    for pair in [&rsa, &ec, &ed] {
+        check(pair.algorithm, &pair.private, KeyError::Private);
+    }
     assert_eq!("none".parse::<Algorithm>(), Err(KeyError::UnknownAlgorithm));
     assert_eq!(
         "HS512".parse::<Algorithm>(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use danmaku_engine::Flush;
 use danmaku_server::cli::{self, PostArgs, WatchArgs};
@@ -125,7 +126,7 @@ fn main() -> ExitCode {
 
 /// Reports invalid flags: clap's first paragraph, on one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.to_string();
+    let text = without_secret(error).unwrap_or_else(|| error.to_string());
     let line = text
         .split("\n\n")
         .next()
@@ -136,6 +137,18 @@ fn usage(error: &clap::Error) -> ExitCode {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     let _ = writeln!(std::io::stderr(), "danmaku-server: {line} (see --help)");
     ExitCode::from(EXIT_USAGE)
+}
+
+/// The error of a flag whose value may hold a secret, which clap would repeat.
+fn without_secret(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = argument.split(' ').next().unwrap_or_default();
+    let cause = std::error::Error::source(error)?;
+    SECRET_FLAGS
+        .contains(&flag)
+        .then(|| format!("{flag}: {cause}"))
 }
 
 fn client(command: impl Future<Output = Result<(), cli::CliError>>) -> Result<ExitCode, String> {
@@ -274,6 +287,9 @@ fn raise_descriptor_limit() -> u64 {
 
 /// What "unlimited" counts as.
 const DESCRIPTORS_UNLIMITED: u64 = 1 << 20;
+
+/// Flags whose value may be a secret given by mistake, or a URL with a password.
+const SECRET_FLAGS: &[&str] = &["--jwt-key", "--key", "--jwks"];
 
 /// Exit code for invalid flags.
 const EXIT_USAGE: u8 = 2;

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use danmaku_auth::{
-    Action, Claims, Grant, MintError, NewServerKey, Role, Scope, ServerKeys, mint as sign,
+    Action, Claims, Grant, MintError, NewServerKey, Role, Scope, ServerKeys, TOKEN_BYTES_MAX,
+    TokenError, check_claims, mint as sign,
 };
 
 use crate::auth::{KeyArg, KeyArgError};
@@ -114,8 +115,11 @@ pub enum MakeError {
     /// The key cannot sign.
     #[error("--key: {0}")]
     Mint(#[from] MintError),
+    /// The server would refuse the token.
+    #[error("the server would refuse this token: {0}")]
+    Refused(#[from] TokenError),
     /// The name would break the file of keys.
-    #[error("--name must be printable, without quotes and backslashes")]
+    #[error("--name must have 1 to 64 printable bytes, without quotes and backslashes")]
     Name,
     /// The system has no random numbers.
     #[error("the system has no random numbers")]
@@ -149,8 +153,12 @@ pub fn token(args: &TokenArgs) -> Result<(), MakeError> {
         aud: args.aud.clone().map(Into::into),
         iss: args.iss.clone(),
     };
+    check_claims(&claims)?;
     let contents = args.key.contents()?;
     let token = sign(args.key.algorithm(), &contents, args.key.id(), &claims)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(TokenError::TooLong.into());
+    }
     writeln!(io::stdout(), "{token}")?;
     Ok(())
 }

@@ -433,6 +433,8 @@ fn back_ends_do_what_their_scopes_say() {
             ask(server, &lines[0].0, Some(&stranger.secret)),
             unauthorized()
         );
+        let queried = format!("{}?token={}", lines[0].0, keys[0].secret);
+        assert_eq!(ask(server, &queried, None), unauthorized());
         // A back end's connection would have no user.
         let upgrade = handshake_with(&format!("{}\r\nConnection: close", bearer(&keys[0].secret)));
         let mut stream = server.raw_stream();
@@ -511,6 +513,7 @@ fn flags_that_cannot_be_meant_end_the_start() {
             stderr.contains(expected) && stderr.lines().count() == 1,
             "{stderr}"
         );
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     };
     check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
     check(
@@ -520,7 +523,30 @@ fn flags_that_cannot_be_meant_end_the_start() {
     let jwt = |file: &tempfile::NamedTempFile| key(file);
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],
-        "at least 32 bytes",
+        "--jwt-key number 1 (HS256): the secret of an HS256 key must have at least 32 bytes",
+    );
+    let second = format!("{},kid=2026", jwt(&short));
+    check(
+        &[
+            "--auth",
+            "jwt",
+            "--jwt-key",
+            &jwt(&good),
+            "--jwt-key",
+            &second,
+        ],
+        "--jwt-key number 2 (HS256, kid 2026): ",
+    );
+    let private = pem::Pem::new("PRIVATE KEY", *b"hunter2");
+    let private = key_file(&pem::encode(&private));
+    let private = format!("alg=EdDSA,file={}", private.path().display());
+    check(
+        &["--auth", "jwt", "--jwt-key", &private],
+        "this is a private key",
+    );
+    check(
+        &["--auth", "jwt", "--jwks", "http://id.example/keys"],
+        "--jwks: a key set is a file, or an https URL",
     );
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&pem)],
@@ -531,12 +557,7 @@ fn flags_that_cannot_be_meant_end_the_start() {
         "cannot read /nowhere",
     );
     check(
-        &[
-            "--auth",
-            "jwt",
-            "--jwt-key",
-            "alg=HS256,env=DANMAKU_NO_SUCH",
-        ],
+        &["--auth", "jwt", "--jwt-key", "alg=HS256,env=hunter2"],
         "no variable",
     );
     check(
@@ -544,9 +565,48 @@ fn flags_that_cannot_be_meant_end_the_start() {
         "the algorithm must be",
     );
     check(
+        &["--auth", "jwt", "--jwt-key", "hunter2"],
+        "--jwt-key: a key is alg=NAME",
+    );
+    check(
+        &["--auth", "jwt", "--jwks", "https://a:hunter2@id.example/"],
+        "without a password",
+    );
+    let not_keys = key_file("# keys\nhunter2\n");
+    check(
+        &["--server-keys", not_keys.path().to_str().unwrap()],
+        "--server-keys: line 2 is not part of",
+    );
+    check(
         &["--server-keys", "/nowhere"],
         "--server-keys: cannot read /nowhere",
     );
+}
+
+#[test]
+fn what_the_server_would_refuse_is_not_made() {
+    let key = key_file(SECRET);
+    let key = format!("alg=HS256,file={}", key.path().display());
+    let check = |flags: &[&str], expected: &str| {
+        let (status, stdout, stderr) = support::run(flags);
+        assert!(!status.success() && stdout.is_empty(), "{stdout}");
+        assert!(stderr.contains(expected), "{stderr}");
+    };
+    let token = |flags: &[&str], expected: &str| {
+        check(&[&["token", "--key", &key], flags].concat(), expected);
+    };
+    let long = "x".repeat(65);
+    token(&["--sub", ""], "`sub` is not a user id");
+    token(&["--sub", &long], "`sub` is not a user id");
+    token(
+        &["--sub", "u1", "--room", "a*b=post"],
+        "a `match` in `rooms`",
+    );
+    token(&["--sub", "u1", "--jti", &"x".repeat(4_000)], "too long");
+    for name in ["", &long, "a\nb", "a\"b"] {
+        let flags = ["server-key", "--name", name, "--scope", "post"];
+        check(&flags, "--name must have 1 to 64 printable bytes");
+    }
 }
 
 fn revoke(server: &Server, body: &str) -> serde_json::Value {
@@ -606,7 +666,11 @@ fn revoked_tokens_end_at_once_and_stay_revoked() {
         assert_eq!(ask(&server, &post, Some(&new)), created());
         revoke(&server, r#"{"user":"u3"}"#);
         let lapsed = format!(r#"{{"user":"u1","until":{}}}"#, (now_s() - 1) * 1_000);
-        revoke(&server, &lapsed);
+        let lapsed = Answer::to(&server, "POST /v1/revocations", &[], &lapsed);
+        assert_eq!(
+            (lapsed.status, &lapsed.json()["error"]["field"]),
+            (400, &"until".into())
+        );
         assert_eq!(ask(&server, &post, Some(&other)), created());
     }
     let server = start(&data);
@@ -649,6 +713,8 @@ fn revocations_are_listed_and_lifted() {
     assert_eq!(ask(&server, "DELETE /v1/revocations/x", None), missing);
     let bad = Answer::to(&server, "POST /v1/revocations", &[], r#"{"everyone":true}"#);
     assert_eq!((bad.status, &*bad.code()), (400, "bad_revocation"));
+    let bad = Answer::to(&server, "GET /v1/revocations?after=x", &[], "");
+    assert_eq!((bad.status, &*bad.code()), (400, "bad_after"));
     let everyone = format!(
         r#"{{"everyone":true,"issued_before":{}}}"#,
         (now_s() + 1) * 1_000

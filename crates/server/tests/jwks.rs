@@ -176,7 +176,8 @@ fn published_keys_are_read_when_a_token_needs_them_and_outlast_nonsense() {
         assert!(start.elapsed() < PATIENCE, "the old key is still accepted");
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(post(&server, &new), 201);
+    // The posts so far may have used up the user's rate.
+    post_until_accepted(&server, &new);
 }
 
 #[test]

@@ -160,6 +160,11 @@ fn a_page_of_another_site_cannot_retract() {
     // A name that a page's host pointed at this machine makes it the same origin.
     let rebound = ["Host: evil.example", "Origin: http://evil.example"];
     assert_eq!(delete(1, &rebound), (403, "forbidden".to_owned()));
+    assert_eq!(delete(1, &rebound[..1]), (403, "forbidden".to_owned()));
+    // Browsers send no `Origin` with a `GET` of the same origin.
+    let audit = Answer::to(&server, "GET /v1/audit", &rebound[..1], "");
+    assert_eq!((audit.status, audit.code()), (403, "forbidden".to_owned()));
+    assert_eq!(Answer::to(&server, "GET /v1/audit", &[], "").status, 200);
     let host = format!("Host: {}", server.address());
     let origin = format!("Origin: http://{}", server.address());
     assert_eq!(delete(1, &[&host, &origin]).0, 204);

@@ -250,8 +250,9 @@ async fn invalid_retractions_are_refused() {
         assert!(answer.starts_with(&expected), "{head}: {answer}");
         assert!(answer.contains(&format!("\"{code}\"")), "{head}: {answer}");
     };
-    let delete =
-        |room: &str, id: &str| format!("DELETE /v1/rooms/{room}/comments/{id} HTTP/1.1\r\nHost: x");
+    let delete = |room: &str, id: &str| {
+        format!("DELETE /v1/rooms/{room}/comments/{id} HTTP/1.1\r\nHost: localhost")
+    };
     refused(&delete("r", "4"), 404, "comment_not_found");
     refused(&delete("r", "3"), 404, "comment_not_found");
     refused(&delete("other", "1"), 404, "room_not_found");

@@ -470,7 +470,7 @@ fn stalled_export(server: std::net::SocketAddr, path: &str) -> std::net::TcpStre
     socket.connect(&server.into()).unwrap();
     let mut stream = std::net::TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     stream
 }

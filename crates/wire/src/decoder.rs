@@ -6,7 +6,7 @@ use fastwebsockets::unmask;
 
 use crate::close::CloseReason;
 use crate::head::Opcode;
-use crate::limits::CONTROL_PAYLOAD_BYTES_MAX;
+use crate::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAGMENTS_MAX};
 
 /// Longest head of a masked frame: two bytes, eight of length, four of mask.
 const CLIENT_HEAD_BYTES_MAX: usize = 14;
@@ -79,6 +79,9 @@ pub enum DecodeError {
     /// A message, fragments combined, is over the limit.
     #[error("a message is too big")]
     TooBig,
+    /// A message has more than [`FRAGMENTS_MAX`] fragments.
+    #[error("a message has too many fragments")]
+    TooManyFragments,
 }
 
 impl DecodeError {
@@ -88,6 +91,7 @@ impl DecodeError {
         match self {
             Self::TooBig => CloseReason::TooBig,
             Self::InvalidUtf8 => CloseReason::InvalidData,
+            Self::TooManyFragments => CloseReason::Flooding,
             _ => CloseReason::ProtocolError,
         }
     }
@@ -123,6 +127,8 @@ struct Partial {
     message: Vec<u8>,
     /// Set from the first fragment until the message is complete.
     fragmented: Option<Opcode>,
+    /// The fragments so far.
+    fragments: u32,
 }
 
 impl ClientDecoder {
@@ -372,9 +378,14 @@ impl Partial {
         let opcode = self.fragmented.unwrap_or(head.opcode);
         if !head.is_final {
             self.fragmented = Some(opcode);
+            self.fragments += 1;
+            if self.fragments >= FRAGMENTS_MAX {
+                return Err(DecodeError::TooManyFragments);
+            }
             return Ok(Delivered::Other);
         }
         self.fragmented = None;
+        self.fragments = 0;
         deliver(opcode, &mut mem::take(&mut self.message), on_event)
     }
 

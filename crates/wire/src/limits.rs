@@ -6,6 +6,9 @@ pub const ROOM_ID_BYTES_MAX: usize = 64;
 /// Longest message a viewer may send, in bytes of payload, fragments added up.
 pub const MESSAGE_BYTES_MAX: u32 = 4096;
 
+/// Most fragments of one message from a viewer; some may be empty, so its length does not bound them.
+pub const FRAGMENTS_MAX: u32 = 64;
+
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 

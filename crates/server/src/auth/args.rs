@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use danmaku_auth::{KeySet, Rules, ServerKeys};
+use danmaku_auth::{Algorithm, KeySet, Rules, ServerKeys};
 
 use super::jwks::{Jwks, JwksSource};
 use super::key_arg::{KeyArg, KeyArgError, read_server_keys};
@@ -85,8 +85,17 @@ pub enum AuthArgsError {
     #[error("--jwt-key and --jwks need --auth jwt")]
     Open,
     /// A key that cannot be had.
-    #[error("--jwt-key: {0}")]
-    Key(KeyArgError),
+    #[error("--jwt-key number {number} ({}{}): {error}", algorithm.as_str(), id.as_ref().map(|id| format!(", kid {id}")).unwrap_or_default())]
+    Key {
+        /// Which one, from 1 on.
+        number: usize,
+        /// What it checks.
+        algorithm: Algorithm,
+        /// Its `kid`.
+        id: Option<String>,
+        /// Why.
+        error: KeyArgError,
+    },
     /// The file of server keys cannot be used.
     #[error("--server-keys: {0}")]
     ServerKeys(KeyArgError),
@@ -125,8 +134,16 @@ impl AuthArgs {
             AuthMode::Jwt if !has_keys => return Err(AuthArgsError::NoKeys),
             AuthMode::Jwt => {}
         }
-        let keys: Result<Vec<_>, _> = self.jwt_key.iter().map(KeyArg::read).collect();
-        let keys = KeySet::new(keys.map_err(AuthArgsError::Key)?);
+        let read = |(index, key): (usize, &KeyArg)| {
+            key.read().map_err(|error| AuthArgsError::Key {
+                number: index + 1,
+                algorithm: key.algorithm(),
+                id: key.id().map(str::to_owned),
+                error,
+            })
+        };
+        let keys: Result<_, _> = self.jwt_key.iter().enumerate().map(read).collect();
+        let keys = KeySet::new(keys?);
         let published = self
             .jwks
             .clone()

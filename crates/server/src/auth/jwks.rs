@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::str::FromStr;
@@ -29,7 +30,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 pub enum JwksSource {
     /// A file.
     File(PathBuf),
-    /// An `http` or `https` URL, with a host.
+    /// An `https` URL with a host, or an `http` URL of this machine.
     Url(Uri),
 }
 
@@ -78,9 +79,14 @@ impl FromStr for JwksSource {
             return Ok(Self::File(text.into()));
         }
         let uri: Uri = text.parse().map_err(|_| NOT_A_SOURCE)?;
-        let is_http = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
+        // Whoever can change the document on its way can sign tokens.
+        let is_safe = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => uri.host().is_some_and(is_this_machine),
+            _ => false,
+        };
         let no_password = uri.authority().is_some_and(|it| !it.as_str().contains('@'));
-        if is_http && no_password && uri.host().is_some_and(|host| !host.is_empty()) {
+        if is_safe && no_password && uri.host().is_some_and(|host| !host.is_empty()) {
             Ok(Self::Url(uri))
         } else {
             Err(NOT_A_SOURCE)
@@ -134,7 +140,11 @@ impl Jwks {
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         let keys = self.keys().len();
-                        tracing::warn!(%error, keys, "cannot read the key set; the last good one stays");
+                        let outcome = match keys {
+                            0 => "no token is accepted until it can be read",
+                            _ => "the last good one stays",
+                        };
+                        tracing::warn!(%error, keys, "cannot read the key set; {outcome}");
                     }
                 }
             }
@@ -172,6 +182,11 @@ impl Jwks {
             get(uri, stream).await
         }
     }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
 }
 
 /// TLS 1.2 or 1.3, with the certificates that the system trusts (or those of `SSL_CERT_FILE`).
@@ -220,7 +235,8 @@ async fn get(uri: &Uri, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<B
     .await
 }
 
-const NOT_A_SOURCE: &str = "a key set is a file, or an http or https URL without a password";
+const NOT_A_SOURCE: &str =
+    "a key set is a file, or an https URL without a password (http only from this machine)";
 
 /// How often keys are read without a reason, so that those that are gone are forgotten.
 const READ_INTERVAL: Duration = Duration::from_secs(300);
@@ -253,6 +269,11 @@ mod tests {
         check("/etc/keys.json", Some(false));
         check("https://id.example/keys", Some(true));
         check("http://127.0.0.1:8000/keys?x=1", Some(true));
+        check("http://[::1]/keys", Some(true));
+        check("http://localhost/keys", Some(true));
+        check("http://id.example/keys", None);
+        check("http://localhost.id.example/keys", None);
+        check("http://10.0.0.1/keys", None);
         check("ftp://id.example/keys", None);
         check("https://user:secret@id.example/keys", None);
         check("https://", None);

@@ -36,9 +36,9 @@ pub enum KeyArgError {
         /// The system's words.
         error: String,
     },
-    /// A variable that is not set.
-    #[error("the environment has no variable {0}")]
-    Variable(String),
+    /// A variable that is not set. Its name is not repeated: a shell may have put the secret there.
+    #[error("the environment has no variable of the name in `env`")]
+    Variable,
     /// What is there is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -100,7 +100,7 @@ impl KeyArg {
             Source::File(path) => read(path),
             Source::Variable(name) => std::env::var(name)
                 .map(String::into_bytes)
-                .map_err(|_| KeyArgError::Variable(name.clone())),
+                .map_err(|_| KeyArgError::Variable),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use danmaku_auth::{Action, Principal};
+use danmaku_auth::{Action, Principal, ServerKeys};
 use danmaku_wire::RoomId;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
@@ -15,7 +15,7 @@ use crate::auth::{Author, Identity, NotValid};
 use crate::context::Context;
 use crate::refusal::Refusal;
 
-/// Who sent the request, by its `Authorization` header or the `token` in its query.
+/// Who sent the request, by its `Authorization` header or the `token` in its query, which cannot be a server key.
 ///
 /// # Errors
 /// [`Refusal::Unauthorized`]; [`Refusal::RateLimited`] if the address sends too many tokens that are not valid.
@@ -25,16 +25,20 @@ pub(super) async fn identify(
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Principal, Refusal> {
-    let secret = match bearer(headers) {
-        Some(secret) => Some(Cow::from(secret)),
-        None => pairs(query)
+    let header = bearer(headers);
+    let secret = header.map(Cow::from).or_else(|| {
+        pairs(query)
             .find(|(name, value)| name == "token" && !value.is_empty())
-            .map(|(_, value)| value),
+            .map(|(_, value)| value)
+    });
+    // A server key lasts, and URLs end up in logs.
+    let key_in_url = header.is_none() && secret.as_deref().is_some_and(ServerKeys::is_meant);
+    let identified = if key_in_url {
+        Err(NotValid)
+    } else {
+        let now_ms = context.clock.now().unix_ms;
+        context.auth.identify(secret.as_deref(), now_ms).await
     };
-    let identified = context
-        .auth
-        .identify(secret.as_deref(), context.clock.now().unix_ms)
-        .await;
     match identified {
         Ok(principal) => Ok(principal),
         Err(NotValid) => {

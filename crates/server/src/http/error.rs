@@ -174,18 +174,15 @@ pub enum ApiError {
         /// The most allowed.
         max: usize,
     },
+    /// The `after` of the revocations is not a number.
+    #[error("`after` must be an integer from 0 on")]
+    BadAfterId,
     /// `before` is not the id of an entry of the audit trail.
     #[error("`before` must be a positive integer")]
     BadBefore,
     /// There is no revocation with this id.
     #[error("no such revocation")]
     RevocationNotFound,
-    /// A request for a revocation is malformed.
-    #[error("{problem}")]
-    BadRevocation {
-        /// What is wrong.
-        problem: String,
-    },
     /// There are too many records of the kind.
     #[error("{0}")]
     TooManyRecords(ChangeRefusal),
@@ -280,9 +277,8 @@ impl ApiError {
             Self::HeldNotFound => "held_not_found",
             Self::BadWhy { .. } => "bad_why",
             Self::RevocationNotFound => "revocation_not_found",
-            Self::BadRevocation { .. } => "bad_revocation",
             Self::BadBefore => "bad_before",
-            Self::BadAfter => "bad_after",
+            Self::BadAfter | Self::BadAfterId => "bad_after",
             Self::TooManyRecords(_) => "too_many_records",
             Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -342,6 +338,7 @@ impl ApiError {
             | Self::BadHistory { .. }
             | Self::BadLimit { .. }
             | Self::BadAfter
+            | Self::BadAfterId
             | Self::BodyBroken
             | Self::BadIdempotencyKey
             | Self::BadCommentId
@@ -349,7 +346,6 @@ impl ApiError {
             | Self::BadSetting { .. }
             | Self::BadMember { .. }
             | Self::BadWhy { .. }
-            | Self::BadRevocation { .. }
             | Self::BadDuration { .. }
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
@@ -380,6 +376,7 @@ impl ApiError {
                         Self::BadMember { field, .. } => *field,
                         Self::BadTime { field } => Some(*field),
                         Self::BadDuration { .. } => Some("duration_s"),
+                        Self::BadAfterId => Some("after"),
                         Self::BadRange => Some("from"),
                         Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
                         _ => refusal.and_then(Refusal::field),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{HOST, HeaderMap, ORIGIN};
+use hyper::header::{HOST, HeaderMap};
 
 use crate::admission::{AddressPermit, Admitted, ConnectionRefusal};
 use crate::context::Context;
@@ -49,14 +49,14 @@ impl<'a> Peer<'a> {
     }
 
     /// Whether the request was made on this machine, neither passed on by a proxy on it for someone else nor made by a page
-    /// whose host name was pointed at this machine.
+    /// whose host name was pointed at this machine. Browsers send no `Origin` with a page's `GET` of its own site, so every
+    /// request must name this machine as its host.
     pub(super) fn is_local(&self, headers: &HeaderMap) -> bool {
         let passed_on = headers.keys().any(|name| {
             let name = name.as_str();
             name.starts_with("x-forwarded") || FORWARDING_HEADERS.contains(&name)
         });
-        let by_page = headers.contains_key(ORIGIN);
-        self.address.to_canonical().is_loopback() && !passed_on && (!by_page || names_us(headers))
+        self.address.to_canonical().is_loopback() && !passed_on && names_us(headers)
     }
 }
 
@@ -78,14 +78,16 @@ impl Requester<'_> {
     }
 }
 
-/// Whether `Host` is this machine, under a name that nobody else controls.
+/// Whether `Host` is this machine, under a name that nobody else controls: also an unspecified address, because that is what
+/// the server prints where it listens on all of them.
 fn names_us(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = host.and_then(|host| host.parse::<hyper::http::uri::Authority>().ok());
     authority.is_some_and(|authority| {
         let host = authority.host();
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
+        host.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|it| it.is_loopback() || it.is_unspecified())
     })
 }
 
@@ -114,6 +116,7 @@ mod tests {
         check("LocalHost:8080", true);
         check("127.0.0.1:8080", true);
         check("[::1]:8080", true);
+        check("0.0.0.0:8080", true);
         check("evil.example:8080", false);
         check("localhost.evil.example", false);
         check("10.0.0.1", false);

@@ -292,7 +292,7 @@ impl RevocationsQuery {
         };
         for (key, value) in pairs(query) {
             match &*key {
-                "after" => parsed.after = digits(&value).ok_or(ApiError::BadBefore)?,
+                "after" => parsed.after = digits(&value).ok_or(ApiError::BadAfterId)?,
                 "limit" => parsed.limit = limit(&value, AUDIT_LIMIT_MAX)?,
                 _ => {}
             }

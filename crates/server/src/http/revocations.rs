@@ -7,7 +7,8 @@ use danmaku_wire::CloseReason;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::HttpResult;
 use super::access;
@@ -29,7 +30,7 @@ pub(super) async fn add(
 ) -> HttpResult {
     cors::check_media_type(request.headers())?;
     let (body, _held) = read_body(context, permit, request.into_body()).await?;
-    let wanted = Wanted::parse(&body)?;
+    let wanted = Wanted::parse(&body, context.clock.now().unix_ms)?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let by = access::name(who);
     let target = match &wanted.revoked {
@@ -172,47 +173,94 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Body {
-            user: Option<String>,
-            token: Option<String>,
-            everyone: Option<bool>,
-            issued_before: Option<u64>,
-            until: Option<u64>,
+    fn parse(body: &[u8], now_ms: u64) -> Result<Self, ApiError> {
+        let is_object = "the body must be a JSON object";
+        let body: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|_| bad(None, is_object.to_owned()))?;
+        let mut members = Members::default();
+        for (name, value) in &body {
+            let slot = match name.as_str() {
+                "user" => &mut members.user,
+                "token" => &mut members.token,
+                "everyone" => &mut members.everyone,
+                "issued_before" => &mut members.issued_before,
+                "until" => &mut members.until,
+                _ => return Err(bad(None, UNKNOWN_MEMBER.to_owned())),
+            };
+            *slot = Some(value).filter(|value| !value.is_null());
         }
-        let refuse = |problem: &str| ApiError::BadRevocation {
-            problem: problem.to_owned(),
-        };
-        let body: Body =
-            serde_json::from_slice(body).map_err(|error| refuse(&error.to_string()))?;
-        let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
-        let revoked = match (body.user, body.token, body.everyone) {
-            (Some(user), None, None) if is_name(&user) => Revoked::User(user),
-            (None, Some(token), None) if is_name(&token) => Revoked::Token(token),
-            (None, None, Some(true)) if body.issued_before.is_some() => Revoked::All,
-            (None, None, Some(true)) => {
-                return Err(refuse("`everyone` needs `issued_before`"));
+        let issued_before_ms = time("issued_before", members.issued_before)?;
+        let until_ms = time("until", members.until)?;
+        if until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+            return Err(bad(Some("until"), "`until` has passed".to_owned()));
+        }
+        let revoked = match (members.user, members.token, members.everyone) {
+            (Some(user), None, None) => Revoked::User(id("user", user, USER_BYTES_MAX)?),
+            (None, Some(token), None) => Revoked::Token(id("token", token, TOKEN_ID_BYTES_MAX)?),
+            (None, None, Some(Value::Bool(true))) if issued_before_ms.is_some() => Revoked::All,
+            (None, None, Some(Value::Bool(true))) => {
+                let problem = "`everyone` needs `issued_before`".to_owned();
+                return Err(bad(Some("issued_before"), problem));
             }
-            _ => return Err(refuse("one of `user`, `token` and `everyone` is needed")),
+            (None, None, Some(_)) => {
+                return Err(bad(Some("everyone"), "`everyone` must be true".to_owned()));
+            }
+            _ => {
+                let problem = "one of `user`, `token` and `everyone` is needed".to_owned();
+                return Err(bad(None, problem));
+            }
         };
-        let is_time = |ms: Option<u64>| ms.is_none_or(|ms| ms <= TIME_MS_MAX);
-        if !is_time(body.issued_before) || !is_time(body.until) {
-            return Err(refuse(
-                "`issued_before` and `until` must be Unix times in milliseconds",
-            ));
-        }
         Ok(Self {
             revoked,
-            issued_before_ms: body.issued_before,
-            until_ms: body.until,
+            issued_before_ms,
+            until_ms,
         })
     }
 }
 
-/// Longest id of a user or token that can be revoked; users' ids have at most 64 bytes.
-const NAME_BYTES_MAX: usize = 256;
+/// The known members of a body, unless they are null.
+#[derive(Default)]
+struct Members<'a> {
+    user: Option<&'a Value>,
+    token: Option<&'a Value>,
+    everyone: Option<&'a Value>,
+    issued_before: Option<&'a Value>,
+    until: Option<&'a Value>,
+}
+
+fn id(field: &'static str, value: &Value, bytes_max: usize) -> Result<String, ApiError> {
+    let is_id = |id: &&str| !id.is_empty() && id.len() <= bytes_max;
+    let id = value.as_str().filter(is_id).ok_or_else(|| {
+        let problem = format!("`{field}` must be a string of 1 to {bytes_max} bytes");
+        bad(Some(field), problem)
+    })?;
+    Ok(id.to_owned())
+}
+
+fn time(field: &'static str, value: Option<&Value>) -> Result<Option<u64>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    let ms = value.as_u64().filter(|&ms| ms <= TIME_MS_MAX);
+    let problem = || format!("`{field}` must be a Unix time in milliseconds");
+    ms.map(Some).ok_or_else(|| bad(Some(field), problem()))
+}
+
+fn bad(field: Option<&'static str>, problem: String) -> ApiError {
+    ApiError::BadMember {
+        code: "bad_revocation",
+        field,
+        index: None,
+        problem,
+    }
+}
+
+const UNKNOWN_MEMBER: &str =
+    "the members are `user`, `token`, `everyone`, `issued_before` and `until`";
+
+/// Longest id of a user, as in tokens.
+const USER_BYTES_MAX: usize = 64;
+
+/// Longest id of a token that can be revoked.
+const TOKEN_ID_BYTES_MAX: usize = 256;
 
 /// What a JSON number holds exactly.
 const TIME_MS_MAX: u64 = (1 << 53) - 1;
@@ -224,35 +272,61 @@ mod tests {
     #[test]
     fn bodies() {
         #[track_caller]
-        fn check(body: &str, expected: Option<&Revoked>) {
-            let wanted = Wanted::parse(body.as_bytes()).ok();
-            let found = wanted.as_ref().map(|it| &it.revoked);
-            assert_eq!(found, expected, "{body}");
+        fn check(body: &str, expected: &Revoked) {
+            let wanted = Wanted::parse(body.as_bytes(), NOW_MS).unwrap();
+            assert_eq!(&wanted.revoked, expected, "{body}");
         }
-        check(r#"{"user":"u7"}"#, Some(&Revoked::User("u7".to_owned())));
+        check(r#"{"user":"u7"}"#, &Revoked::User("u7".to_owned()));
         check(
-            r#"{"token":"t1","until":1764000000000}"#,
-            Some(&Revoked::Token("t1".to_owned())),
+            r#"{"token":"t1","until":1764000000001}"#,
+            &Revoked::Token("t1".to_owned()),
         );
         check(
-            r#"{"everyone":true,"issued_before":1764000000000}"#,
-            Some(&Revoked::All),
+            r#"{"user":null,"everyone":true,"issued_before":1764000000000}"#,
+            &Revoked::All,
         );
-        for bad in [
-            "",
-            "{}",
-            "[]",
-            r#"{"user":""}"#,
-            r#"{"user":7}"#,
-            r#"{"user":"a","token":"b"}"#,
-            r#"{"everyone":true}"#,
-            r#"{"everyone":false,"issued_before":1}"#,
-            r#"{"user":"a","issued_before":-1}"#,
-            r#"{"user":"a","issued_before":18446744073709551615}"#,
-            r#"{"user":"a","jti":"b"}"#,
-        ] {
-            check(bad, None);
-        }
-        check(&format!(r#"{{"user":"{}"}}"#, "u".repeat(257)), None);
     }
+
+    #[test]
+    fn bad_bodies() {
+        #[track_caller]
+        fn check(body: &str, field: Option<&str>, expected: &str) {
+            let error = Wanted::parse(body.as_bytes(), NOW_MS).unwrap_err();
+            let ApiError::BadMember {
+                field: found,
+                problem,
+                ..
+            } = &error
+            else {
+                panic!("{error:?}")
+            };
+            assert_eq!(*found, field, "{body}");
+            assert!(problem.contains(expected), "{problem}");
+        }
+        check("", None, "a JSON object");
+        check("[]", None, "a JSON object");
+        check("{}", None, "one of");
+        check(r#"{"user":"a","token":"b"}"#, None, "one of");
+        check(r#"{"user":"a","jti":"b"}"#, None, "the members are");
+        check(r#"{"user":""}"#, Some("user"), "1 to 64 bytes");
+        check(r#"{"user":7}"#, Some("user"), "1 to 64 bytes");
+        let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(65));
+        check(&long, Some("user"), "1 to 64 bytes");
+        let long = format!(r#"{{"token":"{}"}}"#, "t".repeat(257));
+        check(&long, Some("token"), "1 to 256 bytes");
+        check(r#"{"everyone":true}"#, Some("issued_before"), "needs");
+        let never = r#"{"everyone":false,"issued_before":1}"#;
+        check(never, Some("everyone"), "must be true");
+        for time in ["-1", "\"1\"", "1.5", "18446744073709551615"] {
+            let body = format!(r#"{{"user":"a","issued_before":{time}}}"#);
+            check(&body, Some("issued_before"), "a Unix time");
+        }
+        check(
+            r#"{"user":"a","until":1764000000000}"#,
+            Some("until"),
+            "has passed",
+        );
+    }
+
+    const NOW_MS: u64 = 1_764_000_000_000;
 }

@@ -32,7 +32,7 @@ impl Answer {
     pub(crate) fn at(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> Self {
         let mut head = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.starts_with("Host:")) {
-            head.push_str("Host: x\r\n");
+            head.push_str("Host: localhost\r\n");
         }
         for header in headers {
             head.push_str(&format!("{header}\r\n"));

@@ -176,6 +176,21 @@ fn lengths() {
 }
 
 #[test]
+fn empty_fragments_are_limited() {
+    let of = |fragments: usize| {
+        [
+            frame(TEXT, b"a"),
+            frame(CONTINUATION, b"").repeat(fragments - 2),
+            frame(FIN | CONTINUATION, b""),
+        ]
+        .concat()
+    };
+    let twice = [of(64), of(64)].concat();
+    check(&twice, &[Event::text("a"), Event::text("a")], Ok(()));
+    refused(&of(65), DecodeError::TooManyFragments);
+}
+
+#[test]
 fn fragments_add_up_to_the_limit() {
     let full = frame(TEXT, &[b'a'; 4000]);
     let fits = [full.clone(), frame(FIN | CONTINUATION, &[b'b'; 96])].concat();

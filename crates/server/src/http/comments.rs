@@ -187,7 +187,7 @@ pub(super) fn comment_id(segment: &str) -> Result<Seq, ApiError> {
         .filter(|&id| id > 0 && segment.bytes().all(|byte| byte.is_ascii_digit()))
         .map(Seq::new)
         .filter(|&id| id <= Seq::MAX)
-        .ok_or(ApiError::BadCommentId)
+        .ok_or(ApiError::BadCommentId { field: "id" })
 }
 
 fn id_json(appended: &Appended) -> String {

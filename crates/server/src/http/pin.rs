@@ -217,7 +217,7 @@ impl Wanted {
             }
         };
         Ok(Self {
-            comment: Seq::new(comment.ok_or(ApiError::BadCommentId)?),
+            comment: Seq::new(comment.ok_or(ApiError::BadCommentId { field: "id" })?),
             duration_ms,
         })
     }

@@ -47,7 +47,7 @@ pub enum AccessError {
     #[error("`{0}` is not a header: use NAME: VALUE")]
     Header(String),
     /// A token that no header can carry.
-    #[error("a token with characters that a header cannot carry")]
+    #[error("the token has characters that a header cannot carry")]
     Token,
     /// No protocol version in common with the crypto library.
     #[error("tls: {0}")]

@@ -43,26 +43,38 @@ impl Settings {
         }
     }
 
-    /// The first member that is out of range, and its range.
-    ///
+    /// What a member can be, in words; `None` if there is no such member.
+    #[must_use]
+    pub fn range(field: &str) -> Option<&'static str> {
+        match field {
+            "closed" | "emoji_only" | "no_links" | "members_only" => Some("true or false"),
+            "slow_mode_s" => Some("0, or a whole number from 3 to 120"),
+            "text_scalars_max" => Some("a whole number from 1 to 200"),
+            "special_percent_max" => Some("a whole number from 0 to 100"),
+            "unique_s" => Some("a whole number from 0 to 3600"),
+            "member_age_s" => Some("a whole number from 0 to 315360000"),
+            _ => None,
+        }
+    }
+
     /// # Errors
-    /// [`OutOfRange`].
+    /// The first member that is out of its [`Settings::range`].
     pub fn check(&self) -> Result<(), OutOfRange> {
-        let refuse = |field, range| Err(OutOfRange { field, range });
+        let refuse = |field| Err(OutOfRange { field });
         if let Some(1..SLOW_MODE_S_MIN | SLOW_MODE_S_END..) = self.slow_mode_s {
-            return refuse("slow_mode_s", "0, or a number from 3 to 120");
+            return refuse("slow_mode_s");
         }
         if let Some(0 | TEXT_SCALARS_END..) = self.text_scalars_max {
-            return refuse("text_scalars_max", "a number from 1 to 200");
+            return refuse("text_scalars_max");
         }
         if let Some(101..) = self.special_percent_max {
-            return refuse("special_percent_max", "a number from 0 to 100");
+            return refuse("special_percent_max");
         }
         if let Some(UNIQUE_S_END..) = self.unique_s {
-            return refuse("unique_s", "a number from 0 to 3600");
+            return refuse("unique_s");
         }
         if let Some(MEMBER_AGE_S_END..) = self.member_age_s {
-            return refuse("member_age_s", "a number from 0 to 315360000");
+            return refuse("member_age_s");
         }
         Ok(())
     }
@@ -79,12 +91,10 @@ impl Settings {
 
 /// A setting that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` must be {range}")]
+#[error("`{field}` is out of range")]
 pub struct OutOfRange {
     /// The member.
     pub field: &'static str,
-    /// What it can be.
-    pub range: &'static str,
 }
 
 /// The shortest slow mode, in seconds.
@@ -109,6 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_member_has_a_range() {
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        for field in settings.as_object().unwrap().keys() {
+            assert!(Settings::range(field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
     fn ranges() {
         #[track_caller]
         fn check(text: &str, field: Option<&str>) {
@@ -116,6 +134,7 @@ mod tests {
             let found = settings.check().err().map(|error| error.field);
             assert_eq!(found, field, "{text}");
             assert_eq!(Settings::from_text(&settings.to_text()), settings);
+            assert!(field.is_none_or(|field| Settings::range(field).is_some()));
         }
         check("{}", None);
         check(r#"{"closed":true,"slow_mode_s":0}"#, None);

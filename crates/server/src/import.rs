@@ -137,14 +137,16 @@ pub fn import(args: &ImportArgs) -> Result<(), ImportError> {
     if count > 0 {
         importer.commit(Epoch::new(now_ms), start_ms, entries(comments, first))?;
     }
+    let plural = if count == 1 { "" } else { "s" };
     let mut out = io::stdout().lock();
     let left_out = recording.left_out;
-    let said = writeln!(out, "imported {count} comments into {}", args.room).and_then(|()| {
-        if left_out > 0 {
-            writeln!(out, "left out {left_out} that are not plain text")?;
-        }
-        out.flush()
-    });
+    let said =
+        writeln!(out, "imported {count} comment{plural} into {}", args.room).and_then(|()| {
+            if left_out > 0 {
+                writeln!(out, "left out {left_out} that are not plain text")?;
+            }
+            out.flush()
+        });
     said.map_err(ImportError::Output)
 }
 

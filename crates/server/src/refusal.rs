@@ -39,6 +39,9 @@ pub enum Refusal {
         /// The burst.
         burst: u32,
     },
+    /// In slow mode an array may have one comment of each poster.
+    #[error("the room is in slow mode: an array may have one comment of each poster")]
+    ArrayInSlowMode,
     /// Nobody can post in the room now.
     #[error("the room is closed for comments")]
     RoomClosed,
@@ -154,7 +157,7 @@ impl Refusal {
                 interval_s,
                 retry_after_ms: whole_ms(wait),
             },
-            NoTurn::Twice => Self::ArrayOverBurst { burst: 1 },
+            NoTurn::Twice => Self::ArrayInSlowMode,
         }
     }
 
@@ -164,7 +167,7 @@ impl Refusal {
         match self {
             Self::BadInput { problem, .. } => problem.code(),
             Self::RateLimited { .. } => "rate_limited",
-            Self::ArrayOverBurst { .. } => "array_over_burst",
+            Self::ArrayOverBurst { .. } | Self::ArrayInSlowMode => "array_over_burst",
             Self::RoomClosed => "room_closed",
             Self::SlowMode { .. } => "slow_mode",
             Self::Moderated { objection, .. } => objection.code(),
@@ -217,6 +220,7 @@ impl Refusal {
             Self::Unavailable | Self::OutcomeUnknown => Some(STORE_RETRY_MS),
             Self::BadInput { .. }
             | Self::ArrayOverBurst { .. }
+            | Self::ArrayInSlowMode
             | Self::RoomClosed
             | Self::KeyReused
             | Self::OriginNotAllowed

@@ -152,9 +152,9 @@ impl InboundStats {
     pub fn refused(&self, refusal: &Refusal) {
         let counter = match refusal {
             Refusal::BadInput { .. } => &self.messages_rejected,
-            Refusal::RateLimited { .. } | Refusal::ArrayOverBurst { .. } => {
-                &self.messages_rate_limited
-            }
+            Refusal::RateLimited { .. }
+            | Refusal::ArrayOverBurst { .. }
+            | Refusal::ArrayInSlowMode => &self.messages_rate_limited,
             Refusal::Overloaded { .. } | Refusal::TooManyBytes | Refusal::TooManyExports => {
                 &self.messages_overloaded
             }

@@ -87,6 +87,11 @@ async fn a_pin_is_announced_and_shown_to_those_who_join() {
     assert_eq!(told(&mut viewer).await, "unpin");
     assert_eq!(joined(&server)["pin"], Value::Null);
     assert_eq!(send(&mut http, Method::GET, "").await.0, 404);
+
+    // Nothing is pinned: nobody is told anything.
+    assert_eq!(send(&mut http, Method::DELETE, "").await.0, 204);
+    let page = http.get_json("/v1/rooms/r/comments").await.unwrap();
+    assert_eq!(page["events"].as_array().unwrap().len(), 2);
 }
 
 /// The kind of the next event that is none of a client's business.

@@ -250,6 +250,12 @@ async fn viewers_report_comments_into_the_queue() {
             "{path}"
         );
     }
+    let (status, _) = send(&mut http, Method::POST, &report("2"), "").await;
+    assert_eq!(status, 202);
+    let (status, _) = send(&mut http, Method::DELETE, "/v1/rooms/r/comments/2", "").await;
+    assert_eq!(status, 204);
+    let (_, queue) = send(&mut http, Method::GET, HELD, "").await;
+    assert_eq!(queue["held"], json!([]), "the text of a retracted comment");
     let path = format!("/v1/rooms/r/comments/2/reports?why={}", "x".repeat(201));
     let (status, json) = send(&mut http, Method::POST, &path, "").await;
     assert_eq!((status, &json["error"]["code"]), (400, &json!("bad_why")));

@@ -18,6 +18,7 @@ use super::audit;
 use super::body::read_body;
 use super::cors;
 use super::error::{ApiError, held_json, raw_json};
+use super::held;
 use super::pin;
 use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
@@ -161,6 +162,7 @@ pub(super) async fn retract(
         Retracted::Done => {
             audit::record(context, audit).await?;
             pin::retracted(context, room, log.epoch(), &[id]).await?;
+            held::retracted(context, room, id).await?;
             let mut response = Response::new(Full::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)
@@ -187,7 +189,7 @@ pub(super) fn comment_id(segment: &str) -> Result<Seq, ApiError> {
         .filter(|&id| id > 0 && segment.bytes().all(|byte| byte.is_ascii_digit()))
         .map(Seq::new)
         .filter(|&id| id <= Seq::MAX)
-        .ok_or(ApiError::BadCommentId)
+        .ok_or(ApiError::BadCommentId { field: "id" })
 }
 
 fn id_json(appended: &Appended) -> String {

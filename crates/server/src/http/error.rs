@@ -136,9 +136,12 @@ pub enum ApiError {
     /// The idempotency key is invalid.
     #[error("`Idempotency-Key` must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters")]
     BadIdempotencyKey,
-    /// The path's comment id is invalid.
+    /// A comment id is invalid.
     #[error("a comment id must be a positive integer")]
-    BadCommentId,
+    BadCommentId {
+        /// Where it is.
+        field: &'static str,
+    },
     /// `Last-Event-ID` is not a position.
     #[error("`Last-Event-ID` must be EPOCH:SEQ")]
     BadLastEventId,
@@ -269,7 +272,7 @@ impl ApiError {
             Self::BodyBroken => "body_broken",
             Self::BodyTimeout => "body_timeout",
             Self::BadIdempotencyKey => "bad_idempotency_key",
-            Self::BadCommentId => "bad_comment_id",
+            Self::BadCommentId { .. } => "bad_comment_id",
             Self::BadLastEventId => "bad_last_event_id",
             Self::BadSetting { .. } => "bad_setting",
             Self::BadMember { code, .. } => code,
@@ -341,7 +344,7 @@ impl ApiError {
             | Self::BadAfterId
             | Self::BodyBroken
             | Self::BadIdempotencyKey
-            | Self::BadCommentId
+            | Self::BadCommentId { .. }
             | Self::BadLastEventId
             | Self::BadSetting { .. }
             | Self::BadMember { .. }
@@ -350,6 +353,32 @@ impl ApiError {
             | Self::BadBefore
             | Self::BadSegmentLength { .. }
             | Self::BadSegment => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The offending member or parameter.
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::BadStreamMember { member } => Some(member),
+            Self::BadSetting { field, .. } => field.as_deref(),
+            Self::BadMember { field, .. } => *field,
+            Self::BadTime { field } | Self::BadCommentId { field } => Some(field),
+            Self::BadDuration { .. } => Some("duration_s"),
+            Self::BadRange => Some("from"),
+            Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
+            Self::BadEncoding => Some("encoding"),
+            Self::BadSince => Some("since"),
+            Self::BadUntil => Some("until"),
+            Self::BadFormat => Some("format"),
+            Self::BadStream => Some("stream"),
+            Self::BadOrder => Some("order"),
+            Self::BadHistory { .. } => Some("history"),
+            Self::BadLimit { .. } => Some("limit"),
+            Self::BadBefore => Some("before"),
+            Self::BadAfterId => Some("after"),
+            Self::BadWhy { .. } => Some("why"),
+            Self::Refused(refusal) => refusal.field(),
+            _ => None,
         }
     }
 
@@ -370,17 +399,7 @@ impl ApiError {
             &Envelope {
                 error: Body {
                     code: self.code(),
-                    field: match self {
-                        Self::BadStreamMember { member } => Some(member),
-                        Self::BadSetting { field, .. } => field.as_deref(),
-                        Self::BadMember { field, .. } => *field,
-                        Self::BadTime { field } => Some(*field),
-                        Self::BadDuration { .. } => Some("duration_s"),
-                        Self::BadAfterId => Some("after"),
-                        Self::BadRange => Some("from"),
-                        Self::BadStep { .. } | Self::TooManySteps { .. } => Some("step"),
-                        _ => refusal.and_then(Refusal::field),
-                    },
+                    field: self.field(),
                     index: match self {
                         Self::BadMember { index, .. } => *index,
                         _ => refusal.and_then(Refusal::index),
@@ -426,7 +445,9 @@ impl From<ChangeError> for ApiError {
 
 fn refusal_status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } => StatusCode::BAD_REQUEST,
+        Refusal::BadInput { .. } | Refusal::ArrayOverBurst { .. } | Refusal::ArrayInSlowMode => {
+            StatusCode::BAD_REQUEST
+        }
         Refusal::Moderated { objection, .. } => objection_status(*objection),
         Refusal::RateLimited { .. } | Refusal::SlowMode { .. } | Refusal::TooManySessions => {
             StatusCode::TOO_MANY_REQUESTS

@@ -130,6 +130,28 @@ pub(super) async fn report(
     Ok(response)
 }
 
+/// Drops reports of a comment that was retracted, with its text.
+///
+/// # Errors
+/// [`ApiError::Refused`]: a report is still there; a repeated retraction removes it.
+pub(super) async fn retracted(context: &Context, room: &RoomId, id: Seq) -> Result<(), ApiError> {
+    let records = context.log.records();
+    let waiting = records.held(room, context.clock.now().unix_ms);
+    let reports = waiting.iter().filter(|it| it.reported == Some(id.value()));
+    for report in reports {
+        let change = Change::Decide {
+            room: report.room.clone(),
+            id: report.id,
+        };
+        match records.change(change, None).await {
+            // Somebody has decided meanwhile.
+            Ok(_) | Err(ChangeError::Refused(ChangeRefusal::NotFound)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 #[derive(Serialize)]
 struct Decided {
     /// The comment's position, if it has one.

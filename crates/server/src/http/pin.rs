@@ -103,6 +103,13 @@ pub(super) async fn remove(
         .find_log(room)
         .await?
         .ok_or(ApiError::RoomNotFound)?;
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let records = context.log.records();
+    let known = records.of_room(room);
+    if known.is_none_or(|known| known.pin(now).is_none()) {
+        return Ok(response);
+    }
     let audit = audit::entry(
         context,
         (query, access::name(who)),
@@ -115,12 +122,8 @@ pub(super) async fn remove(
     let change = Change::Unpin {
         room: room.as_str().to_owned(),
     };
-    match context.log.records().change(change, Some(audit)).await {
-        Ok(_) | Err(ChangeError::Refused(ChangeRefusal::NotFound)) => {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            Ok(response)
-        }
+    match records.change(change, Some(audit)).await {
+        Ok(_) | Err(ChangeError::Refused(ChangeRefusal::NotFound)) => Ok(response),
         Err(error) => Err(error.into()),
     }
 }
@@ -217,7 +220,7 @@ impl Wanted {
             }
         };
         Ok(Self {
-            comment: Seq::new(comment.ok_or(ApiError::BadCommentId)?),
+            comment: Seq::new(comment.ok_or(ApiError::BadCommentId { field: "id" })?),
             duration_ms,
         })
     }

@@ -229,7 +229,10 @@ impl UserQuery {
                 "after_room" => {
                     room = Some(RoomId::parse(&value).map_err(|_| ApiError::BadAfter)?);
                 }
-                "after_id" => id = Seq::new(digits(&value).ok_or(ApiError::BadCommentId)?),
+                "after_id" => {
+                    let given = digits(&value);
+                    id = Seq::new(given.ok_or(ApiError::BadCommentId { field: "after_id" })?);
+                }
                 _ => {}
             }
         }

@@ -98,11 +98,13 @@ impl Patch {
                 field: Some(field.clone()),
                 problem,
             };
+            let range = Settings::range(field);
+            let range = range.ok_or_else(|| refuse("there is no such setting".to_owned()))?;
             let alone = Map::from_iter([(field.clone(), value.clone())]);
-            let settings: Settings = serde_json::from_value(Value::Object(alone))
-                .map_err(|error| refuse(format!("`{field}`: {error}")))?;
-            let checked = settings.check();
-            checked.map_err(|error| refuse(error.to_string()))?;
+            let settings = serde_json::from_value::<Settings>(Value::Object(alone)).ok();
+            if settings.is_none_or(|settings| settings.check().is_err()) {
+                return Err(refuse(format!("`{field}` must be {range}, or null")));
+            }
         }
         Ok(Self(members))
     }
@@ -156,6 +158,22 @@ mod tests {
         check(&before, r#"{"closed":1}"#, Err(Some("closed")));
         check(&before, r#"{"slow_mode_s":-1}"#, Err(Some("slow_mode_s")));
         check(&before, r#"{"slow_mode_s":1}"#, Err(Some("slow_mode_s")));
+        check(&before, r#"{"slow_mode_s":{}}"#, Err(Some("slow_mode_s")));
         check(&before, r#"{"fast_mode":1}"#, Err(Some("fast_mode")));
+    }
+
+    #[test]
+    fn faults_are_told_in_plain_words() {
+        #[track_caller]
+        fn check(patch: &str, expected: &str) {
+            let fault = Patch::parse(patch.as_bytes()).unwrap_err();
+            assert_eq!(fault.to_string(), expected, "{patch}");
+        }
+        let slow_mode = "`slow_mode_s` must be 0, or a whole number from 3 to 120, or null";
+        check(r#"{"slow_mode_s":"3"}"#, slow_mode);
+        check(r#"{"slow_mode_s":[3]}"#, slow_mode);
+        check(r#"{"slow_mode_s":121}"#, slow_mode);
+        check(r#"{"closed":1}"#, "`closed` must be true or false, or null");
+        check(r#"{"fast_mode":1}"#, "there is no such setting");
     }
 }

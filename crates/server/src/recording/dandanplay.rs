@@ -48,7 +48,11 @@ struct Line {
 pub(super) fn read(text: &str) -> Result<Recording, BadLine> {
     let answer: Answer<'_> = serde_json::from_str(text).map_err(|error| BadLine {
         line: error.line().max(1),
-        problem: LineProblem::Json(error),
+        problem: if error.is_data() {
+            LineProblem::NoComments
+        } else {
+            LineProblem::Json
+        },
     })?;
     let mut recording = Recording::default();
     let (mut line, mut counted) = (1, 0);
@@ -70,7 +74,7 @@ fn read_comment(line: usize, raw: &str) -> Result<Option<ReadComment>, LineProbl
     if raw.len() > LINE_BYTES_MAX {
         return Err(LineProblem::TooLong);
     }
-    let Line { p, m } = serde_json::from_str(raw).map_err(LineProblem::Json)?;
+    let Line { p, m } = serde_json::from_str(raw).map_err(|_| LineProblem::NoComment)?;
     let mut fields = p.split(',');
     let mut field = || fields.next().unwrap_or_default();
     let time_ms = seconds_ms(field()).ok_or(LineProblem::Value("the time"))?;

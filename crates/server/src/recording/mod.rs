@@ -225,9 +225,15 @@ pub enum LineProblem {
     /// Its bytes are no text.
     #[error("not UTF-8")]
     NotUtf8,
-    /// It is no JSON, or has another shape.
-    #[error("{0}")]
-    Json(serde_json::Error),
+    /// It is no JSON.
+    #[error("not valid JSON")]
+    Json,
+    /// It is JSON, but no answer of the dandanplay API.
+    #[error("not an object with a list `comments`")]
+    NoComments,
+    /// It is JSON, but no comment of the dandanplay API.
+    #[error("a comment must be an object with the texts `p` and `m`")]
+    NoComment,
     /// It is no XML.
     #[error("{0}")]
     Xml(quick_xml::Error),

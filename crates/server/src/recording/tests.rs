@@ -200,8 +200,9 @@ fn a_malformed_line_is_named() {
     jsonl(&"x".repeat(LINE_BYTES_MAX + 1), "line 1: the line has more");
 
     let dandan = |file: &str, expected: &str| check(RecordingFormat::Dandanplay, file, expected);
-    dandan("{}", "line 1: missing field `comments`");
-    dandan("{\"comments\":[", "line 1: EOF");
+    dandan("{}", "line 1: not an object with a list `comments`");
+    dandan("{\"comments\":[", "line 1: not valid JSON");
+    dandan("{\"comments\":[\n{}]}", "line 2: a comment must be");
     let second = "{\"comments\":[\n{\"p\":\"1,1,0\",\"m\":\"x\"},\n{\"p\":\"1\",\"m\":\"x\"}]}";
     dandan(second, "line 3: the mode is");
     let deep = format!("{{\"comments\":{}", "[".repeat(100_000));

@@ -195,7 +195,7 @@ impl InForce {
                 tables.held.remove(&id);
             }
             Change::AddStream { .. }
-            | Change::EndStream { .. }
+            | Change::UpdateStream { .. }
             | Change::AddSamples(_)
             | Change::Nothing => {}
         }

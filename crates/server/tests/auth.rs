@@ -516,10 +516,16 @@ fn flags_that_cannot_be_meant_end_the_start() {
         assert!(!stderr.contains("hunter2"), "{stderr}");
     };
     check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
+    check(&["--jwt-key", &key(&good)], "--jwt-key needs --auth jwt");
     check(
-        &["--jwt-key", &key(&good)],
-        "--jwt-key and --jwks need --auth jwt",
+        &["--guests-may", "nothing"],
+        "--guests-may needs --auth jwt",
     );
+    check(
+        &["--jwt-audience", "danmaku"],
+        "--jwt-audience needs --auth jwt",
+    );
+    check(&["--jwt-leeway-s", "30"], "--jwt-leeway-s needs --auth jwt");
     let jwt = |file: &tempfile::NamedTempFile| key(file);
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],

@@ -64,6 +64,28 @@ fn import(folder: &Path, name: &str, text: &str, flags: &[&str]) -> (Option<i32>
 }
 
 #[tokio::test]
+async fn a_stream_ends_only_when_the_change_says_so() {
+    let server = Server::start(&[]);
+    let send = async |method, path: &str, body: &str| {
+        let body = Bytes::from(body.to_owned());
+        server.http().send(method, path, body).await.unwrap()
+    };
+    let begun = send(Method::POST, "/v1/rooms/r/streams", r#"{"start":5}"#).await;
+    let begun: Value = serde_json::from_slice(&begun.body).unwrap();
+    let path = format!("/v1/rooms/r/streams/{}", begun["id"]);
+    for body in [r#"{"end":1}"#, r#"{"name":"x","end":"now"}"#, "{}", ""] {
+        let refused = refused(&send(Method::PATCH, &path, body).await);
+        assert_eq!(refused, (400, "bad_stream".to_owned()), "{body}");
+    }
+    let renamed = send(Method::PATCH, &path, r#"{"title":"two","start":4}"#).await;
+    let renamed: Value = serde_json::from_slice(&renamed.body).unwrap();
+    let expected = json!({"id": begun["id"], "start": 4, "title": "two"});
+    assert_eq!(renamed, expected);
+    let listed = server.http().get_json("/v1/rooms/r/streams").await.unwrap();
+    assert_eq!(listed, json!({"streams": [expected]}));
+}
+
+#[tokio::test]
 async fn streams_are_kept_and_times_are_relative_to_them() {
     let folder = TempDir::new().unwrap();
     let server = start(folder.path());
@@ -78,6 +100,7 @@ async fn streams_are_kept_and_times_are_relative_to_them() {
         ("[]", (400, "bad_stream")),
         (r#"{"start":-1}"#, (400, "bad_stream")),
         (r#"{"start":5,"end":4}"#, (400, "bad_stream")),
+        (r#"{"name":"x"}"#, (400, "bad_stream")),
     ] {
         let (status, code) = refused(&post(body).await);
         assert_eq!((status, &*code), expected, "{body}");
@@ -96,13 +119,9 @@ async fn streams_are_kept_and_times_are_relative_to_them() {
         let body = Bytes::from(body.to_owned());
         server.http().send(Method::PATCH, path, body).await.unwrap()
     };
-    assert_eq!(
-        refused(&end(&path, r#"{"end":1}"#).await),
-        (400, "bad_stream".to_owned())
-    );
-    let ended: Value = serde_json::from_slice(&end(&path, "").await.body).unwrap();
+    let ended: Value = serde_json::from_slice(&end(&path, r#"{"end":"now"}"#).await.body).unwrap();
     assert!(ended["end"].as_u64().unwrap() >= now);
-    let unknown = end("/v1/rooms/r/streams/99", "").await;
+    let unknown = end("/v1/rooms/r/streams/99", r#"{"end":"now"}"#).await;
     assert_eq!(refused(&unknown), (404, "stream_not_found".to_owned()));
     let listed = json!({"streams": [first, ended]});
     let streams = http.get_json("/v1/rooms/r/streams").await.unwrap();

@@ -219,14 +219,12 @@ pub enum Change {
         /// The stream.
         stream: Stream,
     },
-    /// Says when a stream ended.
-    EndStream {
+    /// Replaces what is known about a stream.
+    UpdateStream {
         /// The room.
         room: String,
-        /// Its name.
-        id: u64,
-        /// When, Unix time in milliseconds.
-        end_ms: u64,
+        /// The stream, with its name.
+        stream: Stream,
     },
     /// Adds samples.
     AddSamples(Vec<Sample>),

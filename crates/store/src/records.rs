@@ -243,9 +243,12 @@ impl Records<'_> {
             }
             Change::Unpin { room } => return self.unpin(room),
             Change::AddStream { room, stream } => return self.add_stream(room, stream),
-            Change::EndStream { room, id, end_ms } => {
-                let query = "UPDATE stream SET end_ms = ?3 WHERE room = ?1 AND id = ?2";
-                return self.one(query, params![room, int(*id), int(*end_ms)]);
+            Change::UpdateStream { room, stream } => {
+                let query = "UPDATE stream SET start_ms = ?3, end_ms = ?4, title = ?5 \
+                     WHERE room = ?1 AND id = ?2";
+                let (id, start, end) =
+                    (int(stream.id), int(stream.start_ms), stream.end_ms.map(int));
+                return self.one(query, params![room, id, start, end, stream.title]);
             }
             Change::AddSamples(samples) => self.add_samples(samples)?,
             Change::SetTerms { room, body } => return self.set_terms(room.as_deref(), body),

@@ -89,24 +89,26 @@ async fn streams_are_listed_as_they_began() {
             records.change(change, None).await.unwrap()
         };
         let (late, early) = (add(20, "late").await, add(10, "early").await);
-        let end = |id| Change::EndStream {
-            room: "r".to_owned(),
+        let ended = |id| Stream {
             id,
-            end_ms: 15,
+            end_ms: Some(15),
+            ..stream(11, "renamed")
+        };
+        let end = |id| Change::UpdateStream {
+            room: "r".to_owned(),
+            stream: ended(id),
         };
         records.change(end(early), None).await.unwrap();
         let unknown = records.change(end(99), None).await;
         assert_eq!(unknown, Err(ChangeRefusal::NotFound.into()));
-        let ended = Stream {
-            id: early,
-            end_ms: Some(15),
-            ..stream(10, "early")
-        };
         let open = Stream {
             id: late,
             ..stream(20, "late")
         };
-        assert_eq!(records.streams(&room_id()).await.unwrap(), [ended, open]);
+        assert_eq!(
+            records.streams(&room_id()).await.unwrap(),
+            [ended(early), open]
+        );
         let other = RoomId::parse("other").unwrap();
         assert_eq!(records.streams(&other).await.unwrap(), []);
     }

@@ -36,13 +36,13 @@ pub struct AuthArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub jwt_issuer: Vec<String>,
 
-    /// How far the issuer's clock may be from this server's, in seconds
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=300))]
-    pub jwt_leeway_s: u32,
+    /// How far the issuer's clock may be from this server's, in seconds [default: 30]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(0..=300))]
+    pub jwt_leeway_s: Option<u32>,
 
-    /// With `--auth jwt`: what somebody without a token may do
-    #[arg(long, value_enum, default_value = "watch")]
-    pub guests_may: Guests,
+    /// With `--auth jwt`: what somebody without a token may do [default: watch]
+    #[arg(long, value_enum)]
+    pub guests_may: Option<Guests>,
 
     /// File of the back ends' keys; see `danmaku-server server-key`
     #[arg(long, value_name = "FILE")]
@@ -82,8 +82,8 @@ pub enum AuthArgsError {
     #[error("--auth jwt needs --jwt-key or --jwks")]
     NoKeys,
     /// A flag that would do nothing.
-    #[error("--jwt-key and --jwks need --auth jwt")]
-    Open,
+    #[error("{0} needs --auth jwt")]
+    Open(&'static str),
     /// A key that cannot be had.
     #[error("--jwt-key number {number} ({}{}): {error}", algorithm.as_str(), id.as_ref().map(|id| format!(", kid {id}")).unwrap_or_default())]
     Key {
@@ -129,8 +129,12 @@ impl AuthArgs {
     fn users(&self) -> Result<Users, AuthArgsError> {
         let has_keys = !self.jwt_key.is_empty() || self.jwks.is_some();
         match self.auth {
-            AuthMode::Open if has_keys => return Err(AuthArgsError::Open),
-            AuthMode::Open => return Ok(Users::Open),
+            AuthMode::Open => {
+                return match self.flag_of_tokens() {
+                    Some(flag) => Err(AuthArgsError::Open(flag)),
+                    None => Ok(Users::Open),
+                };
+            }
             AuthMode::Jwt if !has_keys => return Err(AuthArgsError::NoKeys),
             AuthMode::Jwt => {}
         }
@@ -154,9 +158,26 @@ impl AuthArgs {
             rules: Rules {
                 audiences: self.jwt_audience.clone(),
                 issuers: self.jwt_issuer.clone(),
-                leeway_s: self.jwt_leeway_s.into(),
+                leeway_s: self.jwt_leeway_s.unwrap_or(LEEWAY_S).into(),
             },
-            guests: self.guests_may,
+            guests: self.guests_may.unwrap_or(Guests::Watch),
         }))
     }
+
+    /// A flag that does nothing without `--auth jwt`.
+    fn flag_of_tokens(&self) -> Option<&'static str> {
+        [
+            ("--jwt-key", !self.jwt_key.is_empty()),
+            ("--jwks", self.jwks.is_some()),
+            ("--jwt-audience", !self.jwt_audience.is_empty()),
+            ("--jwt-issuer", !self.jwt_issuer.is_empty()),
+            ("--jwt-leeway-s", self.jwt_leeway_s.is_some()),
+            ("--guests-may", self.guests_may.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(flag, is_given)| is_given.then_some(flag))
+    }
 }
+
+/// Clocks of servers that use NTP differ by less.
+const LEEWAY_S: u32 = 30;

@@ -40,6 +40,8 @@ pub(super) enum Action {
     BeginStream,
     /// Say when a stream ended.
     EndStream,
+    /// Correct a stream's title or start.
+    UpdateStream,
     /// Pin a comment.
     Pin,
     /// Remove the pin.
@@ -63,6 +65,7 @@ impl Action {
             Self::LiftRevocation => "lift_revocation",
             Self::BeginStream => "begin_stream",
             Self::EndStream => "end_stream",
+            Self::UpdateStream => "update_stream",
             Self::Pin => "pin",
             Self::Unpin => "unpin",
         }

@@ -94,6 +94,15 @@ pub enum ApiError {
         /// The member.
         member: &'static str,
     },
+    /// A stream has no such member.
+    #[error("a stream has `start`, `end` and `title`, not `{member}`")]
+    UnknownStreamMember {
+        /// The member, or the beginning of it.
+        member: String,
+    },
+    /// A change of a stream changes nothing.
+    #[error("give `end`, `start` or `title`; `{{\"end\":\"now\"}}` ends the stream")]
+    EmptyStreamChange,
     /// The room has no stream with this id.
     #[error("the room has no such stream")]
     StreamNotFound,
@@ -258,7 +267,11 @@ impl ApiError {
             Self::BadSince => "bad_since",
             Self::BadUntil => "bad_until",
             Self::BadFormat => "bad_format",
-            Self::BadStream | Self::BadStreamBody | Self::BadStreamMember { .. } => "bad_stream",
+            Self::BadStream
+            | Self::BadStreamBody
+            | Self::BadStreamMember { .. }
+            | Self::UnknownStreamMember { .. }
+            | Self::EmptyStreamChange => "bad_stream",
             Self::StreamNotFound => "stream_not_found",
             Self::BadTime { .. } => "bad_time",
             Self::BadRange => "bad_range",
@@ -332,6 +345,8 @@ impl ApiError {
             | Self::BadStream
             | Self::BadStreamBody
             | Self::BadStreamMember { .. }
+            | Self::UnknownStreamMember { .. }
+            | Self::EmptyStreamChange
             | Self::BadTime { .. }
             | Self::BadRange
             | Self::BadStep { .. }
@@ -360,6 +375,7 @@ impl ApiError {
     fn field(&self) -> Option<&str> {
         match self {
             Self::BadStreamMember { member } => Some(member),
+            Self::UnknownStreamMember { member } => Some(member),
             Self::BadSetting { field, .. } => field.as_deref(),
             Self::BadMember { field, .. } => *field,
             Self::BadTime { field } | Self::BadCommentId { field } => Some(field),

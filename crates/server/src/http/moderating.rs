@@ -33,7 +33,7 @@ pub(super) async fn route(
         Route::Pin(room) if method == Method::DELETE => pin::remove(context, by, room, query).await,
         Route::Pin(room) => pin::set(context, by, room, query, request).await,
         Route::Streams(room) => streams::begin(context, by, (room, query), request).await,
-        Route::Stream(room, id) => streams::end(context, by, (room, id, query), request).await,
+        Route::Stream(room, id) => streams::update(context, by, (room, id, query), request).await,
         Route::Settings(room) if method == Method::PATCH => {
             settings::update(context, by, room.as_ref(), query, request).await
         }

@@ -41,7 +41,7 @@ pub(super) async fn begin(
     let members = members(context, permit, request).await?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let now_ms = context.clock.now().unix_ms;
-    let mut stream = stream(&members, now_ms)?;
+    let mut stream = changed(begun_at(now_ms), &members, now_ms)?;
     let change = Change::AddStream {
         room: room.as_str().to_owned(),
         stream: stream.clone(),
@@ -57,8 +57,9 @@ pub(super) async fn begin(
     Ok(json(StatusCode::CREATED, &View::new(&stream)))
 }
 
-/// `PATCH /v1/rooms/{room}/streams/{id}`: says when it ended. The caller has checked that the client may do this.
-pub(super) async fn end(
+/// `PATCH /v1/rooms/{room}/streams/{id}`: says when it ended, or corrects it. The caller has checked that the client may do
+/// this.
+pub(super) async fn update(
     context: &Arc<Context>,
     (permit, who): (&AddressPermit, &Principal),
     (room, id, query): (&RoomId, &str, &str),
@@ -67,26 +68,23 @@ pub(super) async fn end(
     let members = members(context, permit, request).await?;
     let _inside = context.gate.enter().ok_or(Refusal::Stopping)?;
     let now_ms = context.clock.now().unix_ms;
-    let mut stream = find(context, room, id).await?;
-    let end_ms = time(&members, "end")?.unwrap_or(now_ms);
-    if end_ms < stream.start_ms {
-        return Err(ApiError::BadStreamMember { member: "end" });
+    let stream = find(context, room, id).await?;
+    if members.is_empty() {
+        return Err(ApiError::EmptyStreamChange);
     }
-    stream.end_ms = Some(end_ms);
-    let change = Change::EndStream {
+    let stream = changed(stream, &members, now_ms)?;
+    let change = Change::UpdateStream {
         room: room.as_str().to_owned(),
-        id: stream.id,
-        end_ms,
+        stream: stream.clone(),
     };
-    let audit = audit::entry(
-        context,
-        (query, access::name(who)),
-        Action::EndStream,
-        Some(room),
-        id,
-    )?;
-    let ended = context.log.records().change(change, Some(audit)).await;
-    ended.map_err(|error| match error {
+    let action = if members.contains_key("end") {
+        Action::EndStream
+    } else {
+        Action::UpdateStream
+    };
+    let audit = audit::entry(context, (query, access::name(who)), action, Some(room), id)?;
+    let updated = context.log.records().change(change, Some(audit)).await;
+    updated.map_err(|error| match error {
         ChangeError::Refused(ChangeRefusal::NotFound) => ApiError::StreamNotFound,
         error => error.into(),
     })?;
@@ -119,37 +117,51 @@ async fn members(
     serde_json::from_slice(&body).map_err(|_| ApiError::BadStreamBody)
 }
 
-fn stream(members: &Map<String, Value>, now_ms: u64) -> Result<Stream, ApiError> {
-    let start_ms = time(members, "start")?.unwrap_or(now_ms);
-    let end_ms = time(members, "end")?;
-    if end_ms.is_some_and(|end_ms| end_ms < start_ms) {
-        return Err(ApiError::BadStreamMember { member: "end" });
-    }
-    let title = match members.get("title") {
-        None | Some(Value::Null) => "",
-        Some(Value::String(title)) if is_title(title) => title,
-        Some(_) => return Err(ApiError::BadStreamMember { member: "title" }),
-    };
-    Ok(Stream {
+/// A stream of which only the start is known.
+fn begun_at(start_ms: u64) -> Stream {
+    Stream {
         id: 0,
         start_ms,
-        end_ms,
-        title: title.to_owned(),
-    })
+        end_ms: None,
+        title: String::new(),
+    }
+}
+
+/// The stream with the members of a body. `null` leaves the start as it is, and takes the end and the title away.
+fn changed(
+    mut stream: Stream,
+    members: &Map<String, Value>,
+    now_ms: u64,
+) -> Result<Stream, ApiError> {
+    for (member, value) in members {
+        match (&**member, value) {
+            ("start", Value::Null) => {}
+            ("start", value) => stream.start_ms = time("start", value)?,
+            ("end", Value::Null) => stream.end_ms = None,
+            ("end", Value::String(now)) if now == "now" => stream.end_ms = Some(now_ms),
+            ("end", value) => stream.end_ms = Some(time("end", value)?),
+            ("title", Value::Null) => stream.title.clear(),
+            ("title", Value::String(title)) if is_title(title) => stream.title.clone_from(title),
+            ("title", _) => return Err(ApiError::BadStreamMember { member: "title" }),
+            (member, _) => {
+                let member = member.chars().take(MEMBER_SCALARS_SHOWN).collect();
+                return Err(ApiError::UnknownStreamMember { member });
+            }
+        }
+    }
+    if stream.end_ms.is_some_and(|end_ms| end_ms < stream.start_ms) {
+        return Err(ApiError::BadStreamMember { member: "end" });
+    }
+    Ok(stream)
 }
 
 fn is_title(title: &str) -> bool {
     title.chars().count() <= TITLE_SCALARS_MAX && !title.chars().any(char::is_control)
 }
 
-fn time(members: &Map<String, Value>, member: &'static str) -> Result<Option<u64>, ApiError> {
-    match members.get(member) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            let time = value.as_u64().filter(|&time| time <= Seq::MAX.value());
-            time.map(Some).ok_or(ApiError::BadStreamMember { member })
-        }
-    }
+fn time(member: &'static str, value: &Value) -> Result<u64, ApiError> {
+    let time = value.as_u64().filter(|&time| time <= Seq::MAX.value());
+    time.ok_or(ApiError::BadStreamMember { member })
 }
 
 #[derive(Serialize)]
@@ -181,6 +193,9 @@ impl<'a> View<'a> {
 /// The longest title, in Unicode scalar values.
 const TITLE_SCALARS_MAX: usize = 200;
 
+/// How much of an unknown member's name an error repeats.
+const MEMBER_SCALARS_SHOWN: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,23 +205,37 @@ mod tests {
         #[track_caller]
         fn check(body: &str, expected: Result<(u64, Option<u64>, &str), &str>) {
             let members = serde_json::from_str(body).unwrap();
-            let found = stream(&members, 50);
+            let before = Stream {
+                end_ms: Some(60),
+                title: "before".to_owned(),
+                ..begun_at(50)
+            };
+            let found = changed(before, &members, 70);
             let found = match &found {
                 Ok(stream) => Ok((stream.start_ms, stream.end_ms, &*stream.title)),
                 Err(ApiError::BadStreamMember { member }) => Err(*member),
+                Err(ApiError::UnknownStreamMember { member }) => Err(&**member),
                 Err(error) => panic!("{error}"),
             };
             assert_eq!(found, expected, "{body}");
         }
-        check("{}", Ok((50, None, "")));
+        check("{}", Ok((50, Some(60), "before")));
         check(
-            r#"{"start":7,"end":9,"title":"弹","more":1}"#,
+            r#"{"start":7,"end":9,"title":"弹"}"#,
             Ok((7, Some(9), "弹")),
         );
-        check(r#"{"start":null,"end":50}"#, Ok((50, Some(50), "")));
+        check(
+            r#"{"start":null,"end":null,"title":null}"#,
+            Ok((50, None, "")),
+        );
+        check(r#"{"end":"now"}"#, Ok((50, Some(70), "before")));
+        check(r#"{"end":"soon"}"#, Err("end"));
+        check(r#"{"name":"x"}"#, Err("name"));
         check(r#"{"start":-1}"#, Err("start"));
         check(r#"{"start":"7"}"#, Err("start"));
+        check(r#"{"start":"now"}"#, Err("start"));
         check(r#"{"start":9007199254740992}"#, Err("start"));
+        check(r#"{"start":61}"#, Err("end"));
         check(r#"{"start":7,"end":6}"#, Err("end"));
         check(r#"{"title":7}"#, Err("title"));
         check(r#"{"title":"a\nb"}"#, Err("title"));

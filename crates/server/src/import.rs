@@ -139,7 +139,8 @@ pub fn import(args: &ImportArgs) -> Result<(), ImportError> {
     }
     let mut out = io::stdout().lock();
     let left_out = recording.left_out;
-    let said = writeln!(out, "imported {count} comments into {}", args.room).and_then(|()| {
+    let comments = if count == 1 { "comment" } else { "comments" };
+    let said = writeln!(out, "imported {count} {comments} into {}", args.room).and_then(|()| {
         if left_out > 0 {
             writeln!(out, "left out {left_out} that are not plain text")?;
         }

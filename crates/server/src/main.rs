@@ -111,10 +111,7 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => client(export::export(args)),
         Some(Command::Token(args)) => Ok(finish(mint::token(&args))),
         Some(Command::ServerKey(args)) => Ok(finish(mint::server_key(&args))),
-        Some(Command::Import(args)) => match import::import(&args) {
-            Err(ImportError::Open(error)) => Err(error.to_string()),
-            imported => Ok(finish(imported)),
-        },
+        Some(Command::Import(args)) => import(&args),
         Some(Command::Backup(args)) => Ok(finish(danmaku_log::back_up(&args.data, &args.file))),
     };
     outcome.unwrap_or_else(|line| {
@@ -159,6 +156,27 @@ fn client(command: impl Future<Output = Result<(), cli::CliError>>) -> Result<Ex
     Ok(finish(runtime.block_on(command)))
 }
 
+fn import(args: &ImportArgs) -> Result<ExitCode, String> {
+    // Only for the signal: an import itself needs no runtime.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async { survive_file_size_limit() })?;
+    match import::import(args) {
+        Err(ImportError::Open(error)) => Err(error.to_string()),
+        imported => Ok(finish(imported)),
+    }
+}
+
+/// Lets a write over the limit on file sizes (`ulimit -f`) fail like one to a full disk. By default its signal ends the process;
+/// once it is caught, it never does again.
+fn survive_file_size_limit() -> Result<(), String> {
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let _never_read = signal(kind).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
 /// A command's exit code, after one line if it failed.
 fn finish(outcome: Result<(), impl Display>) -> ExitCode {
     match outcome {
@@ -182,6 +200,7 @@ fn serve(args: &ServeArgs, log: &LogArgs) -> Result<ExitCode, String> {
         .build()
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {
+        survive_file_size_limit()?;
         let summary = summary(&config);
         let server = Server::start(config).map_err(|error| error.to_string())?;
         // Before announcing that the server is ready, so that any later signal stops it cleanly.

@@ -308,6 +308,20 @@ async fn an_import_is_whole_or_refused() {
     ]);
     check(&(status.code(), stderr), 1, "cannot read /nowhere.xml");
 
+    let page = "<!DOCTYPE html><html><p>404</p></html>";
+    check(
+        &import(data, "a.xml", page, &["--start", "1"]),
+        1,
+        "the root element is not <i>",
+    );
+    let typo = data.join("typo");
+    check(
+        &import(&typo, "a.jsonl", &jsonl(3, "x"), &[]),
+        2,
+        "it does not exist",
+    );
+    assert!(!typo.exists());
+
     let server = start(data);
     let mut http = server.http();
     let answer = get(&mut http, "/v1/rooms/r/comments").await;

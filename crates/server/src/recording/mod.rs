@@ -240,6 +240,9 @@ pub enum LineProblem {
     /// An entity that XML does not define by itself.
     #[error("unknown entity")]
     Entity,
+    /// It is XML of something else, such as a web page.
+    #[error("the root element is not <i>: not an XML file of comments")]
+    Root,
     /// The file ends before its last element does.
     #[error("the file ends early")]
     EndsEarly,

@@ -175,6 +175,14 @@ fn a_malformed_line_is_named() {
     // Entities are not expanded, so a file cannot blow up.
     let laughs = "<!DOCTYPE i [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]>\n<i>\n<d p=\"0,1,25,0\">&b;</d></i>";
     xml(laughs, "line 3: unknown entity");
+    xml(
+        "<!DOCTYPE html>\n<html><p>404</p></html>",
+        "line 2: the root element is not <i>",
+    );
+    xml(
+        "<d p=\"0,1,25,0\">x</d>",
+        "line 1: the root element is not <i>",
+    );
     xml(&"<i>".repeat(100_000), "line 1: the file ends early");
     check(RecordingFormat::Xml, b"<i>\n\xFF", "line 2: not UTF-8");
 

@@ -42,6 +42,9 @@ pub(super) fn write((id, at_ms): (Seq, u64), time_ms: u64, shown: &Shown<'_>, ou
     out.extend_from_slice(b"</d>\n");
 }
 
+/// The element that holds all others.
+const ROOT: &str = "i";
+
 /// A `<d>` that is being read.
 struct Open {
     line: usize,
@@ -69,6 +72,11 @@ pub(super) fn read(text: &str) -> Result<Recording, BadLine> {
             problem: LineProblem::Xml(error),
         })?;
         match event {
+            Event::Start(tag) | Event::Empty(tag)
+                if elements == 0 && tag.name().as_ref() != ROOT =>
+            {
+                return Err(bad(LineProblem::Root));
+            }
             Event::Start(tag) => {
                 depth += 1;
                 elements += 1;

@@ -50,6 +50,8 @@ const TABLE = {
   unavailable: ['The server is not available', '服务器暂不可用'],
   outcome_unknown: ['It may have been posted', '可能已经发出'],
   stopping: ['The server is restarting', '服务器正在重启'],
+  room_closed: ['The room is closed', '房间暂停评论'],
+  slow_mode: ['Slow mode', '慢速模式'],
   bad_room_id: ['This is not a valid room name', '房间名无效'],
   too_many_rooms: ['There are too many rooms', '房间数已达上限'],
   too_many_connections: ['There are too many connections', '连接数已达上限'],

@@ -27,6 +27,8 @@ const RETRY_MS = 2000;
 const HEAT_STEPS = 200;
 const SPEEDS = [0.5, 1, 1.5, 2, 4];
 const ARROW_MS = 5000;
+/** Shortcuts for what a replay does not have: writing, liking, figures. */
+const LIVE_KEYS = ['KeyC', 'KeyL', 'KeyE'];
 
 /** Shows the controls and starts to play. */
 export async function open(context) {
@@ -60,10 +62,13 @@ class Replay {
     document.body.classList.add('replaying');
     document.head.append(make('link', { rel: 'stylesheet', href: new URL('replay.css', import.meta.url) }));
     const recording = await patiently(() => this.#find(id));
-    if (!recording) return showProblem('replay_missing');
+    if (!recording) {
+      document.body.classList.add('missing');
+      return showProblem('replay_missing');
+    }
     this.#start = recording.start;
     this.#end = recording.end;
-    this.#feed = new Feed(this.#api, this.#end);
+    this.#feed = new Feed(this.#api, this.#start, this.#end);
     this.#video.loop = false;
     this.#show(recording.title);
     this.#jump(0);
@@ -99,6 +104,7 @@ class Replay {
     if (title) document.title = `${title} – ${this.#context.name}`;
     translate(this.#bar);
     addEventListener('keydown', (event) => this.#pressed(event));
+    addEventListener('keydown', (event) => LIVE_KEYS.includes(event.code) && event.stopImmediatePropagation(), true);
   }
 
   #pressed({ key, target, ctrlKey, metaKey, altKey }) {
@@ -213,6 +219,7 @@ class Clock {
 /** The comments of a recording in their order, read in pages ahead of time. */
 class Feed {
   #api;
+  #start;
   #end;
   #waiting = [];
   /** What the next page is read after: a time, then a position. */
@@ -222,8 +229,9 @@ class Feed {
   /** Counts jumps: what was read before one is not shown after it. */
   #jumps = 0;
 
-  constructor(api, end) {
+  constructor(api, start, end) {
     this.#api = api;
+    this.#start = start;
     this.#end = end;
   }
 
@@ -234,7 +242,9 @@ class Feed {
     this.#next = `from=${Math.ceil(ts)}`;
     this.#isDone = false;
     this.#isReading = false;
-    const page = await patiently(() => read(this.#api(`comments?order=newest&limit=${HISTORY}&to=${Math.ceil(ts)}`)));
+    if (ts <= this.#start) return;
+    const path = `comments?order=newest&limit=${HISTORY}&from=${this.#start}&to=${Math.ceil(ts)}`;
+    const page = await patiently(() => read(this.#api(path)));
     if (jump === this.#jumps && page?.comments.length) before(page.comments.reverse());
   }
 

@@ -28,6 +28,7 @@ addStrings({
     'C write · K pause · D comments · L like · E under the hood · S settings · F full screen',
     'C 输入 · K 暂停 · D 弹幕 · L 点赞 · E 技术面板 · S 设置 · F 全屏',
   ],
+  replay_keys: ['K pause · D comments · S settings · F full screen · ← → seek', 'K 暂停 · D 弹幕 · S 设置 · F 全屏 · ← → 快进快退'],
 });
 
 const SECTIONS = {
@@ -35,7 +36,7 @@ const SECTIONS = {
   blocking: [text('blockedWords'), text('blockedUsers')],
   page: [select('language', ['auto', 'en', 'zh']), select('theme', ['auto', 'dark', 'light'], 'appearance'), text('media', 'url')],
   connection: [select('encoding', ['auto', 'identity', 'gzip', 'deflate']), select('transport', ['auto', 'websocket', 'sse', 'pull'])],
-  shortcuts: [toggle('shortcuts', 'keys')],
+  shortcuts: [toggle('shortcuts', document.body.classList.contains('replaying') ? 'replay_keys' : 'keys')],
 };
 /** Options that are called the same in every language. */
 const NAMES = { en: 'English', zh: '中文', websocket: 'WebSocket', sse: 'Server-Sent Events', pull: 'HTTP', identity: 'identity', gzip: 'gzip', deflate: 'deflate' };

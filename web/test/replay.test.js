@@ -102,6 +102,26 @@ test('pause stands still, speed goes faster, and arrows move', async () => {
   assert.equal(Math.round(await passed('0.5')), 500);
 });
 
+test('a replay has neither what was said before it nor what only a live room has', async () => {
+  await server.post('later', 'before the stream');
+  await begin('later', [{ start: 1, end: 60_000, title: '' }]);
+  const page = await openPage(browser, `${server.url}/?room=later&replay`);
+  await page.getByText('/ 0:59').or(page.getByText('/ 1:00')).waitFor();
+  await seek(page, 30_000);
+  await seek(page, 0);
+  await until(async () => (await position(page)) > 200, 'the clock');
+  assert.deepEqual(await texts(page), []);
+  await page.keyboard.press('e');
+  assert.equal(await page.locator('#figures').count(), 0);
+  const language = await page.locator('#language').boundingBox();
+  assert.ok(language.x > page.viewportSize().width / 2, 'the buttons are on the right');
+  const [stage, bar] = [await page.locator('#stage').boundingBox(), await page.locator('#replay').boundingBox()];
+  assert.ok(stage.y + stage.height <= bar.y + 1, 'comments end above the controls');
+  await page.keyboard.press('s');
+  await page.getByText('← → seek').waitFor();
+  page.assertClean();
+});
+
 test('a stream is chosen by its id, and one that is not there is said to be missing', async () => {
   await server.post('many', [{ text: 'one' }, { text: 'two' }]);
   const [first] = await begin('many', [{ start: -5000, end: 10_000, title: 'first' }, { start: 20_000, title: 'second' }]);
@@ -112,6 +132,7 @@ test('a stream is chosen by its id, and one that is not there is said to be miss
   for (const path of ['/?room=many&replay=999', '/?room=nothing&replay']) {
     const missing = await openPage(browser, `${server.url}${path}`, { expectedErrors: [/404/] });
     await missing.getByText('There is no such recording').waitFor();
+    await missing.getByRole('button', { name: 'Pause' }).waitFor({ state: 'hidden' });
     missing.assertClean();
   }
 });

@@ -188,7 +188,8 @@ pub struct Closed {
 
 impl Closed {
     pub(crate) const NO_STATUS: u16 = 1005;
-    pub(crate) const ABNORMAL: u16 = 1006;
+    /// The code of a connection that ended without a close frame.
+    pub const ABNORMAL: u16 = 1006;
 }
 
 impl Event {

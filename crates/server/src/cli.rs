@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use danmaku_client::{
-    Access, Batch, ClientError, Comment, Connect, Connection, Event, HttpClient, NewComment,
-    RoomEvent, RoomEventKind, ServerAddress,
+    Access, Batch, ClientError, Closed, Comment, Connect, Connection, Event, Gap, HttpClient,
+    NewComment, RoomEvent, RoomEventKind, ServerAddress,
 };
 use danmaku_wire::{Encoding, Mode, Position, RoomId, Seq};
 use serde_json::{Value, json};
@@ -107,6 +107,9 @@ pub enum CliError {
         /// The reason that came with it.
         reason: String,
     },
+    /// The connection ended without a word.
+    #[error("connection lost")]
+    Lost,
 }
 
 /// Watches a room until the server closes the connection or `count` comments were shown.
@@ -121,17 +124,29 @@ pub async fn watch(args: WatchArgs) -> Result<(), CliError> {
     connect.history = (args.history > 0).then_some(args.history);
     let mut connection = Connection::connect(&connect).await?;
     let mut screen = Screen::new(&args);
+    let mut position = None;
     loop {
-        let event = connection.next().await?;
+        let event = match connection.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                screen.end(position)?;
+                return Err(error.into());
+            }
+        };
+        position = after(position, &event);
         if let (Event::Joined(joined), Some(since)) = (&event, args.since)
             && !joined.resumed
         {
             screen.note(&format!("cannot resume from {since} without a gap"))?;
         }
         if let Event::Closed(closed) = &event {
-            return Err(CliError::Closed {
-                code: closed.code,
-                reason: closed.reason.clone(),
+            screen.end(position)?;
+            return Err(match closed.code {
+                Closed::ABNORMAL => CliError::Lost,
+                code => CliError::Closed {
+                    code,
+                    reason: closed.reason.clone(),
+                },
             });
         }
         match screen.show(&event) {
@@ -170,11 +185,25 @@ pub async fn post(args: PostArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn access(token: Option<&str>) -> Result<Access, ClientError> {
+pub(crate) fn access(token: Option<&str>) -> Result<Access, ClientError> {
     let access = Access::default();
     match token {
         Some(token) => Ok(access.with_token(token)?),
         None => Ok(access),
+    }
+}
+
+/// Where a viewer at `position` is after an event.
+fn after(position: Option<Position>, event: &Event) -> Option<Position> {
+    match event {
+        Event::Joined(joined) => Some(joined.position()),
+        Event::Batch(Batch { seq, .. }) | Event::Gap(Gap { seq, .. }) => {
+            position.map(|position| Position {
+                seq: *seq,
+                ..position
+            })
+        }
+        _ => position,
     }
 }
 
@@ -220,6 +249,14 @@ impl Screen {
             writeln!(io::stdout(), "-- {line}")?;
         }
         Ok(())
+    }
+
+    /// How to go on from where the connection ended.
+    fn end(&self, position: Option<Position>) -> Result<(), CliError> {
+        match position {
+            Some(position) => self.note(&format!("continue with --since {position}")),
+            None => Ok(()),
+        }
     }
 
     fn show(&mut self, event: &Event) -> Result<(), CliError> {

@@ -6,7 +6,7 @@ use clap::Args;
 use danmaku_client::{HttpClient, ServerAddress};
 use danmaku_wire::RoomId;
 
-use crate::cli::{CliError, DEFAULT_SERVER, parse_room};
+use crate::cli::{CliError, DEFAULT_SERVER, access, parse_room};
 use crate::recording::RecordingFormat;
 
 /// The flags of `danmaku-server export`.
@@ -19,6 +19,10 @@ pub struct ExportArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: ServerAddress,
+
+    /// Who you are
+    #[arg(long, env = "DANMAKU_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 
     /// What to write
     #[arg(long, value_enum, default_value = "jsonl")]
@@ -68,7 +72,8 @@ impl ExportArgs {
 /// [`CliError`]; then the output is not complete.
 pub async fn export(args: ExportArgs) -> Result<(), CliError> {
     let path = args.path();
-    let mut download = HttpClient::new(args.server).download(&path).await?;
+    let http = HttpClient::new(args.server).with_access(access(args.token.as_deref())?);
+    let mut download = http.download(&path).await?;
     let mut out = io::stdout().lock();
     while let Some(bytes) = download.next().await? {
         out.write_all(&bytes)?;

@@ -118,15 +118,13 @@ pub fn import(args: &ImportArgs) -> Result<(), ImportError> {
     let start_ms = args.start.or(recording.start_ms);
     let from_ms = start_ms.or(importer.stream_start_ms());
     let mut comments = timed(recording.comments, from_ms)?;
-    // A log's times never decrease; what has the same time stays in order.
-    comments.sort_by_key(|&(at_ms, _)| at_ms);
     let now_ms = Clock::start().now().unix_ms;
-    if let Some((at_ms, comment)) = comments.last()
-        && *at_ms > now_ms
-    {
+    if let Some((_, comment)) = comments.iter().find(|(at_ms, _)| *at_ms > now_ms) {
         let line = comment.line;
         return Err(ImportError::Future { file: file(), line });
     }
+    // A log's times never decrease; what has the same time stays in order.
+    comments.sort_by_key(|&(at_ms, _)| at_ms);
     let last_ms = importer.last_ms();
     if let Some(&(first_ms, _)) = comments.first()
         && first_ms < last_ms

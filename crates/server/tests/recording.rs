@@ -293,7 +293,7 @@ async fn an_import_is_whole_or_refused() {
     check(&import(data, "a.txt", "", &[]), 1, "give --format");
     let xml = "<i><d p=\"1,1,25,0\">x</d></i>";
     check(&import(data, "a.xml", xml, &[]), 1, "give --start");
-    let future = format!("{{\"ts\":{},\"text\":\"x\"}}", u64::pow(2, 52));
+    let future = format!("{{\"ts\":{},\"text\":\"x\"}}\n", u64::pow(2, 52)).repeat(2);
     check(
         &import(data, "a.jsonl", &future, &[]),
         1,

@@ -278,6 +278,7 @@ struct Shown<'a> {
     #[serde(borrow)]
     text: Cow<'a, str>,
     user: Option<String>,
+    name: Option<String>,
     #[serde(default, borrow)]
     mode: Cow<'a, str>,
     #[serde(default = "white")]
@@ -292,21 +293,29 @@ impl Shown<'_> {
         Mode::ALL.into_iter().find(named).unwrap_or_default()
     }
 
-    /// The poster, as Bilibili has one: the same for the same user, but it does not name them. FNV-1a (RFC 9923).
+    /// The poster, as Bilibili has one: the same for the same user, or else name, but it does not name them. FNV-1a (RFC 9923).
     fn poster(&self) -> Cow<'_, str> {
         let Some(user) = &self.user else {
-            return Cow::Borrowed(NOBODY);
+            // No user id has a control character.
+            return match &self.name {
+                Some(name) => Cow::Owned(fnv(&format!("\0{name}"))),
+                None => Cow::Borrowed(NOBODY),
+            };
         };
         if let Some(poster) = user.strip_prefix(READ_POSTER)
             && is_poster(poster)
         {
             return Cow::Borrowed(poster);
         }
-        let hash = user.bytes().fold(0x811C_9DC5, |hash: u32, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
-        Cow::Owned(format!("{hash:08x}"))
+        Cow::Owned(fnv(user))
     }
+}
+
+fn fnv(text: &str) -> String {
+    let hash = text.bytes().fold(0x811C_9DC5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    format!("{hash:08x}")
 }
 
 fn white() -> u32 {
@@ -408,7 +417,7 @@ fn seconds_ms(text: &str) -> Option<u64> {
 /// Before posters that were read from a file.
 const READ_POSTER: &str = "#";
 
-/// The poster of a comment without a user.
+/// The poster of a comment without a user and a name.
 const NOBODY: &str = "00000000";
 
 const POSTER_BYTES_MAX: usize = 32;

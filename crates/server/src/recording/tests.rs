@@ -1,4 +1,4 @@
-use danmaku_wire::CommentData;
+use danmaku_wire::{CommentData, DisplayName};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -47,6 +47,26 @@ fn xml() {
             "</i>",
         ]
     );
+}
+
+#[test]
+fn posters_are_told_apart_by_user_or_name() {
+    #[track_caller]
+    fn check(user: Option<&str>, name: Option<&str>, expected: &str) {
+        let limits = CommentLimits::default();
+        let (id, at_ms, mut comment) = entry(7, 1_764_000_005_120, "x", Mode::Scroll);
+        comment.user = user.and_then(|user| UserId::new(user, &limits).ok());
+        comment.name = name.and_then(|name| DisplayName::new(name, &limits).ok());
+        let text = written(RecordingFormat::Xml, None, &vec![(id, at_ms, comment)]);
+        let poster = text
+            .split_once(",0,")
+            .and_then(|(_, rest)| rest.split_once(','));
+        assert_eq!(poster.unwrap().0, expected);
+    }
+    check(Some("u1"), Some("mira"), "0442a7f3");
+    check(Some("#7b"), None, "7b");
+    check(None, Some("u1"), "7e6aef3d");
+    check(None, None, NOBODY);
 }
 
 #[test]

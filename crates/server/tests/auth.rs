@@ -500,23 +500,25 @@ fn the_token_command_makes_tokens() {
     assert_eq!(&*keys.find(&format!("dk_{secret}")).unwrap().name, "chat");
 }
 
+/// A start with these flags ends with one line that says `expected`, and never shows a secret.
+#[track_caller]
+fn check_refused_start(flags: &[&str], expected: &str) {
+    let (status, _, stderr) = support::run(&[&["--listen", "127.0.0.1:0"], flags].concat());
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains(expected) && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
 #[test]
-fn flags_that_cannot_be_meant_end_the_start() {
-    let short = key_file("short");
-    let pem = key_file("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n");
+fn flags_of_identity_need_auth_jwt() {
+    let check = check_refused_start;
     let good = key_file(SECRET);
-    let key = |file: &tempfile::NamedTempFile| format!("alg=HS256,file={}", file.path().display());
-    let check = |flags: &[&str], expected: &str| {
-        let (status, _, stderr) = support::run(&[&["--listen", "127.0.0.1:0"], flags].concat());
-        assert_eq!(status.code(), Some(2), "{stderr}");
-        assert!(
-            stderr.contains(expected) && stderr.lines().count() == 1,
-            "{stderr}"
-        );
-        assert!(!stderr.contains("hunter2"), "{stderr}");
-    };
+    let key = format!("alg=HS256,file={}", good.path().display());
     check(&["--auth", "jwt"], "--auth jwt needs --jwt-key or --jwks");
-    check(&["--jwt-key", &key(&good)], "--jwt-key needs --auth jwt");
+    check(&["--jwt-key", &key], "--jwt-key needs --auth jwt");
     check(
         &["--guests-may", "nothing"],
         "--guests-may needs --auth jwt",
@@ -526,7 +528,15 @@ fn flags_that_cannot_be_meant_end_the_start() {
         "--jwt-audience needs --auth jwt",
     );
     check(&["--jwt-leeway-s", "30"], "--jwt-leeway-s needs --auth jwt");
-    let jwt = |file: &tempfile::NamedTempFile| key(file);
+}
+
+#[test]
+fn keys_that_cannot_be_meant_end_the_start() {
+    let check = check_refused_start;
+    let short = key_file("short");
+    let pem = key_file("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n");
+    let good = key_file(SECRET);
+    let jwt = |file: &tempfile::NamedTempFile| format!("alg=HS256,file={}", file.path().display());
     check(
         &["--auth", "jwt", "--jwt-key", &jwt(&short)],
         "--jwt-key number 1 (HS256): the secret of an HS256 key must have at least 32 bytes",

@@ -155,16 +155,17 @@ fn files_of_other_programs_are_read() {
     );
 }
 
+#[track_caller]
+fn check_refused(format: RecordingFormat, file: impl AsRef<[u8]>, expected: &str) {
+    let error = Recording::read(format, file.as_ref()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.starts_with(expected), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
 #[test]
-fn a_malformed_line_is_named() {
-    #[track_caller]
-    fn check(format: RecordingFormat, file: impl AsRef<[u8]>, expected: &str) {
-        let error = Recording::read(format, file.as_ref()).unwrap_err();
-        let error = error.to_string();
-        assert!(error.starts_with(expected), "{error}");
-        assert!(!error.contains('\n'), "{error}");
-    }
-    let xml = |file: &str, expected: &str| check(RecordingFormat::Xml, file, expected);
+fn a_malformed_line_of_xml_is_named() {
+    let xml = |file: &str, expected: &str| check_refused(RecordingFormat::Xml, file, expected);
     xml("", "line 1: the file ends early");
     xml(
         "<i>\n<d p=\"0,1,25,0\">x</d>\n",
@@ -204,9 +205,12 @@ fn a_malformed_line_is_named() {
         "line 1: the root element is not <i>",
     );
     xml(&"<i>".repeat(100_000), "line 1: the file ends early");
-    check(RecordingFormat::Xml, b"<i>\n\xFF", "line 2: not UTF-8");
+    check_refused(RecordingFormat::Xml, b"<i>\n\xFF", "line 2: not UTF-8");
+}
 
-    let jsonl = |file: &str, expected: &str| check(RecordingFormat::Jsonl, file, expected);
+#[test]
+fn a_malformed_line_is_named() {
+    let jsonl = |file: &str, expected: &str| check_refused(RecordingFormat::Jsonl, file, expected);
     jsonl(
         "{\"ts\":1,\"text\":\"x\"}\n\n{\"ts\":1}\n",
         "line 3: text is missing",
@@ -227,7 +231,8 @@ fn a_malformed_line_is_named() {
     );
     jsonl(&"x".repeat(LINE_BYTES_MAX + 1), "line 1: the line has more");
 
-    let dandan = |file: &str, expected: &str| check(RecordingFormat::Dandanplay, file, expected);
+    let dandan =
+        |file: &str, expected: &str| check_refused(RecordingFormat::Dandanplay, file, expected);
     dandan("{}", "line 1: not an object with a list `comments`");
     dandan("{\"comments\":[", "line 1: not valid JSON");
     dandan("{\"comments\":[\n{}]}", "line 2: a comment must be");
@@ -236,7 +241,7 @@ fn a_malformed_line_is_named() {
     let deep = format!("{{\"comments\":{}", "[".repeat(100_000));
     dandan(&deep, "line 1: ");
 
-    let ass = |file: &str, expected: &str| check(RecordingFormat::Ass, file, expected);
+    let ass = |file: &str, expected: &str| check_refused(RecordingFormat::Ass, file, expected);
     ass("no subtitles", "line 1: no section [Events]");
     ass("[Events]\nFormat: Text, Start\n", "line 2: `Format` is");
     ass("[Events]\nDialogue: 0,0:00:00.00,1\n", "line 2: `Text` is");

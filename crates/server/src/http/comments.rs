@@ -22,6 +22,7 @@ use super::held;
 use super::pin;
 use super::query::{CommentsQuery, Order, Since};
 use super::rooms::PAGE_BYTES_MAX;
+use super::route;
 use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::idempotency::Accepted;
@@ -136,7 +137,7 @@ pub(super) async fn retract(
     id: &str,
     query: &str,
 ) -> HttpResult {
-    let id = comment_id(id)?;
+    let id = route::comment_id(id)?;
     let target = id.value().to_string();
     let audit = audit::entry(
         context,
@@ -179,17 +180,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
             IdempotencyKey::new(key).map_err(|_| ApiError::BadIdempotencyKey)
         })
         .transpose()
-}
-
-/// A comment id in a path: a position, so not 0.
-pub(super) fn comment_id(segment: &str) -> Result<Seq, ApiError> {
-    segment
-        .parse()
-        .ok()
-        .filter(|&id| id > 0 && segment.bytes().all(|byte| byte.is_ascii_digit()))
-        .map(Seq::new)
-        .filter(|&id| id <= Seq::MAX)
-        .ok_or(ApiError::BadCommentId { field: "id" })
 }
 
 fn id_json(appended: &Appended) -> String {
@@ -332,25 +322,5 @@ mod tests {
         let bytes = fit(&mut large, Order::Oldest);
         assert_eq!((large.entries.len(), large.more), (1, true));
         assert!(page_json(Epoch::new(1), Seq::ZERO, &large, bytes).len() <= bytes);
-    }
-
-    #[test]
-    fn comment_ids() {
-        fn check(segment: &str, expected: Option<u64>) {
-            assert_eq!(comment_id(segment).ok().map(Seq::value), expected);
-        }
-        check("7", Some(7));
-        check("9007199254740991", Some((1 << 53) - 1));
-        for bad in [
-            "",
-            "0",
-            "-1",
-            "+7",
-            "7x",
-            "9007199254740992",
-            "99999999999999999999",
-        ] {
-            check(bad, None);
-        }
     }
 }

@@ -12,11 +12,11 @@ use serde_json::value::RawValue;
 use super::HttpResult;
 use super::access;
 use super::audit::{self, Action};
-use super::comments::comment_id;
 use super::cors;
 use super::error::{ApiError, held_json, json};
 use super::pin;
 use super::query;
+use super::route;
 use crate::admission::AddressPermit;
 use crate::context::Context;
 use crate::posting::{self, Decision, Poster};
@@ -89,7 +89,7 @@ pub(super) async fn report(
     headers: &HeaderMap,
 ) -> HttpResult {
     cors::check_origin(context, headers)?;
-    let id = comment_id(id)?;
+    let id = route::comment_id(id)?;
     let why = query::why(query)?;
     let now = context.clock.now();
     let identity = access::identity(who, room)?;

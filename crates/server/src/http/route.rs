@@ -1,6 +1,6 @@
 //! Owns the table of paths and their methods.
 
-use danmaku_wire::RoomId;
+use danmaku_wire::{RoomId, Seq};
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
@@ -265,6 +265,17 @@ fn room_id(segment: &str) -> Result<RoomId, ApiError> {
 /// Segments of the longest path, plus one.
 const SEGMENTS_MAX: usize = 7;
 
+/// A comment id in a path: a position, so not 0.
+pub(super) fn comment_id(segment: &str) -> Result<Seq, ApiError> {
+    segment
+        .parse()
+        .ok()
+        .filter(|&id| id > 0 && segment.bytes().all(|byte| byte.is_ascii_digit()))
+        .map(Seq::new)
+        .filter(|&id| id <= Seq::MAX)
+        .ok_or(ApiError::BadCommentId { field: "id" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,5 +339,25 @@ mod tests {
         let route = Route::parse("/v1/rooms/r/events").unwrap();
         assert!(route.check_method(&Method::GET).is_ok());
         assert!(route.check_method(&Method::HEAD).is_err());
+    }
+
+    #[test]
+    fn comment_ids() {
+        fn check(segment: &str, expected: Option<u64>) {
+            assert_eq!(comment_id(segment).ok().map(Seq::value), expected);
+        }
+        check("7", Some(7));
+        check("9007199254740991", Some((1 << 53) - 1));
+        for bad in [
+            "",
+            "0",
+            "-1",
+            "+7",
+            "7x",
+            "9007199254740992",
+            "99999999999999999999",
+        ] {
+            check(bad, None);
+        }
     }
 }

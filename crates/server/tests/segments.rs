@@ -290,7 +290,7 @@ async fn likes_come_without_a_websocket() {
     check(&server, &[], "", 400, "json_invalid");
     let foreign = "Origin: https://evil.example";
     check(&server, &[foreign], "{}", 403, "origin_not_allowed");
-    let own = ["Origin: http://x", "Content-Type: text/plain"];
+    let own = ["Origin: http://localhost", "Content-Type: text/plain"];
     check(&server, &own, "{}", 415, "unsupported_media_type");
     let get = Answer::to(&server, "GET /v1/rooms/r/likes", &[], "");
     assert_eq!(get.header("allow"), Some("post, options"));
